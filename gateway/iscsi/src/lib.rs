@@ -1,0 +1,1 @@
+//! An iSCSI target's protocol (RFC 7143) without I/O.

@@ -1,0 +1,1 @@
+//! The stateless iSCSI layer: portals, connections, LUN execution and the router to the stores.

@@ -1,0 +1,1 @@
+//! Membership drivers: who belongs to the cluster, kept in an agreed, durable ledger.

@@ -1,0 +1,2 @@
+//! The `huntaway` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Order, versions and block locks of a partition's replica, without I/O.

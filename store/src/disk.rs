@@ -1,0 +1,78 @@
+//! The files a store keeps, as an interface: the real file system, or a simulated disk that loses power.
+//!
+//! Paths are relative to the disk's directory and use `/`. What is written is visible to reads at once, but survives a
+//! power loss only once [`Disk::sync_data`] of the file returned (its content and length), and, for a file's *name*
+//! (created, renamed, removed), once [`Disk::sync_dir`] of its directory returned.
+//! A failed sync means that disk is no longer to be trusted: it is never repeated (its data may be lost silently).
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+/// How to open a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// It must exist.
+    Existing,
+    /// It must not exist: it is made, empty.
+    New,
+}
+
+/// One directory of files. All calls may come from several threads at once.
+pub trait Disk: Send + Sync + 'static {
+    /// An open file; closed when the last clone of the `Arc` is dropped.
+    type File: Send + Sync + 'static;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound` / `AlreadyExists` by [`Open`]; otherwise the operating system's.
+    fn open(&self, path: &str, how: Open) -> io::Result<Arc<Self::File>>;
+
+    /// Fills `buffer` from `offset`; returns how many bytes there were (less only at the end of the file).
+    fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes all of `parts`, one after another, at `offset`.
+    fn write_at(&self, file: &Self::File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
+
+    /// Puts content and length on stable storage.
+    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+
+    /// The file's length in bytes.
+    fn length(&self, file: &Self::File) -> io::Result<u64>;
+
+    /// Cuts or extends (with zeroes, sparsely) the file.
+    fn set_length(&self, file: &Self::File, length: u64) -> io::Result<()>;
+
+    /// Sets space aside for a range, so that writing there cannot fail for want of space. The content does not change.
+    fn allocate(&self, file: &Self::File, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Gives the space of a range back; it reads as zeroes.
+    fn punch_hole(&self, file: &Self::File, offset: u64, length: u64) -> io::Result<()>;
+
+    /// Makes a directory; it may exist. Its name needs a `sync_dir` of its parent.
+    fn create_dir(&self, path: &str) -> io::Result<()>;
+
+    /// Names of the files and directories in a directory, sorted. `""` is the disk's own.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+
+    /// Gives a file or directory another name, replacing what was there.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// Puts the names in a directory on stable storage.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+
+    /// Bytes that can still be written, and the size of it all.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// Room on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes free for us.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+}

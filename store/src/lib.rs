@@ -1,0 +1,3 @@
+//! The storage process: object directory, write-ahead log, recovery.
+
+pub mod disk;

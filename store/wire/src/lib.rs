@@ -1,0 +1,35 @@
+//! Ids, requests and replies shared by gateways and stores, and the [`Peer`] they meet through.
+//!
+//! A gateway never sees a store, nor a store a gateway: both know this crate only. A [`Request`] names one object
+//! (or asks for a flush), a [`Peer`] answers it with a [`Reply`] or an [`Error`]. The peer may be in this process
+//! (a direct call, no socket, no copy) or behind a connection.
+//!
+//! Sizes and layouts here are part of the cluster's contract: `store/FORMAT.md` draws them.
+
+mod crc;
+mod error;
+mod ids;
+mod object;
+mod peer;
+mod request;
+
+pub use crc::{combine_crcs, piece_crcs, pieces};
+pub use error::{Broken, Error, Refusal};
+pub use ids::{Epoch, InvalidId, NodeId, Partition, Pepoch, Version, Vid};
+pub use object::{ObjectKind, Oid};
+pub use peer::{Answer, Peer, Submission};
+pub use request::{
+    ByteRange, Durability, MappedRun, ObjectRequest, Operation, Provisioning, Read, Reply, Request, Segments,
+};
+
+/// Size of an object in bytes (4 MiB). A VDI is cut into objects of this size; the last may be partly used.
+pub const OBJECT_SIZE_BYTES: u32 = 4 << 20;
+
+/// Size in bytes of the block that carries one checksum and one version (4 KiB).
+pub const BLOCK_SIZE_BYTES: u32 = 4096;
+
+/// Checksummed blocks in one object (1024).
+pub const BLOCKS_PER_OBJECT: u32 = OBJECT_SIZE_BYTES / BLOCK_SIZE_BYTES;
+
+/// Partitions of a cluster (4096), fixed when the cluster is made.
+pub const PARTITIONS: u16 = 4096;
