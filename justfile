@@ -1,0 +1,37 @@
+# Each recipe is one plain command; none of them needs just.
+
+# Start a target on this machine, for any iSCSI initiator
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Run the tests that need nothing but Rust; those that need more say what they skipped
+test:
+    cargo test --workspace
+
+# Run every test with real clients, as CI does (Debian 12; installs packages)
+check:
+    tests/run
+
+# As CI: a clean clone, then the tests
+ci:
+    .ci/run
+
+# Format the code
+fmt:
+    cargo fmt --all
+
+# Lints, as errors
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Kill -9 under load, as often as is told
+crash ROUNDS="50":
+    HUNTAWAY_CRASH_ROUNDS={{ROUNDS}} cargo test --release --test crash
+
+# Run libiscsi's conformance suite and rewrite the expected results
+conformance:
+    tests/conformance/update
+
+# Compare speed and CPU cost with tgt, in turn, on tmpfs
+bench *ARGS:
+    benches/load/compare {{ARGS}}

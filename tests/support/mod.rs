@@ -1,0 +1,12 @@
+//! What the tests with real clients share: a running `huntaway demo`, scripts with a time limit, waiting with a deadline,
+//! and saying aloud what cannot run on this machine.
+
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
+pub(crate) mod demo;
+pub(crate) mod guest;
+pub(crate) mod http;
+pub(crate) mod iload;
+pub(crate) mod needs;
+pub(crate) mod script;
+pub(crate) mod wait;
