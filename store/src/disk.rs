@@ -5,8 +5,12 @@
 //! (created, renamed, removed), once [`Disk::sync_dir`] of its directory returned.
 //! A failed sync means that disk is no longer to be trusted: it is never repeated (its data may be lost silently).
 
+mod file;
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+
+pub use file::FileDisk;
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +47,8 @@ pub trait Disk: Send + Sync + 'static {
     /// Cuts or extends (with zeroes, sparsely) the file.
     fn set_length(&self, file: &Self::File, length: u64) -> io::Result<()>;
 
-    /// Sets space aside for a range, so that writing there cannot fail for want of space. The content does not change.
+    /// Sets space aside for a range, so that writing there cannot fail for want of space. The content does not change;
+    /// a file that ends before the range does is extended.
     fn allocate(&self, file: &Self::File, offset: u64, length: u64) -> io::Result<()>;
 
     /// Gives the space of a range back; it reads as zeroes.

@@ -1,0 +1,197 @@
+//! The disk that is a directory of the real file system.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::FallocateFlags;
+use smallvec::SmallVec;
+
+use super::{Disk, Open, Space};
+
+/// Most buffers handed to one system call (`IOV_MAX` on Linux).
+const MAX_BUFFERS_PER_CALL: usize = 1024;
+
+/// A directory that holds a store's files.
+#[derive(Debug, Clone)]
+pub struct FileDisk {
+    directory: PathBuf,
+}
+
+impl FileDisk {
+    /// The disk kept in `directory`, which must exist.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such path, `NotADirectory` when it is something else.
+    pub fn new(directory: impl Into<PathBuf>) -> io::Result<Self> {
+        let directory = directory.into();
+        if !fs::metadata(&directory)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self { directory })
+    }
+
+    /// Where it is.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.directory.clone() } else { self.directory.join(path) }
+    }
+}
+
+impl Disk for FileDisk {
+    type File = File;
+
+    fn open(&self, path: &str, how: Open) -> io::Result<Arc<File>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(how == Open::New);
+        options.open(self.path(path)).map(Arc::new)
+    }
+
+    fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&self, file: &File, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+        let mut buffers: SmallVec<[IoSlice<'_>; 8]> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
+        let mut rest = buffers.as_mut_slice();
+        while !rest.is_empty() {
+            let call = &rest[..rest.len().min(MAX_BUFFERS_PER_CALL)];
+            match rustix::io::pwritev(file, call, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    offset += count as u64;
+                    IoSlice::advance_slices(&mut rest, count);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn length(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
+        file.set_len(length)
+    }
+
+    fn allocate(&self, file: &File, offset: u64, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), offset, length)?)
+    }
+
+    fn punch_hole(&self, file: &File, offset: u64, length: u64) -> io::Result<()> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        Ok(rustix::fs::fallocate(file, flags, offset, length)?)
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        match fs::create_dir(self.path(path)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Names that are not UTF-8 are not ours and left out.
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path(path))? {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path(from), self.path(to))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.path(path))
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        File::open(self.path(path))?.sync_all()
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(&self.directory)?;
+        Ok(Space {
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> (tempfile::TempDir, FileDisk) {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FileDisk::new(directory.path()).unwrap();
+        (directory, disk)
+    }
+
+    #[test]
+    fn parts_are_written_one_after_another_and_read_back() {
+        let (_directory, disk) = disk();
+        let file = disk.open("f", Open::New).unwrap();
+        let parts: Vec<Vec<u8>> = (0..3000u32).map(|i| i.to_le_bytes()[..(i % 4) as usize].to_vec()).collect();
+        let slices: Vec<_> = parts.iter().map(|p| IoSlice::new(p)).collect();
+        disk.write_at(&file, &slices, 10).unwrap();
+        let expected = parts.concat();
+        let mut found = vec![0; expected.len() + 5];
+        assert_eq!(disk.read_at(&file, &mut found, 10).unwrap(), expected.len());
+        assert_eq!(found[..expected.len()], expected);
+        assert_eq!(disk.length(&file).unwrap(), 10 + expected.len() as u64);
+    }
+
+    #[test]
+    fn holes_read_as_zeroes_and_allocation_keeps_content() {
+        let (_directory, disk) = disk();
+        let file = disk.open("f", Open::New).unwrap();
+        disk.write_at(&file, &[IoSlice::new(&[7; 12288])], 0).unwrap();
+        disk.punch_hole(&file, 4096, 4096).unwrap();
+        disk.allocate(&file, 0, 16384).unwrap();
+        let mut found = vec![1; 16384];
+        assert_eq!(disk.read_at(&file, &mut found, 0).unwrap(), 16384);
+        assert_eq!(found, [[7; 4096], [0; 4096], [7; 4096], [0; 4096]].concat());
+    }
+
+    #[test]
+    fn names_can_be_made_listed_changed_and_removed() {
+        let (_directory, disk) = disk();
+        disk.create_dir("d").unwrap();
+        disk.create_dir("d").unwrap();
+        drop(disk.open("d/b", Open::New).unwrap());
+        drop(disk.open("d/a", Open::New).unwrap());
+        assert_eq!(disk.open("d/a", Open::New).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(disk.open("d/c", Open::Existing).unwrap_err().kind(), io::ErrorKind::NotFound);
+        disk.rename("d/b", "d/c").unwrap();
+        assert_eq!(disk.list("d").unwrap(), ["a", "c"]);
+        disk.remove("d/a").unwrap();
+        disk.sync_dir("d").unwrap();
+        assert_eq!((disk.list("d").unwrap(), disk.list("").unwrap()), (vec!["c".into()], vec!["d".into()]));
+        assert!(disk.space().unwrap().total_bytes > 0);
+    }
+}
