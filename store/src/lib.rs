@@ -1,3 +1,4 @@
 //! The storage process: object directory, write-ahead log, recovery.
 
 pub mod disk;
+pub mod wal;

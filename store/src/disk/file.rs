@@ -66,7 +66,8 @@ impl Disk for FileDisk {
     }
 
     fn write_at(&self, file: &File, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
-        let mut buffers: SmallVec<[IoSlice<'_>; 8]> = parts.iter().copied().filter(|p| !p.is_empty()).collect();
+        let mut buffers: SmallVec<[IoSlice<'_>; 8]> =
+            parts.iter().copied().filter(|p| !p.is_empty()).collect();
         let mut rest = buffers.as_mut_slice();
         while !rest.is_empty() {
             let call = &rest[..rest.len().min(MAX_BUFFERS_PER_CALL)];
@@ -156,7 +157,8 @@ mod tests {
     fn parts_are_written_one_after_another_and_read_back() {
         let (_directory, disk) = disk();
         let file = disk.open("f", Open::New).unwrap();
-        let parts: Vec<Vec<u8>> = (0..3000u32).map(|i| i.to_le_bytes()[..(i % 4) as usize].to_vec()).collect();
+        let parts: Vec<Vec<u8>> =
+            (0..3000u32).map(|i| i.to_le_bytes()[..(i % 4) as usize].to_vec()).collect();
         let slices: Vec<_> = parts.iter().map(|p| IoSlice::new(p)).collect();
         disk.write_at(&file, &slices, 10).unwrap();
         let expected = parts.concat();

@@ -1,0 +1,362 @@
+//! The write-ahead log of one disk: what was acknowledged but is not in the object files yet.
+//!
+//! A write is acknowledged once its record is in the log's files (it survives the process); [`Wal::sync`] puts
+//! everything written so far on stable storage, for all callers at once. The log is cut into segments of one size, which
+//! are used again once all that they hold is applied. `store/FORMAT.md` ("wal/") draws the bytes.
+//!
+//! It does not interpret records, order writes or know about objects.
+
+mod error;
+mod record;
+mod released;
+mod replay;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+pub use error::WalError;
+pub use record::{Change, Record, RecordHeader};
+use record::{HEADER_BYTES, Place};
+use released::Released;
+use replay::{Found, io_error};
+use segment::{RECORDS_OFFSET, Segment};
+
+use crate::disk::{Disk, Open};
+
+/// The log's directory, relative to the disk's.
+const DIRECTORY: &str = "wal";
+
+/// Fewest segments a log may have: one to write and one to apply.
+const MIN_SEGMENTS: u64 = 2;
+
+/// Parts of a record handed to the disk without allocating.
+const INLINE_PARTS: usize = 8;
+
+/// A position in the log: bytes of records since it was made. Grows for ever; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalOptions {
+    /// The disk's uuid: records of another disk's log are never taken for ours.
+    pub disk_uuid: [u8; 16],
+    /// Size of a segment file in bytes. A record is at most this less 4 KiB, so 5 MiB take every record.
+    pub segment_bytes: u64,
+    /// Bytes of all segment files together; at least two segments are kept whatever it says.
+    pub bound_bytes: u64,
+}
+
+/// The write-ahead log of one disk.
+pub struct Wal<D: Disk> {
+    disk: Arc<D>,
+    options: WalOptions,
+    tail: Mutex<Tail<D::File>>,
+    /// Held by the one who syncs; the others find their records synced when they get it.
+    syncing: Mutex<()>,
+    released: Mutex<Released<D::File>>,
+    written: AtomicU64,
+    durable: AtomicU64,
+    released_lsn: AtomicU64,
+    poisoned: AtomicBool,
+}
+
+/// Where records are added.
+struct Tail<F> {
+    current: Segment<F>,
+    /// Full segments that hold records which are not released, oldest first.
+    full: VecDeque<Segment<F>>,
+    /// Numbers of files to use again.
+    free: Vec<u64>,
+    /// Full segments that were not synced since they were written to.
+    unsynced: SmallVec<[(u64, Arc<F>); 2]>,
+    /// A segment was given its name since the directory was synced.
+    names_changed: bool,
+}
+
+impl<D: Disk> Wal<D> {
+    /// Opens the log of `disk`, or makes an empty one. Every record that is not released goes through `replay`, in order
+    /// and with its end; then all of them are on stable storage.
+    ///
+    /// # Errors
+    /// [`WalError::Damaged`] and [`WalError::Incomplete`] when records that were synced cannot be read; `Io` and
+    /// `NoSpace`; and whatever `replay` returns.
+    pub fn open<E: From<WalError>>(
+        disk: Arc<D>,
+        options: WalOptions,
+        replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let released = open_released(&*disk, &options)?;
+        let from = released.lsn();
+        let mut found = Found::look(&*disk, &options.disk_uuid, from)?;
+        let end = replay::replay(&*disk, &found.live, from, replay)?;
+        if end.lsn < from {
+            return Err(WalError::Incomplete { what: "it ends before the point from which to replay" }.into());
+        }
+        replay::destroy_tail(&*disk, &mut found, &end)?;
+        replay::sync_all(&*disk, &found.live)?;
+        let mut full = VecDeque::from(found.live);
+        let current = match full.pop_back() {
+            Some(last) => last,
+            None => create_first(&*disk, &options)?,
+        };
+        let tail = Tail { current, full, free: found.free, unsynced: SmallVec::new(), names_changed: false };
+        Ok(Self {
+            disk,
+            options,
+            tail: Mutex::new(tail),
+            syncing: Mutex::new(()),
+            released: Mutex::new(released),
+            written: AtomicU64::new(end.lsn.0),
+            durable: AtomicU64::new(end.lsn.0),
+            released_lsn: AtomicU64::new(from.0),
+            poisoned: AtomicBool::new(false),
+        })
+    }
+
+    /// Adds a record and returns where it ends. `payload` is the content of a [`Change::Write`]'s blocks, which must
+    /// match the CRCs; otherwise empty.
+    ///
+    /// # Errors
+    /// `Full` and `NoSpace`: nothing was written, try again after a release. `TooLarge` and `Malformed`: the caller's
+    /// mistake, nothing was written. `Io` and `Poisoned`: the log has stopped.
+    pub fn append(&self, record: &RecordHeader<'_>, payload: &[IoSlice<'_>]) -> Result<Lsn, WalError> {
+        let payload_bytes: u64 = payload.iter().map(|part| part.len() as u64).sum();
+        if !record.is_well_formed() || payload_bytes != record.payload_bytes() {
+            return Err(WalError::Malformed);
+        }
+        let bytes = record.logged_bytes();
+        if RECORDS_OFFSET + bytes > self.options.segment_bytes {
+            return Err(WalError::TooLarge { bytes });
+        }
+        let crcs: SmallVec<[u8; 64]> = match record.change {
+            Change::Write { crcs, .. } => crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect(),
+            Change::Discard { .. } | Change::Reserve | Change::Remove => SmallVec::new(),
+        };
+        let mut tail = lock(&self.tail);
+        self.check()?;
+        let lsn = self.written();
+        if tail.current.offset(lsn) + bytes > self.options.segment_bytes {
+            self.begin_segment(&mut tail, lsn)?;
+        }
+        let place = Place { lsn, durable_before: self.durable() };
+        let fixed: [u8; HEADER_BYTES] = record::encode(record, place, tail.current.seed, &crcs);
+        let mut parts: SmallVec<[IoSlice<'_>; INLINE_PARTS]> = SmallVec::new();
+        parts.extend([IoSlice::new(&fixed), IoSlice::new(&crcs)]);
+        parts.extend_from_slice(payload);
+        let written = self.disk.write_at(&tail.current.file, &parts, tail.current.offset(lsn));
+        self.poison_on_error(written, "write", || segment::path(tail.current.number))?;
+        let end = Lsn(lsn.0 + bytes);
+        self.written.store(end.0, Ordering::Release);
+        Ok(end)
+    }
+
+    /// Where the next record will begin: all before survives the process.
+    pub fn written(&self) -> Lsn {
+        Lsn(self.written.load(Ordering::Acquire))
+    }
+
+    /// All before is on stable storage.
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// All before is in the object files.
+    pub fn released(&self) -> Lsn {
+        Lsn(self.released_lsn.load(Ordering::Acquire))
+    }
+
+    /// Bytes of records that are not released.
+    pub fn live_bytes(&self) -> u64 {
+        self.written().0.saturating_sub(self.released().0)
+    }
+
+    /// Puts everything written before the call on stable storage and returns up to where. Callers at the same time share
+    /// the work.
+    ///
+    /// # Errors
+    /// `Io` when it fails; from then on everything fails with `Poisoned`, for nobody knows what is on the disk.
+    pub fn sync(&self) -> Result<Lsn, WalError> {
+        let wanted = self.written();
+        if self.durable() < wanted {
+            let _syncing = lock(&self.syncing);
+            self.check()?;
+            if self.durable() < wanted {
+                self.sync_tail()?;
+            }
+        }
+        self.check()?;
+        Ok(self.durable())
+    }
+
+    /// Says that everything before `up_to` is applied, and on stable storage, in the object files. Segments that hold
+    /// nothing else are used again.
+    ///
+    /// # Errors
+    /// `Io` when that cannot be noted; the log is poisoned by it.
+    pub fn release(&self, up_to: Lsn) -> Result<(), WalError> {
+        let mut released = lock(&self.released);
+        self.released_lsn.fetch_max(up_to.0.min(self.durable().0), Ordering::AcqRel);
+        let first_ends = lock(&self.tail).second_base();
+        if first_ends.is_some_and(|end| end <= self.released()) {
+            self.note_release(&mut released)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Notes durably what was released, so that the next opening replays only the rest: for a clean end.
+    ///
+    /// # Errors
+    /// As [`Wal::release`].
+    pub fn checkpoint(&self) -> Result<(), WalError> {
+        self.note_release(&mut lock(&self.released))
+    }
+
+    fn note_release(&self, released: &mut Released<D::File>) -> Result<(), WalError> {
+        self.check()?;
+        let noted = self.released();
+        if noted > released.lsn() {
+            self.poison_on_error(released.advance(&*self.disk, noted), "write", released::path)?;
+        }
+        let mut tail = lock(&self.tail);
+        while tail.second_base().is_some_and(|end| end <= noted) {
+            let segment = tail.full.pop_front();
+            tail.free.extend(segment.map(|segment| segment.number));
+        }
+        Ok(())
+    }
+
+    fn sync_tail(&self) -> Result<(), WalError> {
+        let mut tail = lock(&self.tail);
+        let written = self.written();
+        let mut unsynced = mem::take(&mut tail.unsynced);
+        unsynced.push((tail.current.number, Arc::clone(&tail.current.file)));
+        let names_changed = mem::take(&mut tail.names_changed);
+        drop(tail);
+        for (number, file) in &unsynced {
+            self.poison_on_error(self.disk.sync_data(file), "sync", || segment::path(*number))?;
+        }
+        if names_changed {
+            self.poison_on_error(self.disk.sync_dir(DIRECTORY), "sync", || DIRECTORY.into())?;
+        }
+        self.durable.fetch_max(written.0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Goes on in another segment, which begins at `base`.
+    fn begin_segment(&self, tail: &mut Tail<D::File>, base: Lsn) -> Result<(), WalError> {
+        let number = tail.current.number + 1;
+        let path = segment::path(number);
+        let next = match tail.free.pop() {
+            Some(old) => {
+                let reused = self.reuse(old, number, base);
+                self.poison_on_error(reused, "reuse", || segment::path(old))?
+            }
+            None => {
+                let segments = tail.full.len() as u64 + 1;
+                if segments >= (self.options.bound_bytes / self.options.segment_bytes).max(MIN_SEGMENTS) {
+                    return Err(WalError::Full { live_bytes: self.live_bytes() });
+                }
+                create(&*self.disk, &self.options, number, base).map_err(|source| match source.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                        WalError::NoSpace { needed_bytes: self.options.segment_bytes }
+                    }
+                    _ => io_error("create", path, source),
+                })?
+            }
+        };
+        let full = mem::replace(&mut tail.current, next);
+        tail.unsynced.push((full.number, Arc::clone(&full.file)));
+        tail.full.push_back(full);
+        tail.names_changed = true;
+        Ok(())
+    }
+
+    fn reuse(&self, old: u64, number: u64, base: Lsn) -> io::Result<Segment<D::File>> {
+        let path = segment::path(number);
+        self.disk.rename(&segment::path(old), &path)?;
+        let file = self.disk.open(&path, Open::Existing)?;
+        if self.disk.length(&file)? != self.options.segment_bytes {
+            self.disk.set_length(&file, self.options.segment_bytes)?;
+            self.disk.allocate(&file, 0, self.options.segment_bytes)?;
+        }
+        Segment::begin(&*self.disk, file, &self.options.disk_uuid, number, base)
+    }
+
+    fn check(&self) -> Result<(), WalError> {
+        if self.poisoned.load(Ordering::Acquire) { Err(WalError::Poisoned) } else { Ok(()) }
+    }
+
+    fn poison_on_error<T>(
+        &self,
+        result: io::Result<T>,
+        operation: &'static str,
+        path: impl FnOnce() -> String,
+    ) -> Result<T, WalError> {
+        result.map_err(|source| {
+            self.poisoned.store(true, Ordering::Release);
+            io_error(operation, path(), source)
+        })
+    }
+}
+
+impl<F> Tail<F> {
+    /// Where the second segment begins, which is where the first one ends.
+    fn second_base(&self) -> Option<Lsn> {
+        self.full.get(1).or((self.full.len() == 1).then_some(&self.current)).map(|second| second.base)
+    }
+}
+
+fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::File>, WalError> {
+    let fail = |source| io_error("open", released::path(), source);
+    disk.create_dir(DIRECTORY).and_then(|()| disk.sync_dir("")).map_err(fail)?;
+    if let Some(released) = Released::read(disk, options.disk_uuid).map_err(fail)? {
+        return Ok(released);
+    }
+    let names = disk.list(DIRECTORY).map_err(fail)?;
+    if names.iter().any(|name| segment::number(name).is_some()) {
+        return Err(WalError::Incomplete { what: "wal/released is missing or unreadable" });
+    }
+    Released::create(disk, options.disk_uuid).map_err(fail)
+}
+
+fn create_first<D: Disk>(disk: &D, options: &WalOptions) -> Result<Segment<D::File>, WalError> {
+    let fail = |source| io_error("create", segment::path(1), source);
+    let segment = create(disk, options, 1, Lsn(0)).map_err(fail)?;
+    disk.sync_data(&segment.file).and_then(|()| disk.sync_dir(DIRECTORY)).map_err(fail)?;
+    Ok(segment)
+}
+
+/// Makes a segment with its space set aside, or nothing.
+fn create<D: Disk>(disk: &D, options: &WalOptions, number: u64, base: Lsn) -> io::Result<Segment<D::File>> {
+    let path = segment::path(number);
+    let file = disk.open(&path, Open::New)?;
+    let segment = disk
+        .allocate(&file, 0, options.segment_bytes)
+        .and_then(|()| Segment::begin(disk, file, &options.disk_uuid, number, base));
+    if segment.is_err() {
+        disk.remove(&path)?;
+    }
+    segment
+}
+
+/// State behind our locks is whole between any two statements that can panic: a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,197 @@
+//! Reading the log back after a stop of any kind: where it ends, and whether something is missing.
+//!
+//! Each record tells what was on stable storage when it was written. An unreadable record ends the log (a *torn tail*:
+//! power was lost before it was synced) unless some record after it says that it had been synced: then it is damage.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::record::{ALIGNMENT_BYTES, Fixed, HEADER_BYTES, Record};
+use super::segment::{self, Header, RECORDS_OFFSET, Segment};
+use super::{DIRECTORY, Lsn, WalError};
+use crate::disk::{Disk, Open};
+
+/// Bytes searched at a time for records beyond an unreadable one.
+const SEARCH_BYTES: usize = 1 << 20;
+
+/// The segment files as they were found, sorted by what is to become of them.
+pub(super) struct Found<F> {
+    /// In order, from the one that holds the first record not released to the last.
+    pub(super) live: Vec<Segment<F>>,
+    /// All that they hold is released.
+    pub(super) free: Vec<u64>,
+    /// They hold nothing, and are not to be taken for a segment later.
+    pub(super) unfinished: Vec<u64>,
+}
+
+impl<F> Found<F> {
+    /// Looks at every segment file; `released` is where replay begins.
+    pub(super) fn look<D: Disk<File = F>>(
+        disk: &D,
+        uuid: &[u8; 16],
+        released: Lsn,
+    ) -> Result<Self, WalError> {
+        let mut found = Self { live: Vec::new(), free: Vec::new(), unfinished: Vec::new() };
+        let mut damaged = Vec::new();
+        let names = disk.list(DIRECTORY).map_err(|source| io_error("list", DIRECTORY.into(), source))?;
+        for number in names.iter().filter_map(|name| segment::number(name)) {
+            let path = segment::path(number);
+            let read = disk.open(&path, Open::Existing).and_then(|file| {
+                let header = Header::read(disk, &file, uuid, number)?;
+                Ok((file, header))
+            });
+            let (file, header) = read.map_err(|source| io_error("read", path, source))?;
+            match header {
+                Header::Valid { base, seed } => found.live.push(Segment { number, base, seed, file }),
+                Header::Unfinished => found.unfinished.push(number),
+                Header::Damaged => damaged.push(number),
+            }
+        }
+        let is_free = |pair: &[Segment<F>]| pair[1].base <= released;
+        let free = found.live.windows(2).take_while(|pair| is_free(pair)).count();
+        found.free = found.live.drain(..free).map(|segment| segment.number).collect();
+        let first = found.live.first();
+        if first.map_or(released > Lsn(0), |first| first.base > released) {
+            return Err(WalError::Incomplete { what: "the segment from which to replay is missing" });
+        }
+        if let Some(segment) = damaged.iter().copied().find(|n| first.is_none_or(|first| *n > first.number)) {
+            return Err(WalError::Damaged { segment, offset: 0 });
+        }
+        found.unfinished.extend(damaged);
+        Ok(found)
+    }
+}
+
+/// Where the log was found to end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) lsn: Lsn,
+    /// Which of the live segments it lies in.
+    pub(super) segment: usize,
+    /// Whether that segment holds leftovers of records at or after the end.
+    pub(super) has_leftovers: bool,
+}
+
+/// Hands every record that ends after `released` to `replay`, in order, until the log's end.
+pub(super) fn replay<D: Disk, E: From<WalError>>(
+    disk: &D,
+    live: &[Segment<D::File>],
+    released: Lsn,
+    replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
+) -> Result<End, E> {
+    let mut crcs = Vec::new();
+    let mut lsn = live.first().map_or(released, |first| first.base);
+    for (place, segment) in live.iter().enumerate() {
+        let next = live.get(place + 1);
+        while next.is_none_or(|next| next.base != lsn) {
+            let Some((fixed, rest)) = read(disk, segment, lsn)? else {
+                return Ok(end(disk, live, place, lsn)?);
+            };
+            let Some(record) = fixed.complete(rest, &mut crcs) else {
+                return Ok(end(disk, live, place, lsn)?);
+            };
+            lsn = Lsn(lsn.0 + fixed.logged_bytes());
+            if lsn > released {
+                replay(lsn, record)?;
+            }
+        }
+    }
+    Ok(End { lsn, segment: live.len().saturating_sub(1), has_leftovers: false })
+}
+
+fn read<D: Disk>(disk: &D, segment: &Segment<D::File>, lsn: Lsn) -> Result<Option<(Fixed, Bytes)>, WalError> {
+    let fail = |source| io_error("read", segment::path(segment.number), source);
+    let offset = segment.offset(lsn);
+    let mut bytes = [0; HEADER_BYTES];
+    if disk.read_at(&segment.file, &mut bytes, offset).map_err(fail)? < HEADER_BYTES {
+        return Ok(None);
+    }
+    let Some(fixed) = Fixed::decode(&bytes, segment.seed).filter(|fixed| fixed.place.lsn == lsn) else {
+        return Ok(None);
+    };
+    let mut rest = vec![0; fixed.rest_bytes()];
+    let length = disk.read_at(&segment.file, &mut rest, offset + HEADER_BYTES as u64).map_err(fail)?;
+    rest.truncate(length);
+    Ok(Some((fixed, rest.into())))
+}
+
+/// The record at `lsn` of segment `place` is unreadable: is that the end, or damage?
+fn end<D: Disk>(disk: &D, live: &[Segment<D::File>], place: usize, lsn: Lsn) -> Result<End, WalError> {
+    let mut known_durable = None;
+    let mut has_leftovers = false;
+    for (index, segment) in live.iter().enumerate().skip(place) {
+        let from = if index == place { segment.offset(lsn) } else { RECORDS_OFFSET };
+        let newest = newest_claim(disk, segment, from)
+            .map_err(|source| io_error("read", segment::path(segment.number), source))?;
+        has_leftovers |= index == place && newest.is_some();
+        known_durable = known_durable.max(newest);
+    }
+    if known_durable > Some(lsn) {
+        return Err(WalError::Damaged { segment: live[place].number, offset: live[place].offset(lsn) });
+    }
+    Ok(End { lsn, segment: place, has_leftovers })
+}
+
+/// The furthest position that records of `segment` at or after `from` claim to have been on stable storage.
+fn newest_claim<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io::Result<Option<Lsn>> {
+    let mut newest = None;
+    let mut buffer = vec![0; SEARCH_BYTES];
+    let mut offset = from;
+    loop {
+        let length = disk.read_at(&segment.file, &mut buffer, offset)?;
+        let windows = buffer[..length].windows(HEADER_BYTES).enumerate().step_by(ALIGNMENT_BYTES as usize);
+        for (index, window) in windows {
+            let lsn = Lsn(segment.base.0 + (offset - RECORDS_OFFSET) + index as u64);
+            let bytes = window.try_into().expect("windows are as long as a header");
+            let fixed = Fixed::decode(bytes, segment.seed).filter(|fixed| fixed.place.lsn == lsn);
+            newest = newest.max(fixed.map(|fixed| fixed.place.durable_before));
+        }
+        if length < buffer.len() {
+            return Ok(newest);
+        }
+        // The next search begins where this one's last header would have begun.
+        offset += ((length - HEADER_BYTES) as u64 + 1).next_multiple_of(ALIGNMENT_BYTES);
+    }
+}
+
+/// Makes sure that nothing after the end is ever read again: later segments go, leftovers become zeroes.
+pub(super) fn destroy_tail<D: Disk>(disk: &D, found: &mut Found<D::File>, end: &End) -> Result<(), WalError> {
+    let later = found.live.split_off((end.segment + 1).min(found.live.len()));
+    let gone: Vec<u64> =
+        later.iter().map(|segment| segment.number).chain(found.unfinished.drain(..)).collect();
+    for number in &gone {
+        let path = segment::path(*number);
+        disk.remove(&path).map_err(|source| io_error("remove", path, source))?;
+    }
+    if !gone.is_empty() {
+        disk.sync_dir(DIRECTORY).map_err(|source| io_error("sync", DIRECTORY.into(), source))?;
+    }
+    if let (true, Some(last)) = (end.has_leftovers, found.live.last()) {
+        let fail = |source| io_error("write", segment::path(last.number), source);
+        let length = disk.length(&last.file).map_err(fail)?;
+        let zeroes = vec![0; SEARCH_BYTES];
+        let mut offset = last.offset(end.lsn);
+        while offset < length {
+            let count = (length - offset).min(zeroes.len() as u64);
+            disk.write_at(&last.file, &[io::IoSlice::new(&zeroes[..count as usize])], offset)
+                .map_err(fail)?;
+            offset += count;
+        }
+    }
+    Ok(())
+}
+
+/// Puts all that was replayed on stable storage: a process that died may have left it in memory only.
+pub(super) fn sync_all<D: Disk>(disk: &D, live: &[Segment<D::File>]) -> Result<(), WalError> {
+    for segment in live {
+        let file: &Arc<D::File> = &segment.file;
+        disk.sync_data(file).map_err(|source| io_error("sync", segment::path(segment.number), source))?;
+    }
+    disk.sync_dir(DIRECTORY).map_err(|source| io_error("sync", DIRECTORY.into(), source))
+}
+
+pub(super) fn io_error(operation: &'static str, path: String, source: io::Error) -> WalError {
+    WalError::Io { operation, path, source }
+}
