@@ -1,1 +1,33 @@
 //! The ledger: agreed, totally ordered records and the state they add up to, without I/O.
+//!
+//! A cluster agrees on one sequence of [`Record`]s: epochs (who belongs to it) and operations (which disks exist).
+//! They are numbered without gaps from 1, and each carries the SHA-256 of the one before it: [`Ledger`] keeps the
+//! end of that chain, [`State`] is what the records so far add up to. Everything here is a pure function of the
+//! records: two nodes that applied the same ones hold the same state. Files, sockets and randomness are a driver's
+//! business (`huntaway-membership`).
+//!
+//! ```text
+//! Operation --State::record_for--> Record --Ledger::follow--> bytes, next Ledger     (who decides)
+//! bytes --Ledger::read--> Record, the Ledger moved on                                  (who learns)
+//! ```
+//!
+//! This is the form for one node: [`State::apply`] refuses a second member until placement on several exists.
+
+mod frame;
+mod ledger;
+mod member;
+mod name;
+mod payload;
+mod record;
+mod state;
+mod vdi;
+
+pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
+pub use ledger::{FollowError, Ledger, Next, ReadError};
+pub use member::{
+    Cluster, EpochRecord, Incarnation, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member, MemberState,
+};
+pub use name::{InvalidName, MAX_NAME_BYTES, Name};
+pub use record::{Operation, Record};
+pub use state::{ApplyError, MAX_VDIS, State};
+pub use vdi::{InvalidVdi, MAX_PHYSICAL_BLOCK_SIZE_BYTES, MAX_VDI_OBJECTS, Vdi, VdiOptions};

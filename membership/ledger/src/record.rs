@@ -1,0 +1,63 @@
+//! Records: what a ledger is made of.
+
+use huntaway_wire::{NodeId, Vid};
+
+use crate::{EpochRecord, Incarnation, Name, VdiOptions};
+
+/// One agreed step of the cluster: an epoch or an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// Who belongs to the cluster from now on.
+    Epoch(EpochRecord),
+    /// A process started on `node`: raises the pepoch of every partition the node is in sync for.
+    Incarnation {
+        /// The node.
+        node: NodeId,
+        /// The new process: a higher number than any before it on that node.
+        incarnation: Incarnation,
+    },
+    /// A VDI was made.
+    CreateVdi {
+        /// Its id, higher than any before it.
+        vid: Vid,
+        /// Its name, which no other VDI has.
+        name: Name,
+        /// Its identity towards initiators.
+        uuid: [u8; 16],
+        /// What it is.
+        options: VdiOptions,
+    },
+    /// All space of a thick VDI is set aside: it may be used from now on.
+    ProvisionedVdi {
+        /// The VDI.
+        vid: Vid,
+    },
+    /// A VDI is gone; the stores free what no other VDI shows.
+    DeleteVdi {
+        /// The VDI.
+        vid: Vid,
+    },
+}
+
+/// What anyone may ask a driver to put into the ledger. [`State::record_for`](crate::State::record_for) makes the
+/// record of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Make a VDI.
+    CreateVdi {
+        /// Its name, which no other VDI has.
+        name: Name,
+        /// What it is.
+        options: VdiOptions,
+    },
+    /// All space of a thick VDI is set aside.
+    ProvisionedVdi {
+        /// The VDI.
+        vid: Vid,
+    },
+    /// Delete a VDI.
+    DeleteVdi {
+        /// The VDI.
+        vid: Vid,
+    },
+}

@@ -1,0 +1,237 @@
+//! The file `epoch/log`: how it is laid out, made and read.
+//!
+//! ```text
+//!  0       8           12      28               508      512
+//! | magic  | version   | node  | zeroes         | crc32c |   header, never changed
+//! | 8 B    | u32 = 1   | uuid  |                | u32    |
+//!  512     520         528     536     568      1020     1024
+//! | magic  | number    | end   | hash  | zeroes | crc32c |   mark, rewritten in place
+//! | 8 B    | u64       | u64   | 32 B  |        | u32    |
+//!  1024
+//! | record 1 | record 2 | ..                                (see huntaway-ledger's frame)
+//! ```
+//!
+//! Integers are little-endian; each CRC32C covers the 508 bytes of the sector before it.
+//!
+//! The mark tells a torn tail from damage. It is written after each fsync, and names the last record that was fsynced, the
+//! byte after it and its hash. What does not read well beyond the mark was never reported and is cut off; up to the
+//! mark it is damage. It is not fsynced itself (the next append's fsync does that): after a power loss it may be one
+//! append old, which only means that the last records count as not reported. If the mark is unreadable, whatever
+//! else does not read well is damage.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use huntaway_ledger::{DecodeError, Ledger, Next, ReadError, Record, RecordHash, State};
+use huntaway_wire::NodeId;
+
+use super::directory;
+use super::error::{Damage, OpenError};
+use super::log::Log;
+
+/// Largest file, in bytes: hundreds of thousands of records.
+pub const MAX_LOG_BYTES: u64 = 64 << 20;
+
+pub(super) const SECTOR_BYTES: usize = 512;
+pub(super) const MARK_OFFSET_BYTES: u64 = SECTOR_BYTES as u64;
+const RECORDS_OFFSET_BYTES: usize = 2 * SECTOR_BYTES;
+const HEADER_MAGIC: [u8; 8] = *b"HTLEDGER";
+const MARK_MAGIC: [u8; 8] = *b"HTLEDMRK";
+const FORMAT_VERSION: u32 = 1;
+
+/// A ledger as it was read, without opening it.
+#[derive(Debug, Clone)]
+pub struct LedgerFile {
+    /// The node it belongs to.
+    pub node: NodeId,
+    /// The state after its last record.
+    pub state: Arc<State>,
+    /// Its records, from the first.
+    pub records: Vec<Record>,
+}
+
+/// What was found in the file.
+pub(super) struct Found {
+    pub(super) node: NodeId,
+    pub(super) ledger: Ledger,
+    /// Where the marked records end, in bytes from the beginning of the file.
+    marked_end_bytes: u64,
+    /// Whole records that follow the marked ones.
+    unmarked: Vec<u8>,
+}
+
+pub(super) fn path(dir: &Path) -> PathBuf {
+    directory::epoch(dir).join("log")
+}
+
+pub(super) fn exists(dir: &Path) -> Result<bool, OpenError> {
+    let path = path(dir);
+    path.try_exists().map_err(OpenError::io("look at", &path))
+}
+
+/// Makes the file with its first record, whole or not at all.
+pub(super) fn create(dir: &Path, node: NodeId, first: &Next) -> Result<(), OpenError> {
+    let epoch = directory::epoch(dir);
+    let (unfinished, finished) = (epoch.join("log.new"), path(dir));
+    let mut bytes = header(node).to_vec();
+    bytes.extend(mark(RECORDS_OFFSET_BYTES as u64 + first.bytes.len() as u64, &first.ledger));
+    bytes.extend(&first.bytes);
+    let mut file = File::create(&unfinished).map_err(OpenError::io("make", &unfinished))?;
+    file.write_all(&bytes).map_err(OpenError::io("write", &unfinished))?;
+    file.sync_all().map_err(OpenError::io("fsync", &unfinished))?;
+    fs::rename(&unfinished, &finished).map_err(OpenError::io("rename", &unfinished))?;
+    directory::sync(&epoch).map_err(OpenError::io("fsync", &epoch))
+}
+
+/// Opens the file to append after what was found in it. A torn tail is cut off. Whole records beyond the mark may be in
+/// memory only, if an fsync failed in an earlier process: they are written once more, in place, for the next fsync.
+pub(super) fn open_for_append(dir: &Path, found: &Found) -> Result<Log<File>, OpenError> {
+    let path = path(dir);
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(OpenError::io("open", &path))?;
+    let end_bytes = found.marked_end_bytes + found.unmarked.len() as u64;
+    file.set_len(end_bytes)
+        .and_then(|()| file.write_all_at(&found.unmarked, found.marked_end_bytes))
+        .map_err(OpenError::io("write", &path))?;
+    Ok(Log::new(file, path, end_bytes))
+}
+
+/// Reads the file; `visit` is shown each record in order.
+pub(super) fn load(dir: &Path, visit: impl FnMut(Record)) -> Result<Found, OpenError> {
+    let path = path(dir);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let source =
+                std::io::Error::new(error.kind(), "there is no ledger; is this Huntaway's directory?");
+            return Err(OpenError::Io { doing: "open", path, source });
+        }
+        opened => opened.map_err(OpenError::io("open", &path))?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_LOG_BYTES + 1).read_to_end(&mut bytes).map_err(OpenError::io("read", &path))?;
+    if bytes.len() as u64 > MAX_LOG_BYTES {
+        return Err(OpenError::TooLarge { path });
+    }
+    parse(&bytes, visit).map_err(|Failure { offset_bytes, reason }| match reason {
+        Reason::Newer(reason) => OpenError::Newer { path, offset_bytes, reason },
+        Reason::Damage(damage) => OpenError::Damaged { path, offset_bytes, damage },
+    })
+}
+
+#[derive(Debug)]
+struct Failure {
+    offset_bytes: u64,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    Damage(Damage),
+    Newer(ReadError),
+}
+
+fn parse(bytes: &[u8], mut visit: impl FnMut(Record)) -> Result<Found, Failure> {
+    let damage =
+        |offset: usize, damage| Failure { offset_bytes: offset as u64, reason: Reason::Damage(damage) };
+    let node = read_header(bytes).ok_or_else(|| damage(0, Damage::Header))?;
+    let mark = read_mark(bytes);
+    let mut ledger = Ledger::default();
+    let mut offset = RECORDS_OFFSET_BYTES;
+    let mut marked_end = offset;
+    while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
+        match ledger.read(rest) {
+            Ok((record, length)) => {
+                offset += length;
+                visit(record);
+            }
+            Err(reason @ ReadError::Decode(DecodeError::Unknown { .. })) => {
+                return Err(Failure { offset_bytes: offset as u64, reason: Reason::Newer(reason) });
+            }
+            Err(reason) => {
+                let number = ledger.state().number() + 1;
+                if mark.as_ref().is_some_and(|mark| number > mark.number) && may_be_torn(&reason) {
+                    tracing::warn!(offset_bytes = offset, record = number, %reason, "the ledger's torn tail is ignored");
+                    break;
+                }
+                return Err(damage(offset, Damage::Record { number, reason }));
+            }
+        }
+        if let Some(mark) = mark.as_ref().filter(|mark| mark.number == ledger.state().number()) {
+            if mark.hash != ledger.hash() || mark.end_bytes != offset as u64 {
+                return Err(damage(offset, Damage::OtherRecords));
+            }
+            marked_end = offset;
+        }
+    }
+    let last = ledger.state().number();
+    let marked = mark.map_or(1, |mark| mark.number);
+    if last < marked {
+        return Err(damage(offset, Damage::CutOff { last, marked }));
+    }
+    let unmarked = bytes.get(marked_end..offset).unwrap_or_default().to_vec();
+    Ok(Found { node, ledger, marked_end_bytes: marked_end as u64, unmarked })
+}
+
+/// Whether a write that was cut short can look like this. An intact record that cannot follow is not of that kind.
+fn may_be_torn(reason: &ReadError) -> bool {
+    use DecodeError::{Incomplete, PayloadChecksum, Preamble};
+    matches!(reason, ReadError::Decode(Incomplete { .. } | PayloadChecksum | Preamble))
+}
+
+fn header(node: NodeId) -> [u8; SECTOR_BYTES] {
+    sealed(&[&HEADER_MAGIC, &FORMAT_VERSION.to_le_bytes(), &node.0])
+}
+
+/// The mark of a ledger whose last record ends at `end_bytes`.
+pub(super) fn mark(end_bytes: u64, ledger: &Ledger) -> [u8; SECTOR_BYTES] {
+    let number = ledger.state().number();
+    sealed(&[&MARK_MAGIC, &number.to_le_bytes(), &end_bytes.to_le_bytes(), &ledger.hash().0])
+}
+
+/// A sector of the given fields, zeroes and a checksum.
+fn sealed(fields: &[&[u8]]) -> [u8; SECTOR_BYTES] {
+    let mut sector = [0; SECTOR_BYTES];
+    let mut rest = sector.as_mut_slice();
+    for field in fields {
+        let (place, after) = rest.split_at_mut(field.len());
+        place.copy_from_slice(field);
+        rest = after;
+    }
+    let crc_offset = SECTOR_BYTES - 4;
+    let crc = crc32c::crc32c(&sector[..crc_offset]);
+    sector[crc_offset..].copy_from_slice(&crc.to_le_bytes());
+    sector
+}
+
+fn read_header(bytes: &[u8]) -> Option<NodeId> {
+    let fields = unsealed(bytes.get(..SECTOR_BYTES)?, HEADER_MAGIC)?;
+    let (version, fields) = fields.split_first_chunk()?;
+    let node = NodeId(*fields.first_chunk()?);
+    (u32::from_le_bytes(*version) == FORMAT_VERSION).then_some(node)
+}
+
+struct Mark {
+    number: u64,
+    end_bytes: u64,
+    hash: RecordHash,
+}
+
+fn read_mark(bytes: &[u8]) -> Option<Mark> {
+    let fields = unsealed(bytes.get(SECTOR_BYTES..RECORDS_OFFSET_BYTES)?, MARK_MAGIC)?;
+    let (number, fields) = fields.split_first_chunk()?;
+    let (end_bytes, fields) = fields.split_first_chunk()?;
+    Some(Mark {
+        number: u64::from_le_bytes(*number),
+        end_bytes: u64::from_le_bytes(*end_bytes),
+        hash: RecordHash(*fields.first_chunk()?),
+    })
+}
+
+/// The fields of a sector after its magic, if both magic and checksum are right.
+fn unsealed(sector: &[u8], magic: [u8; 8]) -> Option<&[u8]> {
+    let (covered, crc) = sector.split_last_chunk()?;
+    let intact = crc32c::crc32c(covered) == u32::from_le_bytes(*crc);
+    covered.strip_prefix(&magic).filter(|_| intact)
+}
