@@ -1,0 +1,15 @@
+//! The informational exceptions control mode page (SPC-4 §7.5.11): no failure predictions are made.
+
+use super::ModePage;
+
+const FLAGS_BYTE: usize = 2;
+/// Informational exceptions are disabled.
+const DEXCPT: u8 = 0x08;
+
+pub(super) static PAGE: ModePage = ModePage {
+    code: 0x1c,
+    length: 12,
+    render: |_, page| page[FLAGS_BYTE] |= DEXCPT,
+    render_changeable: |_, _| {},
+    apply: |_, _| {},
+};

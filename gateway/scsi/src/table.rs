@@ -1,0 +1,205 @@
+//! The command table: one row per operation code and service action. Dispatch and REPORT SUPPORTED OPERATION CODES
+//! both read it, so they cannot disagree.
+//!
+//! A bit that the usage data of a row leaves clear must be clear in the CDB: we do not know what it asks for, so
+//! we do not pretend to do it. That alone refuses protection information, anchoring, NACA and saved pages.
+
+use crate::cdb::Cdb;
+use crate::command::{
+    capacity, inquiry, lba_status, mode_select, mode_sense, prefetch, read, report_luns, report_opcodes,
+    request_sense, start_stop, sync_cache, test_unit_ready, unmap, verify, write, write_same,
+};
+use crate::logical_unit::LogicalUnit;
+use crate::mode::ModeState;
+use crate::plan::Plan;
+use crate::sense::Sense;
+use crate::unit_attention::AttentionRule;
+
+/// Decodes a CDB that has no unknown bits.
+pub(crate) type Decode = fn(&LogicalUnit, &ModeState, &Cdb) -> Result<Plan, Sense>;
+
+/// On which logical units a row counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Availability {
+    Always,
+    Thin,
+    Thick,
+}
+
+/// One row of the table.
+pub(crate) struct Command {
+    pub(crate) name: &'static str,
+    pub(crate) opcode: u8,
+    pub(crate) service_action: Option<u16>,
+    /// CDB usage data (SPC-4 §6.34.3): the operation code, the service action, and a one for each bit we
+    /// evaluate. As long as the CDB.
+    pub(crate) usage: &'static [u8],
+    pub(crate) availability: Availability,
+    /// Refused when the logical unit is write protected.
+    pub(crate) writes: bool,
+    pub(crate) attention: AttentionRule,
+    /// The RECOMMENDED COMMAND TIMEOUT, in seconds.
+    pub(crate) timeout_seconds: u32,
+    pub(crate) decode: Decode,
+}
+
+/// What most rows have in common.
+const COMMAND: Command = Command {
+    name: "",
+    opcode: 0,
+    service_action: None,
+    usage: &[],
+    availability: Availability::Always,
+    writes: false,
+    attention: AttentionRule::Report,
+    timeout_seconds: 30,
+    decode: test_unit_ready::decode,
+};
+
+/// For commands whose work grows with what they cover, or waits for earlier writes.
+const LONG_TIMEOUT_SECONDS: u32 = 120;
+
+/// A byte of which every bit counts.
+const A: u8 = 0xff;
+/// The GROUP NUMBER: any is accepted, none means anything.
+const G: u8 = 0x1f;
+/// READ's flags: DPO, FUA, RARC, and the obsolete FUA_NV.
+const READ_FLAGS: u8 = 0x1e;
+/// WRITE's flags: DPO, FUA, and the obsolete FUA_NV.
+const WRITE_FLAGS: u8 = 0x1a;
+/// VERIFY's flags: DPO and the two bits of BYTCHK.
+const VERIFY_FLAGS: u8 = 0x16;
+/// WRITE AND VERIFY's flags: DPO and the one bit of BYTCHK.
+const WRITE_AND_VERIFY_FLAGS: u8 = 0x12;
+/// SYNCHRONIZE CACHE's flags: IMMED and the obsolete SYNC_NV.
+const SYNC_FLAGS: u8 = 0x06;
+
+/// All commands, in ascending order of operation code and service action.
+#[rustfmt::skip]
+pub(crate) static COMMANDS: &[Command] = &[
+    Command { name: "TEST UNIT READY", opcode: 0x00, usage: &[0x00, 0, 0, 0, 0, 0], decode: test_unit_ready::decode, ..COMMAND },
+    Command { name: "REQUEST SENSE", opcode: 0x03, usage: &[0x03, 0x01, 0, 0, A, 0], attention: AttentionRule::Pass, decode: request_sense::decode, ..COMMAND },
+    Command { name: "READ(6)", opcode: 0x08, usage: &[0x08, 0x1f, A, A, A, 0], decode: read::decode_6, ..COMMAND },
+    Command { name: "WRITE(6)", opcode: 0x0a, usage: &[0x0a, 0x1f, A, A, A, 0], writes: true, decode: write::decode_6, ..COMMAND },
+    Command { name: "INQUIRY", opcode: 0x12, usage: &[0x12, 0x01, A, A, A, 0], attention: AttentionRule::Pass, decode: inquiry::decode, ..COMMAND },
+    Command { name: "MODE SELECT(6)", opcode: 0x15, usage: &[0x15, 0x10, 0, 0, A, 0], decode: mode_select::decode_6, ..COMMAND },
+    Command { name: "MODE SENSE(6)", opcode: 0x1a, usage: &[0x1a, 0x08, A, A, A, 0], decode: mode_sense::decode_6, ..COMMAND },
+    Command { name: "START STOP UNIT", opcode: 0x1b, usage: &[0x1b, 0x01, 0, 0, 0x05, 0], timeout_seconds: LONG_TIMEOUT_SECONDS, decode: start_stop::decode, ..COMMAND },
+    Command { name: "READ CAPACITY(10)", opcode: 0x25, usage: &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], decode: capacity::decode_10, ..COMMAND },
+    Command { name: "READ(10)", opcode: 0x28, usage: &[0x28, READ_FLAGS, A, A, A, A, G, A, A, 0], decode: read::decode_10, ..COMMAND },
+    Command { name: "WRITE(10)", opcode: 0x2a, usage: &[0x2a, WRITE_FLAGS, A, A, A, A, G, A, A, 0], writes: true, decode: write::decode_10, ..COMMAND },
+    Command { name: "WRITE AND VERIFY(10)", opcode: 0x2e, usage: &[0x2e, WRITE_AND_VERIFY_FLAGS, A, A, A, A, G, A, A, 0], writes: true, decode: write::decode_and_verify_10, ..COMMAND },
+    Command { name: "VERIFY(10)", opcode: 0x2f, usage: &[0x2f, VERIFY_FLAGS, A, A, A, A, G, A, A, 0], decode: verify::decode_10, ..COMMAND },
+    Command { name: "PRE-FETCH(10)", opcode: 0x34, usage: &[0x34, 0x02, A, A, A, A, G, A, A, 0], decode: prefetch::decode_10, ..COMMAND },
+    Command { name: "SYNCHRONIZE CACHE(10)", opcode: 0x35, usage: &[0x35, SYNC_FLAGS, A, A, A, A, G, A, A, 0], timeout_seconds: LONG_TIMEOUT_SECONDS, decode: sync_cache::decode_10, ..COMMAND },
+    Command { name: "WRITE SAME(10)", opcode: 0x41, usage: &[0x41, 0x08, A, A, A, A, G, A, A, 0], availability: Availability::Thin, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_10, ..COMMAND },
+    Command { name: "WRITE SAME(10)", opcode: 0x41, usage: &[0x41, 0, A, A, A, A, G, A, A, 0], availability: Availability::Thick, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_10, ..COMMAND },
+    Command { name: "UNMAP", opcode: 0x42, usage: &[0x42, 0, 0, 0, 0, 0, G, A, A, 0], availability: Availability::Thin, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: unmap::decode, ..COMMAND },
+    Command { name: "MODE SELECT(10)", opcode: 0x55, usage: &[0x55, 0x10, 0, 0, 0, 0, 0, A, A, 0], decode: mode_select::decode_10, ..COMMAND },
+    Command { name: "MODE SENSE(10)", opcode: 0x5a, usage: &[0x5a, 0x18, A, A, 0, 0, 0, A, A, 0], decode: mode_sense::decode_10, ..COMMAND },
+    Command { name: "READ(16)", opcode: 0x88, usage: &[0x88, READ_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], decode: read::decode_16, ..COMMAND },
+    Command { name: "WRITE(16)", opcode: 0x8a, usage: &[0x8a, WRITE_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_16, ..COMMAND },
+    Command { name: "WRITE AND VERIFY(16)", opcode: 0x8e, usage: &[0x8e, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_and_verify_16, ..COMMAND },
+    Command { name: "VERIFY(16)", opcode: 0x8f, usage: &[0x8f, VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], decode: verify::decode_16, ..COMMAND },
+    Command { name: "PRE-FETCH(16)", opcode: 0x90, usage: &[0x90, 0x02, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], decode: prefetch::decode_16, ..COMMAND },
+    Command { name: "SYNCHRONIZE CACHE(16)", opcode: 0x91, usage: &[0x91, SYNC_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], timeout_seconds: LONG_TIMEOUT_SECONDS, decode: sync_cache::decode_16, ..COMMAND },
+    Command { name: "WRITE SAME(16)", opcode: 0x93, usage: &[0x93, 0x09, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], availability: Availability::Thin, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_16, ..COMMAND },
+    Command { name: "WRITE SAME(16)", opcode: 0x93, usage: &[0x93, 0x01, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], availability: Availability::Thick, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_16, ..COMMAND },
+    Command { name: "READ CAPACITY(16)", opcode: 0x9e, service_action: Some(0x10), usage: &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0], decode: capacity::decode_16, ..COMMAND },
+    Command { name: "GET LBA STATUS", opcode: 0x9e, service_action: Some(0x12), usage: &[0x9e, 0x12, A, A, A, A, A, A, A, A, A, A, A, A, 0, 0], decode: lba_status::decode, ..COMMAND },
+    Command { name: "REPORT LUNS", opcode: 0xa0, usage: &[0xa0, 0, A, 0, 0, 0, A, A, A, A, 0, 0], attention: AttentionRule::PassAndClearLunsChanged, decode: report_luns::decode, ..COMMAND },
+    Command { name: "REPORT SUPPORTED OPERATION CODES", opcode: 0xa3, service_action: Some(0x0c), usage: &[0xa3, 0x0c, 0x87, A, A, A, A, A, A, A, 0, 0], decode: report_opcodes::decode, ..COMMAND },
+    Command { name: "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", opcode: 0xa3, service_action: Some(0x0d), usage: &[0xa3, 0x0d, 0x80, 0, 0, 0, A, A, A, A, 0, 0], decode: report_opcodes::decode_task_management, ..COMMAND },
+    Command { name: "READ(12)", opcode: 0xa8, usage: &[0xa8, READ_FLAGS, A, A, A, A, A, A, A, A, G, 0], decode: read::decode_12, ..COMMAND },
+    Command { name: "WRITE(12)", opcode: 0xaa, usage: &[0xaa, WRITE_FLAGS, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_12, ..COMMAND },
+    Command { name: "WRITE AND VERIFY(12)", opcode: 0xae, usage: &[0xae, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_and_verify_12, ..COMMAND },
+    Command { name: "VERIFY(12)", opcode: 0xaf, usage: &[0xaf, VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], decode: verify::decode_12, ..COMMAND },
+];
+
+/// For each operation code the number of its first row, so that a READ does not search the table.
+static FIRST_ROW: [u8; 256] = first_rows();
+
+const NO_ROW: u8 = u8::MAX;
+
+const fn first_rows() -> [u8; 256] {
+    let mut first = [NO_ROW; 256];
+    let mut row = COMMANDS.len();
+    while row > 0 {
+        row -= 1;
+        first[COMMANDS[row].opcode as usize] = row as u8;
+    }
+    first
+}
+
+/// Decodes a CDB: finds its row, checks write protection, length and unknown bits, then lets the row decode it.
+pub(crate) fn plan(unit: &LogicalUnit, modes: &ModeState, bytes: &[u8]) -> Result<Plan, Sense> {
+    if bytes.is_empty() {
+        return Err(Sense::invalid_opcode());
+    }
+    let cdb = Cdb::new(bytes);
+    let command = find(unit, &cdb)?;
+    if command.writes {
+        check_writable(unit, modes)?;
+    }
+    if bytes.len() < command.usage.len() {
+        return Err(Sense::invalid_field_in_cdb(bytes.len() as u16, None));
+    }
+    cdb.refuse_bits_outside(command.usage)?;
+    (command.decode)(unit, modes, &cdb)
+}
+
+fn find(unit: &LogicalUnit, cdb: &Cdb) -> Result<&'static Command, Sense> {
+    let mut is_known = false;
+    for command in rows_of(cdb.opcode()).filter(|command| command.is_available(unit)) {
+        if command.service_action.is_none_or(|service_action| service_action == cdb.service_action()) {
+            return Ok(command);
+        }
+        is_known = true;
+    }
+    Err(if is_known { Sense::invalid_field_in_cdb(1, Some(4)) } else { Sense::invalid_opcode() })
+}
+
+fn check_writable(unit: &LogicalUnit, modes: &ModeState) -> Result<(), Sense> {
+    if unit.is_read_only() {
+        return Err(Sense::write_protected());
+    }
+    if modes.software_write_protect {
+        return Err(Sense::software_write_protected());
+    }
+    Ok(())
+}
+
+fn rows_of(opcode: u8) -> impl Iterator<Item = &'static Command> {
+    let first = usize::from(FIRST_ROW[usize::from(opcode)]);
+    COMMANDS.iter().skip(first).take_while(move |command| command.opcode == opcode)
+}
+
+/// The rows that count for this logical unit.
+pub(crate) fn supported(unit: &LogicalUnit) -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().filter(|command| command.is_available(unit))
+}
+
+/// How the command in this CDB meets a pending unit attention. An unknown one is stopped like any other.
+pub(crate) fn attention_rule(cdb: &[u8]) -> AttentionRule {
+    cdb.first()
+        .and_then(|opcode| rows_of(*opcode).next())
+        .map_or(AttentionRule::Report, |command| command.attention)
+}
+
+/// The standard's name of the command in this CDB, for metrics and logs; `None` if it is not supported.
+pub fn command_name(cdb: &[u8]) -> Option<&'static str> {
+    let fields = Cdb::new(cdb);
+    rows_of(*cdb.first()?)
+        .find(|command| command.service_action.is_none_or(|action| action == fields.service_action()))
+        .map(|command| command.name)
+}
+
+impl Command {
+    fn is_available(&self, unit: &LogicalUnit) -> bool {
+        match self.availability {
+            Availability::Always => true,
+            Availability::Thin => unit.is_thin(),
+            Availability::Thick => !unit.is_thin(),
+        }
+    }
+}
