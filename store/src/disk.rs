@@ -6,11 +6,13 @@
 //! A failed sync means that disk is no longer to be trusted: it is never repeated (its data may be lost silently).
 
 mod file;
+mod simulated;
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 pub use file::FileDisk;
+pub use simulated::{Crash, Fault, Operation, SeededRandom, SimulatedDisk, SimulatedFile};
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,199 @@
+//! What a simulated file holds, and what it may hold after a power loss.
+
+use std::collections::BTreeMap;
+
+use super::SeededRandom;
+
+/// What a disk writes whole or not at all, in bytes.
+const SECTOR_BYTES: usize = 512;
+
+/// What space is counted in, in bytes.
+pub(super) const PAGE_BYTES: usize = 4096;
+
+const SECTORS_PER_PAGE: u64 = (PAGE_BYTES / SECTOR_BYTES) as u64;
+
+/// Most states of one sector, or of a file's length, remembered between two syncs.
+const MAX_VERSIONS: usize = 4;
+
+type Sector = [u8; SECTOR_BYTES];
+
+/// Length and bytes of a file as its readers see them, with what they replaced since the last sync.
+#[derive(Debug, Default)]
+pub(super) struct Content {
+    length: u64,
+    /// `None`: space is set aside, nothing was written.
+    pages: BTreeMap<u64, Option<Box<[u8; PAGE_BYTES]>>>,
+    /// Earlier contents of the sectors written since the last sync; the first of each is the one on stable storage.
+    replaced: BTreeMap<u64, Vec<Sector>>,
+    /// Earlier lengths since the last sync; the first is the one on stable storage.
+    lengths: Vec<u64>,
+    /// Sectors of a failed sync: the system forgot that they are to be written.
+    forgotten: BTreeMap<u64, Vec<Sector>>,
+}
+
+impl Content {
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Pages that take space.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages.len() as u64
+    }
+
+    /// Pages of the range that take no space yet.
+    pub(super) fn missing_pages(&self, offset: u64, length: u64) -> u64 {
+        pages_of(offset, length).filter(|page| !self.pages.contains_key(page)).count() as u64
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let count = self.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
+        for (start, length) in cuts(offset, count, PAGE_BYTES) {
+            let into = &mut buffer[(start - offset) as usize..][..length];
+            match self.pages.get(&(start / PAGE_BYTES as u64)) {
+                Some(Some(page)) => into.copy_from_slice(&page[start as usize % PAGE_BYTES..][..length]),
+                Some(None) | None => into.fill(0),
+            }
+        }
+        count
+    }
+
+    pub(super) fn write(&mut self, data: &[u8], offset: u64) {
+        self.put(data, offset);
+        let end = offset + data.len() as u64;
+        if end > self.length {
+            self.change_length(end);
+        }
+    }
+
+    pub(super) fn set_length(&mut self, length: u64) {
+        if length < self.length {
+            self.zero(length, self.length - length);
+            self.pages.split_off(&length.div_ceil(PAGE_BYTES as u64));
+        }
+        if length != self.length {
+            self.change_length(length);
+        }
+    }
+
+    pub(super) fn allocate(&mut self, offset: u64, length: u64) {
+        for page in pages_of(offset, length) {
+            self.pages.entry(page).or_default();
+        }
+        if offset + length > self.length {
+            self.change_length(offset + length);
+        }
+    }
+
+    /// Makes a range read as zeroes and gives the space of whole pages back.
+    pub(super) fn zero(&mut self, offset: u64, length: u64) {
+        let end = offset + length;
+        let touched: Vec<u64> = self
+            .pages
+            .range(pages_of(offset, length))
+            .filter(|(_, page)| page.is_some())
+            .map(|(n, _)| *n)
+            .collect();
+        for page in touched {
+            let start = page * PAGE_BYTES as u64;
+            let (from, to) = (offset.max(start), end.min(start + PAGE_BYTES as u64));
+            self.put(&[0; PAGE_BYTES][..(to - from) as usize], from);
+        }
+        let whole = offset.div_ceil(PAGE_BYTES as u64)..end / PAGE_BYTES as u64;
+        self.pages.retain(|page, _| !whole.contains(page));
+    }
+
+    pub(super) fn sync(&mut self) {
+        self.replaced.clear();
+        self.lengths.clear();
+    }
+
+    /// What a failed sync leaves: readers still see the data, but no later sync writes it.
+    pub(super) fn forget(&mut self) {
+        for (sector, versions) in std::mem::take(&mut self.replaced) {
+            self.forgotten.entry(sector).or_insert(versions);
+        }
+    }
+
+    /// What is there after a power loss: each sector and the length as it was at the last sync or at any time since.
+    /// `newest` of 100 are as they were last; when it is 0, all are as they were at the last sync.
+    pub(super) fn lose_power(&mut self, random: &mut SeededRandom, newest: u64) {
+        let mut replaced = std::mem::take(&mut self.replaced);
+        replaced.append(&mut self.forgotten);
+        for (sector, versions) in replaced {
+            if let Some(version) = choose(&versions, random, newest) {
+                let page = self.pages.entry(sector / SECTORS_PER_PAGE).or_default();
+                let page = page.get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
+                let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
+                page[start..start + SECTOR_BYTES].copy_from_slice(version);
+            }
+        }
+        if let Some(length) = choose(&std::mem::take(&mut self.lengths), random, newest) {
+            self.set_length(*length);
+        }
+        self.sync();
+    }
+
+    /// A number that differs when the content does.
+    pub(super) fn fingerprint(&self) -> u32 {
+        self.pages.iter().fold(self.length as u32, |crc, (number, page)| {
+            let crc = crc32c::crc32c_append(crc, &number.to_le_bytes());
+            page.as_ref().map_or(crc, |page| crc32c::crc32c_append(crc, &page[..]))
+        })
+    }
+
+    fn put(&mut self, data: &[u8], offset: u64) {
+        for (start, length) in cuts(offset, data.len(), SECTOR_BYTES) {
+            self.remember(start / SECTOR_BYTES as u64);
+            let page = self.pages.entry(start / PAGE_BYTES as u64).or_default();
+            let page = page.get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
+            page[start as usize % PAGE_BYTES..][..length]
+                .copy_from_slice(&data[(start - offset) as usize..][..length]);
+        }
+    }
+
+    fn remember(&mut self, sector: u64) {
+        let mut before = [0; SECTOR_BYTES];
+        if let Some(Some(page)) = self.pages.get(&(sector / SECTORS_PER_PAGE)) {
+            let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
+            before.copy_from_slice(&page[start..start + SECTOR_BYTES]);
+        }
+        remember(self.replaced.entry(sector).or_default(), before);
+    }
+
+    fn change_length(&mut self, length: u64) {
+        remember(&mut self.lengths, self.length);
+        self.length = length;
+    }
+}
+
+fn remember<T>(versions: &mut Vec<T>, before: T) {
+    if versions.len() == MAX_VERSIONS {
+        versions.remove(1);
+    }
+    versions.push(before);
+}
+
+/// The earlier version that a power loss brings back, or `None` for the newest.
+fn choose<'a, T>(versions: &'a [T], random: &mut SeededRandom, newest: u64) -> Option<&'a T> {
+    match newest {
+        0 => versions.first(),
+        _ if random.chance(newest, 100) => None,
+        _ => versions.get(random.below(versions.len() as u64 + 1) as usize),
+    }
+}
+
+fn pages_of(offset: u64, length: u64) -> std::ops::Range<u64> {
+    offset / PAGE_BYTES as u64..(offset + length).div_ceil(PAGE_BYTES as u64)
+}
+
+/// Cuts a range at multiples of `unit`: (offset, length) of each part.
+fn cuts(offset: u64, length: usize, unit: usize) -> impl Iterator<Item = (u64, usize)> {
+    let (end, unit) = (offset + length as u64, unit as u64);
+    let mut start = offset;
+    std::iter::from_fn(move || {
+        let part = (start < end).then(|| (start, (end.min((start / unit + 1) * unit) - start) as usize))?;
+        start += part.1 as u64;
+        Some(part)
+    })
+}
