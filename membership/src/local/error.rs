@@ -27,8 +27,9 @@ pub enum OpenError {
     },
     /// The directory holds a store's data but no ledger.
     #[error(
-        "{} holds data ({found}) but its ledger epoch/log is missing: put the file back from a copy, or choose an empty \
-         directory; nothing was changed", dir.display()
+        "{} holds data ({found}) but its ledger epoch/log is missing: put the file back from a copy, \
+         or choose an empty directory; nothing was changed",
+        dir.display()
     )]
     Missing {
         /// The directory.
@@ -38,8 +39,9 @@ pub enum OpenError {
     },
     /// The ledger's file is damaged.
     #[error(
-        "the ledger {} is damaged at byte {offset_bytes}: {damage}. Put the file back from a copy; do not delete it, \
-         the disks cannot be found without it. Nothing was changed", path.display()
+        "the ledger {} is damaged at byte {offset_bytes}: {damage}. Put the file back from a copy; \
+         do not delete it, the disks cannot be found without it. Nothing was changed",
+        path.display()
     )]
     Damaged {
         /// The file.
@@ -51,7 +53,9 @@ pub enum OpenError {
     },
     /// The ledger was written by a newer version.
     #[error(
-        "the ledger {} was written by a newer version of Huntaway (at byte {offset_bytes}: {reason}): use that version", path.display()
+        "the ledger {} was written by a newer version of Huntaway (at byte {offset_bytes}: {reason}): \
+         use that version",
+        path.display()
     )]
     Newer {
         /// The file.
@@ -72,7 +76,8 @@ pub enum OpenError {
     Empty,
     /// The ledger is that of another cluster.
     #[error(
-        "{} belongs to the cluster {found}, not to {wanted}: choose another directory or use that name", dir.display()
+        "{} belongs to the cluster {found}, not to {wanted}: choose another directory or use that name",
+        dir.display()
     )]
     OtherCluster {
         /// The directory.
@@ -153,8 +158,8 @@ pub enum LogError {
         /// The system's answer.
         source: io::Error,
     },
-    /// It could not be brought to stable storage. Whether it happened shows after a restart; until then nothing more is
-    /// written.
+    /// It could not be brought to stable storage. Whether it happened shows after a restart; until then nothing
+    /// more is written.
     #[error("cannot fsync the ledger {}: {source}; look at that disk, then restart", path.display())]
     Sync {
         /// The file.

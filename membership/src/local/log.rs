@@ -46,7 +46,8 @@ impl<S: Storage> Log<S> {
         Self { storage, path, end_bytes, failed: false }
     }
 
-    /// Appends the bytes of records; `ledger` is the ledger that has them. When this returns they are on stable storage.
+    /// Appends the bytes of records; `ledger` is the ledger that has them. They are on stable storage when this
+    /// returns.
     pub(super) fn append(&mut self, bytes: &[u8], ledger: &Ledger) -> Result<(), LogError> {
         if self.failed {
             return Err(LogError::Poisoned { path: self.path.clone() });
@@ -69,5 +70,91 @@ impl<S: Storage> Log<S> {
         }
         self.end_bytes = end_bytes;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A file whose next call of each kind may be told to fail.
+    #[derive(Default)]
+    struct FailingStorage {
+        write: Cell<bool>,
+        sync: Cell<bool>,
+        mark: Cell<bool>,
+        cut: Cell<bool>,
+        length_bytes: Cell<u64>,
+    }
+
+    fn answer(fails: &Cell<bool>) -> io::Result<()> {
+        if fails.take() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    impl Storage for FailingStorage {
+        fn write_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
+            if offset_bytes == MARK_OFFSET_BYTES {
+                return answer(&self.mark);
+            }
+            self.length_bytes.set(offset_bytes + bytes.len() as u64);
+            answer(&self.write)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            answer(&self.sync)
+        }
+
+        fn cut(&self, length_bytes: u64) -> io::Result<()> {
+            self.length_bytes.set(length_bytes);
+            answer(&self.cut)
+        }
+    }
+
+    fn log_failing(fail: fn(&FailingStorage)) -> Log<FailingStorage> {
+        let storage = FailingStorage::default();
+        fail(&storage);
+        Log::new(storage, PathBuf::from("log"), 1024)
+    }
+
+    fn append(log: &mut Log<FailingStorage>) -> Result<(), LogError> {
+        log.append(b"a record", &Ledger::default())
+    }
+
+    #[test]
+    fn after_a_failed_fsync_nothing_is_written_any_more() {
+        for fail in [|s: &FailingStorage| s.sync.set(true), |s: &FailingStorage| s.mark.set(true)] {
+            let mut log = log_failing(fail);
+            assert!(matches!(append(&mut log), Err(LogError::Sync { .. })));
+            assert!(matches!(append(&mut log), Err(LogError::Poisoned { .. })));
+        }
+    }
+
+    #[test]
+    fn a_failed_write_is_cut_off_and_may_be_tried_again() {
+        let mut log = log_failing(|storage| storage.write.set(true));
+        assert!(matches!(append(&mut log), Err(LogError::Write { .. })));
+        assert_eq!(log.storage.length_bytes.get(), 1024);
+        append(&mut log).unwrap();
+        append(&mut log).unwrap();
+        assert_eq!(log.storage.length_bytes.get(), 1040);
+    }
+
+    #[test]
+    fn a_failed_write_that_cannot_be_cut_off_is_the_last() {
+        let mut log = log_failing(|storage| {
+            storage.write.set(true);
+            storage.cut.set(true);
+        });
+        assert!(matches!(append(&mut log), Err(LogError::Write { .. })));
+        assert!(matches!(append(&mut log), Err(LogError::Poisoned { .. })));
+    }
+
+    #[test]
+    fn a_full_ledger_takes_no_more_and_stays_readable() {
+        let mut log = Log::new(FailingStorage::default(), PathBuf::from("log"), MAX_LOG_BYTES - 7);
+        assert!(matches!(append(&mut log), Err(LogError::Full { .. })));
+        assert_eq!(log.storage.length_bytes.get(), 0);
     }
 }

@@ -13,11 +13,10 @@
 //!
 //! Integers are little-endian; each CRC32C covers the 508 bytes of the sector before it.
 //!
-//! The mark tells a torn tail from damage. It is written after each fsync, and names the last record that was fsynced, the
-//! byte after it and its hash. What does not read well beyond the mark was never reported and is cut off; up to the
-//! mark it is damage. It is not fsynced itself (the next append's fsync does that): after a power loss it may be one
-//! append old, which only means that the last records count as not reported. If the mark is unreadable, whatever
-//! else does not read well is damage.
+//! The mark tells a torn tail from damage. It is written after each fsync, and names the last record that was
+//! fsynced, the byte after it and its hash. What does not read well beyond the mark was never reported and is cut
+//! off; up to the mark it is damage. It is not fsynced itself (the next append's fsync does that): after a power
+//! loss it may be one append old. If the mark is unreadable, whatever else does not read well is damage.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -86,8 +85,8 @@ pub(super) fn create(dir: &Path, node: NodeId, first: &Next) -> Result<(), OpenE
     directory::sync(&epoch).map_err(OpenError::io("fsync", &epoch))
 }
 
-/// Opens the file to append after what was found in it. A torn tail is cut off. Whole records beyond the mark may be in
-/// memory only, if an fsync failed in an earlier process: they are written once more, in place, for the next fsync.
+/// Opens the file to append after what was found in it. A torn tail is cut off. Whole records beyond the mark may be
+/// in memory only, if an fsync failed in an earlier process: they are written once more, in place, for the next fsync.
 pub(super) fn open_for_append(dir: &Path, found: &Found) -> Result<Log<File>, OpenError> {
     let path = path(dir);
     let file = OpenOptions::new().read(true).write(true).open(&path).map_err(OpenError::io("open", &path))?;
@@ -152,7 +151,7 @@ fn parse(bytes: &[u8], mut visit: impl FnMut(Record)) -> Result<Found, Failure> 
             Err(reason) => {
                 let number = ledger.state().number() + 1;
                 if mark.as_ref().is_some_and(|mark| number > mark.number) && may_be_torn(&reason) {
-                    tracing::warn!(offset_bytes = offset, record = number, %reason, "the ledger's torn tail is ignored");
+                    tracing::warn!(offset_bytes = offset, record = number, %reason, "torn tail of the ledger");
                     break;
                 }
                 return Err(damage(offset, Damage::Record { number, reason }));
@@ -234,4 +233,24 @@ fn unsealed(sector: &[u8], magic: [u8; 8]) -> Option<&[u8]> {
     let (covered, crc) = sector.split_last_chunk()?;
     let intact = crc32c::crc32c(covered) == u32::from_le_bytes(*crc);
     covered.strip_prefix(&magic).filter(|_| intact)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn header_and_mark_are_written_as_they_always_were() {
+        let header = header(NodeId(*b"node-uuid-16byte"));
+        let mark = mark(0x0102_0304, &Ledger::default());
+        assert_eq!(hex(&header[..32]), "48544c4544474552010000006e6f64652d757569642d31366279746500000000");
+        assert_eq!(hex(&header[508..]), "dd000b34");
+        assert_eq!(hex(&mark[..32]), "48544c45444d524b000000000000000004030201000000000000000000000000");
+        assert_eq!(hex(&mark[508..]), "ba62262d");
+        assert!(header[32..508].iter().chain(&mark[32..508]).all(|&byte| byte == 0));
+    }
 }

@@ -1,7 +1,7 @@
 //! The `local` driver: the ledger of a cluster of one process, in a file of its own.
 //!
-//! `DIR/epoch/log` holds the records ([`LedgerFile`] reads it without changing it), `DIR/epoch/lock` is locked with flock(2) as
-//! long as the driver lives and names the process that holds it. No daemon, no clock, no network:
+//! `DIR/epoch/log` holds the records ([`read()`] shows them and changes nothing), `DIR/epoch/lock` is locked with
+//! flock(2) as long as the driver lives and names the process that holds it. No daemon, no clock, no network:
 //!
 //! - G1, G7: the lock admits one process, a mutex one proposer.
 //! - G2: a record is written and fsynced before [`Driver::propose`] or [`Driver::state`] shows it.
@@ -50,7 +50,7 @@ pub struct LocalDriver {
     cluster: [u8; 16],
     writer: Mutex<Writer>,
     state: RwLock<Arc<State>>,
-    /// Dropped last: the file is closed before another process may open it.
+    /// Dropped last: another process may open the file when this one has closed it.
     _lock: DirectoryLock,
 }
 
@@ -61,8 +61,8 @@ struct Writer {
 }
 
 impl LocalDriver {
-    /// Opens the ledger in `dir`, or makes both, and records that a new process (incarnation) of the node started. What the
-    /// last process was about to write when it died is completed or cut off.
+    /// Opens the ledger in `dir`, or makes both, and records that a new process (incarnation) of the node started.
+    /// What the last process was about to write when it died is kept if it is whole, else cut off.
     ///
     /// # Errors
     /// [`OpenError`] says what is in the way and what to do; the ledger is then as it was.
