@@ -1,0 +1,281 @@
+//! One TCP connection of one session, without I/O.
+//!
+//! The caller reads into [`input`](Connection::input), takes events with
+//! [`next_event`](Connection::next_event) until there is none, answers them, and writes what is in
+//! [`output`](Connection::output). What the initiator sends is handled only when events are pulled, so a
+//! caller that pulls nothing while much output waits bounds what a connection holds.
+
+mod commands;
+mod data_in;
+mod keep_alive;
+mod login_phase;
+mod requests;
+mod responses;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+pub use data_in::DataIn;
+use keep_alive::KeepAlive;
+use login_phase::LoginPhase;
+
+use crate::command_window::CommandWindow;
+use crate::directory::Directory;
+use crate::entropy::Entropy;
+use crate::error::ConnectionError;
+use crate::event::Event;
+use crate::framing::{Digests, Frame, FrameLimits, put_pdu, take_frame};
+use crate::limits::Limits;
+use crate::output::OutputBuffer;
+use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Negotiated, SessionKind};
+use crate::pdu::{BasicHeader, RESERVED_TAG, SequenceNumbers};
+use crate::status_sequence::StatusSequence;
+use crate::tasks::{TaskTable, TaskTag};
+use crate::text_exchange::TextExchange;
+
+/// StatSN of the first Login Response; any number would do.
+const FIRST_STAT_SN: u32 = 1;
+
+/// What a connection needs to know about its surroundings.
+#[derive(Clone)]
+pub struct ConnectionConfig {
+    /// The portal group the connection came in by.
+    pub portal_group_tag: u16,
+    /// Address and port of the portal as advertised, such as `10.0.0.1:3260`.
+    pub portal: String,
+    /// Which targets exist, and who may log in to them.
+    pub directory: Arc<dyn Directory>,
+    /// Source of randomness.
+    pub entropy: Entropy,
+    /// What the peer may make the connection hold and do.
+    pub limits: Limits,
+}
+
+/// How far the connection is.
+enum Phase {
+    /// No session yet.
+    Login(Box<LoginPhase>),
+    /// Full feature phase.
+    FullFeature,
+    /// A Logout event waits for its answer: nothing more is read.
+    LoggingOut,
+    /// Nothing more is read or answered; what is in the output buffer is still to be sent.
+    Closed,
+}
+
+/// A command that arrived ahead of its CmdSN.
+enum Held {
+    Task(TaskTag),
+    Request(Frame),
+}
+
+/// One connection. See the [module documentation](self).
+pub struct Connection {
+    portal: String,
+    directory: Arc<dyn Directory>,
+    limits: Limits,
+    phase: Phase,
+    input: BytesMut,
+    output: OutputBuffer,
+    digests: Digests,
+    frame_limits: FrameLimits,
+    session: Option<Negotiated>,
+    connection_id: u16,
+    window: CommandWindow<Held>,
+    held_input: usize,
+    status: StatusSequence,
+    tasks: TaskTable,
+    /// The initiator's tags of task management requests that wait for their answers.
+    task_management: Vec<u32>,
+    /// At most one for each live task, besides those of the PDU being handled.
+    events: VecDeque<Event>,
+    /// Bytes asked for with R2Ts, or about to be, and not yet handed over.
+    solicited_data: u64,
+    /// Tasks that wait for others to give solicited data back.
+    waiting_for_budget: VecDeque<TaskTag>,
+    last_transfer_tag: u32,
+    text: TextExchange,
+    keep_alive: KeepAlive,
+}
+
+impl Connection {
+    /// A connection that was just accepted.
+    pub fn new(config: ConnectionConfig, now: Duration) -> Self {
+        let ConnectionConfig { portal_group_tag, portal, directory, entropy, limits } = config;
+        let login = LoginPhase::new(portal_group_tag, Arc::clone(&directory), entropy, &limits, now);
+        Self {
+            portal,
+            directory,
+            phase: Phase::Login(Box::new(login)),
+            input: BytesMut::new(),
+            output: OutputBuffer::default(),
+            digests: Digests::default(),
+            frame_limits: FrameLimits {
+                data: DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH,
+                additional_header: limits.additional_header,
+            },
+            session: None,
+            connection_id: 0,
+            window: CommandWindow::new(0, limits.command_window),
+            held_input: 0,
+            status: StatusSequence::new(FIRST_STAT_SN),
+            tasks: TaskTable::default(),
+            task_management: Vec::new(),
+            events: VecDeque::new(),
+            solicited_data: 0,
+            waiting_for_budget: VecDeque::new(),
+            last_transfer_tag: 0,
+            text: TextExchange::new(&limits),
+            keep_alive: KeepAlive::new(now),
+            limits,
+        }
+    }
+
+    /// Where the caller appends what it read from the socket. Call
+    /// [`next_event`](Self::next_event) until it gives `None` before reading more: less than one PDU is then
+    /// left.
+    pub fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Whether more input can be used now: not while a login or logout waits for the caller's answer, nor
+    /// after the end.
+    pub fn wants_input(&self) -> bool {
+        self.reads_input()
+    }
+
+    /// The bytes to send; take them with [`bytes::Buf::advance`].
+    pub fn output(&mut self) -> &mut OutputBuffer {
+        &mut self.output
+    }
+
+    /// [`input`](Self::input) and [`output`](Self::output) at once, to wait for both directions of a socket.
+    pub fn buffers(&mut self) -> (&mut BytesMut, &mut OutputBuffer) {
+        (&mut self.input, &mut self.output)
+    }
+
+    /// Handles buffered PDUs until one concerns the caller, or more bytes are needed (`None`).
+    ///
+    /// # Errors
+    /// The connection must be closed once the output is sent; no further event comes.
+    pub fn next_event(&mut self, now: Duration) -> Result<Option<Event>, ConnectionError> {
+        let next = self.advance(now);
+        if next.is_err() {
+            self.phase = Phase::Closed;
+        }
+        self.keep_alive.input_is_left(self.input.len());
+        next
+    }
+
+    /// Whether the connection is over and all output is sent: close it.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Closed) && self.output.is_empty()
+    }
+
+    /// Whether the login is complete and the end has not begun.
+    pub fn is_full_feature(&self) -> bool {
+        matches!(self.phase, Phase::FullFeature)
+    }
+
+    /// The session, from the moment it was accepted.
+    pub fn session(&self) -> Option<&Negotiated> {
+        self.session.as_ref()
+    }
+
+    /// The portal the connection came in by, as advertised.
+    pub fn portal(&self) -> &str {
+        &self.portal
+    }
+
+    /// The initiator has every status with a number below this one.
+    pub fn acknowledged_stat_sn(&self) -> u32 {
+        self.status.acknowledged()
+    }
+
+    fn advance(&mut self, now: Duration) -> Result<Option<Event>, ConnectionError> {
+        self.keep_alive.input_is_there(self.input.len(), now);
+        loop {
+            if let Some(event) = self.next_queued_event() {
+                return Ok(Some(event));
+            }
+            if !self.reads_input() {
+                return Ok(None);
+            }
+            self.check_login_input()?;
+            let Some(frame) = take_frame(&mut self.input, self.digests, self.frame_limits)? else {
+                return Ok(None);
+            };
+            match self.phase {
+                Phase::Login(_) => self.handle_during_login(frame)?,
+                Phase::FullFeature => self.handle(frame)?,
+                Phase::LoggingOut | Phase::Closed => {}
+            }
+        }
+    }
+
+    /// The next event whose task, if it has one, still lives.
+    fn next_queued_event(&mut self) -> Option<Event> {
+        while let Some(event) = self.events.pop_front() {
+            let task = match &event {
+                Event::Command(command) => Some(command.task),
+                Event::DataOut { task, .. } | Event::DataFailed { task, .. } => Some(*task),
+                Event::Login(_) | Event::TaskManagement(_) | Event::Logout(_) => None,
+            };
+            if task.is_none_or(|task| self.tasks.task(task).is_some()) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    fn reads_input(&self) -> bool {
+        match &self.phase {
+            Phase::Login(login) => !login.is_decided(),
+            Phase::FullFeature => true,
+            Phase::LoggingOut | Phase::Closed => false,
+        }
+    }
+
+    fn check_login_input(&self) -> Result<(), ConnectionError> {
+        let (held, limit) = (self.input.len(), self.limits.login_input);
+        match self.phase {
+            Phase::Login(_) if held > limit => Err(ConnectionError::LoginInputTooLong { held, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_discovery(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.kind == SessionKind::Discovery)
+    }
+
+    /// Numbers for a PDU that consumes a StatSN.
+    fn status_numbers(&mut self) -> SequenceNumbers {
+        let stat_sn = self.status.take();
+        SequenceNumbers { stat_sn, ..self.unconsumed_numbers() }
+    }
+
+    /// Numbers for a PDU that shows the next StatSN without consuming it.
+    fn unconsumed_numbers(&self) -> SequenceNumbers {
+        SequenceNumbers {
+            stat_sn: self.status.peek(),
+            exp_cmd_sn: self.window.exp_cmd_sn(),
+            max_cmd_sn: self.window.max_cmd_sn(),
+        }
+    }
+
+    fn send(&mut self, header: BasicHeader, data: &[&[u8]]) {
+        put_pdu(&mut self.output, self.digests, header, data);
+    }
+
+    /// A target transfer tag that no recent transfer or ping had.
+    fn next_transfer_tag(&mut self) -> u32 {
+        self.last_transfer_tag = match self.last_transfer_tag.wrapping_add(1) {
+            RESERVED_TAG => 0,
+            tag => tag,
+        };
+        self.last_transfer_tag
+    }
+}

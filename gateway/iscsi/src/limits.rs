@@ -1,0 +1,82 @@
+//! Every limit on what a peer can make a connection hold or do, by name.
+//!
+//! The defaults suit a gateway with hundreds of sessions; each is a plain field so that a caller (or a
+//! test) can change one and keep the rest.
+
+use std::time::Duration;
+
+/// The limits of one connection. Sizes are bytes unless the name says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of unparsed input held before the session is in full feature phase.
+    pub login_input: usize,
+    /// Time from the TCP connection to full feature phase.
+    pub login_time: Duration,
+    /// Login PDUs of one login phase, in both directions of an exchange.
+    pub login_exchanges: u32,
+    /// Text of one login or text negotiation, summed over PDUs joined by the C bit.
+    pub text: usize,
+    /// `key=value` pairs in one negotiation.
+    pub text_keys: usize,
+
+    /// Largest data segment we accept in full feature phase: our declared MaxRecvDataSegmentLength.
+    pub max_recv_data_segment_length: u32,
+    /// Largest MaxBurstLength we agree to.
+    pub max_burst_length: u32,
+    /// Largest FirstBurstLength we agree to.
+    pub first_burst_length: u32,
+    /// Largest MaxOutstandingR2T we agree to.
+    pub max_outstanding_r2t: u16,
+    /// Bytes of additional header segments (AHS) of one PDU; the wire format allows 1020.
+    pub additional_header: usize,
+
+    /// Non-immediate commands an initiator may have under way: the size of the CmdSN window.
+    pub command_window: u16,
+    /// Immediate commands and task management requests under way; one more is rejected.
+    pub immediate_commands: u16,
+    /// Input bytes held for commands that arrived ahead of their CmdSN; more closes the connection.
+    pub held_input: usize,
+    /// Write data asked for with R2Ts and not yet handed over, summed over the tasks of a connection.
+    /// One task alone may exceed it; further tasks wait for their R2Ts.
+    pub solicited_data: u64,
+    /// A Data-Out payload smaller than this is copied, so that it does not pin a whole input buffer.
+    pub copied_payload: usize,
+    /// Output buffer kept by an idle connection.
+    pub idle_output: usize,
+
+    /// Time between NOP-In pings in full feature phase of a normal session.
+    pub ping_interval: Duration,
+    /// Pings that may wait for their answers; no further one is sent meanwhile.
+    pub unanswered_pings: u32,
+    /// A normal session is dropped after this long without a byte from the peer or a byte taken by it.
+    pub silence: Duration,
+    /// The same for a discovery session, which is not pinged.
+    pub discovery_silence: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            login_input: 64 * 1024,
+            login_time: Duration::from_secs(30),
+            login_exchanges: 64,
+            text: 64 * 1024,
+            text_keys: 256,
+            max_recv_data_segment_length: 256 * 1024,
+            max_burst_length: 1024 * 1024,
+            first_burst_length: 256 * 1024,
+            max_outstanding_r2t: 8,
+            additional_header: 512,
+            command_window: 128,
+            immediate_commands: 32,
+            held_input: 4 * 1024 * 1024,
+            solicited_data: 16 * 1024 * 1024,
+            copied_payload: 2048,
+            idle_output: 256 * 1024,
+            ping_interval: Duration::from_secs(1),
+            unanswered_pings: 4,
+            silence: Duration::from_secs(10),
+            discovery_silence: Duration::from_secs(60),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! The write data of one task: immediate, unsolicited and solicited (RFC 7143 §4.2.5.2, §11.7, §11.8).
+//!
+//! Data comes in offset order (DataPDUInOrder and DataSequenceInOrder are Yes), in *bursts*: the
+//! unsolicited one, then one for each R2T. A burst ends with the F bit. A burst with a gap, damage or the
+//! wrong amount fails the transfer, but the failure is reported only when every burst has ended, as
+//! RFC 7143 §7.8 and §7.9 demand.
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use crate::event::DataFailure;
+use crate::parameters::Parameters;
+use crate::payload::Payload;
+use crate::pdu::{DataOutPdu, RESERVED_TAG, ScsiCommandPdu};
+
+/// A sequence of Data-Outs that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    target_transfer_tag: u32,
+    next_offset: u32,
+    end: u32,
+    next_data_sn: u32,
+}
+
+/// What an R2T asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Solicitation {
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+}
+
+/// The negotiated bounds of solicited data.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TransferLimits {
+    pub(crate) max_burst_length: u32,
+    pub(crate) max_outstanding_r2t: usize,
+}
+
+/// Gathers the write data of one task.
+#[derive(Debug)]
+pub(crate) struct WriteTransfer {
+    expected: u32,
+    wanted: Option<u32>,
+    /// Front first; at most the unsolicited burst, or as many R2Ts as negotiated.
+    bursts: SmallVec<[Burst; 2]>,
+    /// Where the next R2T begins.
+    solicited: u32,
+    received: Gathered,
+    failure: Option<DataFailure>,
+    is_over: bool,
+}
+
+impl WriteTransfer {
+    /// Begins with what the command PDU says and carries.
+    pub(crate) fn begin(
+        command: &ScsiCommandPdu,
+        immediate_data: Bytes,
+        data_is_intact: bool,
+        parameters: &Parameters,
+    ) -> Self {
+        let expected = if command.write { command.expected_data_transfer_length } else { 0 };
+        let mut transfer = Self {
+            expected,
+            wanted: None,
+            bursts: SmallVec::new(),
+            solicited: 0,
+            received: Gathered::default(),
+            failure: None,
+            is_over: false,
+        };
+        if !command.write {
+            return transfer;
+        }
+        let unsolicited_end = expected.min(parameters.first_burst_length);
+        if !immediate_data.is_empty() && !parameters.immediate_data {
+            transfer.fail(DataFailure::UnexpectedUnsolicitedData);
+        }
+        // The framing bounds a data segment to 24 bits.
+        let immediate_end = immediate_data.len() as u32;
+        if immediate_end > unsolicited_end {
+            transfer.fail(DataFailure::IncorrectAmount);
+        } else if !data_is_intact {
+            transfer.fail(DataFailure::ProtocolServiceCrc);
+        } else {
+            transfer.received.push_slice(immediate_data);
+        }
+        if !command.is_final {
+            if parameters.initial_r2t {
+                transfer.fail(DataFailure::UnexpectedUnsolicitedData);
+            }
+            transfer.bursts.push(Burst {
+                target_transfer_tag: RESERVED_TAG,
+                next_offset: immediate_end,
+                end: unsolicited_end,
+                next_data_sn: 0,
+            });
+        }
+        transfer.solicited = if command.is_final { immediate_end } else { unsolicited_end };
+        transfer
+    }
+
+    /// All expected data, if it came with the command.
+    pub(crate) fn complete_immediate_data(&self) -> Option<Payload> {
+        let complete = self.failure.is_none() && self.bursts.is_empty();
+        (complete && self.received.len() == self.expected as usize).then(|| self.received.payload.clone())
+    }
+
+    /// The device server wants this many bytes from offset 0; only what the initiator has is waited for.
+    pub(crate) fn want(&mut self, length: u32) {
+        self.wanted = Some(length.min(self.expected));
+    }
+
+    /// Bytes that R2Ts will ask for.
+    pub(crate) fn to_solicit(&self) -> u32 {
+        match self.failure {
+            None => self.wanted.unwrap_or(0).saturating_sub(self.solicited),
+            Some(_) => 0,
+        }
+    }
+
+    /// The next R2T to send, under this tag, if one is due and allowed.
+    pub(crate) fn solicit(
+        &mut self,
+        target_transfer_tag: u32,
+        limits: &TransferLimits,
+    ) -> Option<Solicitation> {
+        let unsolicited_is_open =
+            self.bursts.first().is_some_and(|burst| burst.target_transfer_tag == RESERVED_TAG);
+        let length = self.to_solicit().min(limits.max_burst_length);
+        if length == 0 || unsolicited_is_open || self.bursts.len() >= limits.max_outstanding_r2t {
+            return None;
+        }
+        let offset = self.solicited;
+        self.solicited += length;
+        let end = self.solicited;
+        self.bursts.push(Burst { target_transfer_tag, next_offset: offset, end, next_data_sn: 0 });
+        Some(Solicitation { offset, length })
+    }
+
+    /// Takes one Data-Out of this task. A payload below `copied_payload` bytes is copied.
+    pub(crate) fn receive(
+        &mut self,
+        pdu: &DataOutPdu,
+        data: Bytes,
+        data_is_intact: bool,
+        copied_payload: usize,
+    ) {
+        if self.is_over {
+            return;
+        }
+        let tag = pdu.target_transfer_tag;
+        let Some(at) = self.bursts.iter().position(|burst| burst.target_transfer_tag == tag) else {
+            self.fail(match tag {
+                RESERVED_TAG => DataFailure::UnexpectedUnsolicitedData,
+                _ => DataFailure::ProtocolServiceCrc,
+            });
+            return;
+        };
+        let burst = &mut self.bursts[at];
+        let verdict = burst.receive(pdu, data.len() as u32);
+        let ended = pdu.is_final.then_some(*burst);
+        if at != 0 || !data_is_intact {
+            self.fail(DataFailure::ProtocolServiceCrc);
+        }
+        match verdict {
+            Err(failure) => self.fail(failure),
+            Ok(()) if self.failure.is_none() => self.received.push(data, copied_payload),
+            Ok(()) => {}
+        }
+        if let Some(burst) = ended {
+            self.bursts.remove(at);
+            if burst.next_offset != burst.end {
+                self.fail(DataFailure::IncorrectAmount);
+            }
+        }
+    }
+
+    /// The outcome, once everything that was wanted is here or nothing more will come.
+    pub(crate) fn take_outcome(&mut self) -> Option<Result<Payload, DataFailure>> {
+        let wanted = self.wanted? as usize;
+        if self.is_over || !self.bursts.is_empty() {
+            return None;
+        }
+        let outcome = match self.failure {
+            Some(failure) => Err(failure),
+            None if self.received.len() < wanted => return None,
+            None => Ok(self.received.take(wanted)),
+        };
+        self.is_over = true;
+        Some(outcome)
+    }
+
+    /// The first failure is the one that is reported.
+    fn fail(&mut self, failure: DataFailure) {
+        if self.failure.is_none() {
+            self.failure = Some(failure);
+            self.received = Gathered::default();
+        }
+    }
+}
+
+impl Burst {
+    /// Checks the place of a Data-Out in its burst.
+    fn receive(&mut self, pdu: &DataOutPdu, length: u32) -> Result<(), DataFailure> {
+        if pdu.data_sn != self.next_data_sn || pdu.buffer_offset != self.next_offset {
+            return Err(DataFailure::ProtocolServiceCrc);
+        }
+        if length > self.end - self.next_offset {
+            return Err(DataFailure::IncorrectAmount);
+        }
+        self.next_data_sn = self.next_data_sn.wrapping_add(1);
+        self.next_offset += length;
+        Ok(())
+    }
+}
+
+/// Received bytes; small pieces are copied together so that they do not pin the buffers they came in.
+#[derive(Debug, Default)]
+struct Gathered {
+    payload: Payload,
+    small: BytesMut,
+}
+
+impl Gathered {
+    fn len(&self) -> usize {
+        self.payload.len() + self.small.len()
+    }
+
+    fn push(&mut self, data: Bytes, copied_payload: usize) {
+        if data.len() < copied_payload {
+            self.small.extend_from_slice(&data);
+        } else {
+            self.push_slice(data);
+        }
+    }
+
+    fn push_slice(&mut self, data: Bytes) {
+        self.join_small();
+        self.payload.push(data);
+    }
+
+    fn join_small(&mut self) {
+        if !self.small.is_empty() {
+            self.payload.push(self.small.split().freeze());
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Payload {
+        self.join_small();
+        let payload = std::mem::take(&mut self.payload);
+        if payload.len() == length { payload } else { payload.slice(0..length) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
