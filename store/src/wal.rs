@@ -213,7 +213,7 @@ impl<D: Disk> Wal<D> {
         let mut released = lock(&self.released);
         self.released_lsn.fetch_max(up_to.0.min(self.durable().0), Ordering::AcqRel);
         let first_ends = lock(&self.tail).second_base();
-        if first_ends.is_some_and(|end| end <= self.released()) {
+        if first_ends.is_some_and(|end| end < self.released()) {
             self.note_release(&mut released)
         } else {
             Ok(())
@@ -235,7 +235,8 @@ impl<D: Disk> Wal<D> {
             self.poison_on_error(released.advance(&*self.disk, noted), "write", released::path)?;
         }
         let mut tail = lock(&self.tail);
-        while tail.second_base().is_some_and(|end| end <= noted) {
+        // Records after its end are durable, hence so is the segment that follows: the log never lacks a beginning.
+        while tail.second_base().is_some_and(|end| end < noted) {
             let segment = tail.full.pop_front();
             tail.free.extend(segment.map(|segment| segment.number));
         }

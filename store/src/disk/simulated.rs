@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use content::{Content, PAGE_BYTES};
+use content::{Content, PAGE_BYTES, SECTOR_BYTES};
 use faults::{Failure, Faults};
 pub use faults::{Fault, Operation};
 use names::{Names, Node};
@@ -93,8 +93,8 @@ impl SimulatedDisk {
         self.lock().faults.plan(fault);
     }
 
-    /// Makes the process die during the operation that many operations from now; a write may then be done in part.
-    /// Everything fails until [`SimulatedDisk::crash`].
+    /// Makes the process die during the operation that many operations from now; a write may then be done up to a
+    /// sector's end. Everything fails until [`SimulatedDisk::crash`].
     pub fn die_after(&self, operations: u64) {
         let mut state = self.lock();
         let at = state.faults.operations + operations + 1;
@@ -187,7 +187,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn write_at(&self, file: &SimulatedFile, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let data: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let data = parts.iter().map(|part| &**part).collect::<Vec<&[u8]>>().concat();
         let mut state = self.lock();
         match state.faults.check(Operation::Write) {
             Ok(()) => {
@@ -198,9 +198,11 @@ impl Disk for SimulatedDisk {
             Err(Failure::Fault(error)) => Err(error),
             Err(Failure::Dead { last }) => {
                 if last {
-                    let seed = state.faults.operations ^ offset << 20;
-                    let done = SeededRandom::new(seed).below(data.len() as u64 + 1) as usize;
-                    state.content(file)?.write(&data[..done], offset);
+                    let end = offset + data.len() as u64;
+                    let cut =
+                        offset + SeededRandom::new(state.faults.operations).below(data.len() as u64 + 1);
+                    let done = if cut == end { end } else { offset.max(cut - cut % SECTOR_BYTES as u64) };
+                    state.content(file)?.write(&data[..(done - offset) as usize], offset);
                 }
                 Err(dead())
             }

@@ -45,12 +45,14 @@ impl<F> Released<F> {
         Ok(released)
     }
 
-    /// Reads the file; `None` when there is none or neither sector is whole.
+    /// Reads the file; `None` when there is none or neither sector is whole. What it says is on stable storage then: a
+    /// process that died may have left it in memory only.
     pub(super) fn read<D: Disk<File = F>>(disk: &D, uuid: [u8; 16]) -> io::Result<Option<Self>> {
         let file = match disk.open(&path(), Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result?,
         };
+        disk.sync_data(&file)?;
         let mut newest = None;
         for sector in 0..2 {
             let mut bytes = [0; MARK_BYTES];

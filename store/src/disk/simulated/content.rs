@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::SeededRandom;
 
 /// What a disk writes whole or not at all, in bytes.
-const SECTOR_BYTES: usize = 512;
+pub(super) const SECTOR_BYTES: usize = 512;
 
 /// What space is counted in, in bytes.
 pub(super) const PAGE_BYTES: usize = 4096;

@@ -1,0 +1,124 @@
+//! What was on stable storage and cannot be read is damage; what was not is the log's end.
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use super::super::{Lsn, WalError};
+use super::{PER_SEGMENT, RECORD_BYTES, append, open, seqs, simulated};
+use crate::disk::{Crash, Disk, Open, SimulatedDisk};
+
+/// A log of `records` in which the first `durable` were synced before the last was written.
+fn log(records: u32, durable: u32) -> Arc<SimulatedDisk> {
+    let disk = simulated();
+    let (wal, _) = open(&disk).unwrap();
+    for seq in 1..=records {
+        append(&wal, seq, 1).unwrap();
+        if seq == durable {
+            wal.sync().unwrap();
+        }
+    }
+    disk.crash(Crash::Process, 0);
+    disk
+}
+
+fn path(segment: u64) -> String {
+    format!("wal/{segment:016x}")
+}
+
+fn flip(disk: &SimulatedDisk, path: &str, offset: u64) {
+    let file = disk.open(path, Open::Existing).unwrap();
+    let mut byte = [0];
+    disk.read_at(&file, &mut byte, offset).unwrap();
+    disk.write_at(&file, &[IoSlice::new(&[!byte[0]])], offset).unwrap();
+}
+
+/// Offset of a record within its segment, counted from 1 over the log.
+fn offset(seq: u32) -> u64 {
+    4096 + u64::from((seq - 1) % PER_SEGMENT) * RECORD_BYTES
+}
+
+#[test]
+fn a_bad_record_that_was_synced_is_damage_wherever_it_is_bad() {
+    for place in [0, 4, 8, 16, 24, 41, 44, 48, 55, 56, 59, 60, 4155] {
+        let disk = log(4, 3);
+        flip(&disk, &path(1), offset(2) + place);
+        match open(&disk).map(|(_, seen)| seen) {
+            Err(WalError::Damaged { segment: 1, offset: found }) => assert_eq!(found, offset(2)),
+            other => panic!("byte {place}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn damage_is_told_from_records_of_later_segments_too() {
+    let disk = log(PER_SEGMENT * 2 + 1, PER_SEGMENT * 2);
+    flip(&disk, &path(1), offset(PER_SEGMENT));
+    assert!(matches!(open(&disk), Err(WalError::Damaged { segment: 1, .. })));
+}
+
+#[test]
+fn a_bad_record_that_was_not_synced_ends_the_log_for_good() {
+    let disk = log(8, 3);
+    flip(&disk, &path(1), offset(5) + 100);
+    let (wal, seen) = open(&disk).unwrap();
+    assert_eq!(seqs(&seen), [1, 2, 3, 4]);
+    assert_eq!((wal.written(), wal.durable()), (Lsn(4 * RECORD_BYTES), Lsn(4 * RECORD_BYTES)));
+    append(&wal, 50, 1).unwrap();
+    disk.crash(Crash::Process, 0);
+    let (_, seen) = open(&disk).unwrap();
+    assert_eq!(seqs(&seen), [1, 2, 3, 4, 50], "6, 7 and 8 are not to come back");
+}
+
+#[test]
+fn a_log_that_ended_early_before_anything_new_ends_there_again() {
+    let disk = log(8, 3);
+    flip(&disk, &path(1), offset(5));
+    assert_eq!(open(&disk).unwrap().1.len(), 4);
+    disk.crash(Crash::Process, 0);
+    assert_eq!(open(&disk).unwrap().1.len(), 4);
+}
+
+#[test]
+fn a_segment_or_header_that_is_gone_is_noticed() {
+    let three_segments = || log(PER_SEGMENT * 3, PER_SEGMENT * 3 - 1);
+    let disk = three_segments();
+    disk.remove(&path(1)).unwrap();
+    assert!(matches!(open(&disk), Err(WalError::Incomplete { .. })));
+    let disk = three_segments();
+    disk.remove(&path(2)).unwrap();
+    assert!(matches!(open(&disk), Err(WalError::Damaged { segment: 1, .. })));
+    let disk = three_segments();
+    flip(&disk, &path(3), 20);
+    assert!(matches!(open(&disk), Err(WalError::Damaged { segment: 3, offset: 0 })));
+    let disk = three_segments();
+    disk.remove("wal/released").unwrap();
+    assert!(matches!(open(&disk), Err(WalError::Incomplete { .. })));
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_released_is_incomplete() {
+    let disk = simulated();
+    let (wal, _) = open(&disk).unwrap();
+    for seq in 1..=4 {
+        append(&wal, seq, 1).unwrap();
+    }
+    wal.release(wal.sync().unwrap()).unwrap();
+    wal.checkpoint().unwrap();
+    disk.crash(Crash::Process, 0);
+    flip(&disk, &path(1), offset(4));
+    assert!(matches!(open(&disk), Err(WalError::Incomplete { .. })));
+}
+
+#[test]
+fn one_destroyed_sector_of_the_mark_is_made_good_by_the_other() {
+    for sector in [0, 512] {
+        let disk = log(3, 3);
+        let (wal, _) = open(&disk).unwrap();
+        wal.release(Lsn(RECORD_BYTES)).unwrap();
+        wal.checkpoint().unwrap();
+        disk.crash(Crash::Process, 0);
+        flip(&disk, "wal/released", sector + 33);
+        let (_, seen) = open(&disk).unwrap();
+        assert!(matches!(seqs(&seen)[..], [1, 2, 3] | [2, 3]), "{seen:?}");
+    }
+}
