@@ -1,2 +1,60 @@
-//! The `huntaway` command.
-fn main() {}
+//! The `huntaway` command: one binary, its subcommands in one file each.
+
+mod admin;
+mod demo;
+mod disk_option;
+mod node;
+mod recipes;
+mod store_check;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Shared iSCSI block storage from a few ordinary Linux machines.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve disks from a directory of this machine: no root, no daemon, no configuration
+    Demo(demo::DemoArgs),
+    /// Look after the files of a store
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Verify every checksum in a store's directory, while nothing is running on it
+    Check(store_check::CheckArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    let result = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("huntaway: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Log lines go to standard error; `HUNTAWAY_LOG` (such as `debug` or `huntaway_gateway=trace`) chooses which.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HUNTAWAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_target(false)
+        .init();
+}

@@ -266,8 +266,11 @@ impl Connection {
         }
     }
 
+    /// Adds a PDU to the output; none may follow the end of the connection.
     fn send(&mut self, header: BasicHeader, data: &[&[u8]]) {
-        put_pdu(&mut self.output, self.digests, header, data);
+        if !matches!(self.phase, Phase::Closed) {
+            put_pdu(&mut self.output, self.digests, header, data);
+        }
     }
 
     /// A target transfer tag that no recent transfer or ping had.

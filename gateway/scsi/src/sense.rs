@@ -1,11 +1,11 @@
-//! Sense data: why a command ended in CHECK CONDITION (SPC-4 §4.5), in fixed and descriptor format.
+//! Sense data: why a command ended in CHECK CONDITION (SPC-4), in fixed and descriptor format.
 //!
 //! Every sense this device server or the code around it reports has a constructor here, so that key, code and
 //! qualifier are written down once. Which conditions become unit attentions is decided in `unit_attention.rs`.
 
 use smallvec::SmallVec;
 
-/// Bytes of fixed format sense data (SPC-4 §4.5.3).
+/// Bytes of fixed format sense data (SPC-4).
 pub const FIXED_SENSE_LENGTH: usize = 18;
 
 /// The most bytes [`Sense::encode`] makes: descriptor format with information and sense key specific data.
@@ -14,7 +14,7 @@ pub const MAXIMUM_SENSE_LENGTH: usize = 28;
 /// Encoded sense data, without the two length bytes that iSCSI puts before it.
 pub type SenseBytes = SmallVec<[u8; 32]>;
 
-/// The sense key: the kind of trouble (SPC-4 §4.5.6).
+/// The sense key: the kind of trouble (SPC-4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum SenseKey {
@@ -38,6 +38,23 @@ pub enum SenseKey {
     Miscompare = 0xe,
 }
 
+impl SenseKey {
+    /// Its name in lower case with underscores, for logs and metrics.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::NoSense => "no_sense",
+            Self::NotReady => "not_ready",
+            Self::MediumError => "medium_error",
+            Self::HardwareError => "hardware_error",
+            Self::IllegalRequest => "illegal_request",
+            Self::UnitAttention => "unit_attention",
+            Self::DataProtect => "data_protect",
+            Self::AbortedCommand => "aborted_command",
+            Self::Miscompare => "miscompare",
+        }
+    }
+}
+
 /// What a [`FieldPointer`] points into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldSource {
@@ -47,7 +64,7 @@ pub enum FieldSource {
     ParameterList,
 }
 
-/// The field in error (SPC-4 §4.5.2.4.2): the most significant byte of the field and, where it is not whole
+/// The field in error (SPC-4): the most significant byte of the field and, where it is not whole
 /// bytes, its most significant bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FieldPointer {
@@ -59,7 +76,7 @@ pub struct FieldPointer {
     pub bit: Option<u8>,
 }
 
-/// The two encodings of sense data; the control mode page's D_SENSE bit chooses (SPC-4 §7.5.8).
+/// The two encodings of sense data; the control mode page's D_SENSE bit chooses (SPC-4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SenseFormat {
     /// 18 bytes, response code 70h. Cannot carry an information field of more than 32 bits.
@@ -205,6 +222,16 @@ impl Sense {
         Self::new(SenseKey::AbortedCommand, 0x47, 0x05)
     }
 
+    /// WRITE ERROR - UNEXPECTED UNSOLICITED DATA.
+    pub const fn unexpected_unsolicited_data() -> Self {
+        Self::new(SenseKey::AbortedCommand, 0x0c, 0x0c)
+    }
+
+    /// WRITE ERROR - NOT ENOUGH UNSOLICITED DATA: also for any other wrong amount.
+    pub const fn incorrect_amount_of_data() -> Self {
+        Self::new(SenseKey::AbortedCommand, 0x0c, 0x0d)
+    }
+
     /// DATA PHASE ERROR (4Bh/00h): write data did not arrive as asked for.
     pub const fn data_phase_error() -> Self {
         Self::new(SenseKey::AbortedCommand, 0x4b, 0x00)
@@ -283,7 +310,7 @@ impl Sense {
         let mut bytes = [0u8; FIXED_SENSE_LENGTH];
         bytes[0] = 0x70;
         bytes[2] = self.key as u8;
-        // A value that does not fit is left out with VALID clear (SPC-4 §4.5.3).
+        // A value that does not fit is left out with VALID clear (SPC-4).
         if let Some(information) = self.information.and_then(|value| u32::try_from(value).ok()) {
             bytes[0] |= 0x80;
             bytes[3..7].copy_from_slice(&information.to_be_bytes());

@@ -1,0 +1,155 @@
+//! What a gateway counts. All names begin with `huntaway_gateway_`; `operation` is a command family of
+//! [`OperationKind`], `lun` is `TARGET/NUMBER`.
+
+use std::time::Duration;
+
+use prometheus::core::{AtomicU64, GenericCounter};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// Upper bounds of the latency buckets in seconds: 25 us to 2.5 s.
+const LATENCY_BUCKETS_SECONDS: [f64; 16] = [
+    25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3,
+    1.0, 2.5,
+];
+
+/// Families of commands told apart in the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperationKind {
+    Read,
+    Write,
+    Flush,
+    Unmap,
+    WriteSame,
+    Verify,
+    Other,
+}
+
+impl OperationKind {
+    const ALL: [Self; 7] =
+        [Self::Read, Self::Write, Self::Flush, Self::Unmap, Self::WriteSame, Self::Verify, Self::Other];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Unmap => "unmap",
+            Self::WriteSame => "write_same",
+            Self::Verify => "verify",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The metrics of one gateway.
+#[derive(Clone)]
+pub struct Metrics {
+    pub(crate) connections: IntGauge,
+    pub(crate) sessions: IntGauge,
+    pub(crate) refused_connections: IntCounter,
+    pub(crate) protocol_errors: IntCounter,
+    logins: IntCounterVec,
+    durations: HistogramVec,
+    bytes: IntCounterVec,
+    failures: IntCounterVec,
+}
+
+/// The metrics of one LUN, looked up once so that a command costs a few atomic additions.
+pub(crate) struct UnitMetrics {
+    durations: [Histogram; OperationKind::ALL.len()],
+    read_bytes: GenericCounter<AtomicU64>,
+    written_bytes: GenericCounter<AtomicU64>,
+    failures: IntCounterVec,
+    lun: String,
+}
+
+impl Metrics {
+    /// Makes the metrics and enters them in `registry`.
+    ///
+    /// # Errors
+    /// When the registry has metrics of these names already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let counter = IntCounterVec::new(Opts::new(format!("huntaway_gateway_{name}"), help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(format!("huntaway_gateway_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let options = HistogramOpts::new(
+            "huntaway_gateway_command_duration_seconds",
+            "Time from the arrival of a SCSI command to its response",
+        )
+        .buckets(LATENCY_BUCKETS_SECONDS.to_vec());
+        let durations = HistogramVec::new(options, &["lun", "operation"])?;
+        registry.register(Box::new(durations.clone()))?;
+        Ok(Self {
+            connections: gauge("connections", "TCP connections from initiators, logged in or not")?,
+            sessions: gauge("sessions", "Sessions in full feature phase")?,
+            refused_connections: counter(
+                "refused_connections_total",
+                "Connections closed for want of room",
+                &[],
+            )?
+            .with_label_values::<&str>(&[]),
+            protocol_errors: counter(
+                "protocol_errors_total",
+                "Connections closed for a protocol error",
+                &[],
+            )?
+            .with_label_values::<&str>(&[]),
+            logins: counter("logins_total", "Login attempts by result", &["result"])?,
+            durations,
+            bytes: counter("transferred_bytes_total", "Bytes of SCSI data", &["lun", "direction"])?,
+            failures: counter(
+                "failed_commands_total",
+                "Commands that ended in CHECK CONDITION",
+                &["lun", "sense_key"],
+            )?,
+        })
+    }
+
+    /// Counts a login attempt. `result` is `success` or the reason for the refusal, in a few fixed words.
+    pub(crate) fn count_login(&self, result: &str) {
+        self.logins.with_label_values(&[result]).inc();
+    }
+
+    /// The metrics of one LUN.
+    pub(crate) fn unit(&self, lun: String) -> UnitMetrics {
+        UnitMetrics {
+            durations: OperationKind::ALL
+                .map(|kind| self.durations.with_label_values(&[&*lun, kind.label()])),
+            read_bytes: self.bytes.with_label_values(&[&*lun, "read"]),
+            written_bytes: self.bytes.with_label_values(&[&*lun, "write"]),
+            failures: self.failures.clone(),
+            lun,
+        }
+    }
+}
+
+impl UnitMetrics {
+    /// Counts a command that has been answered.
+    pub(crate) fn observe(&self, kind: OperationKind, duration: Duration) {
+        self.durations[kind as usize].observe(duration.as_secs_f64());
+    }
+
+    /// Counts bytes sent to an initiator.
+    pub(crate) fn count_read(&self, bytes: u64) {
+        self.read_bytes.inc_by(bytes);
+    }
+
+    /// Counts bytes taken from an initiator.
+    pub(crate) fn count_written(&self, bytes: u64) {
+        self.written_bytes.inc_by(bytes);
+    }
+
+    /// Counts a CHECK CONDITION.
+    pub(crate) fn count_failure(&self, sense_key: &str) {
+        self.failures.with_label_values(&[&*self.lun, sense_key]).inc();
+    }
+}

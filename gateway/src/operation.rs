@@ -1,0 +1,222 @@
+//! Block operations that wait for stores: everything but the plain READ or WRITE that is answered at once.
+//!
+//! Also here: what a store's error means to an initiator.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_scsi::{BlockOperation, Compare, Extent, LogicalUnit, Pattern, Sense, lba_status};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Broken, Durability, Error, Provisioning, Refusal, Segments,
+};
+
+use crate::metrics::OperationKind;
+use crate::order::Footprint;
+use crate::unit::Unit;
+
+/// Bytes compared at a time by VERIFY, so that a large one does not hold all its blocks in memory twice.
+const VERIFY_CHUNK_BYTES: u64 = 1 << 20;
+
+/// How a command ended.
+pub(crate) enum Outcome {
+    /// GOOD without data.
+    Good,
+    /// GOOD with this data for the initiator.
+    Data(Segments),
+    /// CHECK CONDITION.
+    Failed(Sense),
+}
+
+impl From<Result<(), Sense>> for Outcome {
+    fn from(result: Result<(), Sense>) -> Self {
+        result.map_or_else(Self::Failed, |()| Self::Good)
+    }
+}
+
+/// The family an operation counts under.
+pub(crate) fn kind(operation: &BlockOperation) -> OperationKind {
+    match operation {
+        BlockOperation::Read { .. } => OperationKind::Read,
+        BlockOperation::Write { .. } | BlockOperation::WriteAndVerify { .. } => OperationKind::Write,
+        BlockOperation::Verify { .. } => OperationKind::Verify,
+        BlockOperation::WriteSame { .. } => OperationKind::WriteSame,
+        BlockOperation::Unmap { .. } => OperationKind::Unmap,
+        BlockOperation::Flush { .. } => OperationKind::Flush,
+        BlockOperation::Prefetch { .. } | BlockOperation::LbaStatus { .. } => OperationKind::Other,
+    }
+}
+
+/// What an operation touches, for its place in the order of commands.
+pub(crate) fn footprint(operation: &BlockOperation, lun: u16, ordered: bool) -> Footprint {
+    let (extent, writes) = match operation {
+        BlockOperation::Write { extent, .. }
+        | BlockOperation::WriteAndVerify { extent }
+        | BlockOperation::WriteSame { extent, .. } => (*extent, true),
+        BlockOperation::Unmap { extents, .. } => (hull(extents), true),
+        BlockOperation::Read { extent, .. }
+        | BlockOperation::Verify { extent, .. }
+        | BlockOperation::Prefetch { extent, .. }
+        | BlockOperation::LbaStatus { extent, .. } => (*extent, false),
+        // A flush covers what was acknowledged before it, not what is under way.
+        BlockOperation::Flush { .. } => (Extent { lba: 0, blocks: 0 }, false),
+    };
+    Footprint { lba: extent.lba, blocks: extent.blocks, lun, writes, ordered }
+}
+
+/// The smallest extent that covers all of `extents`.
+fn hull(extents: &[Extent]) -> Extent {
+    let lba = extents.iter().map(|extent| extent.lba).min().unwrap_or(0);
+    let end = extents.iter().map(Extent::end).max().unwrap_or(0);
+    Extent { lba, blocks: end - lba }
+}
+
+/// Carries out an operation, however long the stores take.
+pub(crate) async fn run(unit: Arc<Unit>, operation: BlockOperation, data: Segments) -> Outcome {
+    let result = match operation {
+        BlockOperation::Read { extent, fua } => return read(&unit, extent, fua).await,
+        BlockOperation::LbaStatus { extent, maximum_descriptors, allocation_length } => {
+            return provisioning(&unit, extent, maximum_descriptors, allocation_length).await;
+        }
+        BlockOperation::Write { extent, fua } => write(&unit, extent, &data, Unit::durability(fua)).await,
+        BlockOperation::WriteAndVerify { extent } => write_and_verify(&unit, extent, &data).await,
+        BlockOperation::Verify { extent, compare } => verify(&unit, extent, compare, &data).await,
+        BlockOperation::WriteSame { extent, unmap, pattern, fua } => {
+            write_same(&unit, extent, unmap, pattern, &data, Unit::durability(fua)).await
+        }
+        BlockOperation::Unmap { extents, fua } => unmap(&unit, &extents, Unit::durability(fua)).await,
+        BlockOperation::Flush { extent, immediate } => flush(&unit, extent, immediate).await,
+        BlockOperation::Prefetch { .. } => Ok(()),
+    };
+    result.into()
+}
+
+async fn read(unit: &Unit, extent: Extent, fua: bool) -> Outcome {
+    if fua && let Err(sense) = flush(unit, extent, false).await {
+        return Outcome::Failed(sense);
+    }
+    let (offset, length) = unit.bytes(extent);
+    match unit.volume.read(offset, length).await {
+        Ok(data) => Outcome::Data(data),
+        Err(error) => Outcome::Failed(sense_of(&error, &unit.scsi, extent.lba)),
+    }
+}
+
+async fn write(unit: &Unit, extent: Extent, data: &Segments, durability: Durability) -> Result<(), Sense> {
+    let (offset, _) = unit.bytes(extent);
+    let written = unit.volume.write(offset, data, durability).finish().await;
+    written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
+}
+
+async fn write_and_verify(unit: &Unit, extent: Extent, data: &Segments) -> Result<(), Sense> {
+    write(unit, extent, data, Durability::Stable).await?;
+    verify(unit, extent, Compare::Full, data).await
+}
+
+async fn verify(unit: &Unit, extent: Extent, compare: Compare, data: &Segments) -> Result<(), Sense> {
+    let (start, length) = unit.bytes(extent);
+    let expected: Vec<u8> = data.concat();
+    let mut done = 0;
+    while done < length {
+        let chunk = VERIFY_CHUNK_BYTES.min(length - done);
+        let found = unit.volume.read(start + done, chunk).await;
+        let found = found.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))?.concat();
+        let expected = match compare {
+            Compare::None => found.as_slice(),
+            Compare::Full => expected.get(done as usize..(done + chunk) as usize).unwrap_or(&[]),
+            Compare::SameBlock => &expected.repeat(found.len() / expected.len().max(1)),
+        };
+        if let Some(offset) = first_difference(&found, expected) {
+            return Err(Sense::miscompare(done + offset as u64));
+        }
+        done += chunk;
+    }
+    Ok(())
+}
+
+fn first_difference(found: &[u8], expected: &[u8]) -> Option<usize> {
+    if found == expected {
+        return None;
+    }
+    let differing = found.iter().zip(expected).position(|(a, b)| a != b);
+    Some(differing.unwrap_or(found.len().min(expected.len())))
+}
+
+async fn write_same(
+    unit: &Unit,
+    extent: Extent,
+    unmap: bool,
+    pattern: Pattern,
+    data: &Segments,
+    durability: Durability,
+) -> Result<(), Sense> {
+    let (offset, length) = unit.bytes(extent);
+    let block = match pattern {
+        Pattern::Zero => vec![0; unit.scsi.block_size() as usize],
+        Pattern::Data => data.concat(),
+    };
+    let written = if unmap && block.iter().all(|byte| *byte == 0) {
+        unit.volume.discard(offset, length, durability).finish().await
+    } else {
+        unit.volume.write_pattern(offset, length, &block, durability).await
+    };
+    written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
+}
+
+async fn unmap(unit: &Unit, extents: &[Extent], durability: Durability) -> Result<(), Sense> {
+    for extent in extents.iter().filter(|extent| !extent.is_empty()) {
+        let (offset, length) = unit.bytes(*extent);
+        let discarded = unit.volume.discard(offset, length, durability).finish().await;
+        discarded.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))?;
+    }
+    Ok(())
+}
+
+async fn flush(unit: &Unit, extent: Extent, immediate: bool) -> Result<(), Sense> {
+    let progress = unit.volume.flush();
+    if immediate {
+        // The stores have the request: it goes on whether its answer is awaited or not.
+        return Ok(());
+    }
+    progress.finish().await.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
+}
+
+async fn provisioning(unit: &Unit, extent: Extent, maximum: usize, allocation_length: u32) -> Outcome {
+    let (start, length) = unit.bytes(extent);
+    let block_size = u64::from(unit.scsi.block_size());
+    match unit.volume.map(start, length, maximum).await {
+        Ok(map) => {
+            let runs = map.into_iter().map(|run| {
+                let from = run.offset.max(start);
+                let to = (run.offset + run.length).min(start + length);
+                let extent = Extent { lba: from / block_size, blocks: (to - from) / block_size };
+                (extent, scsi_provisioning(run.provisioning))
+            });
+            let descriptors: Vec<_> = runs.collect();
+            let data = lba_status(descriptors, allocation_length);
+            Outcome::Data(Segments::from_iter([Bytes::from(data)]))
+        }
+        Err(error) => Outcome::Failed(sense_of(&error, &unit.scsi, extent.lba)),
+    }
+}
+
+fn scsi_provisioning(provisioning: Provisioning) -> huntaway_scsi::Provisioning {
+    match provisioning {
+        Provisioning::Mapped => huntaway_scsi::Provisioning::Mapped,
+        Provisioning::Deallocated => huntaway_scsi::Provisioning::Deallocated,
+    }
+}
+
+/// The sense data that tells an initiator of a store's error. `lba` is where the command began.
+pub(crate) fn sense_of(error: &Error, scsi: &LogicalUnit, lba: u64) -> Sense {
+    match error {
+        Error::Refused(Refusal::NoSpace { .. }) => Sense::space_allocation_failed(lba),
+        Error::Refused(Refusal::StaleEpoch { .. } | Refusal::NotServing) => Sense::becoming_ready(),
+        Error::Broken(Broken::CorruptBlock { oid, block }) => {
+            let block = u64::from(oid.index()) * u64::from(BLOCKS_PER_OBJECT) + u64::from(*block);
+            let damaged = block * (u64::from(BLOCK_SIZE_BYTES) / u64::from(scsi.block_size()));
+            Sense::read_error(damaged.max(lba))
+        }
+        Error::Broken(Broken::DamagedObject { .. }) => Sense::read_error(lba),
+        Error::Broken(Broken::DiskFailed { .. }) => Sense::internal_failure(),
+    }
+}

@@ -1,0 +1,311 @@
+//! A VDI as a range of bytes: cuts a range into slices of objects and sends them to their primaries.
+//!
+//! Nothing here knows SCSI. Writes are submitted at once and in order; what a store does not answer at once is waited
+//! for as [`Pending`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_wire::{
+    Answer, BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectKind,
+    Oid, Operation, Partition, Provisioning, Reply, Segments, Submission, Vid, piece_crcs,
+};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+
+use crate::router::Router;
+
+/// Longest run of bytes written by one request when a pattern is repeated over a range.
+const PATTERN_CHUNK_BYTES: u64 = 1 << 20;
+
+/// Most objects asked for one map (16 GiB of volume).
+const MAX_MAPPED_OBJECTS: usize = 4096;
+
+/// Bytes of one volume, mapped or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MappedBytes {
+    /// Where the run begins.
+    pub(crate) offset: u64,
+    /// Its length.
+    pub(crate) length: u64,
+    /// Its state.
+    pub(crate) provisioning: Provisioning,
+}
+
+impl MappedBytes {
+    fn of(object: u32, run: MappedRun) -> Self {
+        let block_size = u64::from(BLOCK_SIZE_BYTES);
+        let object_start = u64::from(object) * u64::from(OBJECT_SIZE_BYTES);
+        Self {
+            offset: object_start + u64::from(run.first_block) * block_size,
+            length: u64::from(run.blocks) * block_size,
+            provisioning: run.provisioning,
+        }
+    }
+}
+
+/// One VDI as its gateway sees it.
+pub struct Volume {
+    vid: Vid,
+    family: Vid,
+    size_bytes: u64,
+    router: Arc<Router>,
+}
+
+/// The part of a byte range that lies in one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slice {
+    pub(crate) partition: Partition,
+    pub(crate) oid: Oid,
+    pub(crate) range: ByteRange,
+}
+
+/// What became of an operation on a volume.
+pub(crate) enum Progress {
+    /// Finished already.
+    Done(Result<(), Error>),
+    /// Some stores have yet to answer.
+    Waiting(Pending),
+}
+
+/// Answers that are still to come.
+#[derive(Default)]
+pub(crate) struct Pending {
+    waiting: SmallVec<[oneshot::Receiver<Answer>; 2]>,
+    failed: Option<Error>,
+}
+
+impl Volume {
+    /// The working version `vid` of the family `family`, `size_bytes` long.
+    pub fn new(vid: Vid, family: Vid, size_bytes: u64, router: Arc<Router>) -> Self {
+        Self { vid, family, size_bytes, router }
+    }
+
+    /// Its length.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Number of objects it is cut into.
+    pub fn objects(&self) -> u32 {
+        self.size_bytes.div_ceil(u64::from(OBJECT_SIZE_BYTES)) as u32
+    }
+
+    /// Cuts the `length` bytes at `offset` at object boundaries.
+    pub(crate) fn slices(&self, offset: u64, length: u64) -> impl Iterator<Item = Slice> {
+        let object_size = u64::from(OBJECT_SIZE_BYTES);
+        let (vid, family) = (self.vid, self.family);
+        let end = offset + length;
+        let mut at = offset;
+        std::iter::from_fn(move || {
+            let within = at % object_size;
+            let taken = (object_size - within).min(end.saturating_sub(at));
+            let index = (at / object_size) as u32;
+            let range = ByteRange::new(within as u32, taken as u32)?;
+            at += taken;
+            let oid = Oid::new(ObjectKind::Data, vid, index);
+            Some(Slice { partition: Partition::of(family, index), oid, range })
+        })
+    }
+
+    /// Reads into `into` if every store involved can answer at once.
+    pub(crate) fn read_now(&self, offset: u64, into: &mut [u8]) -> Option<Result<(), Error>> {
+        let mut rest = into;
+        for slice in self.slices(offset, rest.len() as u64) {
+            let (part, after) = rest.split_at_mut(slice.range.length() as usize);
+            if let Err(error) = self.router.read_now(&slice, part)? {
+                return Some(Err(error));
+            }
+            rest = after;
+        }
+        Some(Ok(()))
+    }
+
+    /// Reads `length` bytes at `offset`, waiting as long as it takes.
+    pub(crate) async fn read(&self, offset: u64, length: u64) -> Result<Segments, Error> {
+        let submit = |slice: Slice| {
+            self.router.submit(slice.partition, slice.oid, Operation::Read { range: slice.range })
+        };
+        let submissions: Vec<Submission> = self.slices(offset, length).map(submit).collect();
+        let mut data = Segments::new();
+        for submission in submissions {
+            if let Reply::Data(segments) = submission.answer().await? {
+                data.extend(segments);
+            }
+        }
+        Ok(data)
+    }
+
+    /// Writes `data` at `offset`.
+    pub(crate) fn write(&self, offset: u64, data: &Segments, durability: Durability) -> Progress {
+        let length = data.iter().map(Bytes::len).sum::<usize>() as u64;
+        let mut rest = SegmentReader { segments: data, segment: 0, offset: 0 };
+        self.each_slice(offset, length, |range| {
+            let data = rest.take(range.length() as usize);
+            let crcs = piece_crcs(range, &data);
+            Operation::Write { range, data, crcs, durability }
+        })
+    }
+
+    /// Makes the range read as zeroes and gives its space back where the disk is thin.
+    pub(crate) fn discard(&self, offset: u64, length: u64, durability: Durability) -> Progress {
+        self.each_slice(offset, length, |range| Operation::Discard { range, durability })
+    }
+
+    /// Writes `pattern` over and over. `length` is a multiple of the pattern's length, which divides 4 KiB.
+    pub(crate) async fn write_pattern(
+        &self,
+        offset: u64,
+        length: u64,
+        pattern: &[u8],
+        durability: Durability,
+    ) -> Result<(), Error> {
+        let chunk = Bytes::from(pattern.repeat((PATTERN_CHUNK_BYTES as usize / pattern.len()).max(1)));
+        let mut done = 0;
+        while done < length {
+            let taken = (length - done).min(chunk.len() as u64);
+            let data = Segments::from_iter([chunk.slice(..taken as usize)]);
+            self.write(offset + done, &data, durability).finish().await?;
+            done += taken;
+        }
+        Ok(())
+    }
+
+    /// Tells which bytes of the range hold data, in runs without gaps from its beginning on, widened to blocks of
+    /// 4 KiB: at most `maximum_runs`, and of at most [`MAX_MAPPED_OBJECTS`] objects.
+    pub(crate) async fn map(
+        &self,
+        offset: u64,
+        length: u64,
+        maximum_runs: usize,
+    ) -> Result<Vec<MappedBytes>, Error> {
+        let mut map: Vec<MappedBytes> = Vec::new();
+        for slice in self.slices(offset, length).take(MAX_MAPPED_OBJECTS) {
+            let operation = Operation::Map { range: slice.range };
+            let answer = self.router.submit(slice.partition, slice.oid, operation).answer().await?;
+            let Reply::Map(runs) = answer else { break };
+            for run in runs {
+                let run = MappedBytes::of(slice.oid.index(), run);
+                match map.last_mut() {
+                    Some(last) if last.provisioning == run.provisioning => last.length += run.length,
+                    _ => map.push(run),
+                }
+            }
+            if map.len() > maximum_runs {
+                map.truncate(maximum_runs);
+                break;
+            }
+        }
+        Ok(map)
+    }
+
+    /// Puts everything that was acknowledged on stable storage, on every store.
+    pub(crate) fn flush(&self) -> Progress {
+        Pending::of(self.router.flush())
+    }
+
+    /// Sets space aside for the whole volume (a thick disk). May be repeated after an interruption.
+    ///
+    /// # Errors
+    /// [`huntaway_wire::Refusal::NoSpace`] when it does not fit; what was set aside by then is kept: see [`Volume::remove`].
+    pub async fn reserve(&self) -> Result<(), Error> {
+        for slice in self.slices(0, self.size_bytes) {
+            self.router.submit(slice.partition, slice.oid, Operation::Reserve).answer().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes every object of the volume.
+    ///
+    /// # Errors
+    /// The first store's that failed.
+    pub async fn remove(&self) -> Result<(), Error> {
+        for slice in self.slices(0, self.size_bytes) {
+            let operation = Operation::Remove { durability: Durability::Logged };
+            self.router.submit(slice.partition, slice.oid, operation).answer().await?;
+        }
+        Ok(())
+    }
+
+    fn each_slice(
+        &self,
+        offset: u64,
+        length: u64,
+        mut operation: impl FnMut(ByteRange) -> Operation,
+    ) -> Progress {
+        let submit = |slice: Slice| self.router.submit(slice.partition, slice.oid, operation(slice.range));
+        Pending::of(self.slices(offset, length).map(submit))
+    }
+}
+
+impl Pending {
+    /// Collects submissions; finished when all of them are.
+    fn of(submissions: impl IntoIterator<Item = Submission>) -> Progress {
+        let mut pending = Self::default();
+        for submission in submissions {
+            match submission {
+                Submission::Done(Ok(_)) => {}
+                Submission::Done(Err(error)) => pending.fail(error),
+                Submission::Waiting(receiver) => pending.waiting.push(receiver),
+            }
+        }
+        if pending.waiting.is_empty() {
+            return Progress::Done(pending.failed.map_or(Ok(()), Err));
+        }
+        Progress::Waiting(pending)
+    }
+
+    /// Keeps the gravest error: broken before refused.
+    fn fail(&mut self, error: Error) {
+        if !matches!(self.failed, Some(Error::Broken(Broken::DiskFailed { .. }))) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Waits for every answer, also after one failed, so that nothing of this operation is still under way afterwards.
+    pub(crate) async fn finish(mut self) -> Result<(), Error> {
+        for receiver in std::mem::take(&mut self.waiting) {
+            if let Err(error) = Submission::Waiting(receiver).answer().await {
+                self.fail(error);
+            }
+        }
+        self.failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Progress {
+    /// Waits until it is finished.
+    pub(crate) async fn finish(self) -> Result<(), Error> {
+        match self {
+            Self::Done(result) => result,
+            Self::Waiting(pending) => pending.finish().await,
+        }
+    }
+}
+
+/// Hands out segments piece by piece without copying.
+struct SegmentReader<'a> {
+    segments: &'a Segments,
+    segment: usize,
+    offset: usize,
+}
+
+impl SegmentReader<'_> {
+    fn take(&mut self, mut length: usize) -> Segments {
+        let mut taken = Segments::new();
+        while length > 0 {
+            let Some(segment) = self.segments.get(self.segment) else { break };
+            let part = length.min(segment.len() - self.offset);
+            if part > 0 {
+                taken.push(segment.slice(self.offset..self.offset + part));
+            }
+            length -= part;
+            self.offset += part;
+            if self.offset == segment.len() {
+                self.segment += 1;
+                self.offset = 0;
+            }
+        }
+        taken
+    }
+}

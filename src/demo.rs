@@ -1,0 +1,275 @@
+//! `huntaway demo`: one node from nothing, in one command.
+
+use std::error::Error;
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use huntaway_gateway::{
+    Authentication, Chap, ChapAccount, Gateway, GatewayConfig, Metrics, Secret, TargetConfig, listen,
+};
+
+use prometheus::Registry;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::disk_option::DiskOption;
+use crate::node::{Disk, Node};
+use crate::recipes::Recipe;
+
+/// The demo's one target.
+const TARGET: &str = "iqn.2026-11.dev.huntaway:demo";
+
+/// Where the portal listens unless told otherwise: this port, or the next free one.
+const DEFAULT_PORTAL_PORT: u16 = 3260;
+
+/// Where the admin address listens unless told otherwise: this port, or the next free one.
+const DEFAULT_ADMIN_PORT: u16 = 9326;
+
+/// How many ports are tried when the default one is taken.
+const PORTS_TRIED: u16 = 100;
+
+/// Longest secret read from a file, in bytes.
+const MAX_SECRET_BYTES: usize = 255;
+
+/// Arguments of `huntaway demo`.
+#[derive(clap::Args)]
+pub struct DemoArgs {
+    /// Where the data lies; made if it does not exist, found again if it does
+    #[arg(long, default_value = "./huntaway-demo")]
+    dir: PathBuf,
+
+    /// Where initiators log in; may be repeated; port 0 takes any free one [default: 127.0.0.1:3260, or the next free port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+
+    /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9326, or the next free port]
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
+
+    /// Print one line of JSON once logins are accepted, instead of help for people
+    #[arg(long)]
+    json: bool,
+
+    /// A disk; may be repeated: the first is LUN 0. Keys and defaults:
+    /// size=1GiB,thin=true,read_only=false,block_size=512,physical_block_size=4096,cache=writeback
+    #[arg(long, value_name = "KEY=VALUE,...")]
+    lun: Vec<DiskOption>,
+
+    /// Initiators must know this CHAP user's secret, the first line of SECRETFILE
+    #[arg(long, value_name = "USER:SECRETFILE", value_parser = parse_account)]
+    chap: Option<AccountFile>,
+
+    /// We prove ourselves to initiators that ask with this user and secret
+    #[arg(long, value_name = "USER:SECRETFILE", value_parser = parse_account, requires = "chap")]
+    mutual_chap: Option<AccountFile>,
+
+    /// Address that discovery shows instead of the one an initiator came in by; may be repeated
+    #[arg(long, value_name = "ADDR:PORT")]
+    advertise: Vec<String>,
+}
+
+/// `USER:SECRETFILE`.
+#[derive(Debug, Clone)]
+struct AccountFile {
+    user: String,
+    file: PathBuf,
+}
+
+/// The line that `--json` prints.
+#[derive(Serialize)]
+struct Ready<'a> {
+    portals: Vec<String>,
+    target: &'a str,
+    luns: Vec<ReadyLun<'a>>,
+    admin: String,
+    pid: u32,
+}
+
+#[derive(Serialize)]
+struct ReadyLun<'a> {
+    lun: u16,
+    vdi: &'a str,
+    bytes: u64,
+    block_size: u32,
+}
+
+/// Serves until it is told to stop.
+pub fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
+    raise_open_files_limit();
+    let authentication = authentication(args)?;
+    let registry = Registry::new();
+    let node = Node::open(&args.dir, &registry)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(args, &node, registry, authentication))?;
+    runtime.shutdown_background();
+    node.close()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(
+    args: &DemoArgs,
+    node: &Node,
+    registry: Registry,
+    authentication: Authentication,
+) -> Result<(), Box<dyn Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let disks = node.disks(&args.lun).await?;
+    let portals = match &*args.listen {
+        [] => vec![listen_near(DEFAULT_PORTAL_PORT)?],
+        addresses => addresses.iter().map(|address| listen_at(*address)).collect::<Result<_, _>>()?,
+    };
+    let admin = match args.admin {
+        None => listen_near(DEFAULT_ADMIN_PORT)?,
+        Some(address) => listen_at(address)?,
+    };
+    let admin_address = admin.local_addr()?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let store = node.store();
+    let refresh = Box::new(move || store.refresh_metrics());
+    let admin = tokio::spawn(Admin::new(registry.clone(), Arc::clone(&ready), refresh).serve(admin));
+    let units = disks.iter().map(|disk| node.unit(disk)).collect();
+    let gateway = Gateway::start(GatewayConfig {
+        targets: vec![TargetConfig { name: TARGET.into(), authentication, units }],
+        portals,
+        advertised: args.advertise.clone(),
+        metrics: Metrics::new(&registry)?,
+    })?;
+    ready.store(true, Ordering::Release);
+    announce(args, &gateway, &disks, admin_address)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: asking initiators to log out");
+    ready.store(false, Ordering::Release);
+    gateway.shut_down().await;
+    admin.abort();
+    Ok(())
+}
+
+/// Tells a program (`--json`) or a person how to reach the disks.
+fn announce(
+    args: &DemoArgs,
+    gateway: &Gateway,
+    disks: &[Disk],
+    admin: SocketAddr,
+) -> Result<(), Box<dyn Error>> {
+    let admin = format!("http://{admin}");
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let lun = |disk: &'_ Disk| ReadyLun {
+            lun: disk.lun,
+            vdi: disk.vdi.name.as_str(),
+            bytes: disk.vdi.size_bytes,
+            block_size: disk.vdi.block_size,
+        };
+        let ready = Ready {
+            portals: gateway.portals().iter().map(ToString::to_string).collect(),
+            target: TARGET,
+            luns: disks.iter().map(lun).collect(),
+            admin,
+            pid: std::process::id(),
+        };
+        writeln!(out, "{}", serde_json::to_string(&ready)?)?;
+        return Ok(out.flush()?);
+    }
+    writeln!(out, "Huntaway serves {} from {}:", TARGET, args.dir.display())?;
+    for Disk { lun, vdi, .. } in disks {
+        let kind = if vdi.thin { "thin" } else { "thick" };
+        writeln!(
+            out,
+            "  LUN {lun}: {} MiB, {kind}, blocks of {} bytes",
+            vdi.size_bytes >> 20,
+            vdi.block_size
+        )?;
+    }
+    if let (Some(portal), Some(disk)) = (gateway.portals().first(), disks.first()) {
+        let chap_user = args.chap.as_ref().map(|account| account.user.as_str());
+        let recipe = Recipe { portal: *portal, target: TARGET, lun: disk.lun, chap_user, admin: &admin };
+        write!(out, "{}", recipe.text())?;
+    }
+    writeln!(out, "\nCtrl-C stops it; the data stays in {}.", args.dir.display())?;
+    Ok(out.flush()?)
+}
+
+/// Listens on the loopback address at `port`, or at the next free one.
+fn listen_near(port: u16) -> Result<TcpListener, Box<dyn Error>> {
+    for port in port..port + PORTS_TRIED {
+        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        match listen(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            result => return result.map_err(|error| cannot_listen(address, &error)),
+        }
+    }
+    Err(format!("ports {port} to {} are all taken: give an address yourself", port + PORTS_TRIED - 1).into())
+}
+
+fn listen_at(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
+    listen(address).map_err(|error| cannot_listen(address, &error))
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Box<dyn Error> {
+    let cure = match error.kind() {
+        ErrorKind::AddrInUse => "something else listens there; give another port, or port 0 for any free one",
+        ErrorKind::AddrNotAvailable => "this machine does not have that address",
+        ErrorKind::PermissionDenied => "ports below 1024 need root; give a higher one",
+        _ => "give another address",
+    };
+    format!("cannot listen on {address}: {error} ({cure})").into()
+}
+
+fn parse_account(text: &str) -> Result<AccountFile, String> {
+    match text.split_once(':') {
+        Some((user, file)) if !user.is_empty() && !file.is_empty() => {
+            Ok(AccountFile { user: user.into(), file: file.into() })
+        }
+        _ => Err("write USER:SECRETFILE, such as alice:./secret".into()),
+    }
+}
+
+/// What initiators must prove, by the arguments.
+fn authentication(args: &DemoArgs) -> Result<Authentication, Box<dyn Error>> {
+    let Some(account) = &args.chap else { return Ok(Authentication::None) };
+    let mutual = args.mutual_chap.as_ref().map(read_account).transpose()?;
+    Ok(Authentication::Chap(Chap::new(vec![read_account(account)?], mutual)))
+}
+
+fn read_account(account: &AccountFile) -> Result<ChapAccount, Box<dyn Error>> {
+    Ok(ChapAccount { user: account.user.clone(), secret: read_secret(&account.file)? })
+}
+
+/// The first line of a file, which must hold nothing else.
+fn read_secret(file: &Path) -> Result<Secret, Box<dyn Error>> {
+    let place = file.display();
+    let bytes = std::fs::read(file).map_err(|error| format!("cannot read the secret in {place}: {error}"))?;
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    if secret.is_empty() || secret.len() > MAX_SECRET_BYTES || secret.contains(&b'\n') {
+        return Err(
+            format!("{place} must hold the secret alone: one line of 1 to {MAX_SECRET_BYTES} bytes").into()
+        );
+    }
+    let mode = std::fs::metadata(file)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!("{place} can be read by other users: chmod 600 {place}");
+    }
+    Ok(Secret::new(secret.to_vec()))
+}
+
+/// Many initiators need many sockets: takes as many open files as this process may have.
+fn raise_open_files_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
