@@ -41,8 +41,8 @@ pub struct Login {
 
 /// How far the login has come.
 enum Progress {
-    /// No complete message yet; the header of the first request, once there was one.
-    Start(Option<Header>),
+    /// No complete message yet; header and stage of the first request, once there was one.
+    Start(Option<(Header, Stage)>),
     /// The initiator has said who it is.
     Known(Box<Dialogue>),
     /// Finished or refused.
@@ -145,8 +145,8 @@ impl Login {
         }
         let header = Header { isid: request.isid, tsih: request.tsih, cid: request.cid };
         let expected = match &mut self.progress {
-            Progress::Start(first) => *first.get_or_insert(header) == header,
-            Progress::Known(dialogue) => dialogue.header == header && dialogue.stage == stage,
+            Progress::Start(first) => *first.get_or_insert((header, stage)) == (header, stage),
+            Progress::Known(dialogue) => (dialogue.header, dialogue.stage) == (header, stage),
             Progress::Over => false,
         };
         if expected { Ok(()) } else { Err(LoginStatus::InitiatorError) }

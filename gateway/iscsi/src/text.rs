@@ -216,3 +216,79 @@ impl TextOutbox {
         self.sent == self.bytes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Pair, TextError, TextLimits, TextOutbox, TextWriter, decode, decode_number};
+
+    const LIMITS: TextLimits = TextLimits { text_bytes: 100, pairs: 3 };
+
+    #[test]
+    fn pairs_are_read() {
+        let text = b"A=1\0B=\0C=a=b,c\0";
+        let expected = [("A", "1"), ("B", ""), ("C", "a=b,c")].map(|(key, value)| Pair { key, value });
+        assert_eq!(decode(text, &LIMITS), Ok(expected.to_vec()));
+    }
+
+    #[test]
+    fn padding_and_a_missing_end_are_forgiven() {
+        let expected = vec![Pair { key: "A", value: "1" }, Pair { key: "B", value: "2" }];
+        assert_eq!(decode(b"\0A=1\0\0\0B=2", &LIMITS), Ok(expected));
+        assert_eq!(decode(b"", &LIMITS), Ok(vec![]));
+        assert_eq!(decode(b"\0\0", &LIMITS), Ok(vec![]));
+    }
+
+    #[test]
+    fn malformed_text_is_refused() {
+        for (text, error) in [
+            (&b"A"[..], TextError::NoEquals),
+            (b"A=1\0 ", TextError::NoEquals),
+            (b"=1", TextError::BadKey),
+            (b"A B=1", TextError::BadKey),
+            (b"A\xc3\xa4=1", TextError::BadKey),
+            (b"A=\xff", TextError::NotUtf8),
+            (b"A=1\0B=1\0C=1\0D=1", TextError::TooManyPairs { limit: 3 }),
+            (&[b'a'; 101], TextError::TooLong { limit: 100 }),
+        ] {
+            assert_eq!(decode(text, &LIMITS), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal_or_hexadecimal() {
+        for (value, number) in [
+            ("0", Some(0)),
+            ("10", Some(10)),
+            ("0x0A", Some(10)),
+            ("0XfF", Some(255)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("0xffffffffffffffff", Some(u64::MAX)),
+            ("0x10000000000000000", None),
+            ("010", None),
+            ("", None),
+            ("0x", None),
+            ("+1", None),
+            ("-1", None),
+            ("0x+1", None),
+            ("1a", None),
+            ("1 ", None),
+        ] {
+            assert_eq!(decode_number(value), number, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_into_parts() {
+        let mut writer = TextWriter::default();
+        writer.push("Key", "value");
+        let mut outbox = TextOutbox::default();
+        assert!(outbox.is_empty());
+        outbox.start(writer.into_bytes());
+        assert_eq!(outbox.next_chunk(6), b"Key=va");
+        assert!(!outbox.is_empty());
+        assert_eq!(outbox.next_chunk(6), b"lue\0");
+        assert!(outbox.is_empty());
+        assert_eq!(outbox.next_chunk(6), b"");
+    }
+}

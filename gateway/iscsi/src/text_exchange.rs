@@ -1,4 +1,4 @@
-//! Text negotiation in the full feature phase (RFC 7143 §7.10, §11.10, §11.11): SendTargets, and the few keys that
+//! Text negotiation in the full feature phase (RFC 7143 §6.4, §11.10, §11.11): SendTargets, and the few keys that
 //! may still be declared. Long messages are gathered from and cut into PDUs by the C bit, held together by a target
 //! transfer tag. One negotiation at a time; a new request without a tag ends the one before.
 

@@ -5,7 +5,7 @@
 
 use std::mem;
 
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
 
 use super::account::{Chap, ChapAccount};
@@ -163,13 +163,12 @@ impl ChapExchange {
     }
 
     /// The account whose response this is. An unknown user's response is computed and compared like any other, with
-    /// an empty secret, and then refused.
+    /// an empty secret, and refused even if it fits.
     fn verify(&self, challenge: &Challenge, name: &str, response: &[u8]) -> Option<String> {
         let account = self.chap.accounts.iter().find(|account| account.user == name);
         let secret = account.map_or(&[][..], |account| account.secret.expose());
         let expected = challenge.algorithm.response(challenge.identifier, secret, &challenge.bytes);
-        let known = Choice::from(u8::from(account.is_some()));
-        let proved = bool::from(expected.ct_eq(response) & known);
+        let proved = bool::from(expected.ct_eq(response));
         account.filter(|_| proved).map(|account| account.user.clone())
     }
 

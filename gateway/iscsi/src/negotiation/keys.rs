@@ -200,3 +200,18 @@ fn byte(number: u32) -> u8 {
 pub(crate) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::KEYS;
+    use crate::text::MAX_KEY_BYTES;
+
+    #[test]
+    fn every_key_has_one_row() {
+        let names: HashSet<_> = KEYS.iter().map(|key| key.name).collect();
+        assert_eq!(names.len(), KEYS.len());
+        assert!(KEYS.iter().all(|key| key.name.len() <= MAX_KEY_BYTES));
+    }
+}
