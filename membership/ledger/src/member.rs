@@ -1,6 +1,6 @@
 //! Membership: who belongs to the cluster, as one epoch records it.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use huntaway_wire::{Epoch, NodeId};
 

@@ -4,7 +4,7 @@
 //! see to that. The forms here are the disk's; [`Record`] is the program's. They never change: another form gets
 //! another number in [`Kind`].
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use huntaway_wire::{Epoch, NodeId, Vid};
 use rkyv::rancor::Failure;
