@@ -19,7 +19,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use smallvec::SmallVec;
 
@@ -27,10 +27,11 @@ pub use error::WalError;
 pub use record::{Change, Record, RecordHeader};
 use record::{HEADER_BYTES, Place};
 use released::Released;
-use replay::{Found, io_error};
+use replay::{End, Found, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
 use crate::disk::{Disk, Open};
+use crate::locking::lock;
 
 /// The log's directory, relative to the disk's.
 const DIRECTORY: &str = "wal";
@@ -104,10 +105,7 @@ impl<D: Disk> Wal<D> {
         let released = open_released(&*disk, &options)?;
         let from = released.lsn();
         let mut found = Found::look(&*disk, &options.disk_uuid, from)?;
-        let end = replay::replay(&*disk, &found.live, from, replay)?;
-        if end.lsn < from {
-            return Err(WalError::Incomplete { what: "it ends before the point from which to replay" }.into());
-        }
+        let end = read_all(&*disk, &found, from, replay)?;
         replay::destroy_tail(&*disk, &mut found, &end)?;
         replay::sync_all(&*disk, &found.live)?;
         let mut full = VecDeque::from(found.live);
@@ -324,17 +322,60 @@ impl<F> Tail<F> {
     }
 }
 
+/// Reads a log without changing anything: every record that is not released goes through `visit`, in order and with its
+/// end. Returns where the log ends; a log that was never made ends at 0.
+///
+/// # Errors
+/// As [`Wal::open`].
+pub fn inspect<D: Disk, E: From<WalError>>(
+    disk: &D,
+    disk_uuid: [u8; 16],
+    visit: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
+) -> Result<Lsn, E> {
+    let fail = |source| io_error("read", released::path(), source);
+    let released = match disk.list("").map_err(fail)?.iter().any(|name| name == DIRECTORY) {
+        true => Released::read(disk, disk_uuid).map_err(fail)?,
+        false => return Ok(Lsn(0)),
+    };
+    let from = match released {
+        Some(released) => released.lsn(),
+        None => check_new(disk).map(|()| Lsn(0))?,
+    };
+    let found = Found::look(disk, &disk_uuid, from)?;
+    Ok(read_all(disk, &found, from, visit)?.lsn)
+}
+
+fn read_all<D: Disk, E: From<WalError>>(
+    disk: &D,
+    found: &Found<D::File>,
+    from: Lsn,
+    visit: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
+) -> Result<End, E> {
+    let end = replay::replay(disk, &found.live, from, visit)?;
+    if end.lsn < from {
+        return Err(WalError::Incomplete { what: "it ends before the point from which to replay" }.into());
+    }
+    Ok(end)
+}
+
 fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::File>, WalError> {
     let fail = |source| io_error("open", released::path(), source);
     disk.create_dir(DIRECTORY).and_then(|()| disk.sync_dir("")).map_err(fail)?;
     if let Some(released) = Released::read(disk, options.disk_uuid).map_err(fail)? {
+        released.sync(disk).map_err(fail)?;
         return Ok(released);
     }
-    let names = disk.list(DIRECTORY).map_err(fail)?;
+    check_new(disk)?;
+    Released::create(disk, options.disk_uuid).map_err(fail)
+}
+
+/// Without a readable `released`, there must be no segments either.
+fn check_new<D: Disk>(disk: &D) -> Result<(), WalError> {
+    let names = disk.list(DIRECTORY).map_err(|source| io_error("list", DIRECTORY.into(), source))?;
     if names.iter().any(|name| segment::number(name).is_some()) {
         return Err(WalError::Incomplete { what: "wal/released is missing or unreadable" });
     }
-    Released::create(disk, options.disk_uuid).map_err(fail)
+    Ok(())
 }
 
 fn create_first<D: Disk>(disk: &D, options: &WalOptions) -> Result<Segment<D::File>, WalError> {
@@ -355,9 +396,4 @@ fn create<D: Disk>(disk: &D, options: &WalOptions, number: u64, base: Lsn) -> io
         disk.remove(&path)?;
     }
     segment
-}
-
-/// State behind our locks is whole between any two statements that can panic: a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

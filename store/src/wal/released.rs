@@ -45,14 +45,12 @@ impl<F> Released<F> {
         Ok(released)
     }
 
-    /// Reads the file; `None` when there is none or neither sector is whole. What it says is on stable storage then: a
-    /// process that died may have left it in memory only.
+    /// Reads the file; `None` when there is none or neither sector is whole.
     pub(super) fn read<D: Disk<File = F>>(disk: &D, uuid: [u8; 16]) -> io::Result<Option<Self>> {
         let file = match disk.open(&path(), Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             result => result?,
         };
-        disk.sync_data(&file)?;
         let mut newest = None;
         for sector in 0..2 {
             let mut bytes = [0; MARK_BYTES];
@@ -62,6 +60,11 @@ impl<F> Released<F> {
             }
         }
         Ok(newest.map(|(count, lsn)| Self { file, uuid, count, lsn }))
+    }
+
+    /// Puts what was read on stable storage: a process that died may have left it in memory only.
+    pub(super) fn sync<D: Disk<File = F>>(&self, disk: &D) -> io::Result<()> {
+        disk.sync_data(&self.file)
     }
 
     /// Puts a new position on stable storage.

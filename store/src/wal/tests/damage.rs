@@ -3,8 +3,8 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::super::{Lsn, WalError};
-use super::{PER_SEGMENT, RECORD_BYTES, append, open, seqs, simulated};
+use super::super::{Lsn, WalError, inspect};
+use super::{OPTIONS, PER_SEGMENT, RECORD_BYTES, append, open, seqs, simulated};
 use crate::disk::{Crash, Disk, Open, SimulatedDisk};
 
 /// A log of `records` in which the first `durable` were synced before the last was written.
@@ -67,6 +67,24 @@ fn a_bad_record_that_was_not_synced_ends_the_log_for_good() {
     disk.crash(Crash::Process, 0);
     let (_, seen) = open(&disk).unwrap();
     assert_eq!(seqs(&seen), [1, 2, 3, 4, 50], "6, 7 and 8 are not to come back");
+}
+
+#[test]
+fn inspection_finds_the_same_as_opening_and_changes_nothing() {
+    let disk = log(8, 3);
+    flip(&disk, &path(1), offset(5) + 100);
+    let before = disk.fingerprint();
+    let mut count = 0;
+    let end = inspect(&*disk, OPTIONS.disk_uuid, &mut |_, _| {
+        count += 1;
+        Ok::<(), WalError>(())
+    });
+    assert_eq!((end.unwrap(), count), (Lsn(4 * RECORD_BYTES), 4));
+    flip(&disk, &path(1), offset(2));
+    let damaged = inspect(&*disk, OPTIONS.disk_uuid, &mut |_, _| Ok::<(), WalError>(()));
+    assert!(matches!(damaged, Err(WalError::Damaged { .. })));
+    flip(&disk, &path(1), offset(2));
+    assert_eq!(disk.fingerprint(), before);
 }
 
 #[test]
