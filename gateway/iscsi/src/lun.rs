@@ -14,7 +14,7 @@ impl Lun {
     pub const ZERO: Self = Self([0; 8]);
 
     /// The LUN in these bytes.
-    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 

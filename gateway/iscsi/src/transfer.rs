@@ -39,6 +39,8 @@ pub(crate) struct TransferLimits {
 /// Gathers the write data of one task.
 #[derive(Debug)]
 pub(crate) struct WriteTransfer {
+    is_write: bool,
+    /// Bytes of output data the initiator has.
     expected: u32,
     wanted: Option<u32>,
     /// Front first; at most the unsolicited burst, or as many R2Ts as negotiated.
@@ -60,6 +62,7 @@ impl WriteTransfer {
     ) -> Self {
         let expected = if command.write { command.expected_data_transfer_length } else { 0 };
         let mut transfer = Self {
+            is_write: command.write,
             expected,
             wanted: None,
             bursts: SmallVec::new(),
@@ -84,7 +87,9 @@ impl WriteTransfer {
         } else {
             transfer.received.push_slice(immediate_data);
         }
-        if !command.is_final {
+        // Without the F bit more must follow, unless there is nothing left that could.
+        let more_follows = !command.is_final && immediate_end < unsolicited_end;
+        if more_follows {
             if parameters.initial_r2t {
                 transfer.fail(DataFailure::UnexpectedUnsolicitedData);
             }
@@ -95,13 +100,13 @@ impl WriteTransfer {
                 next_data_sn: 0,
             });
         }
-        transfer.solicited = if command.is_final { immediate_end } else { unsolicited_end };
+        transfer.solicited = if more_follows { unsolicited_end } else { immediate_end };
         transfer
     }
 
     /// All expected data, if it came with the command.
     pub(crate) fn complete_immediate_data(&self) -> Option<Payload> {
-        let complete = self.failure.is_none() && self.bursts.is_empty();
+        let complete = self.is_write && self.failure.is_none() && self.bursts.is_empty();
         (complete && self.received.len() == self.expected as usize).then(|| self.received.payload.clone())
     }
 

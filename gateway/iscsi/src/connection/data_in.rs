@@ -1,7 +1,7 @@
 //! Input data of a task: all its Data-In PDUs laid out in the output buffer, filled in place by the caller
 //! (RFC 7143 §11.7).
 
-use super::Connection;
+use super::{Connection, Phase};
 use crate::event::ScsiResponse;
 use crate::framing::{Digests, seal_pdu};
 use crate::pdu::{DataInPdu, Residual, ScsiStatus, SequenceNumbers};
@@ -84,7 +84,10 @@ impl Connection {
     /// rest becomes an overflow residual. What it adds to the output buffer is bounded by `length` only, so
     /// the caller limits the length of its reads. For an unknown task the layout is empty.
     pub fn data_in(&mut self, task: TaskTag, length: u64) -> DataIn<'_> {
-        let expected = self.tasks.task(task).map_or(0, |task| task.expected_data_in());
+        let expected = match self.phase {
+            Phase::Closed => 0,
+            _ => self.tasks.task(task).map_or(0, |task| task.expected_data_in()),
+        };
         // The minimum of anything and a u32 fits.
         let fitting = length.min(u64::from(expected)) as usize;
         let parameters = self.session.as_ref().map(|session| &session.parameters);
@@ -133,7 +136,7 @@ impl DataIn<'_> {
             connection.output.truncate(self.begin);
             return;
         };
-        let residual = Residual::between(task.expected_length(), self.offered);
+        let residual = Residual::between(task.expected_data_in(), self.offered);
         let is_plain_good = response.status == ScsiStatus::Good && response.sense.is_empty();
         let collapsed = is_plain_good && self.layout.length > 0;
         let mut place = Place { position: self.begin, offset: 0 };

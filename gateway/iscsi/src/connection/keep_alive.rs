@@ -67,12 +67,14 @@ impl KeepAlive {
 }
 
 impl Connection {
-    /// The time at which [`handle_timeout`](Self::handle_timeout) wants to be called next.
+    /// The time at which [`handle_timeout`](Self::handle_timeout) wants to be called next. There is none
+    /// while a logout waits for the caller's answer and after the end, when only the output is left to
+    /// send: how long to try that is the caller's business.
     pub fn next_timeout(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Login(login) => Some(login.deadline),
             Phase::FullFeature if self.is_discovery() => Some(self.keep_alive.dies_at()),
-            Phase::FullFeature => Some(self.keep_alive.next_ping),
+            Phase::FullFeature => Some(self.keep_alive.next_ping.min(self.keep_alive.dies_at())),
             Phase::LoggingOut | Phase::Closed => None,
         }
     }
