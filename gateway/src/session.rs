@@ -53,7 +53,7 @@ impl Session {
     pub(crate) fn establish(&mut self, lun: Option<u16>, attention: Sense) {
         let Some(target) = &self.target else { return };
         for number in target.luns().filter(|number| lun.is_none_or(|lun| lun == *number)) {
-            self.attentions.entry(number).or_default().establish(attention.clone());
+            self.attentions.entry(number).or_default().establish(attention);
         }
     }
 
@@ -170,7 +170,7 @@ impl Driver {
         let others = self.other_sessions();
         let resets = !matches!(request.function, TaskFunction::ClearTaskSet);
         if let (Some((lun, attention)), true, Some(session)) = (&attention, resets, &mut self.session) {
-            session.establish(*lun, attention.clone());
+            session.establish(*lun, *attention);
         }
         let finish = async move {
             for settled in settled {
@@ -178,7 +178,7 @@ impl Driver {
                 let _ = settled.await;
             }
             for other in others {
-                if let Some((lun, attention)) = attention.clone() {
+                if let Some((lun, attention)) = attention {
                     let _ = other.send(Call::UnitAttention { lun, attention }).await;
                 }
                 if close {

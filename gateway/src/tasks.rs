@@ -267,7 +267,7 @@ impl Driver {
 
     fn tell_others(&self, lun: u16, attention: Sense) {
         for other in self.other_sessions() {
-            let call = Call::UnitAttention { lun: Some(lun), attention: attention.clone() };
+            let call = Call::UnitAttention { lun: Some(lun), attention: attention };
             if let Err(error) = other.try_send(call) {
                 tracing::warn!(%error, "a session could not be told of changed mode parameters");
             }

@@ -1,4 +1,4 @@
-//! Where CDBs of 6, 10, 12 and 16 bytes hold the LBA and the number of blocks (SBC-3 §5), and the checks on them.
+//! Where CDBs of 6, 10, 12 and 16 bytes hold the LBA and the number of blocks (SBC-3), and the checks on them.
 
 use crate::cdb::Cdb;
 use crate::extent::Extent;

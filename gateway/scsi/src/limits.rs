@@ -23,10 +23,7 @@ pub const UNMAP_GRANULARITY_BYTES: u64 = 4096;
 /// Most descriptors in one answer to GET LBA STATUS.
 pub const MAXIMUM_LBA_STATUS_DESCRIPTORS: usize = 256;
 
-/// Most bytes of a parameter list we read; every list we understand fits.
-pub const MAXIMUM_PARAMETER_LIST_BYTES: u32 = 65_535;
-
-/// Characters of a product identification (SPC-4 §6.6.2).
+/// Characters of a product identification (SPC-4).
 pub const MAXIMUM_PRODUCT_LENGTH: usize = 16;
 
 /// Characters of a serial number; ours, so that INQUIRY pages stay small.

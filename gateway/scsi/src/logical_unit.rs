@@ -123,13 +123,15 @@ impl LogicalUnit {
     /// Reads the write data of a command whose plan is [`Step::AfterData`].
     ///
     /// # Errors
-    /// The sense data to send with CHECK CONDITION; nothing was changed.
+    /// The sense data to send with CHECK CONDITION; nothing was changed. `data` that is shorter than the list is a
+    /// PARAMETER LIST LENGTH ERROR.
     pub fn parse_parameters(
         &self,
         modes: &ModeState,
         list: ParameterList,
         data: &[u8],
     ) -> Result<Action, Sense> {
+        let data = data.get(..list.length.into()).ok_or(Sense::parameter_list_length_error())?;
         (list.parse)(self, modes, data)
     }
 
@@ -227,4 +229,39 @@ fn check_text(
 
 fn is_printable_ascii(text: &str) -> bool {
     text.bytes().all(|byte| (0x20..=0x7e).contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    fn error(change: impl Fn(&mut LogicalUnitConfig)) -> Option<ConfigError> {
+        let mut config = example::config();
+        change(&mut config);
+        LogicalUnit::new(config).err()
+    }
+
+    #[test]
+    fn impossible_descriptions_are_refused() {
+        assert_eq!(error(|config| config.blocks = 0), Some(ConfigError::NoBlocks));
+        assert_eq!(error(|config| config.block_size = 513), Some(ConfigError::BlockSize(513)));
+        for size in [0, 256, 5000, 1 << 17] {
+            let expected = Some(ConfigError::PhysicalBlockSize(size));
+            assert_eq!(error(|config| config.physical_block_size = size), expected);
+        }
+        assert!(matches!(error(|config| config.blocks = u64::MAX), Some(ConfigError::TooLarge { .. })));
+        let is_text = |error: Option<ConfigError>| matches!(error, Some(ConfigError::Text { .. }));
+        assert!(is_text(error(|config| config.product = "x".repeat(17))));
+        assert!(is_text(error(|config| config.serial = "caf\u{e9}".to_owned())));
+        assert!(is_text(error(|config| config.target_name = String::new())));
+        assert!(is_text(error(|config| config.target_name = "x".repeat(224))));
+    }
+
+    #[test]
+    fn physical_block_exponent_counts_logical_blocks() {
+        assert_eq!(example::thin_unit().physical_block_exponent(), 3);
+        let config = LogicalUnitConfig { block_size: 4096, ..example::config() };
+        assert_eq!(LogicalUnit::new(config).unwrap().physical_block_exponent(), 0);
+    }
 }

@@ -31,7 +31,7 @@ impl ModeState {
     }
 }
 
-/// One mode page of page_0 format (SPC-4 §7.5.7).
+/// One mode page of page_0 format (SPC-4).
 pub(crate) struct ModePage {
     pub(crate) code: u8,
     /// Bytes of the whole page, its two header bytes included.

@@ -89,7 +89,7 @@ pub enum BlockOperation {
         /// Which blocks.
         extent: Extent,
         /// The blocks may become holes, **if the pattern is all zeros**; otherwise they must be written
-        /// (SBC-3 §5.41: what reads back must be the pattern).
+        /// (SBC-3: what reads back must be the pattern).
         unmap: bool,
         /// What to write.
         pattern: Pattern,
@@ -128,7 +128,7 @@ pub enum BlockOperation {
     },
 }
 
-/// What VERIFY compares the blocks with (the BYTCHK field, SBC-3 §5.29).
+/// What VERIFY compares the blocks with (the BYTCHK field, SBC-3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compare {
     /// Nothing: they must be readable.
@@ -148,7 +148,7 @@ pub enum Pattern {
     Data,
 }
 
-/// The SELECT REPORT field of REPORT LUNS (SPC-4 §6.33).
+/// The SELECT REPORT field of REPORT LUNS (SPC-4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SelectReport {
     /// Logical units, as opposed to well known ones (00h).
@@ -163,21 +163,23 @@ pub enum SelectReport {
 #[derive(Clone, Copy)]
 pub struct ParameterList {
     pub(crate) name: &'static str,
+    /// The PARAMETER LIST LENGTH: less data than this is not the whole list.
+    pub(crate) length: u16,
     pub(crate) parse: ParseParameters,
 }
 
-/// Reads a parameter list; what the CDB said of it is in its length and in which function this is.
+/// Reads a whole parameter list.
 pub(crate) type ParseParameters = fn(&LogicalUnit, &ModeState, &[u8]) -> Result<Action, Sense>;
 
 impl std::fmt::Debug for ParameterList {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "ParameterList({})", self.name)
+        write!(formatter, "ParameterList({}, {} bytes)", self.name, self.length)
     }
 }
 
 impl PartialEq for ParameterList {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        (self.name, self.length) == (other.name, other.length)
     }
 }
 
@@ -203,12 +205,12 @@ impl Plan {
     }
 
     /// Wants a parameter list first.
-    pub(crate) fn after_data(data_out: u32, list: ParameterList) -> Self {
-        Self { data_out, step: Step::AfterData(list) }
+    pub(crate) fn after_data(list: ParameterList) -> Self {
+        Self { data_out: list.length.into(), step: Step::AfterData(list) }
     }
 }
 
-/// `data` without what lies beyond the allocation length (SPC-4 §4.3.5.6).
+/// `data` without what lies beyond the allocation length (SPC-4).
 pub(crate) fn cut(mut data: Vec<u8>, allocation_length: u32) -> Vec<u8> {
     data.truncate(usize::try_from(allocation_length).unwrap_or(usize::MAX));
     data

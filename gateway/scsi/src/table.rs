@@ -4,6 +4,9 @@
 //! A bit that the usage data of a row leaves clear must be clear in the CDB: we do not know what it asks for, so
 //! we do not pretend to do it. That alone refuses protection information, anchoring, NACA and saved pages.
 
+#[cfg(test)]
+mod consistency;
+
 use crate::cdb::Cdb;
 use crate::command::{
     capacity, inquiry, lba_status, mode_select, mode_sense, prefetch, read, report_luns, report_opcodes,
@@ -31,7 +34,7 @@ pub(crate) struct Command {
     pub(crate) name: &'static str,
     pub(crate) opcode: u8,
     pub(crate) service_action: Option<u16>,
-    /// CDB usage data (SPC-4 §6.34.3): the operation code, the service action, and a one for each bit we
+    /// CDB usage data (SPC-4): the operation code, the service action, and a one for each bit we
     /// evaluate. As long as the CDB.
     pub(crate) usage: &'static [u8],
     pub(crate) availability: Availability,

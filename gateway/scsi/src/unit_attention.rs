@@ -1,4 +1,4 @@
-//! Unit attentions: what an initiator has to be told before its next command runs (SAM-5 §5.14).
+//! Unit attentions: what an initiator has to be told before its next command runs (SAM-5).
 //!
 //! One queue for each I_T_L nexus. Which commands a unit attention stops is a column of the command table.
 
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 /// Most unit attentions that wait for one nexus. There are fewer different ones than this.
 pub const MAXIMUM_UNIT_ATTENTIONS: usize = 16;
 
-/// How a command meets a pending unit attention (SAM-5 §5.14.2).
+/// How a command meets a pending unit attention (SAM-5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AttentionRule {
     /// It is answered with the unit attention, which is then gone.

@@ -1,4 +1,4 @@
-//! READ CAPACITY (10) and (16) (SBC-3 §5.16, §5.17).
+//! READ CAPACITY (10) and (16) (SBC-3).
 
 use crate::cdb::Cdb;
 use crate::logical_unit::LogicalUnit;
@@ -29,4 +29,47 @@ pub(crate) fn decode_16(unit: &LogicalUnit, _: &ModeState, cdb: &Cdb) -> Result<
         data[14] = LBPME | LBPRZ;
     }
     Ok(Plan::data(data, cdb.u32(10)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+    use crate::logical_unit::LogicalUnitConfig;
+
+    fn read_capacity_16(allocation_length: u8) -> [u8; 16] {
+        [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, allocation_length, 0, 0]
+    }
+
+    #[test]
+    fn golden_data() {
+        let unit = example::thin_unit();
+        assert_eq!(
+            example::data(&unit, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            [0, 0x1f, 0xff, 0xff, 0, 0, 2, 0]
+        );
+        let mut expected = vec![0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0, 0, 2, 0, 0, 3, 0xc0, 0];
+        expected.resize(32, 0);
+        assert_eq!(example::data(&unit, &read_capacity_16(32)), expected);
+        assert_eq!(example::data(&unit, &read_capacity_16(15)), expected[..15]);
+        assert_eq!(example::data(&unit, &read_capacity_16(0)), []);
+        expected[14] = 0;
+        assert_eq!(example::data(&example::thick_unit(), &read_capacity_16(255)), expected);
+    }
+
+    #[test]
+    fn more_than_32_bits_of_blocks_send_the_initiator_to_the_long_command() {
+        let config = LogicalUnitConfig { blocks: 1 << 33, ..example::config() };
+        let unit = LogicalUnit::new(config).unwrap();
+        assert_eq!(example::data(&unit, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0])[..4], [0xff; 4]);
+    }
+
+    #[test]
+    fn pmi_and_lba_are_refused() {
+        let unit = example::thin_unit();
+        let expected = Err(Sense::invalid_field_in_cdb(8, Some(0)));
+        assert_eq!(example::plan(&unit, &[0x25, 0, 0, 0, 0, 0, 0, 0, 1, 0]), expected);
+        let expected = Err(Sense::invalid_field_in_cdb(5, Some(0)));
+        assert_eq!(example::plan(&unit, &[0x25, 0, 0, 0, 0, 1, 0, 0, 0, 0]), expected);
+    }
 }

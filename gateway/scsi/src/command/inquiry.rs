@@ -1,4 +1,4 @@
-//! INQUIRY (SPC-4 §6.6): standard data, and the vital product data pages in `vpd/`.
+//! INQUIRY (SPC-4): standard data, and the vital product data pages in `vpd/`.
 
 use crate::cdb::Cdb;
 use crate::logical_unit::{LogicalUnit, LogicalUnitConfig};
@@ -15,7 +15,7 @@ const REVISION: &[u8; 4] = b"1   ";
 /// Bytes of standard INQUIRY data: up to the end of the version descriptors' reserved bytes.
 const STANDARD_LENGTH: usize = 96;
 
-/// SAM-5, iSCSI, SPC-4, SBC-3, no version claimed (SPC-4 §6.6.2).
+/// SAM-5, iSCSI, SPC-4, SBC-3, no version claimed (SPC-4).
 const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x04c0];
 const VERSION_DESCRIPTORS_BYTE: usize = 58;
 
@@ -78,4 +78,51 @@ fn standard_without_product() -> Vec<u8> {
         data[start..start + 2].copy_from_slice(&descriptor.to_be_bytes());
     }
     data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn golden_standard_data() {
+        let mut expected = vec![0, 0, 6, 0x12, 91, 0, 0x10, 2];
+        expected.extend_from_slice(b"HUNTAWAYVDI             1   ");
+        expected.resize(58, 0);
+        expected.extend_from_slice(&[0x00, 0xa0, 0x09, 0x60, 0x04, 0x60, 0x04, 0xc0]);
+        expected.resize(96, 0);
+        let unit = example::thin_unit();
+        assert_eq!(example::data(&unit, &[0x12, 0, 0, 0, 255, 0]), expected);
+        assert_eq!(example::data(&unit, &[0x12, 0, 0, 0, 5, 0]), expected[..5]);
+        assert_eq!(example::data(&unit, &[0x12, 0, 0, 2, 0, 0]), expected, "16 bits of allocation length");
+    }
+
+    #[test]
+    fn every_listed_page_is_served_and_no_other() {
+        let unit = example::thin_unit();
+        let pages = example::data(&unit, &[0x12, 1, 0, 0, 255, 0]);
+        assert_eq!(pages, [0, 0, 0, 7, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
+        for code in 0..=255 {
+            let cdb = [0x12, 1, code, 0, 255, 0];
+            if pages[4..].contains(&code) {
+                assert_eq!(example::data(&unit, &cdb)[1], code);
+            } else {
+                assert_eq!(example::plan(&unit, &cdb), Err(Sense::invalid_field_in_cdb(2, None)));
+            }
+        }
+    }
+
+    #[test]
+    fn page_code_without_evpd_is_refused() {
+        let expected = Err(Sense::invalid_field_in_cdb(2, None));
+        assert_eq!(example::plan(&example::thin_unit(), &[0x12, 0, 1, 1, 0, 0]), expected);
+    }
+
+    #[test]
+    fn provisioning_pages_of_thin_and_thick_units() {
+        let cdb = [0x12, 1, 0xb2, 0, 255, 0];
+        assert_eq!(example::data(&example::thin_unit(), &cdb), [0, 0xb2, 0, 4, 0, 0xe4, 2, 0]);
+        assert_eq!(example::data(&example::thick_unit(), &cdb), [0, 0xb2, 0, 4, 0, 0, 0, 0]);
+    }
 }

@@ -1,4 +1,4 @@
-//! GET LBA STATUS (SBC-3 §5.5): which blocks hold data. Of a thick logical unit, all do.
+//! GET LBA STATUS (SBC-3): which blocks hold data. Of a thick logical unit, all do.
 
 use crate::cdb::Cdb;
 use crate::extent::Extent;

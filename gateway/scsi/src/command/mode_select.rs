@@ -1,4 +1,4 @@
-//! MODE SELECT (6) and (10) (SPC-4 §6.11, §6.12). The whole list is checked before anything changes.
+//! MODE SELECT (6) and (10) (SPC-4). The whole list is checked before anything changes.
 
 use crate::cdb::Cdb;
 use crate::command::mode_sense::{long_descriptor, short_descriptor};
@@ -16,23 +16,23 @@ const SHORT_DESCRIPTOR_LENGTH: usize = 8;
 const LONG_DESCRIPTOR_LENGTH: usize = 16;
 
 pub(crate) fn decode_6(_: &LogicalUnit, _: &ModeState, cdb: &Cdb) -> Result<Plan, Sense> {
-    let list = ParameterList { name: "MODE SELECT(6)", parse: parse_6 };
-    decode(cdb, u16::from(cdb.byte(4)), list)
+    let length = cdb.byte(4).into();
+    decode(cdb, ParameterList { name: "MODE SELECT(6)", length, parse: parse_6 })
 }
 
 pub(crate) fn decode_10(_: &LogicalUnit, _: &ModeState, cdb: &Cdb) -> Result<Plan, Sense> {
-    let list = ParameterList { name: "MODE SELECT(10)", parse: parse_10 };
-    decode(cdb, cdb.u16(7), list)
+    let length = cdb.u16(7);
+    decode(cdb, ParameterList { name: "MODE SELECT(10)", length, parse: parse_10 })
 }
 
-fn decode(cdb: &Cdb, length: u16, list: ParameterList) -> Result<Plan, Sense> {
-    if length == 0 {
+fn decode(cdb: &Cdb, list: ParameterList) -> Result<Plan, Sense> {
+    if list.length == 0 {
         return Ok(Plan::now(Action::Good));
     }
     if !cdb.bit(1, PF_BIT) {
         return Err(Sense::invalid_field_in_cdb(1, Some(PF_BIT)));
     }
-    Ok(Plan::after_data(length.into(), list))
+    Ok(Plan::after_data(list))
 }
 
 fn parse_6(unit: &LogicalUnit, modes: &ModeState, data: &[u8]) -> Result<Action, Sense> {
@@ -133,5 +133,98 @@ impl List<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    const CONTROL: [u8; 12] = [0x0a, 10, 0, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+
+    fn select(list: &[u8]) -> Result<Action, Sense> {
+        let cdb = [0x15, 0x10, 0, 0, list.len() as u8, 0];
+        example::with_parameters(&example::thin_unit(), &cdb, list)
+    }
+
+    fn select_page(page: &[u8]) -> Result<Action, Sense> {
+        select(&[&[0; 4], page].concat())
+    }
+
+    fn set(change: impl Fn(&mut ModeState)) -> Result<Action, Sense> {
+        let mut modes = example::thin_unit().default_modes();
+        change(&mut modes);
+        Ok(Action::SetModePages(modes))
+    }
+
+    #[test]
+    fn changeable_bits_are_taken_over() {
+        let mut control = CONTROL;
+        control[0] |= 0x80;
+        (control[2], control[4]) = (4, 8);
+        let both = set(|modes| (modes.descriptor_sense, modes.software_write_protect) = (true, true));
+        assert_eq!(select_page(&control), both);
+        let mut caching = [0; 20];
+        (caching[0], caching[1]) = (8, 18);
+        assert_eq!(select_page(&caching), set(|modes| modes.write_cache = false));
+        let cdb = [0x55, 0x10, 0, 0, 0, 0, 0, 0, 8 + 16 + 20, 0];
+        let descriptor = [0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0];
+        let list = [&[0, 0, 0, 0, 1, 0, 0, 16][..], &descriptor, &caching].concat();
+        let action = example::with_parameters(&example::thin_unit(), &cdb, &list);
+        assert_eq!(action, set(|modes| modes.write_cache = false));
+    }
+
+    #[test]
+    fn all_pages_are_checked_before_one_is_taken() {
+        let (mut first, mut second) = (CONTROL, CONTROL);
+        first[2] = 4;
+        second[3] = 0;
+        let expected = Err(Sense::invalid_field_in_parameter_list(4 + 12 + 3, Some(4)));
+        assert_eq!(select_page(&[first, second].concat()), expected);
+    }
+
+    #[test]
+    fn wrong_pages_are_pointed_at() {
+        let parameter = |byte, bit| Err(Sense::invalid_field_in_parameter_list(byte, bit));
+        assert_eq!(select_page(&[0x01, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), parameter(4, Some(5)));
+        assert_eq!(select_page(&[0x4a, 1, 0, 0]), parameter(4, Some(6)));
+        assert_eq!(select_page(&[0x0a, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0]), parameter(5, None));
+        assert_eq!(select_page(&CONTROL[..11]), Err(Sense::parameter_list_length_error()));
+        assert_eq!(select_page(&CONTROL[..1]), Err(Sense::parameter_list_length_error()));
+        assert_eq!(select(&[0; 3]), Err(Sense::parameter_list_length_error()));
+    }
+
+    #[test]
+    fn block_descriptor_may_only_repeat_what_is_so() {
+        let select_descriptor = |descriptor: [u8; 8]| select(&[&[0, 0, 0, 8][..], &descriptor].concat());
+        for blocks in [[0; 4], [0xff; 4], [0, 0x20, 0, 0]] {
+            let [b0, b1, b2, b3] = blocks;
+            assert_eq!(select_descriptor([b0, b1, b2, b3, 0, 0, 2, 0]), set(|_| ()));
+        }
+        let parameter = |byte| Err(Sense::invalid_field_in_parameter_list(byte, None));
+        assert_eq!(select_descriptor([0, 0x10, 0, 0, 0, 0, 2, 0]), parameter(4));
+        assert_eq!(select_descriptor([0, 0, 0, 0, 0, 0, 0x10, 0]), parameter(8));
+        assert_eq!(select(&[0, 0, 0, 4, 0, 0, 0, 0]), parameter(3));
+        assert_eq!(select(&[0, 0, 0, 8, 0, 0]), Err(Sense::parameter_list_length_error()));
+    }
+
+    #[test]
+    fn cdb_decides_whether_there_is_a_list() {
+        let unit = example::thin_unit();
+        assert_eq!(example::plan(&unit, &[0x15, 0x10, 0, 0, 0, 0]), Ok(Plan::now(Action::Good)));
+        let vendor_page = Err(Sense::invalid_field_in_cdb(1, Some(4)));
+        assert_eq!(example::plan(&unit, &[0x15, 0, 0, 0, 16, 0]), vendor_page);
+        let save = Err(Sense::invalid_field_in_cdb(1, Some(0)));
+        assert_eq!(example::plan(&unit, &[0x15, 0x11, 0, 0, 16, 0]), save);
+    }
+
+    #[test]
+    fn list_that_did_not_come_whole_is_refused() {
+        let unit = example::thin_unit();
+        let plan = example::plan(&unit, &[0x15, 0x10, 0, 0, 16, 0]).unwrap();
+        let crate::plan::Step::AfterData(list) = plan.step else { panic!("{plan:?}") };
+        let result = unit.parse_parameters(&unit.default_modes(), list, &[0; 4]);
+        assert_eq!(result, Err(Sense::parameter_list_length_error()));
     }
 }

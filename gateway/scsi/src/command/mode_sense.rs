@@ -1,4 +1,4 @@
-//! MODE SENSE (6) and (10) (SPC-4 §6.13, §6.14): header, block descriptor, pages.
+//! MODE SENSE (6) and (10) (SPC-4): header, block descriptor, pages.
 
 use crate::cdb::Cdb;
 use crate::logical_unit::LogicalUnit;
@@ -13,7 +13,7 @@ const LLBAA_BIT: u8 = 4;
 const ALL_PAGES: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
 
-/// The device-specific parameter (SBC-3 §6.5.1).
+/// The device-specific parameter (SBC-3).
 const WRITE_PROTECTED: u8 = 0x80;
 const DPOFUA: u8 = 0x10;
 
@@ -71,17 +71,86 @@ fn device_specific_parameter(unit: &LogicalUnit, modes: &ModeState) -> u8 {
     if unit.is_read_only() || modes.software_write_protect { DPOFUA | WRITE_PROTECTED } else { DPOFUA }
 }
 
-/// The short LBA mode parameter block descriptor (SBC-3 §6.5.2.2).
+/// The short LBA mode parameter block descriptor (SBC-3).
 pub(super) fn short_descriptor(unit: &LogicalUnit) -> Vec<u8> {
     let blocks = u32::try_from(unit.blocks()).unwrap_or(u32::MAX);
     // The block length has three bytes here; its upper neighbour is reserved, and zero for our sizes.
     [blocks.to_be_bytes(), unit.block_size().to_be_bytes()].concat()
 }
 
-/// The long LBA mode parameter block descriptor (SBC-3 §6.5.2.3).
+/// The long LBA mode parameter block descriptor (SBC-3).
 pub(super) fn long_descriptor(unit: &LogicalUnit) -> Vec<u8> {
     let mut descriptor = unit.blocks().to_be_bytes().to_vec();
     descriptor.extend_from_slice(&[0; 4]);
     descriptor.extend_from_slice(&unit.block_size().to_be_bytes());
     descriptor
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+    use crate::logical_unit::LogicalUnitConfig;
+
+    const CACHING: [u8; 20] = [8, 18, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const CONTROL: [u8; 12] = [0x0a, 10, 0, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
+    const EXCEPTIONS: [u8; 12] = [0x1c, 10, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const SHORT_DESCRIPTOR: [u8; 8] = [0, 0x20, 0, 0, 0, 0, 2, 0];
+
+    #[test]
+    fn golden_answers() {
+        let unit = example::thin_unit();
+        let pages = [&CACHING[..], &CONTROL, &EXCEPTIONS].concat();
+        let all = [&[55, 0, 0x10, 8][..], &SHORT_DESCRIPTOR, &pages].concat();
+        assert_eq!(example::data(&unit, &[0x1a, 0, 0x3f, 0, 255, 0]), all);
+        assert_eq!(example::data(&unit, &[0x1a, 0, 0x3f, 0xff, 255, 0]), all);
+        assert_eq!(example::data(&unit, &[0x1a, 0, 0x3f, 0, 4, 0]), all[..4]);
+        let one = [&[15, 0, 0x10, 0][..], &CONTROL].concat();
+        assert_eq!(example::data(&unit, &[0x1a, 8, 0x0a, 0, 255, 0]), one);
+        let long_descriptor = [0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0];
+        let long = [&[0, 42, 0, 0x10, 1, 0, 0, 16][..], &long_descriptor, &CACHING].concat();
+        assert_eq!(example::data(&unit, &[0x5a, 0x10, 0x08, 0, 0, 0, 0, 0, 255, 0]), long);
+        let short = [&[0, 34, 0, 0x10, 0, 0, 0, 8][..], &SHORT_DESCRIPTOR, &CACHING].concat();
+        assert_eq!(example::data(&unit, &[0x5a, 0, 0x08, 0, 0, 0, 0, 0, 255, 0]), short);
+    }
+
+    #[test]
+    fn page_control_chooses_values() {
+        let unit = example::thin_unit();
+        let mut modes = unit.default_modes();
+        modes.write_cache = false;
+        let wce = |page_control: u8| {
+            let cdb = Cdb::new(&[0x1a, 8, page_control << 6 | 0x08, 0, 255, 0]);
+            let pages = select_pages(&unit, &modes, &cdb);
+            pages.map(|page| page[2])
+        };
+        assert_eq!([wce(0), wce(1), wce(2)], [Ok(0), Ok(4), Ok(4)]);
+        assert_eq!(wce(3), Err(Sense::saving_not_supported()));
+    }
+
+    #[test]
+    fn unknown_pages_are_refused() {
+        let unit = example::thin_unit();
+        let no_page = Err(Sense::invalid_field_in_cdb(2, Some(5)));
+        assert_eq!(example::plan(&unit, &[0x1a, 0, 0x01, 0, 255, 0]), no_page);
+        let no_subpage = Err(Sense::invalid_field_in_cdb(3, None));
+        assert_eq!(example::plan(&unit, &[0x1a, 0, 0x3f, 1, 255, 0]), no_subpage);
+    }
+
+    #[test]
+    fn write_protection_shows() {
+        let unit = example::thin_unit();
+        let mut modes = unit.default_modes();
+        modes.software_write_protect = true;
+        assert_eq!(device_specific_parameter(&unit, &modes), 0x90);
+        let unit = example::read_only(&unit);
+        assert_eq!(device_specific_parameter(&unit, &unit.default_modes()), 0x90);
+    }
+
+    #[test]
+    fn write_through_by_configuration_cannot_be_changed() {
+        let config = LogicalUnitConfig { write_cache: false, ..example::config() };
+        let unit = LogicalUnit::new(config).unwrap();
+        assert_eq!(example::data(&unit, &[0x1a, 8, 0x48, 0, 255, 0])[6], 0);
+    }
 }

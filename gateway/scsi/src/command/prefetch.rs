@@ -1,4 +1,4 @@
-//! PRE-FETCH (10) and (16) (SBC-3 §5.9, §5.10). 0 blocks means up to the last one. It is a hint: any number of
+//! PRE-FETCH (10) and (16) (SBC-3). 0 blocks means up to the last one. It is a hint: any number of
 //! blocks is allowed, and GOOD (not CONDITION MET) promises nothing.
 
 use crate::addressing::BlockRange;

@@ -1,4 +1,4 @@
-//! REPORT LUNS (SPC-4 §6.33). Which LUNs an initiator may see is not known here: the data are made by
+//! REPORT LUNS (SPC-4). Which LUNs an initiator may see is not known here: the data are made by
 //! [`report_luns`] from the list that the caller has.
 
 use crate::cdb::Cdb;
@@ -7,7 +7,7 @@ use crate::mode::ModeState;
 use crate::plan::{Action, Plan, SelectReport, cut};
 use crate::sense::Sense;
 
-/// LUNs above this one have no flat address (SAM-5 §4.7.7.3).
+/// LUNs above this one have no flat address (SAM-5).
 pub const MAXIMUM_FLAT_LUN: u16 = 0x3fff;
 
 /// The peripheral device addressing method reaches LUNs below this one.

@@ -1,4 +1,4 @@
-//! REPORT SUPPORTED OPERATION CODES and REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4 §6.34, §6.35).
+//! REPORT SUPPORTED OPERATION CODES and REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS (SPC-4).
 
 use crate::cdb::Cdb;
 use crate::logical_unit::LogicalUnit;
@@ -59,7 +59,7 @@ fn find(unit: &LogicalUnit, opcode: u8, service_action: Option<u16>) -> Option<&
         .find(|command| command.opcode == opcode && command.service_action == service_action)
 }
 
-/// The all_commands format (SPC-4 §6.34.2).
+/// The all_commands format (SPC-4).
 fn all_commands(unit: &LogicalUnit, with_timeouts: bool) -> Vec<u8> {
     const SERVACTV: u8 = 0x01;
     const CTDP: u8 = 0x02;
@@ -83,7 +83,7 @@ fn all_commands(unit: &LogicalUnit, with_timeouts: bool) -> Vec<u8> {
     data
 }
 
-/// The one_command format (SPC-4 §6.34.3).
+/// The one_command format (SPC-4).
 fn one_command(command: Option<&Command>, with_timeouts: bool) -> Vec<u8> {
     const CTDP: u8 = 0x80;
     let Some(command) = command else { return vec![0, NOT_SUPPORTED, 0, 0] };
@@ -96,7 +96,7 @@ fn one_command(command: Option<&Command>, with_timeouts: bool) -> Vec<u8> {
     data
 }
 
-/// The command timeouts descriptor (SPC-4 §6.34.4). The nominal time is 0: not known.
+/// The command timeouts descriptor (SPC-4). The nominal time is 0: not known.
 fn push_timeouts(data: &mut Vec<u8>, command: &Command) {
     data.extend_from_slice(&TIMEOUTS_LENGTH.to_be_bytes());
     data.extend_from_slice(&[0, 0]);
@@ -124,4 +124,74 @@ pub(crate) fn decode_task_management(_: &LogicalUnit, _: &ModeState, cdb: &Cdb) 
         data.extend_from_slice(&0u32.to_be_bytes());
     }
     Ok(Plan::data(data, allocation_length))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    fn report(options: u8, opcode: u8, service_action: u8) -> [u8; 12] {
+        [0xa3, 0x0c, options, opcode, 0, service_action, 0, 0, 0xff, 0xff, 0, 0]
+    }
+
+    #[test]
+    fn one_command_shows_usage_and_timeouts() {
+        let unit = example::thin_unit();
+        let usage = [0x28, 0x1e, 255, 255, 255, 255, 0x1f, 255, 255, 0];
+        let plain = [&[0, 3, 0, 10][..], &usage].concat();
+        assert_eq!(example::data(&unit, &report(1, 0x28, 0)), plain);
+        assert_eq!(example::data(&unit, &report(3, 0x28, 0)), plain);
+        let timed = [&[0, 0x83, 0, 10][..], &usage, &[0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 30]].concat();
+        assert_eq!(example::data(&unit, &report(0x81, 0x28, 0)), timed);
+        assert_eq!(example::data(&unit, &report(2, 0x9e, 0x10))[..6], [0, 3, 0, 16, 0x9e, 0x10]);
+        assert_eq!(example::data(&unit, &report(3, 0x9e, 0x10))[..6], [0, 3, 0, 16, 0x9e, 0x10]);
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said_so() {
+        let unit = example::thin_unit();
+        for cdb in [report(1, 0x5f, 0), report(2, 0x9e, 0x13), report(2, 0x5f, 1), report(3, 0x28, 1)] {
+            assert_eq!(example::data(&unit, &cdb), [0, 1, 0, 0]);
+        }
+        assert_eq!(example::data(&example::thick_unit(), &report(1, 0x42, 0)), [0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn option_must_fit_the_opcode() {
+        let unit = example::thin_unit();
+        let expected = Err(Sense::invalid_field_in_cdb(2, Some(2)));
+        for cdb in [report(1, 0x9e, 0x10), report(2, 0x28, 0), report(4, 0, 0)] {
+            assert_eq!(example::plan(&unit, &cdb), expected);
+        }
+    }
+
+    #[test]
+    fn all_commands_have_timeouts_when_asked() {
+        let unit = example::thin_unit();
+        let count = table::supported(&unit).count();
+        let plain = example::data(&unit, &report(0, 0, 0));
+        assert_eq!(plain.len(), 4 + 8 * count);
+        let length = (8 * count as u32).to_be_bytes();
+        assert_eq!(plain[..12], [&length[..], &[0, 0, 0, 0, 0, 0, 0, 6]].concat());
+        let timed = example::data(&unit, &report(0x80, 0, 0));
+        assert_eq!(timed.len(), 4 + 20 * count);
+        assert!(timed[4..].chunks(20).all(|row| row[5] & 2 != 0 && row[8..10] == [0, 10]));
+        assert_eq!(unmap_bit_of_write_same(&unit), 0x08);
+        assert_eq!(unmap_bit_of_write_same(&example::thick_unit()), 0);
+    }
+
+    fn unmap_bit_of_write_same(unit: &LogicalUnit) -> u8 {
+        example::data(unit, &report(1, 0x41, 0))[5]
+    }
+
+    #[test]
+    fn task_management_functions() {
+        let unit = example::thin_unit();
+        let cdb = |repd, length| [0xa3, 0x0d, repd, 0, 0, 0, 0, 0, 0, length, 0, 0];
+        assert_eq!(example::data(&unit, &cdb(0, 16)), [0xd8, 0, 0, 0]);
+        let extended = [0xd8, 0, 0, 12, 1, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0];
+        assert_eq!(example::data(&unit, &cdb(0x80, 16)), extended);
+        assert_eq!(example::plan(&unit, &cdb(0, 3)), Err(Sense::invalid_field_in_cdb(6, None)));
+    }
 }

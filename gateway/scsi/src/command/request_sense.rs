@@ -1,4 +1,4 @@
-//! REQUEST SENSE (SPC-4 §6.39): tells the oldest pending unit attention, or that there is nothing to tell.
+//! REQUEST SENSE (SPC-4): tells the oldest pending unit attention, or that there is nothing to tell.
 
 use crate::cdb::Cdb;
 use crate::logical_unit::LogicalUnit;

@@ -1,4 +1,4 @@
-//! TEST UNIT READY (SPC-4 §6.47). A logical unit that cannot be reached is noticed before a plan is made.
+//! TEST UNIT READY (SPC-4). A logical unit that cannot be reached is noticed before a plan is made.
 
 use crate::cdb::Cdb;
 use crate::logical_unit::LogicalUnit;

@@ -1,4 +1,4 @@
-//! WRITE SAME (10) and (16) (SBC-3 §5.41, §5.42), with UNMAP on thin logical units and NDOB in the longer form.
+//! WRITE SAME (10) and (16) (SBC-3), with UNMAP on thin logical units and NDOB in the longer form.
 //! 0 blocks means up to the last one, so long as that is not more than we do in one command (WSNZ=0).
 
 use crate::addressing::BlockRange;
@@ -36,4 +36,76 @@ fn decode(
     let operation =
         BlockOperation::WriteSame { extent, unmap: cdb.bit(1, UNMAP_BIT), pattern, fua: !modes.write_cache };
     Ok(Plan::block_with_data(data_out, operation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example::{self, BLOCKS};
+    use crate::extent::Extent;
+
+    /// 16 MiB in blocks of 512 bytes.
+    const MAXIMUM_BLOCKS: u32 = 32_768;
+
+    fn write_same_16(lba: u64, blocks: u32, flags: u8) -> [u8; 16] {
+        let mut cdb = [0; 16];
+        (cdb[0], cdb[1]) = (0x93, flags);
+        cdb[2..10].copy_from_slice(&lba.to_be_bytes());
+        cdb[10..14].copy_from_slice(&blocks.to_be_bytes());
+        cdb
+    }
+
+    #[test]
+    fn flags_choose_unmapping_and_pattern() {
+        let unit = example::thin_unit();
+        for (flags, unmap, pattern, data_out) in [
+            (0x00, false, Pattern::Data, 512),
+            (0x01, false, Pattern::Zero, 0),
+            (0x08, true, Pattern::Data, 512),
+            (0x09, true, Pattern::Zero, 0),
+        ] {
+            let extent = Extent { lba: 5, blocks: 6 };
+            let operation = BlockOperation::WriteSame { extent, unmap, pattern, fua: false };
+            assert_eq!(example::block(&unit, &write_same_16(5, 6, flags)), (operation, data_out));
+        }
+    }
+
+    #[test]
+    fn anchor_is_refused_and_so_is_unmap_on_a_thick_unit() {
+        let thin = example::thin_unit();
+        for flags in [0x10, 0x18] {
+            let expected = Err(Sense::invalid_field_in_cdb(1, Some(4)));
+            assert_eq!(example::plan(&thin, &write_same_16(0, 1, flags)), expected);
+        }
+        let expected = Err(Sense::invalid_field_in_cdb(1, Some(3)));
+        assert_eq!(example::plan(&example::thick_unit(), &write_same_16(0, 1, 0x08)), expected);
+    }
+
+    #[test]
+    fn zero_blocks_reach_to_the_end_if_that_is_not_too_many() {
+        let unit = example::thin_unit();
+        let near_the_end = BLOCKS - u64::from(MAXIMUM_BLOCKS);
+        let (operation, _) = example::block(&unit, &write_same_16(near_the_end, 0, 0));
+        let BlockOperation::WriteSame { extent, .. } = operation else { panic!("{operation:?}") };
+        assert_eq!(extent, Extent { lba: near_the_end, blocks: MAXIMUM_BLOCKS.into() });
+        let too_long = Err(Sense::invalid_field_in_cdb(10, None));
+        assert_eq!(example::plan(&unit, &write_same_16(near_the_end - 1, 0, 0)), too_long);
+        assert_eq!(example::plan(&unit, &write_same_16(0, MAXIMUM_BLOCKS + 1, 0)), too_long);
+        let outside = Err(Sense::lba_out_of_range_in_cdb(BLOCKS + 1, 2));
+        assert_eq!(example::plan(&unit, &write_same_16(BLOCKS + 1, 0, 0)), outside);
+    }
+
+    #[test]
+    fn exactly_one_block_must_be_offered() {
+        let unit = example::thin_unit();
+        for cdb in [&[0x41, 0x08, 0, 0, 0, 0, 0, 0, 1, 0][..], &write_same_16(0, 1, 0)] {
+            let mut plan = example::plan(&unit, cdb).unwrap();
+            assert_eq!(unit.fit_data(&mut plan, 512), Ok(()));
+            for offered in [0, 256, 1024] {
+                assert_eq!(unit.fit_data(&mut plan, offered), Err(Sense::invalid_data_length()));
+            }
+        }
+        let mut plan = example::plan(&unit, &write_same_16(0, 1, 0x01)).unwrap();
+        assert_eq!(unit.fit_data(&mut plan, 0), Ok(()));
+    }
 }

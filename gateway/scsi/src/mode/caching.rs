@@ -1,4 +1,4 @@
-//! The caching mode page (SBC-3 §6.5.6): whether writes may be answered before they are stable.
+//! The caching mode page (SBC-3): whether writes may be answered before they are stable.
 
 use super::ModePage;
 

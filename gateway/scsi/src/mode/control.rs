@@ -1,4 +1,4 @@
-//! The control mode page (SPC-4 §7.5.8): sense format, write protection, task management rules.
+//! The control mode page (SPC-4): sense format, write protection, task management rules.
 
 use super::ModePage;
 

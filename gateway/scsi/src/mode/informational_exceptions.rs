@@ -1,4 +1,4 @@
-//! The informational exceptions control mode page (SPC-4 §7.5.11): no failure predictions are made.
+//! The informational exceptions control mode page (SPC-4): no failure predictions are made.
 
 use super::ModePage;
 

@@ -1,4 +1,4 @@
-//! Page B1h: block device characteristics (SBC-3 §6.6.2): nothing rotates.
+//! Page B1h: block device characteristics (SBC-3): nothing rotates.
 
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;

@@ -1,4 +1,4 @@
-//! Page B0h: block limits (SBC-3 §6.6.3). Offsets in the standard count the four byte header; here they do not.
+//! Page B0h: block limits (SBC-3). Offsets in the standard count the four byte header; here they do not.
 
 use crate::limits;
 use crate::logical_unit::LogicalUnit;

@@ -1,4 +1,4 @@
-//! Page 83h: device identification (SPC-4 §7.8.5). What names the logical unit is the same through every target
+//! Page 83h: device identification (SPC-4). What names the logical unit is the same through every target
 //! port, so that multipath software recognises it; what names the port is not.
 
 use crate::command::inquiry::VENDOR;
@@ -73,14 +73,14 @@ fn vendor_designator(identifier: &[u8; 16]) -> Vec<u8> {
     designator
 }
 
-/// A null-terminated string, null-padded to a multiple of four (SPC-4 §7.8.5.11).
+/// A null-terminated string, null-padded to a multiple of four (SPC-4).
 fn scsi_name(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize((name.len() + 1).next_multiple_of(4), 0);
     bytes
 }
 
-/// An NAA 3h designator (locally assigned, SPC-4 §7.8.5.6.4): 60 bits mixed from all of the identifier, since
+/// An NAA 3h designator (locally assigned, SPC-4): 60 bits mixed from all of the identifier, since
 /// identifiers may differ in few of theirs. The formats with more bits belong to holders of an IEEE company id.
 fn locally_assigned_naa(identifier: &[u8; 16]) -> u64 {
     const LOCALLY_ASSIGNED: u64 = 0x3 << 60;

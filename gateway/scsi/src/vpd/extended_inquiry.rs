@@ -1,4 +1,4 @@
-//! Page 86h: extended INQUIRY data (SPC-4 §7.8.7).
+//! Page 86h: extended INQUIRY data (SPC-4).
 
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;

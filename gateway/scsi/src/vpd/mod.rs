@@ -1,4 +1,4 @@
-//! Vital product data pages (SPC-4 §7.8, SBC-3 §6.6): what INQUIRY with EVPD tells.
+//! Vital product data pages (SPC-4, SBC-3): what INQUIRY with EVPD tells.
 //!
 //! Adding a page is one file here and one entry in [`PAGES`]; page 00h lists what is there.
 

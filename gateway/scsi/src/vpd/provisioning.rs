@@ -1,4 +1,4 @@
-//! Page B2h: logical block provisioning (SBC-3 §6.6.4). No threshold, no anchors.
+//! Page B2h: logical block provisioning (SBC-3). No threshold, no anchors.
 
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;

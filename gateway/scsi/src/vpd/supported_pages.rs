@@ -1,4 +1,4 @@
-//! Page 00h: the supported VPD pages (SPC-4 §7.8.16).
+//! Page 00h: the supported VPD pages (SPC-4).
 
 use super::PAGES;
 use crate::logical_unit::LogicalUnit;

@@ -1,4 +1,4 @@
-//! Page 80h: the unit serial number (SPC-4 §7.8.17).
+//! Page 80h: the unit serial number (SPC-4).
 
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;

@@ -1,0 +1,129 @@
+//! What an initiator is told only when it is true: aborted, reset, logged out and reinstated commands have settled.
+
+mod support;
+
+use support::{
+    ABORT_TASK, ASYNC_MESSAGE, Initiator, LOGICAL_UNIT_RESET, LOGOUT_RESPONSE, R2T, SCSI_RESPONSE,
+    TASK_MANAGEMENT_RESPONSE, TestGateway, wait_for,
+};
+
+const FUNCTION_COMPLETE: u8 = 0;
+const TASK_DOES_NOT_EXIST: u8 = 1;
+
+#[test]
+fn an_abort_is_answered_when_the_stores_have_answered_the_command() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    gateway.peer.hold();
+    initiator.write(1, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    initiator.manage(2, ABORT_TASK, 1);
+    initiator.expect_silence();
+    gateway.peer.release();
+    let response = initiator.expect(TASK_MANAGEMENT_RESPONSE);
+    assert_eq!((response.tag(), response.header[2]), (2, FUNCTION_COMPLETE));
+    initiator.expect_silence();
+}
+
+#[test]
+fn a_command_that_was_answered_cannot_be_aborted() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    initiator.write(1, 0, 7, true);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], 0);
+    initiator.manage(2, ABORT_TASK, 1);
+    assert_eq!(initiator.expect(TASK_MANAGEMENT_RESPONSE).header[2], TASK_DOES_NOT_EXIST);
+}
+
+#[test]
+fn a_command_without_its_data_is_aborted_at_once_and_never_takes_effect() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    initiator.write(1, 0, 7, false);
+    let r2t = initiator.expect(R2T);
+    initiator.manage(2, ABORT_TASK, 1);
+    assert_eq!(initiator.expect(TASK_MANAGEMENT_RESPONSE).header[2], FUNCTION_COMPLETE);
+    initiator.data_out(&r2t, 7);
+    initiator.write(3, 0, 9, true);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).tag(), 3);
+    assert_eq!(gateway.peer.writes(), [9]);
+}
+
+#[test]
+fn a_reset_settles_the_commands_of_all_sessions_and_tells_them() {
+    let gateway = TestGateway::start(1);
+    let mut resetting = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    let mut other = Initiator::login(gateway.portal, "iqn.2026-11.test:b");
+    gateway.peer.hold();
+    other.write(1, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    resetting.manage(2, LOGICAL_UNIT_RESET, u32::MAX);
+    resetting.expect_silence();
+    gateway.peer.release();
+    assert_eq!(resetting.expect(TASK_MANAGEMENT_RESPONSE).header[2], FUNCTION_COMPLETE);
+    for initiator in [&mut resetting, &mut other] {
+        initiator.command(3, 0, &[0; 6], 0, None);
+        let response = initiator.expect(SCSI_RESPONSE);
+        assert_eq!((response.tag(), response.sense().0, response.sense().1), (3, 6, 0x29));
+    }
+}
+
+#[test]
+fn a_login_that_reinstates_waits_for_the_commands_of_the_old_session() {
+    let gateway = TestGateway::start(1);
+    let mut old = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    gateway.peer.hold();
+    old.write(1, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    let mut new = Initiator::start_login(gateway.portal, "iqn.2026-11.test:a");
+    new.expect_silence();
+    gateway.peer.release();
+    new.finish_login();
+    old.expect_end();
+}
+
+#[test]
+fn a_logout_is_answered_after_all_commands() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    gateway.peer.hold();
+    initiator.write(1, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    initiator.logout(2);
+    initiator.expect_silence();
+    gateway.peer.release();
+    assert_eq!(initiator.expect(SCSI_RESPONSE).tag(), 1);
+    assert_eq!(initiator.expect(LOGOUT_RESPONSE).header[2], 0);
+    initiator.expect_end();
+}
+
+#[test]
+fn overlapping_writes_take_effect_in_the_order_of_their_commands() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    initiator.write(1, 0, 1, false);
+    let r2t = initiator.expect(R2T);
+    initiator.write(2, 0, 2, true);
+    initiator.write(3, 8, 3, true);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).tag(), 3, "what does not overlap overtakes");
+    initiator.expect_silence();
+    initiator.data_out(&r2t, 1);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).tag(), 1);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).tag(), 2);
+    assert_eq!(gateway.peer.writes(), [3, 1, 2]);
+}
+
+#[test]
+fn a_stopping_gateway_asks_for_logout_and_then_closes() {
+    let mut gateway = TestGateway::start(1);
+    let mut polite = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    let mut deaf = Initiator::login(gateway.portal, "iqn.2026-11.test:b");
+    let stopping = gateway.gateway.take().unwrap();
+    let stopped = gateway.runtime.spawn(stopping.shut_down());
+    assert_eq!(polite.expect(ASYNC_MESSAGE).header[36], 1);
+    polite.logout(9);
+    assert_eq!(polite.expect(LOGOUT_RESPONSE).tag(), 9);
+    deaf.expect(ASYNC_MESSAGE);
+    deaf.expect_end();
+    gateway.runtime.block_on(stopped).unwrap();
+}

@@ -1,0 +1,324 @@
+//! A gateway over a store in memory whose answers can be held back, and an initiator that sends what it is told.
+
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use huntaway_gateway::{
+    Authentication, Gateway, GatewayConfig, Metrics, Router, TargetConfig, UnitConfig, Volume, listen,
+};
+use huntaway_wire::{
+    Answer, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Pepoch, Reply, Request, Segments,
+    Submission, Vid,
+};
+use tokio::sync::oneshot;
+
+pub const TARGET: &str = "iqn.2026-11.test.huntaway:disk";
+
+/// How long a test waits for what must come.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long a test waits to see that something does not come.
+pub const SILENCE: Duration = Duration::from_millis(150);
+
+/// A store that keeps objects in memory. While it is held, writes take effect but their answers wait.
+#[derive(Default)]
+pub struct MemoryPeer {
+    objects: Mutex<HashMap<Oid, Vec<u8>>>,
+    held: Mutex<Option<Vec<oneshot::Sender<Answer>>>>,
+    log: Mutex<Vec<u8>>,
+}
+
+impl MemoryPeer {
+    pub fn hold(&self) {
+        *self.held.lock().unwrap() = Some(Vec::new());
+    }
+
+    pub fn release(&self) {
+        for sender in self.held.lock().unwrap().take().unwrap_or_default() {
+            let _ = sender.send(Ok(Reply::Done));
+        }
+    }
+
+    /// Writes whose answers are held back.
+    pub fn waiting(&self) -> usize {
+        self.held.lock().unwrap().as_ref().map_or(0, Vec::len)
+    }
+
+    /// First byte of every write, in the order of their submission.
+    pub fn writes(&self) -> Vec<u8> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn done(&self) -> Submission {
+        match &mut *self.held.lock().unwrap() {
+            None => Submission::Done(Ok(Reply::Done)),
+            Some(held) => {
+                let (sender, receiver) = oneshot::channel();
+                held.push(sender);
+                Submission::Waiting(receiver)
+            }
+        }
+    }
+}
+
+impl Peer for MemoryPeer {
+    fn submit(&self, request: Request) -> Submission {
+        let Request::Object(ObjectRequest { oid, operation, .. }) = request else { return self.done() };
+        let mut objects = self.objects.lock().unwrap();
+        let object = objects.entry(oid).or_insert_with(|| vec![0; OBJECT_SIZE_BYTES as usize]);
+        match operation {
+            Operation::Read { range } => {
+                let data = Bytes::copy_from_slice(&object[range.offset() as usize..range.end() as usize]);
+                Submission::Done(Ok(Reply::Data(Segments::from_iter([data]))))
+            }
+            Operation::Write { range, data, .. } => {
+                let data = data.concat();
+                self.log.lock().unwrap().push(data[0]);
+                object[range.offset() as usize..range.end() as usize].copy_from_slice(&data);
+                self.done()
+            }
+            other => panic!("not needed by these tests: {other:?}"),
+        }
+    }
+}
+
+/// A gateway that runs in a thread of its own until it is dropped or shut down.
+pub struct TestGateway {
+    pub portal: SocketAddr,
+    pub peer: Arc<MemoryPeer>,
+    pub gateway: Option<Gateway>,
+    pub runtime: tokio::runtime::Runtime,
+}
+
+impl TestGateway {
+    /// Serves `luns` disks of 8 MiB.
+    pub fn start(luns: u16) -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let peer = Arc::new(MemoryPeer::default());
+        let router = Arc::new(Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)));
+        let unit = |lun| {
+            let vid = Vid::new(u32::from(lun) + 1).unwrap();
+            UnitConfig {
+                lun,
+                uuid: [lun as u8; 16],
+                block_size: 512,
+                physical_block_size: 4096,
+                thin: true,
+                read_only: false,
+                write_cache: true,
+                volume: Arc::new(Volume::new(vid, vid, 8 << 20, Arc::clone(&router))),
+            }
+        };
+        let gateway = Gateway::start(GatewayConfig {
+            targets: vec![TargetConfig {
+                name: TARGET.into(),
+                authentication: Authentication::None,
+                units: (0..luns).map(unit).collect(),
+            }],
+            portals: vec![listen("127.0.0.1:0".parse().unwrap()).unwrap()],
+            advertised: Vec::new(),
+            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
+        })
+        .unwrap();
+        let portal = gateway.portals()[0];
+        Self { portal, peer, gateway: Some(gateway), runtime }
+    }
+}
+
+/// A PDU: its header and its data segment.
+#[derive(Debug)]
+pub struct Pdu {
+    pub header: [u8; 48],
+    pub data: Vec<u8>,
+}
+
+impl Pdu {
+    pub fn opcode(&self) -> u8 {
+        self.header[0] & 0x3f
+    }
+
+    pub fn tag(&self) -> u32 {
+        u32::from_be_bytes(self.header[16..20].try_into().unwrap())
+    }
+
+    /// Key, code and qualifier of fixed format sense data, behind its length.
+    pub fn sense(&self) -> (u8, u8, u8) {
+        (self.data[4] & 0xf, self.data[14], self.data[15])
+    }
+}
+
+pub const SCSI_RESPONSE: u8 = 0x21;
+pub const TASK_MANAGEMENT_RESPONSE: u8 = 0x22;
+pub const LOGIN_RESPONSE: u8 = 0x23;
+pub const DATA_IN: u8 = 0x25;
+pub const LOGOUT_RESPONSE: u8 = 0x26;
+pub const R2T: u8 = 0x31;
+pub const ASYNC_MESSAGE: u8 = 0x32;
+const NOP_IN: u8 = 0x20;
+
+pub const ABORT_TASK: u8 = 1;
+pub const LOGICAL_UNIT_RESET: u8 = 5;
+
+/// One connection of an initiator that keeps no state but its sequence numbers.
+pub struct Initiator {
+    stream: TcpStream,
+    cmd_sn: u32,
+    exp_stat_sn: u32,
+}
+
+impl Initiator {
+    /// Connects and sends a login request that goes straight to full feature phase; the response is not awaited.
+    pub fn start_login(portal: SocketAddr, name: &str) -> Self {
+        let stream = TcpStream::connect(portal).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut initiator = Self { stream, cmd_sn: 1, exp_stat_sn: 0 };
+        let text = format!(
+            "InitiatorName={name}\0SessionType=Normal\0TargetName={TARGET}\0InitialR2T=Yes\0ImmediateData=Yes\0\
+             MaxRecvDataSegmentLength=262144\0"
+        );
+        let mut header = [0; 48];
+        header[0] = 0x43;
+        header[1] = 0x80 | 1 << 2 | 3;
+        header[8] = 0x80;
+        initiator.send(header, text.as_bytes());
+        initiator
+    }
+
+    /// Logs in.
+    pub fn login(portal: SocketAddr, name: &str) -> Self {
+        let mut initiator = Self::start_login(portal, name);
+        initiator.finish_login();
+        initiator
+    }
+
+    /// Takes the answer to the login, and the unit attention of the first command.
+    pub fn finish_login(&mut self) {
+        let response = self.receive();
+        assert_eq!((response.opcode(), response.header[36]), (LOGIN_RESPONSE, 0), "{response:?}");
+        self.command(0xffff, 0, &[0; 6], 0, None);
+        assert_eq!(self.expect(SCSI_RESPONSE).sense(), (6, 0x29, 0));
+    }
+
+    /// Sends a command; `data` is its immediate data, of `length` bytes in all.
+    pub fn command(&mut self, tag: u32, lun: u8, cdb: &[u8], length: u32, data: Option<&[u8]>) {
+        let mut header = [0; 48];
+        let writes = matches!(cdb[0], 0x2a | 0x8a);
+        header[0] = 0x01;
+        header[1] = 0x80 | if writes { 0x20 } else { 0x40 };
+        header[9] = lun;
+        header[16..20].copy_from_slice(&tag.to_be_bytes());
+        header[20..24].copy_from_slice(&length.to_be_bytes());
+        header[32..32 + cdb.len()].copy_from_slice(cdb);
+        self.send(header, data.unwrap_or_default());
+        self.cmd_sn += 1;
+    }
+
+    /// Sends a WRITE(10) of one block of `value`, with or without its data.
+    pub fn write(&mut self, tag: u32, lba: u8, value: u8, immediate: bool) {
+        let block = [value; 512];
+        let cdb = [0x2a, 0, 0, 0, 0, lba, 0, 0, 1, 0];
+        self.command(tag, 0, &cdb, 512, immediate.then_some(&block));
+    }
+
+    /// Sends the data that an R2T asks for.
+    pub fn data_out(&mut self, r2t: &Pdu, value: u8) {
+        let mut header = [0; 48];
+        header[0] = 0x05;
+        header[1] = 0x80;
+        header[16..24].copy_from_slice(&r2t.header[16..24]);
+        let length = u32::from_be_bytes(r2t.header[44..48].try_into().unwrap());
+        self.send(header, &vec![value; length as usize]);
+    }
+
+    /// Sends an immediate task management request.
+    pub fn manage(&mut self, tag: u32, function: u8, referenced: u32) {
+        let mut header = [0; 48];
+        header[0] = 0x42;
+        header[1] = 0x80 | function;
+        header[16..20].copy_from_slice(&tag.to_be_bytes());
+        header[20..24].copy_from_slice(&referenced.to_be_bytes());
+        self.send(header, &[]);
+    }
+
+    pub fn logout(&mut self, tag: u32) {
+        let mut header = [0; 48];
+        header[0] = 0x46;
+        header[1] = 0x80;
+        header[16..20].copy_from_slice(&tag.to_be_bytes());
+        self.send(header, &[]);
+    }
+
+    fn send(&mut self, mut header: [u8; 48], data: &[u8]) {
+        header[5..8].copy_from_slice(&(data.len() as u32).to_be_bytes()[1..]);
+        header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        if header[0] & 0x3f != 0x05 {
+            header[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+        }
+        let mut bytes = header.to_vec();
+        bytes.extend_from_slice(data);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// The next PDU that is no ping.
+    pub fn receive(&mut self) -> Pdu {
+        self.try_receive().expect("a PDU must come")
+    }
+
+    /// The next PDU that is no ping, which must have this opcode.
+    pub fn expect(&mut self, opcode: u8) -> Pdu {
+        let pdu = self.receive();
+        assert_eq!(pdu.opcode(), opcode, "{pdu:?}");
+        pdu
+    }
+
+    /// Nothing comes but pings.
+    pub fn expect_silence(&mut self) {
+        self.stream.set_read_timeout(Some(SILENCE)).unwrap();
+        let received = self.try_receive();
+        self.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(received.is_err(), "{received:?}");
+    }
+
+    /// The connection ends.
+    pub fn expect_end(&mut self) {
+        let error = self.try_receive().expect_err("the connection must end");
+        assert!(!matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut));
+    }
+
+    fn try_receive(&mut self) -> std::io::Result<Pdu> {
+        loop {
+            let mut header = [0; 48];
+            self.stream.read_exact(&mut header)?;
+            let length = u32::from_be_bytes([0, header[5], header[6], header[7]]) as usize;
+            let mut data = vec![0; length.next_multiple_of(4)];
+            self.stream.read_exact(&mut data)?;
+            data.truncate(length);
+            let pdu = Pdu { header, data };
+            if !matches!(pdu.opcode(), R2T | NOP_IN) {
+                self.exp_stat_sn = u32::from_be_bytes(header[24..28].try_into().unwrap()).wrapping_add(1);
+            }
+            if pdu.opcode() != NOP_IN {
+                return Ok(pdu);
+            }
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "{what} did not happen");
+        std::thread::yield_now();
+    }
+}
