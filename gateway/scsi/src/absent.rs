@@ -14,7 +14,8 @@ const REPORT_LUNS: u8 = 0xa0;
 /// INQUIRY says that nothing can be there, REPORT LUNS lists what is, REQUEST SENSE explains.
 ///
 /// # Errors
-/// LOGICAL UNIT NOT SUPPORTED for every other command; send it with CHECK CONDITION.
+/// LOGICAL UNIT NOT SUPPORTED for every other command, INVALID FIELD IN CDB for a REPORT LUNS that asks for
+/// something unknown; send it with CHECK CONDITION.
 pub fn plan_without_logical_unit(cdb: &[u8]) -> Result<Plan, Sense> {
     let fields = Cdb::new(cdb);
     match cdb.first() {
