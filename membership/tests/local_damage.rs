@@ -122,3 +122,16 @@ fn what_is_not_a_ledger_is_not_taken_for_one() {
         assert_eq!(damaged(log, "not a ledger"), Damage::Header);
     }
 }
+
+#[test]
+fn a_ledger_of_a_newer_version_is_not_taken_for_damage() {
+    let (_, mut log) = before_and_after();
+    let preamble = &mut log[RECORDS_OFFSET..RECORDS_OFFSET + 64];
+    preamble[4] = 2;
+    let crc = crc32c::crc32c(&preamble[..60]);
+    preamble[60..].copy_from_slice(&crc.to_le_bytes());
+    let node = Node::with_log(&log);
+    assert!(matches!(local::read(node.dir.path()), Err(OpenError::Newer { offset_bytes: 1024, .. })));
+    assert!(matches!(node.open(), Err(OpenError::Newer { .. })));
+    assert_eq!(node.log(), log);
+}

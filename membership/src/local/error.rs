@@ -144,7 +144,7 @@ pub enum Damage {
 /// A record that could not be appended.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The file has reached its limit. Nothing happened.
+    /// The file has reached its limit ([`MAX_LOG_BYTES`], less for operations than for starts). Nothing happened.
     #[error("the ledger {} has reached its limit of {MAX_LOG_BYTES} bytes", path.display())]
     Full {
         /// The file.

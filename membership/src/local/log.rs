@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use huntaway_ledger::Ledger;
 
 use super::error::LogError;
-use super::log_file::{MARK_OFFSET_BYTES, MAX_LOG_BYTES, mark};
+use super::log_file::{MARK_OFFSET_BYTES, mark};
 
 /// What an append asks of its file.
 pub(super) trait Storage {
@@ -46,14 +46,14 @@ impl<S: Storage> Log<S> {
         Self { storage, path, end_bytes, failed: false }
     }
 
-    /// Appends the bytes of records; `ledger` is the ledger that has them. They are on stable storage when this
+    /// Appends the bytes of records up to `limit_bytes`; `ledger` is the ledger that has them. They are on stable storage when this
     /// returns.
-    pub(super) fn append(&mut self, bytes: &[u8], ledger: &Ledger) -> Result<(), LogError> {
+    pub(super) fn append(&mut self, bytes: &[u8], ledger: &Ledger, limit_bytes: u64) -> Result<(), LogError> {
         if self.failed {
             return Err(LogError::Poisoned { path: self.path.clone() });
         }
         let end_bytes = self.end_bytes + bytes.len() as u64;
-        if end_bytes > MAX_LOG_BYTES {
+        if end_bytes > limit_bytes {
             return Err(LogError::Full { path: self.path.clone() });
         }
         if let Err(source) = self.storage.write_at(bytes, self.end_bytes) {
@@ -78,6 +78,8 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    const LIMIT_BYTES: u64 = 4096;
 
     /// A file whose next call of each kind may be told to fail.
     #[derive(Default)]
@@ -119,7 +121,7 @@ mod tests {
     }
 
     fn append(log: &mut Log<FailingStorage>) -> Result<(), LogError> {
-        log.append(b"a record", &Ledger::default())
+        log.append(b"a record", &Ledger::default(), LIMIT_BYTES)
     }
 
     #[test]
@@ -153,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_full_ledger_takes_no_more_and_stays_readable() {
-        let mut log = Log::new(FailingStorage::default(), PathBuf::from("log"), MAX_LOG_BYTES - 7);
+        let mut log = Log::new(FailingStorage::default(), PathBuf::from("log"), LIMIT_BYTES - 7);
         assert!(matches!(append(&mut log), Err(LogError::Full { .. })));
         assert_eq!(log.storage.length_bytes.get(), 0);
     }

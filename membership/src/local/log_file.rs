@@ -34,6 +34,9 @@ use super::log::Log;
 /// Largest file, in bytes: hundreds of thousands of records.
 pub const MAX_LOG_BYTES: u64 = 64 << 20;
 
+/// Where operations end, in bytes: the rest is left for starts, so that a full ledger can still be opened.
+pub(super) const MAX_OPERATIONS_BYTES: u64 = MAX_LOG_BYTES - (1 << 20);
+
 pub(super) const SECTOR_BYTES: usize = 512;
 pub(super) const MARK_OFFSET_BYTES: u64 = SECTOR_BYTES as u64;
 const RECORDS_OFFSET_BYTES: usize = 2 * SECTOR_BYTES;

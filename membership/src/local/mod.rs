@@ -26,6 +26,7 @@ use huntaway_wire::{Epoch, NodeId};
 pub use self::error::{Damage, LogError, OpenError};
 use self::lock::DirectoryLock;
 use self::log::Log;
+use self::log_file::MAX_OPERATIONS_BYTES;
 pub use self::log_file::{LedgerFile, MAX_LOG_BYTES};
 use crate::{Driver, ProposeError};
 
@@ -88,7 +89,7 @@ impl LocalDriver {
             bytes.extend(next.bytes);
             ledger = next.ledger;
         }
-        log.append(&bytes, &ledger)?;
+        log.append(&bytes, &ledger, MAX_LOG_BYTES)?;
         let state = Arc::clone(ledger.state());
         tracing::info!(%node, cluster = %name, epoch = state.epoch().0, record = state.number(), "ledger open");
         Ok(Self {
@@ -119,7 +120,7 @@ impl Driver for LocalDriver {
         let uuid = random_uuid().map_err(ProposeError::Entropy)?;
         let record = writer.ledger.state().record_for(operation, uuid).map_err(FollowError::from)?;
         let Next { bytes, ledger } = writer.ledger.follow(&record)?;
-        writer.log.append(&bytes, &ledger)?;
+        writer.log.append(&bytes, &ledger, MAX_OPERATIONS_BYTES)?;
         let state = Arc::clone(ledger.state());
         writer.ledger = ledger;
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&state);
