@@ -56,6 +56,14 @@ impl Script {
         self
     }
 
+    /// Gives it a text as standard input.
+    pub(crate) fn stdin(mut self, text: &str) -> Self {
+        let path = self.scratch.path().join("stdin");
+        fs::write(&path, text).expect("the scratch directory is writable");
+        self.command.stdin(File::open(path).expect("the file was just written"));
+        self
+    }
+
     /// Sets its time limit (60 s unless told).
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
