@@ -37,6 +37,14 @@ impl BlockRange {
         Self { lba: cdb.u64(2), blocks: cdb.u32(10).into(), lba_byte: 2, blocks_byte: 10 }
     }
 
+    /// Refuses a range of 0 blocks.
+    ///
+    /// # Errors
+    /// INVALID FIELD IN CDB, pointing at the number of blocks.
+    pub(crate) fn not_empty(&self) -> Result<&Self, Sense> {
+        if self.blocks == 0 { Err(Sense::invalid_field_in_cdb(self.blocks_byte, None)) } else { Ok(self) }
+    }
+
     /// The extent, if it lies within the logical unit.
     ///
     /// # Errors

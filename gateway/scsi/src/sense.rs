@@ -222,12 +222,12 @@ impl Sense {
         Self::new(SenseKey::AbortedCommand, 0x47, 0x05)
     }
 
-    /// WRITE ERROR - UNEXPECTED UNSOLICITED DATA.
+    /// WRITE ERROR - UNEXPECTED UNSOLICITED DATA (0Ch/0Ch).
     pub const fn unexpected_unsolicited_data() -> Self {
         Self::new(SenseKey::AbortedCommand, 0x0c, 0x0c)
     }
 
-    /// WRITE ERROR - NOT ENOUGH UNSOLICITED DATA: also for any other wrong amount.
+    /// WRITE ERROR - NOT ENOUGH UNSOLICITED DATA (0Ch/0Dh): also for any other wrong amount.
     pub const fn incorrect_amount_of_data() -> Self {
         Self::new(SenseKey::AbortedCommand, 0x0c, 0x0d)
     }

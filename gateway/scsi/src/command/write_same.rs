@@ -1,5 +1,5 @@
 //! WRITE SAME (10) and (16) (SBC-3), with UNMAP on thin logical units and NDOB in the longer form.
-//! 0 blocks means up to the last one, so long as that is not more than we do in one command (WSNZ=0).
+//! 0 blocks, which would mean all up to the last one, is refused (WSNZ=1).
 
 use crate::addressing::BlockRange;
 use crate::cdb::Cdb;
@@ -28,7 +28,8 @@ fn decode(
     range: BlockRange,
     pattern: Pattern,
 ) -> Result<Plan, Sense> {
-    let extent = range.at_most(range.within_or_to_the_end(unit)?, MAXIMUM_WRITE_SAME_BYTES, unit)?;
+    let extent = range.not_empty()?.within(unit)?;
+    let extent = range.at_most(extent, MAXIMUM_WRITE_SAME_BYTES, unit)?;
     let data_out = match pattern {
         Pattern::Zero => 0,
         Pattern::Data => unit.block_size(),
@@ -82,17 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn zero_blocks_reach_to_the_end_if_that_is_not_too_many() {
+    fn number_of_blocks_is_from_1_to_the_maximum() {
         let unit = example::thin_unit();
-        let near_the_end = BLOCKS - u64::from(MAXIMUM_BLOCKS);
-        let (operation, _) = example::block(&unit, &write_same_16(near_the_end, 0, 0));
-        let BlockOperation::WriteSame { extent, .. } = operation else { panic!("{operation:?}") };
-        assert_eq!(extent, Extent { lba: near_the_end, blocks: MAXIMUM_BLOCKS.into() });
-        let too_long = Err(Sense::invalid_field_in_cdb(10, None));
-        assert_eq!(example::plan(&unit, &write_same_16(near_the_end - 1, 0, 0)), too_long);
-        assert_eq!(example::plan(&unit, &write_same_16(0, MAXIMUM_BLOCKS + 1, 0)), too_long);
-        let outside = Err(Sense::lba_out_of_range_in_cdb(BLOCKS + 1, 2));
-        assert_eq!(example::plan(&unit, &write_same_16(BLOCKS + 1, 0, 0)), outside);
+        assert!(example::plan(&unit, &write_same_16(0, MAXIMUM_BLOCKS, 0)).is_ok());
+        let wrong_number = Err(Sense::invalid_field_in_cdb(10, None));
+        assert_eq!(example::plan(&unit, &write_same_16(0, MAXIMUM_BLOCKS + 1, 0)), wrong_number);
+        assert_eq!(example::plan(&unit, &write_same_16(0, 0, 0)), wrong_number);
+        let outside = Err(Sense::lba_out_of_range_in_cdb(BLOCKS, 2));
+        assert_eq!(example::plan(&unit, &write_same_16(BLOCKS, 1, 0)), outside);
     }
 
     #[test]
