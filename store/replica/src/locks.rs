@@ -38,6 +38,11 @@ impl Locks {
         self.operations.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn has_spilled(&self) -> bool {
+        self.operations.spilled()
+    }
+
     /// Takes in `operation`; it runs when nothing before it conflicts. Returns whether it runs.
     pub(crate) fn arrive(&mut self, mut operation: Operation) -> bool {
         operation.running = !self.operations.iter().any(|earlier| earlier.conflicts(&operation));

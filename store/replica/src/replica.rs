@@ -1,5 +1,8 @@
 //! The replica of one partition, while it is the only copy.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use huntaway_wire::{Oid, Partition, Pepoch, Refusal, Version};
