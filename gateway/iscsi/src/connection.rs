@@ -197,6 +197,7 @@ impl Connection {
 
     fn advance(&mut self, now: Duration) -> Result<Option<Event>, ConnectionError> {
         self.keep_alive.input_is_there(self.input.len(), now);
+        self.keep_alive.output_was_taken(self.output.taken_total(), now);
         loop {
             if let Some(event) = self.next_queued_event() {
                 return Ok(Some(event));

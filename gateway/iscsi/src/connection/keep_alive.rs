@@ -54,7 +54,7 @@ impl KeepAlive {
         self.unanswered_pings = 0;
     }
 
-    fn output_was_taken(&mut self, total: u64, now: Duration) {
+    pub(super) fn output_was_taken(&mut self, total: u64, now: Duration) {
         if total > self.output_taken {
             self.output_taken = total;
             self.last_sign_of_life = now;

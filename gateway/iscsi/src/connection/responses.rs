@@ -124,7 +124,7 @@ impl Connection {
 
 /// Bytes of write data that were moved, or would have been had the initiator expected as many.
 fn data_out_moved(task: &Task, response: &ScsiResponse) -> u64 {
-    let asked = task.data_out_wanted.or(response.data_out_wanted);
+    let asked = response.data_out_wanted.or(task.data_out_wanted);
     let assumed = match (task.command.write, response.status) {
         (true, ScsiStatus::Good) => task.command.expected_data_transfer_length,
         _ => 0,
