@@ -1,4 +1,36 @@
 //! The storage process: object directory, write-ahead log, recovery.
 
+mod apply;
+mod backlog;
+mod dirty;
+mod discard;
 pub mod disk;
+mod error;
+mod index;
+mod layout;
+mod locking;
+mod memory;
+mod metrics;
+mod object;
+mod options;
+mod partition;
+mod read;
+mod recover;
+mod room;
+mod service;
+mod store;
+mod superblock;
+mod waiters;
 pub mod wal;
+mod write;
+
+pub use apply::Applied;
+pub use error::OpenError;
+pub use metrics::Metrics;
+pub use options::StoreOptions;
+pub use service::LocalStore;
+pub use store::{DiskStopped, Store, Task};
+pub use superblock::{BootId, ClusterId, DiskId, Superblock};
+
+#[cfg(test)]
+mod tests;

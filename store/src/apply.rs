@@ -1,0 +1,157 @@
+//! Application: what is in the log and in memory goes to the object files, and the log's space is free again.
+//!
+//! The order is what keeps every promise: the log's records are on stable storage before anything of them is applied;
+//! object files, names and indexes are on stable storage before the log is released; memory forgets a block only after
+//! the object file holds it.
+
+mod object;
+mod partition;
+
+use huntaway_wire::{Oid, Partition};
+
+use crate::disk::Disk;
+use crate::error::DiskError;
+use crate::locking::lock;
+use crate::memory::Captured;
+use crate::partition::{PartitionState, Slot};
+use crate::store::{DiskStopped, Rung, Store, Task};
+use crate::wal::Lsn;
+
+/// What one application did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Objects changed, made or removed.
+    pub objects: u64,
+    /// Blocks changed.
+    pub blocks: u64,
+    /// Bytes of data written.
+    pub bytes: u64,
+    /// Objects that the disk had no room for. They stay in the log and in memory: free space and apply again.
+    pub objects_without_room: u64,
+}
+
+/// What is to be applied to one partition.
+struct Batch {
+    partition: Partition,
+    objects: Vec<Captured>,
+}
+
+/// Why something was not applied.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// The disk is no good any more.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The file of an object that was sound when it was written to, is not any more.
+    #[error("object {0} was damaged while writes to it waited to be applied")]
+    Object(Oid),
+    /// The operating system is short of something: it may be there later.
+    #[error("object {0} cannot be opened now")]
+    NotNow(Oid),
+}
+
+impl ApplyError {
+    /// Whether nothing is wrong, and it may succeed later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Disk(error) => error.may_pass(),
+            Self::Object(_) => false,
+            Self::NotNow(_) => true,
+        }
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Whether there is anything to apply.
+    pub fn has_unapplied(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Whether [`Store::apply`] should be called now: memory or the log fills up, or somebody waits for it.
+    pub fn apply_is_due(&self) -> bool {
+        self.account.held_bytes() >= self.options.apply_at_bytes
+            || self.wal.live_bytes() >= self.options.wal_bytes / 2
+            || self.backlog.len() > 0
+            || self.waiters.any_for_applied()
+    }
+
+    /// Applies all that was written before the call, releases the log, and carries out requests that waited for room.
+    /// Requests go on meanwhile.
+    ///
+    /// # Errors
+    /// The disk has failed. There is no point in calling again.
+    pub fn apply(&self) -> Result<Applied, DiskStopped> {
+        let _applying = lock(&self.applying);
+        self.rung.clear();
+        self.check_not_failed().map_err(|_| DiskStopped)?;
+        let cut = self.wal.written();
+        let batches = self.capture();
+        self.make_durable(&batches)?;
+        let mut applied = Applied::default();
+        for batch in batches {
+            if let Err(error) = self.apply_partition(batch, &mut applied) {
+                self.fail(&error);
+                return Err(DiskStopped);
+            }
+        }
+        self.room.refresh(&*self.disk);
+        if applied.objects_without_room == 0 {
+            self.release(cut)?;
+        }
+        self.drain_backlog();
+        Ok(applied)
+    }
+
+    /// Copies out what is to be applied, of every partition that has something.
+    fn capture(&self) -> Vec<Batch> {
+        let mut batches = Vec::new();
+        for partition in self.dirty.list() {
+            let mut slot = lock(&self.partitions[partition.index()]);
+            self.dirty.remove(partition);
+            if let Slot::Loaded(state) = &mut *slot {
+                batches.push(Batch { partition, objects: state.memory.capture() });
+            }
+        }
+        batches
+    }
+
+    /// Nothing is applied that a power loss could take out of the log: otherwise the object files could show a later
+    /// write without an earlier one.
+    fn make_durable(&self, batches: &[Batch]) -> Result<(), DiskStopped> {
+        let newest = batches.iter().flat_map(|batch| &batch.objects).map(|captured| captured.lsn).max();
+        if newest.is_some_and(|newest| newest > self.wal.durable()) {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn release(&self, cut: Lsn) -> Result<(), DiskStopped> {
+        // Without a record after it, what was captured up to `cut` may be nothing: then it was durable all along.
+        if cut > self.wal.durable() {
+            self.sync()?;
+        }
+        if let Err(error) = self.wal.release(cut) {
+            self.fail(&error);
+            return Err(DiskStopped);
+        }
+        self.waiters.applied(cut);
+        Ok(())
+    }
+
+    /// Works on a partition that has recent writes, and so is loaded.
+    fn with_loaded<R>(&self, partition: Partition, work: impl FnOnce(&mut PartitionState) -> R) -> Option<R> {
+        match &mut *lock(&self.partitions[partition.index()]) {
+            Slot::Loaded(state) => Some(work(state)),
+            Slot::Untouched | Slot::Damaged => None,
+        }
+    }
+
+    /// Tells whoever applies that there is something to apply, once each time it becomes so, and once more when it
+    /// becomes due.
+    pub(crate) fn ring_unapplied(&self) {
+        let why = if self.apply_is_due() { Rung::Due } else { Rung::Unapplied };
+        if self.rung.raise(why) {
+            self.ring(Task::Apply);
+        }
+    }
+}

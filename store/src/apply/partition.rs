@@ -1,0 +1,233 @@
+//! Applying to one partition: files that go, files that change, the index.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use huntaway_wire::{BLOCK_SIZE_BYTES, Error, Oid, Partition, Refusal};
+
+use super::object::{Changed, Plan};
+use super::{Applied, ApplyError, Batch};
+use crate::disk::Disk;
+use crate::error::DiskError;
+use crate::index::{IndexLog, Item, State};
+use crate::locking::lock;
+use crate::memory::Captured;
+use crate::object::{Change, FILE_BYTES, ObjectFile, ObjectPath};
+use crate::partition::{OBJECTS, PartitionState};
+use crate::store::Store;
+
+/// The partition's files.
+struct Place {
+    directory: Arc<str>,
+    index: Arc<Mutex<IndexLog>>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Applies a batch to its partition. What the disk has no room for is counted and stays where it is.
+    pub(super) fn apply_partition(&self, batch: Batch, applied: &mut Applied) -> Result<(), ApplyError> {
+        let Some(place) = self.prepare_partition(&batch, applied)? else { return Ok(()) };
+        let (mut removed, mut changed) = (Vec::new(), Vec::new());
+        for captured in batch.objects {
+            match self.plan_object(batch.partition, &place.directory, &captured) {
+                Ok(Plan::Nothing) => self.settle(batch.partition, &captured),
+                Ok(Plan::Remove) => removed.push(captured),
+                Ok(Plan::Change(plan)) => changed.push(plan),
+                Err(error) if error.may_pass() => self.put_back(batch.partition, &captured, applied),
+                Err(error) => return Err(error),
+            }
+        }
+        self.remove_objects(batch.partition, &place, removed, applied)?;
+        self.change_objects(batch.partition, &place, changed, applied)
+    }
+
+    /// Makes the partition's directory; `None` when there is no room for it.
+    fn prepare_partition(&self, batch: &Batch, applied: &mut Applied) -> Result<Option<Place>, ApplyError> {
+        let look =
+            |state: &mut PartitionState| (state.directory.clone(), state.index.log(), state.has_directory);
+        let Some((directory, index, has_directory)) = self.with_loaded(batch.partition, look) else {
+            return Ok(None);
+        };
+        if !has_directory {
+            match self.make_directory(&directory) {
+                Err(error) if error.may_pass() => {
+                    batch
+                        .objects
+                        .iter()
+                        .for_each(|captured| self.put_back(batch.partition, captured, applied));
+                    return Ok(None);
+                }
+                made => made?,
+            }
+            self.with_loaded(batch.partition, |state| state.has_directory = true);
+        }
+        Ok(Some(Place { directory, index }))
+    }
+
+    fn make_directory(&self, directory: &str) -> Result<(), ApplyError> {
+        self.disk.create_dir(directory).map_err(DiskError::new("create", directory))?;
+        Ok(self.disk.sync_dir(OBJECTS).map_err(DiskError::new("sync", OBJECTS))?)
+    }
+
+    /// Index first: a crash then leaves a file that counts for nothing, not an object without its file. Memory says that
+    /// the objects are empty until they are gone from the index.
+    fn remove_objects(
+        &self,
+        partition: Partition,
+        place: &Place,
+        removed: Vec<Captured>,
+        applied: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        if removed.is_empty() {
+            return Ok(());
+        }
+        let item = |captured: &Captured| Item {
+            oid: captured.oid,
+            version: captured.version,
+            state: State::Removed,
+        };
+        let items: Vec<_> = removed.iter().map(item).collect();
+        if let Err(error) = self.append_to_index(partition, place, &items) {
+            if !error.may_pass() {
+                return Err(error);
+            }
+            removed.iter().for_each(|captured| self.put_back(partition, captured, applied));
+            return Ok(());
+        }
+        self.with_loaded(partition, |state| {
+            state.index.publish(&items);
+            removed.iter().for_each(|captured| self.objects.remove((partition, captured.oid)));
+        });
+        for captured in removed {
+            let path = ObjectPath::new(&place.directory, captured.oid);
+            match self.disk.remove(path.as_str()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(DiskError::new("remove", path.as_str())(error).into());
+                }
+                _ => {}
+            }
+            applied.objects += 1;
+            applied.blocks += captured.changes.len() as u64;
+            self.settle(partition, &captured);
+        }
+        Ok(())
+    }
+
+    /// Files first, then their names, then the index: what is in the index has a sound file.
+    fn change_objects(
+        &self,
+        partition: Partition,
+        place: &Place,
+        changed: Vec<Changed<D>>,
+        applied: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        let mut done = Vec::with_capacity(changed.len());
+        for plan in changed {
+            match self.change_object(&plan) {
+                Ok(()) => done.push(plan),
+                Err(error) if error.may_pass() => {
+                    self.unmake_object(&plan);
+                    self.put_back(partition, &plan.captured, applied);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let new = done.iter().filter(|plan| plan.is_new).map(|plan| &plan.captured);
+        let items: Vec<_> = new
+            .map(|captured| Item { oid: captured.oid, version: captured.version, state: State::Present })
+            .collect();
+        if !items.is_empty() {
+            if let Err(error) = self.append_new(partition, place, &items) {
+                if !error.may_pass() {
+                    return Err(error);
+                }
+                let (new, old): (Vec<_>, Vec<_>) = done.into_iter().partition(|plan| plan.is_new);
+                for plan in new {
+                    self.unmake_object(&plan);
+                    self.put_back(partition, &plan.captured, applied);
+                }
+                self.publish(partition, &[], old, applied);
+                return Ok(());
+            }
+        }
+        self.publish(partition, &items, done, applied);
+        Ok(())
+    }
+
+    /// Makes what was applied seen, and forgets it in memory, in one step.
+    fn publish(&self, partition: Partition, items: &[Item], done: Vec<Changed<D>>, applied: &mut Applied) {
+        for plan in &done {
+            let data = plan.changes.iter().filter(|(_, change)| matches!(change, Change::Data { .. })).count()
+                as u64;
+            applied.objects += 1;
+            applied.blocks += plan.changes.len() as u64;
+            applied.bytes += data * u64::from(BLOCK_SIZE_BYTES);
+            self.metrics.applied_blocks.inc_by(plan.changes.len() as u64);
+            self.metrics.applied_bytes.inc_by(data * u64::from(BLOCK_SIZE_BYTES));
+        }
+        self.with_loaded(partition, |state| {
+            state.index.publish(items);
+            for plan in &done {
+                plan.object.publish(&plan.changes, plan.reserved);
+                if plan.is_new {
+                    self.objects.insert((partition, plan.captured.oid), plan.object.clone());
+                }
+                state.memory.forget(&plan.captured);
+            }
+        });
+        done.iter().for_each(|plan| self.room.give_back(plan.captured.promised_bytes));
+    }
+
+    /// Forgets what needs nothing more.
+    fn settle(&self, partition: Partition, captured: &Captured) {
+        self.with_loaded(partition, |state| state.memory.forget(captured));
+        self.room.give_back(captured.promised_bytes);
+    }
+
+    /// Leaves in memory what the disk had no room for. A reservation is given up: nobody was told that it is there.
+    fn put_back(&self, partition: Partition, captured: &Captured, applied: &mut Applied) {
+        applied.objects_without_room += 1;
+        self.with_loaded(partition, |state| {
+            if let Some((stamp, true)) = captured.reservation {
+                state.memory.drop_reservation(captured.oid, stamp);
+                let needed_bytes = FILE_BYTES;
+                self.waiters.not_applied(stamp.lsn, &Refusal::NoSpace { needed_bytes }.into());
+            }
+            if state.memory.object(captured.oid).is_some() {
+                state.memory.promise(captured.oid, captured.promised_bytes);
+                self.dirty.insert(partition);
+            } else {
+                self.room.give_back(captured.promised_bytes);
+            }
+        });
+    }
+
+    fn append_new(&self, partition: Partition, place: &Place, items: &[Item]) -> Result<(), ApplyError> {
+        self.disk.sync_dir(&place.directory).map_err(DiskError::new("sync", &place.directory))?;
+        self.append_to_index(partition, place, items)
+    }
+
+    fn append_to_index(&self, partition: Partition, place: &Place, items: &[Item]) -> Result<(), ApplyError> {
+        let path = format!("{}/index", place.directory);
+        let mut log = lock(&place.index);
+        log.append(&*self.disk, items).map_err(DiskError::new("append to", &path))?;
+        let live = self.with_loaded(partition, |state| state.index.len()).unwrap_or_default();
+        if log.is_wasteful(live + items.len()) {
+            let live =
+                self.with_loaded(partition, |state| state.index.items_after(items)).unwrap_or_default();
+            match log.compact(&*self.disk, &live) {
+                Err(error) if crate::error::is_full(&error) => {
+                    tracing::warn!(%partition, %error, "no room to make the index of a partition smaller");
+                }
+                result => result.map_err(DiskError::new("replace", &path))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// The object's file if it can be used at all. With the partition's lock held.
+    pub(super) fn peek(&self, state: &PartitionState, oid: Oid) -> Result<Option<Arc<ObjectFile<D>>>, Error> {
+        Ok(self.object(state, oid).unwrap_or(None))
+    }
+}

@@ -1,0 +1,133 @@
+//! Why a store cannot be opened.
+
+use std::io;
+
+use crate::index::IndexError;
+use crate::superblock::{ClusterId, FORMAT, SuperblockError};
+use crate::wal::WalError;
+
+/// A store that cannot be opened. Nothing was lost by trying; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system refused.
+    #[error("cannot {operation} {path}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file or directory.
+        path: String,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Another process has the directory open.
+    #[error("{directory} is in use by another process: stop that one first, or choose another directory")]
+    InUse {
+        /// The directory.
+        directory: String,
+    },
+    /// There is something in the directory, but no store.
+    #[error("the directory holds something ({name}) but no store: choose an empty or a new directory")]
+    NotAStore {
+        /// A name found in it.
+        name: String,
+    },
+    /// Neither slot of the superblock can be read.
+    #[error("the superblock is damaged: restore the file from a backup, or run `huntaway store check`")]
+    DamagedSuperblock,
+    /// The directory was written by another version.
+    #[error("the directory has format {found}, this version reads {FORMAT}: use the version that wrote it")]
+    Format {
+        /// The format's number.
+        found: u32,
+    },
+    /// The directory is another cluster's.
+    #[error("the directory belongs to cluster {found}, not to {expected}: check which directory was given")]
+    OtherCluster {
+        /// Whose it is.
+        found: ClusterId,
+        /// Whose it should be.
+        expected: ClusterId,
+    },
+    /// The directory is another node's.
+    #[error("the directory belongs to node {found}, not to {expected}: check which directory was given")]
+    OtherNode {
+        /// Whose it is.
+        found: huntaway_wire::NodeId,
+        /// Whose it should be.
+        expected: huntaway_wire::NodeId,
+    },
+    /// All pepochs are used up.
+    #[error("the store was opened 2^32 times: make a new one")]
+    NoPepochLeft,
+    /// The write-ahead log cannot be used.
+    #[error("{0}; nothing was changed: `huntaway store check` tells more")]
+    Wal(#[from] WalError),
+    /// The index of a partition cannot be used, and writes to the partition wait in the log.
+    #[error(
+        "the index of objects in {directory} cannot be used: {reason}; `huntaway store check` tells more"
+    )]
+    DamagedIndex {
+        /// The partition's directory.
+        directory: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl OpenError {
+    /// For `map_err` on what the operating system says about `path`.
+    pub(crate) fn io(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { operation, path, source }
+    }
+
+    pub(crate) fn index(directory: &str) -> impl FnOnce(IndexError) -> Self {
+        let directory = directory.to_owned();
+        move |error| Self::DamagedIndex { directory, reason: error.to_string() }
+    }
+}
+
+impl From<SuperblockError> for OpenError {
+    fn from(error: SuperblockError) -> Self {
+        match error {
+            SuperblockError::Io(source) => Self::io("read or write", crate::superblock::PATH)(source),
+            SuperblockError::Damaged => Self::DamagedSuperblock,
+            SuperblockError::Format(found) => Self::Format { found },
+        }
+    }
+}
+
+/// What the disk refused while the store was at work.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {path}")]
+pub(crate) struct DiskError {
+    operation: &'static str,
+    path: String,
+    source: io::Error,
+}
+
+impl DiskError {
+    /// For `map_err` on what the operating system says about `path`.
+    pub(crate) fn new(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self { operation, path, source }
+    }
+
+    /// Whether there was no room, or a shortage of something else, and nothing is wrong with the disk: the same may
+    /// succeed later. (A sync that fails for want of room is a failed sync.)
+    pub(crate) fn may_pass(&self) -> bool {
+        is_shortage(&self.source) || self.operation != "sync" && is_full(&self.source)
+    }
+}
+
+/// Whether the operating system had no room for something.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the operating system was short of something that may be there again later (ENFILE, EMFILE, ENOMEM).
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let shortages = [Errno::NFILE, Errno::MFILE, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+}

@@ -1,0 +1,353 @@
+//! What was written lately and is not in the object files yet: in memory, ahead of the files in every read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
+
+use crate::object::Change;
+use crate::wal::Lsn;
+
+/// What a block's place in memory is reckoned to cost beside its data, in bytes.
+const BLOCK_OVERHEAD_BYTES: u64 = 128;
+
+/// What an object's place in memory is reckoned to cost beside its blocks, in bytes.
+const OBJECT_OVERHEAD_BYTES: u64 = 512;
+
+/// Counts the bytes that recent writes hold.
+#[derive(Debug, Default)]
+pub(crate) struct Account(AtomicU64);
+
+impl Account {
+    pub(crate) fn held_bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn change(&self, more: u64, less: u64) {
+        self.0.fetch_add(more.wrapping_sub(less), Ordering::Relaxed);
+    }
+
+    /// Makes `bytes` shareable; they count as held until the last slice of them is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
+        self.change(bytes.capacity() as u64, 0);
+        Bytes::from_owner(Held { bytes, account: self.clone() })
+    }
+}
+
+struct Held {
+    bytes: Vec<u8>,
+    account: Arc<Account>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.account.change(0, self.bytes.capacity() as u64);
+    }
+}
+
+/// The recent writes of one partition, by object.
+pub(crate) struct Memory {
+    account: Arc<Account>,
+    objects: BTreeMap<Oid, RecentObject>,
+}
+
+/// What happened to one object since it was last applied.
+#[derive(Debug, Default)]
+pub(crate) struct RecentObject {
+    blocks: BTreeMap<u32, RecentBlock>,
+    /// All that the file holds is gone; what is there now is in `blocks`.
+    erased: Option<Stamp>,
+    /// Whether its space is to be set aside, if that changed.
+    reservation: Option<(Stamp, bool)>,
+    /// Bytes of disk that its application was promised.
+    promised_bytes: u64,
+}
+
+/// One block's newest content.
+#[derive(Debug)]
+struct RecentBlock {
+    lsn: Lsn,
+    change: Change,
+}
+
+/// Which record did it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    /// Where the record ends in the log.
+    pub(crate) lsn: Lsn,
+    pub(crate) version: Version,
+}
+
+/// What memory knows of a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Recent<'a> {
+    /// It holds this.
+    Data(&'a Bytes),
+    /// It reads as zeroes.
+    Zero,
+    /// Nothing: look into the file.
+    Unknown,
+}
+
+/// A copy of all that is to be applied to one object.
+#[derive(Debug, Clone)]
+pub(crate) struct Captured {
+    pub(crate) oid: Oid,
+    /// In order of the blocks.
+    pub(crate) changes: Vec<(u32, Change)>,
+    pub(crate) erased: Option<Stamp>,
+    pub(crate) reservation: Option<(Stamp, bool)>,
+    pub(crate) promised_bytes: u64,
+    /// The newest version in it.
+    pub(crate) version: Version,
+    /// Where its newest record ends.
+    pub(crate) lsn: Lsn,
+    lsns: Vec<Lsn>,
+}
+
+impl Memory {
+    pub(crate) fn new(account: Arc<Account>) -> Self {
+        Self { account, objects: BTreeMap::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Whether anything happened to the object.
+    pub(crate) fn object(&self, oid: Oid) -> Option<&RecentObject> {
+        self.objects.get(&oid)
+    }
+
+    /// The block from `first_block` on hold `bytes`, whose blocks have these CRCs.
+    pub(crate) fn write(&mut self, oid: Oid, first_block: u32, bytes: &Bytes, crcs: &[u32], stamp: Stamp) {
+        let object = entry(&mut self.objects, &self.account, oid);
+        for ((block, crc), place) in (first_block..).zip(crcs).zip(0..) {
+            let start = place * BLOCK_SIZE_BYTES as usize;
+            let bytes = bytes.slice(start..start + BLOCK_SIZE_BYTES as usize);
+            let change = Change::Data { bytes, crc: *crc, version: stamp.version };
+            object.set(&self.account, block, RecentBlock { lsn: stamp.lsn, change });
+        }
+    }
+
+    /// The blocks read as zeroes.
+    pub(crate) fn discard(&mut self, oid: Oid, blocks: std::ops::Range<u32>, stamp: Stamp) {
+        if blocks == (0..BLOCKS_PER_OBJECT) {
+            self.erase(oid, stamp);
+            return;
+        }
+        let object = entry(&mut self.objects, &self.account, oid);
+        for block in blocks {
+            let change = Change::Hole { version: stamp.version };
+            object.set(&self.account, block, RecentBlock { lsn: stamp.lsn, change });
+        }
+    }
+
+    /// The object's space is to be set aside.
+    pub(crate) fn reserve(&mut self, oid: Oid, stamp: Stamp) {
+        entry(&mut self.objects, &self.account, oid).reservation = Some((stamp, true));
+    }
+
+    /// The object and its reservation are gone.
+    pub(crate) fn remove(&mut self, oid: Oid, stamp: Stamp) {
+        self.erase(oid, stamp);
+        entry(&mut self.objects, &self.account, oid).reservation = Some((stamp, false));
+    }
+
+    fn erase(&mut self, oid: Oid, stamp: Stamp) {
+        let object = entry(&mut self.objects, &self.account, oid);
+        self.account.change(0, object.blocks.len() as u64 * BLOCK_OVERHEAD_BYTES);
+        object.blocks.clear();
+        object.erased = Some(stamp);
+    }
+
+    /// Notes that applying the object may take this much more of the disk.
+    pub(crate) fn promise(&mut self, oid: Oid, bytes: u64) {
+        if let Some(object) = self.objects.get_mut(&oid) {
+            object.promised_bytes += bytes;
+        }
+    }
+
+    /// Copies out all that is to be applied. What was promised for it goes with the copy.
+    pub(crate) fn capture(&mut self) -> Vec<Captured> {
+        self.objects.iter_mut().map(|(&oid, object)| object.capture(oid)).collect()
+    }
+
+    /// Forgets what was applied, unless something newer took its place.
+    pub(crate) fn forget(&mut self, applied: &Captured) {
+        let Some(object) = self.objects.get_mut(&applied.oid) else { return };
+        for ((block, _), lsn) in applied.changes.iter().zip(&applied.lsns) {
+            if object.blocks.get(block).is_some_and(|found| found.lsn == *lsn) {
+                object.blocks.remove(block);
+                self.account.change(0, BLOCK_OVERHEAD_BYTES);
+            }
+        }
+        if object.erased == applied.erased {
+            object.erased = None;
+        }
+        if object.reservation == applied.reservation {
+            object.reservation = None;
+        }
+        if object.is_settled() {
+            self.objects.remove(&applied.oid);
+            self.account.change(0, OBJECT_OVERHEAD_BYTES);
+        }
+    }
+
+    /// Drops the wish to set an object's space aside, if it is still this one.
+    pub(crate) fn drop_reservation(&mut self, oid: Oid, stamp: Stamp) {
+        let Some(object) = self.objects.get_mut(&oid) else { return };
+        if object.reservation == Some((stamp, true)) {
+            object.reservation = None;
+        }
+        if object.is_settled() {
+            self.objects.remove(&oid);
+            self.account.change(0, OBJECT_OVERHEAD_BYTES);
+        }
+    }
+}
+
+fn entry<'a>(
+    objects: &'a mut BTreeMap<Oid, RecentObject>,
+    account: &Account,
+    oid: Oid,
+) -> &'a mut RecentObject {
+    objects.entry(oid).or_insert_with(|| {
+        account.change(OBJECT_OVERHEAD_BYTES, 0);
+        RecentObject::default()
+    })
+}
+
+impl RecentObject {
+    /// What is known of a block.
+    pub(crate) fn block(&self, block: u32) -> Recent<'_> {
+        match self.blocks.get(&block).map(|found| &found.change) {
+            Some(Change::Data { bytes, .. }) => Recent::Data(bytes),
+            Some(Change::Hole { .. }) => Recent::Zero,
+            None if self.erased.is_some() => Recent::Zero,
+            None => Recent::Unknown,
+        }
+    }
+
+    /// Whether all that its file holds is gone.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.erased.is_some()
+    }
+
+    /// Whether its space is to be set aside, if that changed.
+    pub(crate) fn reservation(&self) -> Option<bool> {
+        self.reservation.map(|(_, reserved)| reserved)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.blocks.is_empty() && self.erased.is_none() && self.reservation.is_none()
+    }
+
+    fn set(&mut self, account: &Account, block: u32, content: RecentBlock) {
+        if self.blocks.insert(block, content).is_none() {
+            account.change(BLOCK_OVERHEAD_BYTES, 0);
+        }
+    }
+
+    fn capture(&mut self, oid: Oid) -> Captured {
+        let stamps = [self.erased, self.reservation.map(|(stamp, _)| stamp)];
+        let newest = stamps.into_iter().flatten();
+        let blocks =
+            self.blocks.values().map(|block| Stamp { lsn: block.lsn, version: block.change.version() });
+        let (lsn, version) = newest.chain(blocks).fold((Lsn(0), Version::NEVER), |(lsn, version), stamp| {
+            (lsn.max(stamp.lsn), version.max(stamp.version))
+        });
+        Captured {
+            oid,
+            changes: self.blocks.iter().map(|(&block, found)| (block, found.change.clone())).collect(),
+            lsns: self.blocks.values().map(|found| found.lsn).collect(),
+            erased: self.erased,
+            reservation: self.reservation,
+            promised_bytes: std::mem::take(&mut self.promised_bytes),
+            version,
+            lsn,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn oid() -> Oid {
+        Oid::from_value(1 << 32).unwrap()
+    }
+
+    fn stamp(number: u32) -> Stamp {
+        Stamp { lsn: Lsn(number.into()), version: Version { pepoch: 1, seq: number } }
+    }
+
+    fn write(memory: &mut Memory, first_block: u32, blocks: usize, number: u32) {
+        let bytes = memory.account.clone().hold(vec![number as u8; blocks * 4096]);
+        memory.write(oid(), first_block, &bytes, &vec![0; blocks], stamp(number));
+    }
+
+    fn byte(memory: &Memory, block: u32) -> Option<u8> {
+        match memory.object(oid())?.block(block) {
+            Recent::Data(bytes) => Some(bytes[0]),
+            Recent::Zero => Some(0),
+            Recent::Unknown => None,
+        }
+    }
+
+    #[test]
+    fn the_newest_of_each_block_is_found() {
+        let mut memory = Memory::new(Arc::default());
+        write(&mut memory, 0, 4, 1);
+        write(&mut memory, 2, 1, 2);
+        memory.discard(oid(), 3..5, stamp(3));
+        let found: Vec<_> = (0..6).map(|block| byte(&memory, block)).collect();
+        assert_eq!(found, [Some(1), Some(1), Some(2), Some(0), Some(0), None]);
+        memory.discard(oid(), 0..BLOCKS_PER_OBJECT, stamp(4));
+        write(&mut memory, 1, 1, 5);
+        assert_eq!([0, 1, 700].map(|block| byte(&memory, block)), [Some(0), Some(5), Some(0)]);
+    }
+
+    #[test]
+    fn what_was_overwritten_meanwhile_stays() {
+        let mut memory = Memory::new(Arc::default());
+        write(&mut memory, 0, 2, 1);
+        let captured = memory.capture();
+        write(&mut memory, 1, 1, 2);
+        memory.forget(&captured[0]);
+        assert_eq!((byte(&memory, 0), byte(&memory, 1)), (None, Some(2)));
+        let captured = memory.capture();
+        memory.remove(oid(), stamp(3));
+        memory.forget(&captured[0]);
+        assert_eq!(byte(&memory, 1), Some(0));
+        let captured = memory.capture();
+        memory.forget(&captured[0]);
+        assert!(memory.is_empty());
+    }
+
+    #[test]
+    fn what_is_held_is_counted_until_it_is_let_go() {
+        let account = Arc::<Account>::default();
+        let mut memory = Memory::new(account.clone());
+        write(&mut memory, 0, 4, 1);
+        assert_eq!(account.held_bytes(), OBJECT_OVERHEAD_BYTES + 4 * (4096 + BLOCK_OVERHEAD_BYTES));
+        write(&mut memory, 0, 1, 2);
+        assert_eq!(
+            account.held_bytes(),
+            OBJECT_OVERHEAD_BYTES + 5 * 4096 + 4 * BLOCK_OVERHEAD_BYTES,
+            "the first write is still needed"
+        );
+        let captured = memory.capture();
+        memory.forget(&captured[0]);
+        drop(captured);
+        assert_eq!(account.held_bytes(), 0);
+    }
+}

@@ -1,0 +1,288 @@
+//! One object file: opening, reading and changing it. Who may do so when is the caller's business.
+
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
+
+use super::header::{DATA_OFFSET_BYTES, FILE_BYTES, Header};
+use super::table::{ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table};
+use crate::disk::{Disk, Open};
+use crate::layout::{SECTOR_BYTES, array_at};
+use crate::locking::lock;
+
+/// Changed table entries with at most this many unchanged ones between them are written at once.
+const MAX_TABLE_GAP: u32 = 32;
+
+/// Where an object file is, relative to the disk's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ObjectPath(String);
+
+impl ObjectPath {
+    /// The file of `oid` in the partition's `directory`.
+    pub(crate) fn new(directory: &str, oid: Oid) -> Self {
+        if directory.is_empty() { Self(oid.to_string()) } else { Self(format!("{directory}/{oid}")) }
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why an object file that should be there cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    #[error(transparent)]
+    Io(io::Error),
+    #[error("there is no such file")]
+    Missing,
+    #[error("its header is damaged")]
+    DamagedHeader,
+    #[error("it is the file of object {0}")]
+    OtherObject(Oid),
+    #[error("it is cut short")]
+    Short,
+}
+
+/// What a block becomes.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    /// It holds these 4 KiB.
+    Data { bytes: Bytes, crc: u32, version: Version },
+    /// It holds nothing.
+    Hole { version: Version },
+}
+
+impl Change {
+    /// The write that made it so.
+    pub(crate) fn version(&self) -> Version {
+        match *self {
+            Self::Data { version, .. } | Self::Hole { version } => version,
+        }
+    }
+
+    fn entry(&self) -> Entry {
+        match *self {
+            Self::Data { crc, version, .. } => Entry::Data { crc, version },
+            Self::Hole { version } => Entry::Hole { version },
+        }
+    }
+}
+
+/// An open object file with its table in memory. The table says what is known to be in the file: it is changed (by
+/// [`ObjectFile::publish`]) after the file was.
+pub(crate) struct ObjectFile<D: Disk> {
+    oid: Oid,
+    file: Arc<D::File>,
+    content: Mutex<Content>,
+}
+
+/// What an object file holds.
+pub(crate) struct Content {
+    pub(crate) table: Table,
+    /// Its whole space is set aside.
+    pub(crate) reserved: bool,
+}
+
+impl<D: Disk> ObjectFile<D> {
+    /// Makes the file of an object that is not in the index; a leftover of that name is replaced.
+    pub(crate) fn create(disk: &D, path: &ObjectPath, header: Header) -> io::Result<Self> {
+        let file = match disk.open(path.as_str(), Open::New) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                disk.remove(path.as_str())?;
+                disk.open(path.as_str(), Open::New)?
+            }
+            result => result?,
+        };
+        disk.set_length(&file, FILE_BYTES)?;
+        if header.reserved {
+            disk.allocate(&file, 0, FILE_BYTES)?;
+        }
+        disk.write_at(&file, &[IoSlice::new(&header.encode())], 0)?;
+        let content = Content { table: Table::new(), reserved: header.reserved };
+        Ok(Self { oid: header.oid, file, content: Mutex::new(content) })
+    }
+
+    /// Opens the file of an object that is in the index.
+    pub(crate) fn open(disk: &D, path: &ObjectPath, oid: Oid) -> Result<Self, LoadError> {
+        let file = disk.open(path.as_str(), Open::Existing).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => LoadError::Missing,
+            _ => LoadError::Io(error),
+        })?;
+        let mut start = vec![0; DATA_OFFSET_BYTES as usize];
+        let found = disk.read_at(&file, &mut start, 0).map_err(LoadError::Io)?;
+        if found < start.len() {
+            return Err(LoadError::Short);
+        }
+        let header = Header::decode(&array_at::<SECTOR_BYTES>(&start, 0)).ok_or(LoadError::DamagedHeader)?;
+        if header.oid != oid {
+            return Err(LoadError::OtherObject(header.oid));
+        }
+        let table = Table::decode(&start[TABLE_OFFSET_BYTES as usize..][..TABLE_BYTES], oid);
+        Ok(Self { oid, file, content: Mutex::new(Content { table, reserved: header.reserved }) })
+    }
+
+    /// What it holds now.
+    pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
+        lock(&self.content)
+    }
+
+    /// Reads whole blocks, unverified, into `buffer`. What lies beyond the end of the file is zeroes.
+    pub(crate) fn read(&self, disk: &D, first_block: u32, buffer: &mut [u8]) -> io::Result<()> {
+        let found = disk.read_at(&self.file, buffer, data_offset(first_block))?;
+        buffer[found..].fill(0);
+        Ok(())
+    }
+
+    /// Sets aside the space of the whole file.
+    pub(crate) fn reserve(&self, disk: &D) -> io::Result<()> {
+        disk.allocate(&self.file, 0, FILE_BYTES)?;
+        self.write_header(disk, true)
+    }
+
+    /// Takes back the reservation, not the space.
+    pub(crate) fn unreserve(&self, disk: &D) -> io::Result<()> {
+        self.write_header(disk, false)
+    }
+
+    fn write_header(&self, disk: &D, reserved: bool) -> io::Result<()> {
+        let header = Header { oid: self.oid, reserved };
+        disk.write_at(&self.file, &[IoSlice::new(&header.encode())], 0)
+    }
+
+    /// Writes `changes` (in order of their blocks, each block once): data, then table. Holes give up their space if
+    /// `punch`. Nothing is on stable storage, nor seen in [`ObjectFile::content`].
+    pub(crate) fn write(&self, disk: &D, changes: &[(u32, Change)], punch: bool) -> io::Result<()> {
+        for run in changes.chunk_by(|(a, x), (b, y)| a + 1 == *b && is_data(x) == is_data(y)) {
+            let Some((first_block, first)) = run.first() else { continue };
+            if is_data(first) {
+                let parts: Vec<_> =
+                    run.iter().filter_map(|(_, change)| data(change)).map(IoSlice::new).collect();
+                disk.write_at(&self.file, &parts, data_offset(*first_block))?;
+            } else if punch {
+                let length = run.len() as u64 * u64::from(BLOCK_SIZE_BYTES);
+                disk.punch_hole(&self.file, data_offset(*first_block), length)?;
+            }
+        }
+        for run in changes.chunk_by(|(a, _), (b, _)| b - a <= MAX_TABLE_GAP) {
+            self.write_table(disk, run)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the table from the first to the last block of `run`.
+    fn write_table(&self, disk: &D, run: &[(u32, Change)]) -> io::Result<()> {
+        let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return Ok(()) };
+        let mut bytes = Vec::with_capacity((last - first + 1) as usize * ENTRY_BYTES);
+        let mut changed = run.iter().peekable();
+        let content = self.content();
+        for block in *first..=*last {
+            let entry = match changed.next_if(|(changed, _)| *changed == block) {
+                Some((_, change)) => change.entry(),
+                None => content.table.entry(block),
+            };
+            bytes.extend_from_slice(&entry.encode(self.oid, block));
+        }
+        drop(content);
+        let offset = TABLE_OFFSET_BYTES + u64::from(*first) * ENTRY_BYTES as u64;
+        disk.write_at(&self.file, &[IoSlice::new(&bytes)], offset)
+    }
+
+    /// Puts all that was written on stable storage.
+    pub(crate) fn sync(&self, disk: &D) -> io::Result<()> {
+        disk.sync_data(&self.file)
+    }
+
+    /// Makes `changes` that were written and synced, seen.
+    pub(crate) fn publish(&self, changes: &[(u32, Change)], reserved: bool) {
+        let mut content = self.content();
+        content.reserved = reserved;
+        for (block, change) in changes {
+            content.table.set(*block, change.entry());
+        }
+    }
+
+    /// Whether it would be empty after `changes`.
+    pub(crate) fn is_empty_after(&self, changes: &[(u32, Change)]) -> bool {
+        let mut table = self.content().table.clone();
+        changes.iter().for_each(|(block, change)| table.set(*block, change.entry()));
+        table.is_empty()
+    }
+}
+
+/// Where a block's data is in the file, in bytes.
+fn data_offset(block: u32) -> u64 {
+    debug_assert!(block < BLOCKS_PER_OBJECT, "blocks are within the object");
+    DATA_OFFSET_BYTES + u64::from(block) * u64::from(BLOCK_SIZE_BYTES)
+}
+
+fn is_data(change: &Change) -> bool {
+    matches!(change, Change::Data { .. })
+}
+
+fn data(change: &Change) -> Option<&[u8]> {
+    match change {
+        Change::Data { bytes, .. } => Some(bytes),
+        Change::Hole { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::FileDisk;
+
+    const VERSION: Version = Version { pepoch: 1, seq: 9 };
+
+    fn oid() -> Oid {
+        Oid::from_value(0x0000_0001_0000_0002).unwrap()
+    }
+
+    fn written(block: u32, byte: u8) -> (u32, Change) {
+        let bytes = Bytes::from(vec![byte; BLOCK_SIZE_BYTES as usize]);
+        let crc = crc32c::crc32c(&bytes);
+        (block, Change::Data { bytes, crc, version: VERSION })
+    }
+
+    #[test]
+    fn what_was_written_is_found_when_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FileDisk::new(directory.path()).unwrap();
+        let path = ObjectPath::new("", oid());
+        let object = ObjectFile::create(&disk, &path, Header { oid: oid(), reserved: false }).unwrap();
+        let mut changes = vec![written(0, 1), written(1, 2), written(40, 3)];
+        changes.extend([(41, Change::Hole { version: VERSION }), written(1023, 4)]);
+        object.write(&disk, &changes, true).unwrap();
+        assert_eq!(object.content().table.entry(0), Entry::Inherit, "not published yet");
+        object.publish(&changes, false);
+        object.sync(&disk).unwrap();
+
+        let again = ObjectFile::open(&disk, &path, oid()).unwrap();
+        for block in 0..BLOCKS_PER_OBJECT {
+            assert_eq!(again.content().table.entry(block), object.content().table.entry(block));
+        }
+        let mut block = vec![0; 8192];
+        again.read(&disk, 0, &mut block).unwrap();
+        assert_eq!((block[4095], block[4096]), (1, 2));
+        again.reserve(&disk).unwrap();
+        assert!(ObjectFile::open(&disk, &path, oid()).unwrap().content().reserved);
+        let other = Oid::from_value(0x0000_0001_0000_0003).unwrap();
+        assert!(matches!(ObjectFile::open(&disk, &path, other), Err(LoadError::OtherObject(_))));
+    }
+
+    #[test]
+    fn a_leftover_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FileDisk::new(directory.path()).unwrap();
+        let path = ObjectPath::new("", oid());
+        let header = Header { oid: oid(), reserved: false };
+        let old = ObjectFile::create(&disk, &path, header).unwrap();
+        old.write(&disk, &[written(0, 1)], true).unwrap();
+        let new = ObjectFile::create(&disk, &path, header).unwrap();
+        let mut block = vec![9; 4096];
+        new.read(&disk, 0, &mut block).unwrap();
+        assert_eq!(block, [0; 4096]);
+        assert!(ObjectFile::open(&disk, &path, oid()).unwrap().content().table.is_empty());
+    }
+}

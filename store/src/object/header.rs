@@ -1,0 +1,72 @@
+//! The first sector of an object file: which object it is, and whether its space is set aside.
+
+use huntaway_wire::{OBJECT_SIZE_BYTES, Oid};
+
+use super::table::{TABLE_BYTES, TABLE_OFFSET_BYTES};
+use crate::layout::{SECTOR_BYTES, Sector, is_sealed, put, seal, u32_at, u64_at};
+
+/// Where the object's data begins in its file, in bytes.
+pub(crate) const DATA_OFFSET_BYTES: u64 = TABLE_OFFSET_BYTES + TABLE_BYTES as u64;
+
+/// Length of an object file in bytes; it is sparse unless the object is reserved.
+pub(crate) const FILE_BYTES: u64 = DATA_OFFSET_BYTES + OBJECT_SIZE_BYTES as u64;
+
+const MAGIC: [u8; 8] = *b"HNTWOBJT";
+const FORMAT: u32 = 1;
+const RESERVED: u32 = 1;
+
+/// What the first sector says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) oid: Oid,
+    /// The whole file has space set aside.
+    pub(crate) reserved: bool,
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> Sector {
+        let mut sector = [0; SECTOR_BYTES];
+        put(&mut sector, 0, &MAGIC);
+        put(&mut sector, 8, &FORMAT.to_le_bytes());
+        put(&mut sector, 12, &(if self.reserved { RESERVED } else { 0 }).to_le_bytes());
+        put(&mut sector, 16, &self.oid.value().to_le_bytes());
+        seal(&mut sector);
+        sector
+    }
+
+    /// `None` when the sector is damaged, of another format, or has a flag we do not know.
+    pub(crate) fn decode(sector: &Sector) -> Option<Self> {
+        let known = sector[..8] == MAGIC && is_sealed(sector) && u32_at(sector, 8) == FORMAT;
+        let flags = u32_at(sector, 12);
+        if !known || flags & !RESERVED != 0 {
+            return None;
+        }
+        let oid = Oid::from_value(u64_at(sector, 16)).ok()?;
+        Some(Self { oid, reserved: flags & RESERVED != 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_never_change() {
+        let header = Header { oid: Oid::from_value(0x00ab_cdef_0000_0012).unwrap(), reserved: true };
+        let sector = header.encode();
+        assert_eq!(sector[..24], *b"HNTWOBJT\x01\0\0\0\x01\0\0\0\x12\0\0\0\xef\xcd\xab\0");
+        assert!(sector[24..508].iter().all(|&byte| byte == 0));
+        assert_eq!(Header::decode(&sector), Some(header));
+        assert_eq!((DATA_OFFSET_BYTES, FILE_BYTES), (20480, 4_214_784));
+    }
+
+    #[test]
+    fn damage_and_unknown_flags_are_noticed() {
+        let mut sector =
+            Header { oid: Oid::from_value(0x0000_0001_0000_0000).unwrap(), reserved: false }.encode();
+        sector[12] = 2;
+        assert_eq!(Header::decode(&sector), None);
+        seal(&mut sector);
+        assert_eq!(Header::decode(&sector), None);
+    }
+}

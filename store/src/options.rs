@@ -1,0 +1,59 @@
+//! What a store is told when it is opened: who it is, and how much it may use.
+
+use huntaway_wire::{Epoch, NodeId, Pepoch};
+
+use crate::superblock::{BootId, ClusterId, DiskId};
+
+/// Identity and limits of a store. [`StoreOptions::default`] gives the limits; who it is must be said.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The disk's directory, as it is called in messages.
+    pub directory: String,
+    /// The cluster the store belongs to. A directory of another cluster is refused.
+    pub cluster: ClusterId,
+    /// The node the store runs on. A directory of another node is refused.
+    pub node: NodeId,
+    /// Names the disk if the directory is new; a directory that has a name keeps it.
+    pub new_disk: DiskId,
+    /// This boot of the kernel, noted with the pepoch: in another one, unsynced writes may have been lost.
+    pub boot: BootId,
+    /// The epoch in which this node got the partitions whose directories do not exist yet.
+    pub epoch: Epoch,
+    /// The least pepoch to serve. The store takes a higher one when this one may have been used before.
+    pub pepoch: Pepoch,
+    /// Most bytes of writes held in memory until they are in the object files. Writes beyond that wait.
+    pub memory_bytes: u64,
+    /// Held bytes at which applying to the object files begins.
+    pub apply_at_bytes: u64,
+    /// Most bytes of write-ahead log. Writes beyond that wait.
+    pub wal_bytes: u64,
+    /// Size of one file of the write-ahead log, in bytes.
+    pub wal_segment_bytes: u64,
+    /// Most object files kept open, each with its table of 16 KiB.
+    pub open_objects: usize,
+    /// Bytes of the file system that are never promised to writes.
+    pub space_reserve_bytes: u64,
+    /// Most requests that wait for room; more are refused.
+    pub waiting_requests: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            directory: String::new(),
+            cluster: ClusterId([0; 16]),
+            node: NodeId([0; 16]),
+            new_disk: DiskId([0; 16]),
+            boot: BootId([0; 16]),
+            epoch: Epoch(1),
+            pepoch: Pepoch(1),
+            memory_bytes: 64 << 20,
+            apply_at_bytes: 24 << 20,
+            wal_bytes: 256 << 20,
+            wal_segment_bytes: 64 << 20,
+            open_objects: 1024,
+            space_reserve_bytes: 64 << 20,
+            waiting_requests: 4096,
+        }
+    }
+}

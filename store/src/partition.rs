@@ -1,0 +1,104 @@
+//! One partition of the store: its order, its index and its recent writes. Loaded when first touched.
+
+use std::sync::Arc;
+
+use huntaway_replica::Replica;
+use huntaway_wire::{Epoch, Oid, Partition, Pepoch, Refusal};
+
+use crate::disk::Disk;
+use crate::index::{Index, IndexError, IndexPlace, Loading};
+use crate::memory::{Account, Memory};
+
+/// The directory that holds all partitions' directories.
+pub(crate) const OBJECTS: &str = "objects";
+
+/// A partition as far as it was looked at.
+pub(crate) enum Slot {
+    /// Not yet.
+    Untouched,
+    /// It is at work.
+    Loaded(Box<PartitionState>),
+    /// Its index cannot be used.
+    Damaged,
+}
+
+/// A partition at work.
+pub(crate) struct PartitionState {
+    pub(crate) replica: Replica,
+    pub(crate) index: Index,
+    pub(crate) memory: Memory,
+    /// Where its objects are, relative to the disk's directory.
+    pub(crate) directory: Arc<str>,
+    /// Whether that directory is there, durably.
+    pub(crate) has_directory: bool,
+}
+
+impl PartitionState {
+    /// Loads a partition that had its directory made in `found`, or gets it in `epoch`. `memory` is what replay found.
+    pub(crate) fn load<D: Disk>(
+        disk: &D,
+        partition: Partition,
+        (found, epoch): (Option<Epoch>, Epoch),
+        pepoch: Pepoch,
+        memory: Option<Memory>,
+        account: &Arc<Account>,
+    ) -> Result<Self, IndexError> {
+        let epoch = found.unwrap_or(epoch);
+        let directory = directory_name(partition, epoch);
+        let place = IndexPlace { partition, epoch, directory: directory.clone() };
+        let index = match &memory {
+            // Without a directory there is nothing to mend.
+            Some(memory) if found.is_some() => {
+                let replayed = |oid: Oid| memory.object(oid).is_some();
+                Index::load(disk, place, &Loading::AfterCrash(&replayed))?
+            }
+            _ => Index::load(disk, place, &Loading::Quiet)?,
+        };
+        Ok(Self {
+            replica: Replica::new(partition, pepoch),
+            index,
+            memory: memory.unwrap_or_else(|| Memory::new(account.clone())),
+            directory: directory.into(),
+            has_directory: found.is_some(),
+        })
+    }
+
+    /// Whether a request of a sender that believes in `pepoch` may be served.
+    pub(crate) fn check_pepoch(&self, pepoch: Pepoch) -> Result<(), Refusal> {
+        let newest = self.replica.pepoch();
+        match pepoch.cmp(&newest) {
+            std::cmp::Ordering::Less => Err(Refusal::StaleEpoch { newest }),
+            std::cmp::Ordering::Equal => Ok(()),
+            std::cmp::Ordering::Greater => Err(Refusal::NotServing),
+        }
+    }
+}
+
+/// The directory of a partition that this node got in `epoch`, relative to the disk's.
+pub(crate) fn directory_name(partition: Partition, epoch: Epoch) -> String {
+    format!("{OBJECTS}/{partition}.{}", epoch.0)
+}
+
+/// The partition and epoch that a name in [`OBJECTS`] stands for.
+pub(crate) fn parse_directory_name(name: &str) -> Option<(Partition, Epoch)> {
+    let (partition, epoch) = name.split_once('.')?;
+    let partition = Partition::new(u16::from_str_radix(partition, 16).ok()?).ok()?;
+    let epoch = Epoch(epoch.parse().ok()?);
+    (directory_name(partition, epoch).strip_prefix(OBJECTS)?.strip_prefix('/')? == name)
+        .then_some((partition, epoch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directory_names_tell_partition_and_epoch() {
+        let partition = Partition::new(0xabc).unwrap();
+        assert_eq!(directory_name(partition, Epoch(12)), "objects/abc.12");
+        assert_eq!(parse_directory_name("abc.12"), Some((partition, Epoch(12))));
+        for wrong in ["ABC.12", "abc.012", "abc", "1000.1", "abc.", "0abc.1", "lost+found"] {
+            assert_eq!(parse_directory_name(wrong), None, "{wrong}");
+        }
+    }
+}

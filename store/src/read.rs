@@ -1,0 +1,294 @@
+//! Reading: memory first, else the object file, every block verified before it counts.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, Broken, ByteRange, Error, MappedRun, Oid, Provisioning, Read, Refusal, pieces,
+};
+use smallvec::SmallVec;
+
+use crate::disk::Disk;
+use crate::memory::Recent;
+use crate::object::{Entry, LoadError, ObjectFile, ObjectPath};
+use crate::partition::PartitionState;
+use crate::store::Store;
+
+/// Bytes of one block.
+pub(crate) type Block = [u8; BLOCK_SIZE_BYTES as usize];
+
+/// Pieces of a read that come from the file, kept without allocating.
+const INLINE_PIECES: usize = 8;
+
+/// Part of a read that must come from the object file.
+#[derive(Debug, Clone)]
+struct FilePiece {
+    /// Bytes within the object; within one block.
+    bytes: Range<u32>,
+    /// CRC32C of the whole block.
+    crc: u32,
+}
+
+type FilePieces = SmallVec<[FilePiece; INLINE_PIECES]>;
+
+/// Where the content of a block is.
+enum Source<'a> {
+    Zero,
+    Memory(&'a [u8]),
+    File { crc: u32 },
+}
+
+impl FilePiece {
+    fn block(&self) -> u32 {
+        self.bytes.start / BLOCK_SIZE_BYTES
+    }
+
+    fn is_whole(&self) -> bool {
+        self.bytes.len() == BLOCK_SIZE_BYTES as usize
+    }
+
+    /// The piece within its block.
+    fn in_block(&self) -> Range<usize> {
+        let start = self.bytes.start % BLOCK_SIZE_BYTES;
+        start as usize..start as usize + self.bytes.len()
+    }
+
+    /// The piece within a buffer that begins at `origin` of the object.
+    fn in_buffer(&self, origin: u32) -> Range<usize> {
+        (self.bytes.start - origin) as usize..(self.bytes.end - origin) as usize
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Fills `into` with the bytes asked for. Writes are carried out whole under the partition's lock, so a read never
+    /// meets one that is under way; what it finds in the file may be overwritten by application while it reads, which
+    /// the checksum tells.
+    pub(crate) fn read_into(&self, read: &Read, into: &mut [u8]) -> Result<(), Error> {
+        if into.len() != read.range.length() as usize {
+            // The caller's mistake; there is nothing true to put there.
+            return Err(Refusal::NotServing.into());
+        }
+        let damaged = || Broken::DamagedObject { oid: read.oid };
+        let plan = |state: &mut PartitionState| self.plan_read(state, read, into);
+        let Some((object, pieces)) = self.with_partition(read.partition, plan, damaged)? else {
+            return Ok(());
+        };
+        let suspects = self.read_pieces(&object, &pieces, read.range.offset(), into);
+        suspects.iter().try_for_each(|piece| self.read_again(read, piece, into))
+    }
+
+    /// Fills in what is in memory or zero, and says what must come from the file.
+    fn plan_read(
+        &self,
+        state: &PartitionState,
+        read: &Read,
+        into: &mut [u8],
+    ) -> Result<Option<(Arc<ObjectFile<D>>, FilePieces)>, Error> {
+        state.check_pepoch(read.pepoch)?;
+        let recent = state.memory.object(read.oid);
+        let object = match recent {
+            Some(recent) if recent.is_erased() => None,
+            _ => self.object(state, read.oid)?,
+        };
+        let content = object.as_ref().map(|object| object.content());
+        let mut from_file = FilePieces::new();
+        for bytes in pieces(read.range) {
+            let mut piece = FilePiece { bytes, crc: 0 };
+            let known = recent.map_or(Recent::Unknown, |recent| recent.block(piece.block()));
+            let target = &mut into[piece.in_buffer(read.range.offset())];
+            let entry = |block| content.as_ref().map_or(Entry::Inherit, |content| content.table.entry(block));
+            match self.source(known, read.oid, piece.block(), entry)? {
+                Source::Zero => target.fill(0),
+                Source::Memory(bytes) => target.copy_from_slice(&bytes[piece.in_block()]),
+                Source::File { crc } => {
+                    piece.crc = crc;
+                    from_file.push(piece);
+                }
+            }
+        }
+        drop(content);
+        Ok(object.filter(|_| !from_file.is_empty()).map(|object| (object, from_file)))
+    }
+
+    fn source<'a>(
+        &self,
+        known: Recent<'a>,
+        oid: Oid,
+        block: u32,
+        entry: impl FnOnce(u32) -> Entry,
+    ) -> Result<Source<'a>, Error> {
+        match known {
+            Recent::Data(bytes) => Ok(Source::Memory(bytes)),
+            Recent::Zero => Ok(Source::Zero),
+            Recent::Unknown => match entry(block) {
+                Entry::Inherit | Entry::Hole { .. } => Ok(Source::Zero),
+                Entry::Data { crc, .. } => Ok(Source::File { crc }),
+                Entry::Damaged => Err(self.corrupt(oid, block, "its table entry is damaged")),
+            },
+        }
+    }
+
+    /// Reads pieces from the file, neighbours at once, and returns those that are not what they should be.
+    fn read_pieces(
+        &self,
+        object: &ObjectFile<D>,
+        pieces: &FilePieces,
+        origin: u32,
+        into: &mut [u8],
+    ) -> FilePieces {
+        let mut suspects = FilePieces::new();
+        for run in pieces.chunk_by(|a, b| a.is_whole() && b.is_whole() && a.bytes.end == b.bytes.start) {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+            if !first.is_whole() {
+                let target = &mut into[first.in_buffer(origin)];
+                if !self.read_fragment(object, first, target) {
+                    suspects.push(first.clone());
+                }
+                continue;
+            }
+            let start = first.in_buffer(origin).start;
+            let target = &mut into[start..last.in_buffer(origin).end];
+            let is_read = object.read(&self.disk, first.block(), target).is_ok();
+            let blocks = target.chunks_exact(BLOCK_SIZE_BYTES as usize);
+            let wrong = |(piece, bytes): &(&FilePiece, &[u8])| !is_read || crc32c::crc32c(bytes) != piece.crc;
+            suspects.extend(run.iter().zip(blocks).filter(wrong).map(|(piece, _)| piece.clone()));
+        }
+        suspects
+    }
+
+    /// Reads and verifies the block of a piece and copies the piece out of it.
+    fn read_fragment(&self, object: &ObjectFile<D>, piece: &FilePiece, target: &mut [u8]) -> bool {
+        let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
+        let is_right =
+            object.read(&self.disk, piece.block(), &mut block).is_ok() && crc32c::crc32c(&block) == piece.crc;
+        if is_right {
+            target.copy_from_slice(&block[piece.in_block()]);
+        }
+        is_right
+    }
+
+    /// Reads a piece again with the partition's lock held, when application cannot interfere: what is wrong now is
+    /// wrong.
+    fn read_again(&self, read: &Read, piece: &FilePiece, into: &mut [u8]) -> Result<(), Error> {
+        let target = &mut into[piece.in_buffer(read.range.offset())];
+        let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
+        let again = |state: &mut PartitionState| self.read_block(state, read.oid, piece.block(), &mut block);
+        self.with_partition(read.partition, again, || Broken::DamagedObject { oid: read.oid })?;
+        target.copy_from_slice(&block[piece.in_block()]);
+        Ok(())
+    }
+
+    /// Reads one block with the partition's lock held.
+    pub(crate) fn read_block(
+        &self,
+        state: &PartitionState,
+        oid: Oid,
+        block: u32,
+        into: &mut Block,
+    ) -> Result<(), Error> {
+        let recent = state.memory.object(oid);
+        let known = recent.map_or(Recent::Unknown, |recent| recent.block(block));
+        let object = match known {
+            Recent::Unknown => self.object(state, oid)?,
+            Recent::Data(_) | Recent::Zero => None,
+        };
+        let entry =
+            |block| object.as_ref().map_or(Entry::Inherit, |object| object.content().table.entry(block));
+        match (self.source(known, oid, block, entry)?, &object) {
+            (Source::Memory(bytes), _) => into.copy_from_slice(bytes),
+            (Source::File { crc }, Some(object)) => {
+                if let Err(error) = object.read(&self.disk, block, into) {
+                    tracing::error!(%oid, block, %error, "a block cannot be read");
+                    return Err(self.corrupt(oid, block, "it cannot be read"));
+                }
+                if crc32c::crc32c(into) != crc {
+                    return Err(self.corrupt(oid, block, "it does not match its checksum"));
+                }
+            }
+            (Source::Zero | Source::File { .. }, _) => into.fill(0),
+        }
+        Ok(())
+    }
+
+    /// The object's file, if the partition has the object. With the partition's lock held.
+    pub(crate) fn object(
+        &self,
+        state: &PartitionState,
+        oid: Oid,
+    ) -> Result<Option<Arc<ObjectFile<D>>>, Error> {
+        let key = (state.replica.partition(), oid);
+        if let Some(object) = self.objects.find(key) {
+            return Ok(Some(object));
+        }
+        if !state.index.contains(oid) {
+            return Ok(None);
+        }
+        match ObjectFile::open(&*self.disk, &ObjectPath::new(&state.directory, oid), oid) {
+            Ok(object) => {
+                let object = Arc::new(object);
+                self.objects.insert(key, object.clone());
+                Ok(Some(object))
+            }
+            Err(LoadError::Io(error)) if crate::error::is_shortage(&error) => {
+                tracing::warn!(%oid, %error, "an object cannot be opened now");
+                Err(Refusal::NotServing.into())
+            }
+            Err(error) => {
+                self.metrics.damaged_objects.inc();
+                tracing::error!(%oid, %error, "an object is in the index but its file cannot be used");
+                Err(Broken::DamagedObject { oid }.into())
+            }
+        }
+    }
+
+    fn corrupt(&self, oid: Oid, block: u32, reason: &'static str) -> Error {
+        self.metrics.corrupt_blocks.inc();
+        tracing::error!(%oid, block, reason, "a block is corrupt");
+        Broken::CorruptBlock { oid, block }.into()
+    }
+
+    /// Which blocks of the range hold data, or have space set aside.
+    pub(crate) fn map(&self, read: &Read) -> Result<Vec<MappedRun>, Error> {
+        let damaged = || Broken::DamagedObject { oid: read.oid };
+        self.with_partition(
+            read.partition,
+            |state| self.map_locked(state, read.oid, read.pepoch, read.range),
+            damaged,
+        )
+    }
+
+    fn map_locked(
+        &self,
+        state: &PartitionState,
+        oid: Oid,
+        pepoch: huntaway_wire::Pepoch,
+        range: ByteRange,
+    ) -> Result<Vec<MappedRun>, Error> {
+        state.check_pepoch(pepoch)?;
+        let recent = state.memory.object(oid);
+        let object = self.object(state, oid)?;
+        let content = object.as_ref().map(|object| object.content());
+        let was_reserved = content.as_ref().is_some_and(|content| content.reserved);
+        let reserved = recent.and_then(|recent| recent.reservation()).unwrap_or(was_reserved);
+        let is_mapped = |block| {
+            reserved
+                || match recent.map_or(Recent::Unknown, |recent| recent.block(block)) {
+                    Recent::Data(_) => true,
+                    Recent::Zero => false,
+                    Recent::Unknown => content.as_ref().is_some_and(|content| {
+                        matches!(content.table.entry(block), Entry::Data { .. } | Entry::Damaged)
+                    }),
+                }
+        };
+        let mut runs: Vec<MappedRun> = Vec::new();
+        for block in range.blocks() {
+            let provisioning =
+                if is_mapped(block) { Provisioning::Mapped } else { Provisioning::Deallocated };
+            match runs.last_mut() {
+                Some(run) if run.provisioning == provisioning => run.blocks += 1,
+                _ => runs.push(MappedRun { first_block: block, blocks: 1, provisioning }),
+            }
+        }
+        Ok(runs)
+    }
+}

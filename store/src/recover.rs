@@ -1,0 +1,174 @@
+//! Opening a store: whose it is, what the log still holds, which partitions it has.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use huntaway_wire::{Epoch, OBJECT_SIZE_BYTES, PARTITIONS, Partition, Pepoch};
+
+use crate::backlog::Backlog;
+use crate::dirty::DirtyPartitions;
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::memory::{Account, Memory, Stamp};
+use crate::metrics::Metrics;
+use crate::object::ObjectCache;
+use crate::options::StoreOptions;
+use crate::partition::{OBJECTS, PartitionState, Slot, parse_directory_name};
+use crate::room::Room;
+use crate::store::{RungBell, Store};
+use crate::superblock::{LEFT_BY_A_CRASH, Superblock};
+use crate::waiters::Waiters;
+use crate::wal::{Change, Lsn, Record, Wal, WalOptions};
+
+/// Least size of a segment of the log, in bytes: a record of a whole object must fit.
+const MIN_SEGMENT_BYTES: u64 = OBJECT_SIZE_BYTES as u64 + (1 << 20);
+
+/// What replay found, by partition.
+type Replayed = BTreeMap<Partition, Memory>;
+
+impl<D: Disk> Store<D> {
+    /// Opens the store on `disk`, or makes one if the disk is empty. What was in the log and not in the object files is
+    /// in memory afterwards (up to the log's bound): [`Store::apply`] takes it from there.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; what is on the disk is not changed then.
+    pub fn open(disk: Arc<D>, options: StoreOptions) -> Result<Self, OpenError> {
+        let superblock = open_superblock(&*disk, &options)?;
+        disk.create_dir(OBJECTS).map_err(OpenError::io("create", OBJECTS))?;
+        disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
+        let directories = find_directories(&*disk)?;
+        let account = Arc::new(Account::default());
+        let (wal, replayed) = replay(&disk, &options, &superblock, &account)?;
+        let dirty = DirtyPartitions::new();
+        let room = Room::new(options.space_reserve_bytes);
+        let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
+        for (partition, memory) in replayed {
+            let epochs = (directories[partition.index()], options.epoch);
+            dirty.insert(partition);
+            let state =
+                PartitionState::load(&*disk, partition, epochs, superblock.pepoch, Some(memory), &account)
+                    .map_err(OpenError::index(&crate::partition::directory_name(
+                        partition,
+                        epochs.0.unwrap_or(epochs.1),
+                    )))?;
+            partitions[partition.index()] = Mutex::new(Slot::Loaded(Box::new(state)));
+        }
+        room.refresh(&*disk);
+        superblock.store(&*disk).map_err(OpenError::io("write", crate::superblock::PATH))?;
+        Ok(Self {
+            objects: ObjectCache::new(options.open_objects),
+            backlog: Backlog::new(options.waiting_requests, options.memory_bytes),
+            waiters: Waiters::default(),
+            metrics: Metrics::new(),
+            applying: Mutex::new(()),
+            failed: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            rung: RungBell::default(),
+            bell: OnceLock::new(),
+            disk,
+            options,
+            superblock,
+            wal,
+            partitions,
+            directories,
+            account,
+            dirty,
+            room,
+        })
+    }
+
+    /// Says that nothing is to be replayed at the next start, as far as everything is applied.
+    ///
+    /// # Errors
+    /// The disk has failed.
+    pub fn checkpoint(&self) -> Result<(), crate::store::DiskStopped> {
+        self.wal.checkpoint().map_err(|error| {
+            self.fail(&error);
+            crate::store::DiskStopped
+        })
+    }
+}
+
+/// Reads the superblock, or makes one, for the next incarnation. One that was read is not written yet: first everything
+/// else must be found to be in order.
+fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Superblock, OpenError> {
+    let Some(old) = Superblock::load(disk)? else {
+        let names = disk.list("").map_err(OpenError::io("list", "the directory"))?;
+        if let Some(name) = names.into_iter().find(|name| !LEFT_BY_A_CRASH.contains(&name.as_str())) {
+            return Err(OpenError::NotAStore { name });
+        }
+        let new = Superblock {
+            cluster: options.cluster,
+            node: options.node,
+            disk: options.new_disk,
+            boot: options.boot,
+            incarnation: 1,
+            pepoch: options.pepoch,
+        };
+        new.create(disk).map_err(OpenError::io("create", crate::superblock::PATH))?;
+        return Ok(new);
+    };
+    if old.cluster != options.cluster {
+        return Err(OpenError::OtherCluster { found: old.cluster, expected: options.cluster });
+    }
+    if old.node != options.node {
+        return Err(OpenError::OtherNode { found: old.node, expected: options.node });
+    }
+    let next = old.pepoch.0.checked_add(1).ok_or(OpenError::NoPepochLeft)?;
+    Ok(Superblock {
+        boot: options.boot,
+        incarnation: old.incarnation + 1,
+        pepoch: options.pepoch.max(Pepoch(next)),
+        ..old
+    })
+}
+
+/// The epoch of each partition's directory: the newest, where there are several.
+fn find_directories<D: Disk>(disk: &D) -> Result<Box<[Option<Epoch>]>, OpenError> {
+    let names = disk.list(OBJECTS).map_err(OpenError::io("list", OBJECTS))?;
+    // A process that died may have left names that are not on stable storage.
+    disk.sync_dir(OBJECTS).map_err(OpenError::io("sync", OBJECTS))?;
+    let mut directories = vec![None; PARTITIONS.into()];
+    for (partition, epoch) in names.iter().filter_map(|name| parse_directory_name(name)) {
+        let found = &mut directories[partition.index()];
+        *found = (*found).max(Some(epoch));
+    }
+    Ok(directories.into())
+}
+
+fn replay<D: Disk>(
+    disk: &Arc<D>,
+    options: &StoreOptions,
+    superblock: &Superblock,
+    account: &Arc<Account>,
+) -> Result<(Wal<D>, Replayed), OpenError> {
+    let wal_options = WalOptions {
+        disk_uuid: superblock.disk.0,
+        segment_bytes: options.wal_segment_bytes.max(MIN_SEGMENT_BYTES),
+        bound_bytes: options.wal_bytes,
+    };
+    let mut replayed = Replayed::new();
+    let wal = Wal::open(disk.clone(), wal_options, &mut |lsn, record| -> Result<(), OpenError> {
+        let partition = record.header.partition;
+        let memory = replayed.entry(partition).or_insert_with(|| Memory::new(account.clone()));
+        remember(memory, account, lsn, &record);
+        Ok(())
+    })?;
+    Ok((wal, replayed))
+}
+
+/// Puts into memory what a record says, as the request that made it did.
+fn remember(memory: &mut Memory, account: &Arc<Account>, lsn: Lsn, record: &Record<'_>) {
+    let oid = record.header.oid;
+    let stamp = Stamp { lsn, version: record.header.version };
+    match &record.header.change {
+        Change::Write { first_block, crcs } => {
+            let bytes = account.hold(record.payload.to_vec());
+            memory.write(oid, *first_block, &bytes, crcs, stamp);
+        }
+        Change::Discard { blocks } => memory.discard(oid, blocks.clone(), stamp),
+        Change::Reserve => memory.reserve(oid, stamp),
+        Change::Remove => memory.remove(oid, stamp),
+    }
+}

@@ -1,0 +1,257 @@
+//! The store of a directory of this machine, at work: [`Store`] with a lock on the directory and two threads.
+//!
+//! `wal-sync` puts the log on stable storage when somebody waits for it; `apply` moves what is in the log to the object
+//! files. Both sleep without waking up while there is nothing to do.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use huntaway_wire::{Error, Peer, Pepoch, Read, Request, Submission};
+use prometheus::Registry;
+use rustix::fs::FlockOperation;
+
+use crate::disk::FileDisk;
+use crate::error::OpenError;
+use crate::locking::lock;
+use crate::metrics::{LevelCollector, Levels};
+use crate::options::StoreOptions;
+use crate::store::{DiskStopped, Store, Task};
+use crate::superblock::{BootId, DiskId};
+
+/// The file in the directory that whoever uses it has locked.
+const LOCK_FILE: &str = "lock";
+
+/// How long a write stays unapplied when nothing presses.
+const APPLY_DELAY: Duration = Duration::from_secs(1);
+
+/// How long application waits after the disk had no room.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A store at work. Dropping it without [`LocalStore::close`] leaves everything acknowledged in the log.
+pub struct LocalStore {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    _lock: File,
+}
+
+struct Shared {
+    store: Store<FileDisk>,
+    stopping: AtomicBool,
+}
+
+/// The threads to wake.
+struct Bells {
+    sync: Thread,
+    apply: Thread,
+}
+
+impl LocalStore {
+    /// Opens the store in `directory`, making it if there is none, and shows its metrics in `registry`. The
+    /// directory's name, the disk's and the boot's id in `options` are filled in if they are not given.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(directory: &Path, options: StoreOptions, registry: &Registry) -> Result<Self, OpenError> {
+        let name = directory.display().to_string();
+        fs::create_dir_all(directory).map_err(OpenError::io("create", &name))?;
+        let lock = lock_directory(directory)?;
+        let options = fill_in(options, &name)?;
+        let disk = Arc::new(FileDisk::new(directory).map_err(OpenError::io("open", &name))?);
+        let store = Store::open(disk, options)?;
+        let shared = Arc::new(Shared { store, stopping: AtomicBool::new(false) });
+        register(&shared, registry)?;
+        let sync = spawn("wal-sync", &shared, Shared::sync_until_stopped)?;
+        let apply = spawn("apply", &shared, Shared::apply_until_stopped)?;
+        let bells = Bells { sync: sync.thread().clone(), apply: apply.thread().clone() };
+        shared.store.on_work(move |task| match task {
+            Task::Sync => bells.sync.unpark(),
+            Task::Apply => bells.apply.unpark(),
+        });
+        Ok(Self { shared, threads: Mutex::new(vec![sync, apply]), _lock: lock })
+    }
+
+    /// The pepoch that requests must carry.
+    pub fn pepoch(&self) -> Pepoch {
+        self.shared.store.pepoch()
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &Store<FileDisk> {
+        &self.shared.store
+    }
+
+    /// Takes no more requests, applies everything and stops the threads. The next start has nothing to replay then.
+    ///
+    /// # Errors
+    /// The disk has failed, now or before; what was acknowledged is in the log as far as the disk holds it. A disk
+    /// without room is no error: what could not be applied stays in the log.
+    pub fn close(&self) -> Result<(), DiskStopped> {
+        let store = &self.shared.store;
+        store.stop();
+        self.shared.stopping.store(true, Ordering::Release);
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            thread.thread().unpark();
+            // A thread that panicked has said so itself; the store can be closed without it.
+            drop(thread.join());
+        }
+        store.sync()?;
+        while store.has_unapplied() {
+            if store.apply()?.objects_without_room > 0 {
+                break;
+            }
+        }
+        store.apply()?;
+        store.checkpoint()
+    }
+}
+
+impl Peer for LocalStore {
+    fn submit(&self, request: Request) -> Submission {
+        self.shared.store.submit(request)
+    }
+
+    fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
+        self.shared.store.read_now(read, into)
+    }
+}
+
+impl Drop for LocalStore {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        for thread in lock(&self.threads).drain(..) {
+            thread.thread().unpark();
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn sync_until_stopped(&self) {
+        while !self.is_stopping() {
+            if !self.store.sync_is_due() {
+                thread::park();
+                continue;
+            }
+            let begun = Instant::now();
+            if self.store.sync().is_err() {
+                return;
+            }
+            self.store.metrics.wal_sync_seconds.observe(begun.elapsed().as_secs_f64());
+        }
+    }
+
+    fn apply_until_stopped(&self) {
+        while !self.is_stopping() {
+            if !self.store.apply_is_due() {
+                if !self.store.has_unapplied() {
+                    thread::park();
+                    continue;
+                }
+                self.park_until_due(APPLY_DELAY);
+            }
+            if self.is_stopping() {
+                return;
+            }
+            let begun = Instant::now();
+            match self.store.apply() {
+                Ok(applied) if applied.objects_without_room > 0 => self.park_for(RETRY_DELAY),
+                Ok(_) => {}
+                Err(DiskStopped) => return,
+            }
+            self.store.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Waits, but no longer than until something presses.
+    fn park_until_due(&self, delay: Duration) {
+        let end = Instant::now() + delay;
+        while !self.is_stopping() && !self.store.apply_is_due() {
+            let Some(rest) = end.checked_duration_since(Instant::now()) else { return };
+            thread::park_timeout(rest);
+        }
+    }
+
+    /// Waits although it presses.
+    fn park_for(&self, delay: Duration) {
+        let end = Instant::now() + delay;
+        while !self.is_stopping() {
+            let Some(rest) = end.checked_duration_since(Instant::now()) else { return };
+            thread::park_timeout(rest);
+        }
+    }
+}
+
+fn register(shared: &Arc<Shared>, registry: &Registry) -> Result<(), OpenError> {
+    let weak = Arc::downgrade(shared);
+    let levels = LevelCollector::new(move || weak.upgrade().map(|shared| levels(&shared.store)));
+    let registered =
+        shared.store.metrics.register(registry).and_then(|()| registry.register(Box::new(levels)));
+    registered.map_err(|error| OpenError::io("register", "the store's metrics")(io::Error::other(error)))
+}
+
+fn levels(store: &Store<FileDisk>) -> Levels {
+    let space = store.space();
+    Levels {
+        memory_bytes: store.memory_bytes(),
+        wal_bytes: store.wal_bytes(),
+        open_objects: store.open_objects() as u64,
+        waiting_requests: store.waiting_requests() as u64,
+        free_bytes: space.free_bytes,
+        total_bytes: space.total_bytes,
+        has_failed: store.has_failed(),
+    }
+}
+
+fn spawn(name: &'static str, shared: &Arc<Shared>, run: fn(&Shared)) -> Result<JoinHandle<()>, OpenError> {
+    let shared = shared.clone();
+    let thread = thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+    thread.map_err(OpenError::io("start the thread", name))
+}
+
+/// Makes sure that no other process uses the directory, until the file is closed.
+///
+/// # Errors
+/// [`OpenError::InUse`] when one does.
+pub(crate) fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+    let path: PathBuf = directory.join(LOCK_FILE);
+    let name = path.display().to_string();
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(OpenError::io("open", &name))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(OpenError::InUse { directory: directory.display().to_string() })
+        }
+        Err(error) => Err(OpenError::io("lock", &name)(error.into())),
+    }
+}
+
+fn fill_in(mut options: StoreOptions, directory: &str) -> Result<StoreOptions, OpenError> {
+    if options.directory.is_empty() {
+        options.directory = directory.to_owned();
+    }
+    if options.new_disk == DiskId([0; 16]) {
+        let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut options.new_disk.0));
+        random.map_err(OpenError::io("read", "/dev/urandom"))?;
+    }
+    if options.boot == BootId([0; 16]) {
+        options.boot = boot_id().unwrap_or(options.boot);
+    }
+    Ok(options)
+}
+
+/// This boot's id, if the kernel tells it.
+fn boot_id() -> Option<BootId> {
+    let text: io::Result<String> = fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    let digits: String = text.ok()?.trim().replace('-', "");
+    u128::from_str_radix(&digits, 16).ok().map(|value| BootId(value.to_be_bytes()))
+}

@@ -1,0 +1,356 @@
+//! The store of one disk: takes requests to what carries them out, and knows what is to be done later.
+//!
+//! It has no threads and reads no clock. Whoever runs it calls [`Store::sync`] and [`Store::apply`] when they are due.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use huntaway_wire::{
+    Answer, Broken, Error, ObjectRequest, Operation, Partition, Pepoch, Read, Refusal, Reply, Request,
+    Segments, Submission,
+};
+use tokio::sync::oneshot;
+
+use crate::backlog::Backlog;
+use crate::dirty::DirtyPartitions;
+use crate::disk::{Disk, Space};
+use crate::locking::lock;
+use crate::memory::Account;
+use crate::metrics::Metrics;
+use crate::object::ObjectCache;
+use crate::options::StoreOptions;
+use crate::partition::{PartitionState, Slot};
+use crate::room::Room;
+use crate::superblock::Superblock;
+use crate::waiters::{Sender, Until, Waiters};
+use crate::wal::{Lsn, Wal, WalError};
+
+/// Work that the store cannot do within a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Call [`Store::sync`]: somebody waits for stable storage.
+    Sync,
+    /// Call [`Store::apply`]: soon if [`Store::apply_is_due`], otherwise when there is nothing else to do.
+    Apply,
+}
+
+/// The store of one disk. All methods may be called from several threads at once.
+pub struct Store<D: Disk> {
+    pub(crate) disk: Arc<D>,
+    pub(crate) options: StoreOptions,
+    pub(crate) superblock: Superblock,
+    pub(crate) wal: Wal<D>,
+    pub(crate) partitions: Box<[Mutex<Slot>]>,
+    /// In which epoch each partition's directory was made, if it was there when the store was opened.
+    pub(crate) directories: Box<[Option<huntaway_wire::Epoch>]>,
+    pub(crate) objects: ObjectCache<D>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) dirty: DirtyPartitions,
+    pub(crate) room: Room,
+    pub(crate) waiters: Waiters,
+    pub(crate) backlog: Backlog,
+    pub(crate) metrics: Metrics,
+    /// Held by the one who applies.
+    pub(crate) applying: Mutex<()>,
+    pub(crate) failed: AtomicBool,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) rung: RungBell,
+    pub(crate) bell: OnceLock<Box<dyn Fn(Task) + Send + Sync>>,
+}
+
+/// Why the bell for application was rung last; higher is more urgent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Rung {
+    /// There is something to apply.
+    Unapplied = 1,
+    /// It should be applied now.
+    Due = 2,
+}
+
+/// Remembers what was rung since the last application, so that a write need not ring each time.
+#[derive(Debug, Default)]
+pub(crate) struct RungBell(AtomicU8);
+
+impl RungBell {
+    /// Whether the bell has to be rung for this.
+    pub(crate) fn raise(&self, why: Rung) -> bool {
+        self.0.load(Ordering::Acquire) < why as u8
+            && self.0.fetch_max(why as u8, Ordering::AcqRel) < why as u8
+    }
+
+    /// All that was rung for is being taken care of.
+    pub(crate) fn clear(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+/// How far a request was carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// To the end.
+    Done(Reply),
+    /// All but the waiting.
+    Wait(Until),
+    /// Not at all: there is no room in memory or in the log until something is applied.
+    Full,
+}
+
+/// The disk has failed: everything is answered by [`Broken::DiskFailed`] from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the disk has failed and was stopped")]
+pub struct DiskStopped;
+
+impl<D: Disk> Store<D> {
+    /// The pepoch that all partitions are served in: never one that an earlier opening served.
+    pub fn pepoch(&self) -> Pepoch {
+        self.superblock.pepoch
+    }
+
+    /// Whose store it is.
+    pub fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// Calls `bell` whenever there is work, from the thread that made it. To be set once, before the first request.
+    pub fn on_work(&self, bell: impl Fn(Task) + Send + Sync + 'static) {
+        // A second bell would be a mistake without consequences: the first one goes on ringing.
+        let _ = self.bell.set(Box::new(bell));
+    }
+
+    /// Hands over a request; see [`huntaway_wire::Peer::submit`].
+    pub fn submit(&self, request: Request) -> Submission {
+        if let Err(error) = self.check_open() {
+            return Submission::Done(Err(error));
+        }
+        match request {
+            Request::Flush => match self.flush() {
+                Ok(None) => Submission::Done(Ok(Reply::Done)),
+                Ok(Some(until)) => self.wait(until),
+                Err(error) => Submission::Done(Err(error)),
+            },
+            Request::Object(request) => self.submit_object(request),
+        }
+    }
+
+    /// Reads straight into `into`; see [`huntaway_wire::Peer::read_now`].
+    pub fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
+        if self.backlog.concerns(read.oid) {
+            return None;
+        }
+        Some(self.check_open().and_then(|()| self.read_into(read, into)))
+    }
+
+    /// Bytes that recent writes hold in memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.account.held_bytes()
+    }
+
+    /// Bytes of the log that are not applied.
+    pub fn wal_bytes(&self) -> u64 {
+        self.wal.live_bytes()
+    }
+
+    /// Requests that wait for room.
+    pub fn waiting_requests(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// Object files that are open.
+    pub fn open_objects(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Space on the disk, as it was when something was last applied.
+    pub fn space(&self) -> Space {
+        self.room.space()
+    }
+
+    /// Whether the disk has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Takes no more requests: they are answered by [`Refusal::NotServing`].
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    fn submit_object(&self, request: ObjectRequest) -> Submission {
+        if !self.backlog.concerns(request.oid) {
+            match self.execute(&request) {
+                Ok(Step::Done(reply)) => return Submission::Done(Ok(reply)),
+                Ok(Step::Wait(until)) => return self.wait(until),
+                Ok(Step::Full) => {}
+                Err(error) => return Submission::Done(Err(error)),
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        if self.backlog.push(request, sender).is_err() {
+            return Submission::Done(Err(Refusal::NotServing.into()));
+        }
+        self.ring(Task::Apply);
+        Submission::Waiting(receiver)
+    }
+
+    /// Carries a request out as far as that can be done at once.
+    pub(crate) fn execute(&self, request: &ObjectRequest) -> Result<Step, Error> {
+        let ObjectRequest { partition, pepoch, oid, .. } = *request;
+        match &request.operation {
+            Operation::Read { range } => {
+                let read = Read { partition, pepoch, oid, range: *range };
+                let mut bytes = vec![0; range.length() as usize];
+                self.read_into(&read, &mut bytes)?;
+                Ok(Step::Done(Reply::Data(Segments::from_iter([bytes.into()]))))
+            }
+            Operation::Map { range } => {
+                Ok(Step::Done(Reply::Map(self.map(&Read { partition, pepoch, oid, range: *range })?)))
+            }
+            Operation::Write { range, data, crcs, durability } => {
+                self.write(request, *range, data, crcs, *durability)
+            }
+            Operation::Discard { range, durability } => self.discard(request, *range, *durability),
+            Operation::Reserve => self.reserve(request),
+            Operation::Remove { durability } => self.remove(request, *durability),
+        }
+    }
+
+    /// Carries out what waited for room, as far as there is room now.
+    pub(crate) fn drain_backlog(&self) {
+        while let Some(request) = self.backlog.first() {
+            let answer = match self.check_not_failed().and_then(|()| self.execute(&request)) {
+                Ok(Step::Full) => return,
+                Ok(Step::Done(reply)) => Ok(Ok(reply)),
+                Ok(Step::Wait(until)) => Err(until),
+                Err(error) => Ok(Err(error)),
+            };
+            let Some((_, sender)) = self.backlog.pop() else { return };
+            match answer {
+                Ok(answer) => drop(sender.send(answer)),
+                Err(until) => self.answer_later(until, sender),
+            }
+        }
+    }
+
+    fn flush(&self) -> Result<Option<Until>, Error> {
+        let written = self.wal.written();
+        Ok((self.wal.durable() < written).then_some(Until::Durable(written)))
+    }
+
+    fn wait(&self, until: Until) -> Submission {
+        let (sender, receiver) = oneshot::channel();
+        self.answer_later(until, sender);
+        Submission::Waiting(receiver)
+    }
+
+    fn answer_later(&self, until: Until, sender: Sender) {
+        self.waiters.add(until, sender);
+        match until {
+            Until::Durable(lsn) if self.wal.durable() >= lsn => self.waiters.durable(lsn),
+            Until::Durable(_) => self.ring(Task::Sync),
+            Until::Applied(lsn) if self.wal.released() >= lsn => self.waiters.applied(lsn),
+            Until::Applied(_) => self.ring(Task::Apply),
+        }
+        // Whoever stopped the disk may have looked for waiters before this one was there.
+        if let Err(error) = self.check_not_failed() {
+            self.waiters.fail(&error);
+        }
+    }
+
+    pub(crate) fn ring(&self, task: Task) {
+        if let Some(bell) = self.bell.get() {
+            bell(task);
+        }
+    }
+
+    /// Works on a partition with its lock held, loading it first if need be.
+    pub(crate) fn with_partition<R>(
+        &self,
+        partition: Partition,
+        work: impl FnOnce(&mut PartitionState) -> Result<R, Error>,
+        damaged: impl FnOnce() -> Broken,
+    ) -> Result<R, Error> {
+        let mut slot = lock(&self.partitions[partition.index()]);
+        if let Slot::Untouched = *slot {
+            *slot = self.load_partition(partition)?;
+        }
+        match &mut *slot {
+            Slot::Loaded(state) => work(state),
+            Slot::Untouched | Slot::Damaged => Err(damaged().into()),
+        }
+    }
+
+    fn load_partition(&self, partition: Partition) -> Result<Slot, Error> {
+        let epochs = (self.directories[partition.index()], self.options.epoch);
+        match PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), None, &self.account) {
+            Ok(state) => Ok(Slot::Loaded(Box::new(state))),
+            Err(crate::index::IndexError::Io(error)) if crate::error::is_shortage(&error) => {
+                tracing::warn!(%partition, %error, "cannot read the index of a partition now");
+                Err(Refusal::NotServing.into())
+            }
+            Err(error) => {
+                self.metrics.damaged_indexes.inc();
+                tracing::error!(%partition, %error, "the index of a partition cannot be used");
+                Ok(Slot::Damaged)
+            }
+        }
+    }
+
+    pub(crate) fn check_not_failed(&self) -> Result<(), Error> {
+        if self.has_failed() { Err(self.disk_failed()) } else { Ok(()) }
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        self.check_not_failed()?;
+        if self.stopping.load(Ordering::Acquire) { Err(Refusal::NotServing.into()) } else { Ok(()) }
+    }
+
+    fn disk_failed(&self) -> Error {
+        Broken::DiskFailed { disk: self.options.directory.clone() }.into()
+    }
+
+    /// Stops the disk for good.
+    pub(crate) fn fail(&self, reason: &(dyn std::error::Error + 'static)) -> Error {
+        let error = self.disk_failed();
+        if !self.failed.swap(true, Ordering::AcqRel) {
+            let cause = reason.source().map(ToString::to_string).unwrap_or_default();
+            tracing::error!(disk = self.options.directory, %reason, cause, "the disk has failed and was stopped");
+        }
+        self.waiters.fail(&error);
+        while let Some((_, sender)) = self.backlog.pop() {
+            drop(sender.send(Answer::Err(error.clone())));
+        }
+        error
+    }
+
+    /// What an error of the log means for the request that met it.
+    pub(crate) fn wal_failed(&self, error: WalError) -> Result<Step, Error> {
+        match error {
+            WalError::Full { .. } => Ok(Step::Full),
+            WalError::NoSpace { needed_bytes } => Err(Refusal::NoSpace { needed_bytes }.into()),
+            error => Err(self.fail(&error)),
+        }
+    }
+
+    /// Whether [`Store::sync`] has something to do that somebody waits for.
+    pub fn sync_is_due(&self) -> bool {
+        self.waiters.any_for_durable()
+    }
+
+    /// Puts all that was written to the log on stable storage, and answers those who waited for it.
+    ///
+    /// # Errors
+    /// The disk has failed. There is no point in calling again.
+    pub fn sync(&self) -> Result<Lsn, DiskStopped> {
+        match self.wal.sync() {
+            Ok(durable) => {
+                self.waiters.durable(durable);
+                Ok(durable)
+            }
+            Err(error) => {
+                self.fail(&error);
+                Err(DiskStopped)
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A store in a temporary directory, and a short way to ask it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_wire::{
+    Answer, ByteRange, Durability, MappedRun, ObjectKind, ObjectRequest, Oid, Operation, Partition, Read,
+    Reply, Request, Segments, Submission, Vid, piece_crcs,
+};
+use tempfile::TempDir;
+
+use crate::disk::FileDisk;
+use crate::{Store, StoreOptions};
+
+/// A store and its directory.
+pub(super) struct Harness {
+    pub(super) directory: TempDir,
+    pub(super) store: Store<FileDisk>,
+}
+
+/// The data object `index` of the first disk.
+pub(super) fn oid(index: u32) -> Oid {
+    Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), index)
+}
+
+pub(super) fn partition(oid: Oid) -> Partition {
+    Partition::of(oid.vid(), oid.index())
+}
+
+pub(super) fn options() -> StoreOptions {
+    let mut options = StoreOptions::default();
+    options.directory = "the disk".into();
+    options.wal_segment_bytes = 6 << 20;
+    options.wal_bytes = 24 << 20;
+    options.space_reserve_bytes = 0;
+    options
+}
+
+/// Bytes that differ from place to place.
+pub(super) fn pattern(seed: u8, length: usize) -> Vec<u8> {
+    (0..length).map(|place| (place as u32 * 31 + (place as u32 >> 8) * 7) as u8 ^ seed).collect()
+}
+
+impl Harness {
+    pub(super) fn new() -> Self {
+        Self::with(options())
+    }
+
+    pub(super) fn with(options: StoreOptions) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = open(&directory, options);
+        Self { directory, store }
+    }
+
+    /// Stops the store as kill -9 does, and opens it again.
+    pub(super) fn restart(self) -> Self {
+        let options = self.store.options.clone();
+        let Self { directory, store } = self;
+        drop(store);
+        let store = open(&directory, options);
+        Self { directory, store }
+    }
+
+    pub(super) fn submit(&self, oid: Oid, operation: Operation) -> Submission {
+        let pepoch = self.store.pepoch();
+        self.store.submit(Request::Object(ObjectRequest {
+            partition: partition(oid),
+            pepoch,
+            oid,
+            operation,
+        }))
+    }
+
+    /// Asks and does all the work that the answer waits for.
+    pub(super) fn ask(&self, oid: Oid, operation: Operation) -> Answer {
+        self.settle(self.submit(oid, operation))
+    }
+
+    pub(super) fn settle(&self, submission: Submission) -> Answer {
+        match submission {
+            Submission::Done(answer) => answer,
+            Submission::Waiting(mut receiver) => {
+                let _ = self.store.sync();
+                if let Ok(answer) = receiver.try_recv() {
+                    return answer;
+                }
+                let _ = self.store.apply();
+                let _ = self.store.sync();
+                receiver.try_recv().expect("there is nothing left to wait for")
+            }
+        }
+    }
+
+    pub(super) fn write(&self, oid: Oid, offset: u32, data: &[u8]) {
+        assert_eq!(self.ask(oid, write(offset, data, Durability::Logged)), Ok(Reply::Done));
+    }
+
+    pub(super) fn discard(&self, oid: Oid, offset: u32, length: u32) {
+        let range = ByteRange::new(offset, length).unwrap();
+        let discard = Operation::Discard { range, durability: Durability::Logged };
+        assert_eq!(self.ask(oid, discard), Ok(Reply::Done));
+    }
+
+    /// Reads both ways, which must agree.
+    pub(super) fn read(&self, oid: Oid, offset: u32, length: u32) -> Result<Vec<u8>, huntaway_wire::Error> {
+        let range = ByteRange::new(offset, length).unwrap();
+        let mut bytes = vec![0xee; length as usize];
+        let read = Read { partition: partition(oid), pepoch: self.store.pepoch(), oid, range };
+        let at_once = self.store.read_now(&read, &mut bytes).expect("nothing waits").map(|()| bytes);
+        let submitted = self.ask(oid, Operation::Read { range }).map(|reply| match reply {
+            Reply::Data(segments) => segments.concat(),
+            other => panic!("{other:?} is no data"),
+        });
+        assert_eq!(at_once, submitted);
+        at_once
+    }
+
+    pub(super) fn map(&self, oid: Oid) -> Vec<MappedRun> {
+        let range = ByteRange::new(0, huntaway_wire::OBJECT_SIZE_BYTES).unwrap();
+        match self.ask(oid, Operation::Map { range }) {
+            Ok(Reply::Map(runs)) => runs,
+            other => panic!("{other:?} is no map"),
+        }
+    }
+
+    pub(super) fn apply(&self) {
+        self.store.apply().unwrap();
+        assert!(!self.store.has_unapplied());
+    }
+
+    pub(super) fn object_path(&self, oid: Oid) -> std::path::PathBuf {
+        self.directory.path().join(format!("objects/{}.1/{oid}", partition(oid)))
+    }
+}
+
+pub(super) fn open(directory: &TempDir, options: StoreOptions) -> Store<FileDisk> {
+    Store::open(Arc::new(FileDisk::new(directory.path()).unwrap()), options).unwrap()
+}
+
+pub(super) fn write(offset: u32, data: &[u8], durability: Durability) -> Operation {
+    let range = ByteRange::new(offset, data.len() as u32).unwrap();
+    let data = Segments::from_iter([Bytes::copy_from_slice(data)]);
+    let crcs = piece_crcs(range, &data);
+    Operation::Write { range, data, crcs, durability }
+}

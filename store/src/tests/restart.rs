@@ -1,0 +1,133 @@
+//! What is there after a stop of any kind.
+
+use std::fs;
+use std::sync::Arc;
+
+use huntaway_wire::{Broken, Durability, Operation, Reply};
+
+use super::harness::{Harness, oid, options, pattern};
+use crate::disk::FileDisk;
+use crate::superblock::ClusterId;
+use crate::{OpenError, Store};
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_kill() {
+    let mut harness = Harness::new();
+    let mut expected = vec![0; 1 << 20];
+    for round in 0..12u8 {
+        let offset = u32::from(round) * 50_000;
+        let data = pattern(round, 60_000);
+        harness.write(oid(7), offset, &data);
+        expected[offset as usize..][..60_000].copy_from_slice(&data);
+        if round % 3 == 0 {
+            harness.discard(oid(7), offset + 1000, 20_000);
+            expected[offset as usize + 1000..][..20_000].fill(0);
+        }
+        if round % 4 == 1 {
+            harness.apply();
+        }
+        harness = harness.restart();
+        assert!(harness.read(oid(7), 0, 1 << 20).unwrap() == expected, "round {round}");
+    }
+}
+
+#[test]
+fn each_opening_serves_a_new_pepoch() {
+    let harness = Harness::new();
+    let first = harness.store.pepoch();
+    let harness = harness.restart();
+    assert!(harness.store.pepoch() > first);
+    assert_eq!(harness.store.superblock().incarnation, 2);
+}
+
+#[test]
+fn a_reservation_and_a_removal_survive_a_kill() {
+    let harness = Harness::new();
+    harness.write(oid(0), 0, &[1; 4096]);
+    harness.apply();
+    drop(harness.submit(oid(1), Operation::Reserve));
+    assert_eq!(harness.ask(oid(0), Operation::Remove { durability: Durability::Logged }), Ok(Reply::Done));
+    let harness = harness.restart();
+    assert_eq!(harness.read(oid(0), 0, 4096), Ok(vec![0; 4096]));
+    harness.apply();
+    assert!(!harness.object_path(oid(0)).exists() && harness.object_path(oid(1)).exists());
+    let harness = harness.restart();
+    assert_eq!(harness.read(oid(0), 0, 4096), Ok(vec![0; 4096]));
+}
+
+#[test]
+fn a_flipped_bit_in_a_block_is_never_served() {
+    let harness = Harness::new();
+    harness.write(oid(0), 0, &pattern(1, 12_288));
+    harness.apply();
+    let path = harness.object_path(oid(0));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[20_480 + 4096 + 7] ^= 4;
+    fs::write(&path, bytes).unwrap();
+    let corrupt = Err(Broken::CorruptBlock { oid: oid(0), block: 1 }.into());
+    assert_eq!(harness.read(oid(0), 0, 12_288), corrupt);
+    assert_eq!(harness.read(oid(0), 4100, 10), corrupt);
+    assert!(harness.read(oid(0), 8192, 4096).is_ok());
+    let fragment = super::harness::write(4100, &[1], Durability::Logged);
+    assert_eq!(harness.ask(oid(0), fragment).err(), corrupt.err(), "nothing is merged over it");
+    assert!(harness.store.metrics.corrupt_blocks.get() >= 3);
+    harness.write(oid(0), 4096, &[5; 4096]);
+    harness.apply();
+    assert_eq!(harness.read(oid(0), 4096, 4096), Ok(vec![5; 4096]), "a whole block replaces it");
+}
+
+#[test]
+fn a_missing_or_damaged_file_of_the_index_is_not_zeroes() {
+    for damage in [
+        |path: &std::path::Path| fs::remove_file(path),
+        |path: &std::path::Path| {
+            let mut bytes = fs::read(path)?;
+            bytes[17] ^= 1;
+            fs::write(path, bytes)
+        },
+    ] {
+        let harness = Harness::new();
+        harness.write(oid(0), 0, &[1; 4096]);
+        harness.apply();
+        damage(&harness.object_path(oid(0))).unwrap();
+        // A clean end, so that nothing is replayed.
+        harness.store.checkpoint().unwrap();
+        let harness = harness.restart();
+        let damaged: huntaway_wire::Error = Broken::DamagedObject { oid: oid(0) }.into();
+        assert_eq!(harness.read(oid(0), 0, 4096), Err(damaged.clone()));
+        let write = super::harness::write(0, &[2; 4096], Durability::Logged);
+        assert_eq!(harness.ask(oid(0), write), Err(damaged), "it could not be applied");
+        let remove = Operation::Remove { durability: Durability::Logged };
+        assert_eq!(harness.ask(oid(0), remove), Ok(Reply::Done));
+        harness.write(oid(0), 4096, &[3; 4096]);
+        harness.apply();
+        assert_eq!(harness.read(oid(0), 0, 8192), Ok([[0; 4096], [3; 4096]].concat()));
+    }
+}
+
+#[test]
+fn a_lost_index_is_not_zeroes() {
+    let harness = Harness::new();
+    harness.write(oid(0), 0, &[1; 4096]);
+    harness.apply();
+    harness.store.checkpoint().unwrap();
+    fs::remove_file(harness.object_path(oid(0)).with_file_name("index")).unwrap();
+    let harness = harness.restart();
+    assert_eq!(harness.read(oid(0), 0, 4096), Err(Broken::DamagedObject { oid: oid(0) }.into()));
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let harness = Harness::new();
+    let disk = Arc::new(FileDisk::new(harness.directory.path()).unwrap());
+    let mut other = options();
+    other.cluster = ClusterId([9; 16]);
+    assert!(matches!(Store::open(disk, other), Err(OpenError::OtherCluster { .. })));
+
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("notes.txt"), "mine").unwrap();
+    let disk = Arc::new(FileDisk::new(directory.path()).unwrap());
+    assert!(
+        matches!(Store::open(disk, options()), Err(OpenError::NotAStore { name }) if name == "notes.txt")
+    );
+}

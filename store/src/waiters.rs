@@ -1,0 +1,120 @@
+//! Requests that were carried out but are not to be answered yet: until the log is on stable storage, or applied.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use huntaway_wire::{Answer, Error, Reply};
+use tokio::sync::oneshot;
+
+use crate::locking::lock;
+use crate::wal::Lsn;
+
+/// What an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The log is on stable storage up to here.
+    Durable(Lsn),
+    /// The log is applied to the object files up to here.
+    Applied(Lsn),
+}
+
+/// Where an answer goes. Nobody may be there any more.
+pub(crate) type Sender = oneshot::Sender<Answer>;
+
+/// Answers that wait, by what they wait for. Bounded by the requests that gateways have under way.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    durable: Mutex<Queue>,
+    applied: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    senders: BTreeMap<(Lsn, u64), Sender>,
+    count: u64,
+}
+
+impl Waiters {
+    /// Keeps `sender` until then. The caller checks afterwards whether it is time already.
+    pub(crate) fn add(&self, until: Until, sender: Sender) {
+        let (queue, lsn) = match until {
+            Until::Durable(lsn) => (&self.durable, lsn),
+            Until::Applied(lsn) => (&self.applied, lsn),
+        };
+        let mut queue = lock(queue);
+        queue.count += 1;
+        let count = queue.count;
+        queue.senders.insert((lsn, count), sender);
+    }
+
+    /// Answers those that waited for stable storage up to `lsn`.
+    pub(crate) fn durable(&self, lsn: Lsn) {
+        done(&self.durable, lsn);
+    }
+
+    /// Answers those that waited for application up to `lsn`.
+    pub(crate) fn applied(&self, lsn: Lsn) {
+        done(&self.applied, lsn);
+    }
+
+    /// Gives those that wait for the application of the record that ends at `lsn` an error.
+    pub(crate) fn not_applied(&self, lsn: Lsn, error: &Error) {
+        let range = (lsn, 0)..=(lsn, u64::MAX);
+        let senders: Vec<_> = lock(&self.applied).senders.extract_if(range, |_, _| true).collect();
+        senders.into_iter().for_each(|(_, sender)| drop(sender.send(Err(error.clone()))));
+    }
+
+    /// Whether somebody waits for stable storage.
+    pub(crate) fn any_for_durable(&self) -> bool {
+        !lock(&self.durable).senders.is_empty()
+    }
+
+    /// Whether somebody waits for application.
+    pub(crate) fn any_for_applied(&self) -> bool {
+        !lock(&self.applied).senders.is_empty()
+    }
+
+    /// Gives everybody an error.
+    pub(crate) fn fail(&self, error: &Error) {
+        for queue in [&self.durable, &self.applied] {
+            let senders = std::mem::take(&mut lock(queue).senders);
+            senders.into_values().for_each(|sender| drop(sender.send(Err(error.clone()))));
+        }
+    }
+}
+
+fn done(queue: &Mutex<Queue>, lsn: Lsn) {
+    let mut queue = lock(queue);
+    let later = queue.senders.split_off(&(Lsn(lsn.0 + 1), 0));
+    let due = std::mem::replace(&mut queue.senders, later);
+    drop(queue);
+    due.into_values().for_each(|sender| drop(sender.send(Ok(Reply::Done))));
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_wire::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn each_is_answered_when_its_time_comes() {
+        let waiters = Waiters::default();
+        let add = |until| {
+            let (sender, receiver) = oneshot::channel();
+            waiters.add(until, sender);
+            receiver
+        };
+        let mut first = add(Until::Durable(Lsn(10)));
+        let mut second = add(Until::Durable(Lsn(20)));
+        let mut third = add(Until::Applied(Lsn(10)));
+        waiters.durable(Lsn(10));
+        assert_eq!(first.try_recv(), Ok(Ok(Reply::Done)));
+        assert!(second.try_recv().is_err() && third.try_recv().is_err());
+        waiters.not_applied(Lsn(10), &Refusal::NotServing.into());
+        assert_eq!(third.try_recv(), Ok(Err(Refusal::NotServing.into())));
+        waiters.fail(&Refusal::NotServing.into());
+        assert_eq!(second.try_recv(), Ok(Err(Refusal::NotServing.into())));
+        assert!(!waiters.any_for_durable() && !waiters.any_for_applied());
+    }
+}

@@ -1,0 +1,233 @@
+//! Writing: whole blocks are logged as they came, fragments merged into the blocks they are part of.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use bytes::Bytes;
+use huntaway_replica::{Access, Input, OpId, Output};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, ObjectRequest, Oid, Refusal, Reply, Segments,
+    Version, pieces,
+};
+use smallvec::SmallVec;
+
+use crate::disk::Disk;
+use crate::memory::{Recent, Stamp};
+use crate::object::{DATA_OFFSET_BYTES, Entry};
+use crate::partition::PartitionState;
+use crate::read::Block;
+use crate::store::{Step, Store};
+use crate::waiters::Until;
+use crate::wal::{Change, Lsn, RecordHeader, WalError};
+
+/// The only operation under way in a partition: it is over before the partition's lock is let go.
+const THE_OPERATION: OpId = OpId(0);
+
+/// Blocks of a write whose CRCs are kept without allocating.
+const INLINE_BLOCKS: usize = 16;
+
+/// What a new object costs beside its data, in bytes of disk: header, table, directory entry and index.
+const NEW_OBJECT_BYTES: u64 = DATA_OFFSET_BYTES + 4096;
+
+/// Whole blocks to be written: all but the rest of the blocks that fragments are part of.
+struct Blocks {
+    first_block: u32,
+    bytes: Vec<u8>,
+    crcs: SmallVec<[u32; INLINE_BLOCKS]>,
+    /// The pieces of the write that are fragments: at most the first and the last.
+    fragments: SmallVec<[Range<u32>; 2]>,
+}
+
+impl Blocks {
+    /// Gathers the data and verifies its CRCs; the block of the first piece that is wrong otherwise.
+    fn gather(range: ByteRange, data: &Segments, crcs: &[u32]) -> Result<Self, u32> {
+        let blocks = range.blocks();
+        let length: usize = data.iter().map(Bytes::len).sum();
+        if length != range.length() as usize || crcs.len() != blocks.len() {
+            return Err(blocks.start);
+        }
+        let mut bytes = Vec::with_capacity(blocks.len() * BLOCK_SIZE_BYTES as usize);
+        let origin = blocks.start * BLOCK_SIZE_BYTES;
+        bytes.resize((range.offset() - origin) as usize, 0);
+        data.iter().for_each(|segment| bytes.extend_from_slice(segment));
+        bytes.resize(blocks.len() * BLOCK_SIZE_BYTES as usize, 0);
+        let mut fragments = SmallVec::new();
+        for (piece, crc) in pieces(range).zip(crcs) {
+            if crc32c::crc32c(&bytes[(piece.start - origin) as usize..(piece.end - origin) as usize]) != *crc
+            {
+                return Err(piece.start / BLOCK_SIZE_BYTES);
+            }
+            if piece.len() < BLOCK_SIZE_BYTES as usize {
+                fragments.push(piece);
+            }
+        }
+        Ok(Self { first_block: blocks.start, bytes, crcs: SmallVec::from_slice(crcs), fragments })
+    }
+
+    /// Puts the rest of `fragment`'s block, as it is in `old`, around it.
+    fn merge(&mut self, fragment: &Range<u32>, old: &Block) {
+        let place = (fragment.start / BLOCK_SIZE_BYTES - self.first_block) as usize;
+        let block = &mut self.bytes[place * BLOCK_SIZE_BYTES as usize..][..BLOCK_SIZE_BYTES as usize];
+        let start = (fragment.start % BLOCK_SIZE_BYTES) as usize;
+        let end = start + fragment.len();
+        block[..start].copy_from_slice(&old[..start]);
+        block[end..].copy_from_slice(&old[end..]);
+        self.crcs[place] = crc32c::crc32c(block);
+    }
+
+    fn range(&self) -> Range<u32> {
+        self.first_block..self.first_block + self.crcs.len() as u32
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Writes; durable as asked once what it returns has come about.
+    pub(crate) fn write(
+        &self,
+        request: &ObjectRequest,
+        range: ByteRange,
+        data: &Segments,
+        crcs: &[u32],
+        durability: Durability,
+    ) -> Result<Step, Error> {
+        let oid = request.oid;
+        let blocks = Blocks::gather(range, data, crcs).map_err(|block| {
+            self.metrics.corrupt_blocks.inc();
+            tracing::error!(%oid, block, "a write does not match its checksums");
+            Broken::CorruptBlock { oid, block }
+        })?;
+        let damaged = || Broken::DamagedObject { oid };
+        self.with_partition(
+            request.partition,
+            |state| self.write_locked(state, request, blocks, durability),
+            damaged,
+        )
+    }
+
+    fn write_locked(
+        &self,
+        state: &mut PartitionState,
+        request: &ObjectRequest,
+        mut blocks: Blocks,
+        durability: Durability,
+    ) -> Result<Step, Error> {
+        state.check_pepoch(request.pepoch)?;
+        if !self.has_memory_for(blocks.bytes.len() as u64) {
+            return Ok(Step::Full);
+        }
+        for fragment in std::mem::take(&mut blocks.fragments) {
+            let mut old: Block = [0; BLOCK_SIZE_BYTES as usize];
+            self.read_block(state, request.oid, fragment.start / BLOCK_SIZE_BYTES, &mut old)?;
+            blocks.merge(&fragment, &old);
+        }
+        let promised_bytes = self.promise(state, request.oid, blocks.range())?;
+        let range = blocks.range();
+        let step = self.change(state, request, range, durability, |version, state| {
+            let stamp = self.log_blocks(state, request, version, &blocks)?;
+            let bytes = self.account.hold(blocks.bytes);
+            state.memory.write(request.oid, blocks.first_block, &bytes, &blocks.crcs, stamp);
+            state.memory.promise(request.oid, promised_bytes);
+            Ok(stamp.lsn)
+        });
+        if !matches!(step, Ok(Step::Done(_) | Step::Wait(_))) {
+            self.room.give_back(promised_bytes);
+        }
+        step
+    }
+
+    fn log_blocks(
+        &self,
+        state: &PartitionState,
+        request: &ObjectRequest,
+        version: Version,
+        blocks: &Blocks,
+    ) -> Result<Stamp, WalError> {
+        let change = Change::Write { first_block: blocks.first_block, crcs: &blocks.crcs };
+        self.log(state, request.oid, version, change, &blocks.bytes)
+    }
+
+    /// Adds a record to the log. What is in the log must be put in memory before the partition's lock is let go.
+    pub(crate) fn log(
+        &self,
+        state: &PartitionState,
+        oid: Oid,
+        version: Version,
+        change: Change<'_>,
+        payload: &[u8],
+    ) -> Result<Stamp, WalError> {
+        let partition = state.replica.partition();
+        self.dirty.insert(partition);
+        let header = RecordHeader { partition, oid, version, change };
+        let lsn = self.wal.append(&header, &[IoSlice::new(payload)])?;
+        Ok(Stamp { lsn, version })
+    }
+
+    /// Takes a change through the replica: `log` puts it in the log and in memory under the version it gets, and says
+    /// where its record ends.
+    pub(crate) fn change(
+        &self,
+        state: &mut PartitionState,
+        request: &ObjectRequest,
+        blocks: Range<u32>,
+        durability: Durability,
+        log: impl FnOnce(Version, &mut PartitionState) -> Result<Lsn, WalError>,
+    ) -> Result<Step, Error> {
+        let (op, access) = (THE_OPERATION, Access::Write);
+        let begin = Input::Begin { op, pepoch: request.pepoch, access, oid: request.oid, blocks };
+        let version = match state.replica.step(begin).first() {
+            Some(Output::Start { version: Some(version), .. }) => *version,
+            Some(Output::Refuse { refusal, .. }) => return Err((*refusal).into()),
+            // Nothing else is under way, so it need not wait.
+            Some(Output::Start { version: None, .. } | Output::Acknowledge { .. }) | None => {
+                return Err(Refusal::NotServing.into());
+            }
+        };
+        let lsn = match log(version, state) {
+            Ok(lsn) => lsn,
+            Err(error) => {
+                state.replica.step(Input::Failed { op });
+                return self.wal_failed(error);
+            }
+        };
+        state.replica.step(Input::Logged { op });
+        self.ring_unapplied();
+        Ok(match durability {
+            Durability::Logged => Step::Done(Reply::Done),
+            Durability::Stable => Step::Wait(Until::Durable(lsn)),
+        })
+    }
+
+    /// Whether memory has room for `bytes` more. A write larger than all of it goes when there is nothing else.
+    pub(crate) fn has_memory_for(&self, bytes: u64) -> bool {
+        let held = self.account.held_bytes();
+        held == 0 || held.saturating_add(bytes) <= self.options.memory_bytes
+    }
+
+    /// Makes sure that the blocks can be applied: promises what they will take of the disk. Also finds out whether the
+    /// object is sound, for nothing is acknowledged that cannot be applied.
+    pub(crate) fn promise(&self, state: &PartitionState, oid: Oid, blocks: Range<u32>) -> Result<u64, Error> {
+        let recent = state.memory.object(oid);
+        let object = match recent {
+            Some(recent) if recent.is_erased() && recent.reservation() == Some(false) => None,
+            _ => self.object(state, oid)?,
+        };
+        let content = object.as_ref().map(|object| object.content());
+        let was_reserved = content.as_ref().is_some_and(|content| content.reserved);
+        let reserved = recent.and_then(|recent| recent.reservation()).unwrap_or(was_reserved);
+        if reserved {
+            return Ok(0);
+        }
+        let takes_space = |block: &u32| match recent.map_or(Recent::Unknown, |recent| recent.block(*block)) {
+            Recent::Data(_) => false,
+            Recent::Zero => true,
+            Recent::Unknown => !content
+                .as_ref()
+                .is_some_and(|content| matches!(content.table.entry(*block), Entry::Data { .. })),
+        };
+        let new_blocks = blocks.filter(takes_space).count() as u64;
+        let is_new = object.is_none() && recent.is_none();
+        let bytes = new_blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 };
+        self.room.promise(&*self.disk, bytes).inspect_err(|_| self.metrics.refused_for_space.inc())?;
+        Ok(bytes)
+    }
+}
