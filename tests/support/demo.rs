@@ -205,6 +205,11 @@ impl Demo {
         &self.directory
     }
 
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         read_log(&self.log)

@@ -1,0 +1,294 @@
+//! `huntaway demo` does what its help says: ports, disks, data that stays, a clean end, CHAP, clear errors.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use support::demo::{Demo, huntaway, lun, refused};
+use support::http::get;
+use support::needs::{Need, available};
+use support::script::Script;
+use support::{iload, wait};
+
+/// Time for small things.
+const LIMIT: Duration = Duration::from_secs(30);
+const ISCSI_INQ: &[Need] = &[Need::Program("iscsi-inq")];
+
+#[test]
+fn the_ready_line_has_exactly_the_documented_keys() {
+    let demo = Demo::start([lun("size=32MiB"), lun("size=48MiB,block_size=4096")].concat());
+    let line: Value = serde_json::from_str(&demo.ready_line).unwrap();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(keys(&line), BTreeSet::from(["portals", "target", "luns", "admin", "pid"].map(String::from)));
+    assert_eq!(
+        keys(&line["luns"][0]),
+        BTreeSet::from(["lun", "vdi", "bytes", "block_size"].map(String::from))
+    );
+
+    let ready = &demo.ready;
+    assert_eq!(ready.target, "iqn.2026-11.dev.huntaway:demo");
+    assert_eq!(ready.portals.len(), 1);
+    assert!(demo.port() > 0);
+    assert_eq!(ready.pid, demo.pid());
+    let luns: Vec<_> = ready.luns.iter().map(|lun| (lun.lun, lun.bytes, lun.block_size)).collect();
+    assert_eq!(luns, [(0, 32 << 20, 512), (1, 48 << 20, 4096)]);
+    assert!(ready.luns.iter().all(|lun| !lun.vdi.is_empty()));
+    assert_ne!(ready.luns[0].vdi, ready.luns[1].vdi);
+}
+
+#[test]
+fn help_shows_the_options_and_their_defaults() {
+    let output = huntaway().args(["demo", "--help"]).output().unwrap();
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for option in
+        ["--dir", "--listen", "--admin", "--json", "--lun", "--chap", "--mutual-chap", "--advertise"]
+    {
+        assert!(help.contains(option), "{option} is not in:\n{help}");
+    }
+    for default in
+        ["./huntaway-demo", "127.0.0.1:3260", "size=1GiB", "thin=true", "block_size=512", "cache=writeback"]
+    {
+        assert!(help.contains(default), "{default} is not in:\n{help}");
+    }
+}
+
+#[test]
+fn without_listen_it_takes_the_next_free_port() {
+    // if something else has the port already, that is as good
+    let _taken = TcpListener::bind("127.0.0.1:3260");
+    let demo = Demo::builder().args(lun("size=32MiB")).portals(0).start();
+    assert!((3261..=3360).contains(&demo.port()), "{}", demo.ready_line);
+}
+
+#[test]
+fn a_port_that_is_asked_for_but_taken_is_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = refused_demo(&["--listen", &address]);
+    assert!(error.contains(&address), "{error}");
+}
+
+#[test]
+fn several_portals_and_ipv6() {
+    let mut addresses = vec!["127.0.0.1:0"];
+    if TcpListener::bind("[::1]:0").is_ok() {
+        addresses.push("[::1]:0");
+    }
+    let listen = addresses.iter().flat_map(|address| ["--listen", address]);
+    let demo = Demo::builder().args(lun("size=32MiB")).args(listen).portals(1).start();
+    assert_eq!(demo.ready.portals.len(), addresses.len() + 1, "{}", demo.ready_line);
+    let ports: BTreeSet<_> = demo.ready.portals.iter().collect();
+    assert_eq!(ports.len(), addresses.len() + 1, "{}", demo.ready_line);
+    if available(ISCSI_INQ) {
+        for portal in 0..demo.ready.portals.len() {
+            inquiry(&demo.url_through(portal, 0));
+        }
+    }
+}
+
+#[test]
+fn discovery_lists_the_portals_or_what_is_advertised() {
+    if !available(&[Need::Program("iscsi-ls")]) {
+        return;
+    }
+    let list = |demo: &Demo| Script::program("iscsi-ls").args([format!("iscsi://{}", demo.portal())]).run();
+    let plain = Demo::builder().args(lun("size=32MiB")).portals(2).start();
+    let found = list(&plain);
+    for portal in &plain.ready.portals {
+        assert!(found.contains(&format!("Portal:{portal},")), "{portal} is not in:\n{found}");
+    }
+    let elsewhere =
+        Demo::start([&lun("size=32MiB")[..], &["--advertise".into(), "192.0.2.7:3260".into()]].concat());
+    let found = list(&elsewhere);
+    assert!(found.contains("Portal:192.0.2.7:3260,"), "{found}");
+    assert!(!found.contains("127.0.0.1"), "{found}");
+}
+
+#[test]
+fn a_bad_lun_option_is_refused_with_the_reason() {
+    for (option, reason) in [
+        ("size=", "size"),
+        ("size=banana", "size"),
+        ("size=0", "size"),
+        ("size=1000", "size"),
+        ("size=99999999TiB", "size"),
+        ("size=1GiB,size=2GiB", "size"),
+        ("thin=perhaps", "thin"),
+        ("read_only=", "read_only"),
+        ("block_size=513", "block_size"),
+        ("physical_block_size=3", "physical_block_size"),
+        ("block_size=4096,physical_block_size=512", "physical_block_size"),
+        ("cache=none", "cache"),
+        ("colour=blue", "colour"),
+        ("nonsense", "nonsense"),
+    ] {
+        let error = refused_demo(&["--lun", option]);
+        assert!(error.contains(reason), "--lun {option}: {error}");
+        assert!(!error.contains("panicked"), "--lun {option}: {error}");
+    }
+}
+
+#[test]
+fn a_thick_disk_that_does_not_fit_is_refused() {
+    let error = refused_demo(&["--lun", "size=64TiB,thin=false"]);
+    assert!(error.contains("space"), "{error}");
+}
+
+#[test]
+fn a_directory_serves_one_process_and_keeps_its_disks_as_they_are() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let start = |options: &str| Demo::builder().directory(&directory).args(lun(options)).start();
+    let mut demo = start("size=32MiB");
+    let error = refused_in(&directory, &["--lun", "size=32MiB"]);
+    assert!(error.contains(&directory.display().to_string()), "{error}");
+    demo.stop();
+
+    let error = refused_in(&directory, &["--lun", "size=64MiB"]);
+    assert!(error.contains("size"), "{error}");
+    let again = start("size=32MiB");
+    assert_eq!(again.ready.luns[0].vdi, demo.ready.luns[0].vdi);
+}
+
+#[test]
+fn started_again_it_finds_the_data() {
+    if !available(iload::NEEDS) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let journal = scratch.path().join("journal").display().to_string();
+    let start = || Demo::builder().directory(&directory).args(lun("size=32MiB")).start();
+    let load = |demo: &Demo, options: &str| iload::run(iload::on(demo, 0, options).args(["-J", &journal]));
+
+    let mut demo = start();
+    load(&demo, "-w randwrite -q 8 -W 0 -T 1");
+    assert!(demo.stop().success(), "{}", demo.log());
+    let demo = start();
+    let report = load(&demo, "-w check -q 8");
+    assert!(report.verified > 0, "{report:?}");
+}
+
+#[test]
+fn sigterm_asks_initiators_to_log_out_and_ends_well() {
+    end_under_load(Signal::TERM);
+}
+
+#[test]
+fn ctrl_c_does_the_same() {
+    end_under_load(Signal::INT);
+}
+
+fn end_under_load(signal: Signal) {
+    if !available(iload::NEEDS) {
+        return;
+    }
+    let mut demo = Demo::start(lun("size=32MiB"));
+    let mut load = iload::on(&demo, 0, "-w randrw -q 4 -V -W 0 -T 3600").start();
+    wait::until("the load to begin", LIMIT, || metric_is_positive(&demo, "huntaway_gateway_sessions"));
+    demo.signal(signal);
+    let status = demo.wait_for_exit();
+    assert_eq!(status.code(), Some(0), "{}", demo.log());
+    load.wait(LIMIT);
+    let report = iload::report(&load.output());
+    assert_eq!((report.errs, report.wrong, report.logout_requested), (0, 0, 1), "{}", load.output());
+}
+
+fn metric_is_positive(demo: &Demo, name: &str) -> Option<()> {
+    let metrics = get(&format!("{}/metrics", demo.ready.admin)).body;
+    let value =
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse::<f64>().ok());
+    value.filter(|value| *value > 0.0).map(|_| ())
+}
+
+#[test]
+fn health_and_readiness_are_told() {
+    let demo = Demo::start(lun("size=32MiB"));
+    for page in ["healthz", "readyz"] {
+        assert_eq!(get(&format!("{}/{page}", demo.ready.admin)).status, 200, "{page}");
+    }
+    assert_eq!(get(&format!("{}/nothing", demo.ready.admin)).status, 404);
+}
+
+#[test]
+fn chap_admits_who_knows_the_secret_and_nobody_else() {
+    if !available(ISCSI_INQ) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("secret");
+    fs::write(&file, "correct-horse-battery\n").unwrap();
+    let account = format!("alice:{}", file.display());
+    let demo = Demo::start([&lun("size=32MiB")[..], &["--chap".into(), account]].concat());
+    let url = |login: &str| demo.url(0).replacen("iscsi://", &format!("iscsi://{login}"), 1);
+    inquiry(&url("alice%correct-horse-battery@"));
+    for login in ["", "alice%wrong-horse-battery@", "bob%correct-horse-battery@"] {
+        let outcome = Script::program("iscsi-inq").args([url(login)]).limit(LIMIT).finish();
+        assert!(outcome.status.is_some_and(|status| !status.success()), "{login:?}: {}", outcome.output);
+    }
+}
+
+#[test]
+fn a_bad_secret_file_is_refused_with_its_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    let missing = scratch.path().join("missing").display().to_string();
+    let empty = scratch.path().join("empty").display().to_string();
+    fs::write(&empty, "").unwrap();
+    for file in [&missing, &empty] {
+        let error = refused_demo(&["--chap", &format!("alice:{file}")]);
+        assert!(error.contains(file), "{error}");
+    }
+    let error = refused_demo(&["--chap", "alice"]);
+    assert!(error.contains("SECRETFILE"), "{error}");
+}
+
+#[test]
+fn a_person_gets_lines_to_copy() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data").display().to_string();
+    let options = [
+        "demo",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--lun",
+        "size=32MiB",
+        "--dir",
+        &directory,
+    ];
+    let demo = Script::program(huntaway().get_program()).args(options).start();
+    let text =
+        wait::until("the last line", LIMIT, || Some(demo.output()).filter(|text| text.contains("Ctrl-C")));
+    for word in ["iscsiadm", "qemu-img", "iscsi-direct", "curl"] {
+        assert!(text.contains(word), "{word} is not in:\n{text}");
+    }
+}
+
+/// What `huntaway demo` says when it refuses these arguments.
+fn refused_demo(args: &[&str]) -> String {
+    let scratch = tempfile::tempdir().expect("a temporary directory can be made");
+    refused_in(&scratch.path().join("data"), args)
+}
+
+fn refused_in(directory: &Path, args: &[&str]) -> String {
+    let directory = directory.display().to_string();
+    let mut all = vec!["demo", "--json", "--admin", "127.0.0.1:0", "--dir", &directory];
+    if !args.contains(&"--listen") {
+        all.extend(["--listen", "127.0.0.1:0"]);
+    }
+    all.extend(args);
+    refused(all)
+}
+
+fn inquiry(url: &str) {
+    let output = Script::program("iscsi-inq").args([url]).limit(LIMIT).run();
+    assert!(output.contains("DIRECT_ACCESS"), "{url}: {output}");
+}
