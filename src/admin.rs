@@ -27,21 +27,19 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What the admin address serves.
-pub struct Admin {
+pub(crate) struct Admin {
     registry: Registry,
     ready: Arc<AtomicBool>,
-    /// Called before the metrics are gathered.
-    refresh: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Admin {
     /// Serves the metrics in `registry`; ready while `ready` says so.
-    pub fn new(registry: Registry, ready: Arc<AtomicBool>, refresh: Box<dyn Fn() + Send + Sync>) -> Self {
-        Self { registry, ready, refresh }
+    pub(crate) fn new(registry: Registry, ready: Arc<AtomicBool>) -> Self {
+        Self { registry, ready }
     }
 
     /// Serves connections until the task is dropped.
-    pub async fn serve(self, listener: TcpListener) {
+    pub(crate) async fn serve(self, listener: TcpListener) {
         let admin = Arc::new(self);
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
@@ -90,7 +88,6 @@ impl Admin {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        (self.refresh)();
         match TextEncoder::new().encode_to_string(&self.registry.gather()) {
             Ok(metrics) => {
                 let mut response = text(StatusCode::OK, metrics);

@@ -40,7 +40,7 @@ const MAX_SECRET_BYTES: usize = 255;
 
 /// Arguments of `huntaway demo`.
 #[derive(clap::Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Where the data lies; made if it does not exist, found again if it does
     #[arg(long, default_value = "./huntaway-demo")]
     dir: PathBuf,
@@ -100,8 +100,14 @@ struct ReadyLun<'a> {
     block_size: u32,
 }
 
+impl<'a> ReadyLun<'a> {
+    fn of(Disk { lun, vdi, .. }: &'a Disk) -> Self {
+        Self { lun: *lun, vdi: vdi.name.as_str(), bytes: vdi.size_bytes, block_size: vdi.block_size }
+    }
+}
+
 /// Serves until it is told to stop.
-pub fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
     raise_open_files_limit();
     let authentication = authentication(args)?;
     let registry = Registry::new();
@@ -132,9 +138,7 @@ async fn serve(
     };
     let admin_address = admin.local_addr()?;
     let ready = Arc::new(AtomicBool::new(false));
-    let store = node.store();
-    let refresh = Box::new(move || store.refresh_metrics());
-    let admin = tokio::spawn(Admin::new(registry.clone(), Arc::clone(&ready), refresh).serve(admin));
+    let admin = tokio::spawn(Admin::new(registry.clone(), Arc::clone(&ready)).serve(admin));
     let units = disks.iter().map(|disk| node.unit(disk)).collect();
     let gateway = Gateway::start(GatewayConfig {
         targets: vec![TargetConfig { name: TARGET.into(), authentication, units }],
@@ -165,16 +169,10 @@ fn announce(
     let admin = format!("http://{admin}");
     let mut out = std::io::stdout().lock();
     if args.json {
-        let lun = |disk: &'_ Disk| ReadyLun {
-            lun: disk.lun,
-            vdi: disk.vdi.name.as_str(),
-            bytes: disk.vdi.size_bytes,
-            block_size: disk.vdi.block_size,
-        };
         let ready = Ready {
             portals: gateway.portals().iter().map(ToString::to_string).collect(),
             target: TARGET,
-            luns: disks.iter().map(lun).collect(),
+            luns: disks.iter().map(ReadyLun::of).collect(),
             admin,
             pid: std::process::id(),
         };
@@ -239,7 +237,7 @@ fn parse_account(text: &str) -> Result<AccountFile, String> {
 fn authentication(args: &DemoArgs) -> Result<Authentication, Box<dyn Error>> {
     let Some(account) = &args.chap else { return Ok(Authentication::None) };
     let mutual = args.mutual_chap.as_ref().map(read_account).transpose()?;
-    Ok(Authentication::Chap(Chap::new(vec![read_account(account)?], mutual)))
+    Ok(Authentication::Chap(Chap { mutual, ..Chap::new(vec![read_account(account)?]) }))
 }
 
 fn read_account(account: &AccountFile) -> Result<ChapAccount, Box<dyn Error>> {
@@ -261,7 +259,7 @@ fn read_secret(file: &Path) -> Result<Secret, Box<dyn Error>> {
     if mode & 0o077 != 0 {
         tracing::warn!("{place} can be read by other users: chmod 600 {place}");
     }
-    Ok(Secret::new(secret.to_vec()))
+    Ok(Secret::new(secret))
 }
 
 /// Many initiators need many sockets: takes as many open files as this process may have.

@@ -12,7 +12,7 @@ const DEFAULT_SIZE_BYTES: u64 = 1 << 30;
 
 /// When a write is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cache {
+pub(crate) enum Cache {
     /// Once logged; a flush or FUA makes it survive power loss (as a disk with a write cache does).
     Writeback,
     /// Once on stable storage.
@@ -22,20 +22,20 @@ pub enum Cache {
 /// One disk as asked for on the command line. What is `None` was not mentioned: an existing disk stays as it is, a
 /// new one gets the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DiskOption {
+pub(crate) struct DiskOption {
     size_bytes: Option<u64>,
     thin: Option<bool>,
     block_size: Option<u32>,
     physical_block_size: Option<u32>,
     /// Initiators may only read it.
-    pub read_only: Option<bool>,
+    pub(crate) read_only: Option<bool>,
     /// When writes are acknowledged.
-    pub cache: Option<Cache>,
+    pub(crate) cache: Option<Cache>,
 }
 
 /// What is wrong with a `--lun` option.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DiskOptionError {
+pub(crate) enum DiskOptionError {
     /// Something between commas has no `=`.
     #[error("`{0}` is not of the form key=value; the keys are {KEYS}")]
     NotKeyValue(String),
@@ -62,7 +62,7 @@ pub enum DiskOptionError {
 #[error(
     "{key} is {asked}, but the disk in this directory has {existing}; leave {key} out, or give another --dir"
 )]
-pub struct Mismatch {
+pub(crate) struct Mismatch {
     key: &'static str,
     asked: String,
     existing: String,
@@ -155,7 +155,7 @@ impl DiskOption {
     }
 
     /// The properties of a new disk.
-    pub fn for_new_disk(&self) -> VdiOptions {
+    pub(crate) fn for_new_disk(&self) -> VdiOptions {
         VdiOptions {
             size_bytes: self.size_bytes.unwrap_or(DEFAULT_SIZE_BYTES),
             block_size: self.block_size.unwrap_or(512),
@@ -168,7 +168,7 @@ impl DiskOption {
     ///
     /// # Errors
     /// [`Mismatch`] names the first that differs.
-    pub fn check_existing(&self, existing: &VdiOptions) -> Result<(), Mismatch> {
+    pub(crate) fn check_existing(&self, existing: &VdiOptions) -> Result<(), Mismatch> {
         same("size", self.size_bytes, existing.size_bytes)?;
         same("thin", self.thin, existing.thin)?;
         same("block_size", self.block_size, existing.block_size)?;

@@ -16,20 +16,20 @@ use prometheus::Registry;
 use crate::disk_option::{Cache, DiskOption};
 
 /// The ledger and the store of a directory, open.
-pub struct Node {
+pub(crate) struct Node {
     ledger: LocalDriver,
     store: Arc<LocalStore>,
     router: Arc<Router>,
 }
 
 /// A disk that is ready to be served.
-pub struct Disk {
+pub(crate) struct Disk {
     /// Its LUN.
-    pub lun: u16,
+    pub(crate) lun: u16,
     /// What the ledger says of it.
-    pub vdi: Vdi,
+    pub(crate) vdi: Vdi,
     /// What was asked for.
-    pub option: DiskOption,
+    pub(crate) option: DiskOption,
 }
 
 impl Node {
@@ -37,10 +37,10 @@ impl Node {
     ///
     /// # Errors
     /// Whatever stands in the way, in words that say what to do.
-    pub fn open(dir: &Path, registry: &Registry) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn open(dir: &Path, registry: &Registry) -> Result<Self, Box<dyn Error>> {
         std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-        let options =
-            LocalOptions { cluster_name: "demo".into(), node_name: "demo".into(), ..Default::default() };
+        let name = Name::new("demo")?;
+        let options = LocalOptions { cluster_name: name.clone(), node_name: name.clone(), zone: name };
         let ledger = LocalDriver::open(dir, options)?;
         let state = ledger.state();
         let pepoch = Partition::all().map(|partition| state.pepoch(partition)).max();
@@ -62,7 +62,7 @@ impl Node {
     ///
     /// # Errors
     /// A disk that differs from what is asked for, or does not fit.
-    pub async fn disks(&self, options: &[DiskOption]) -> Result<Vec<Disk>, Box<dyn Error>> {
+    pub(crate) async fn disks(&self, options: &[DiskOption]) -> Result<Vec<Disk>, Box<dyn Error>> {
         let existing = self.existing();
         let wanted: Vec<(u16, DiskOption)> = match options {
             [] if existing.is_empty() => vec![(0, DiskOption::default())],
@@ -86,7 +86,7 @@ impl Node {
     }
 
     /// How a disk is served.
-    pub fn unit(&self, disk: &Disk) -> UnitConfig {
+    pub(crate) fn unit(&self, disk: &Disk) -> UnitConfig {
         let Disk { lun, vdi, option } = disk;
         UnitConfig {
             lun: *lun,
@@ -100,21 +100,11 @@ impl Node {
         }
     }
 
-    /// Brings counters up to date that are not counted as things happen.
-    pub fn refresh_metrics(store: &LocalStore) {
-        store.refresh_metrics();
-    }
-
-    /// The store, for what outlives the node's borrow.
-    pub fn store(&self) -> Arc<LocalStore> {
-        Arc::clone(&self.store)
-    }
-
     /// Puts everything on stable storage and closes the store.
     ///
     /// # Errors
     /// What could not be written; it is still in the log, and read from there at the next start.
-    pub fn close(&self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn close(&self) -> Result<(), Box<dyn Error>> {
         Ok(self.store.close()?)
     }
 

@@ -4,22 +4,22 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 /// What an initiator needs to know.
-pub struct Recipe<'a> {
+pub(crate) struct Recipe<'a> {
     /// The first portal.
-    pub portal: SocketAddr,
+    pub(crate) portal: SocketAddr,
     /// The target's IQN.
-    pub target: &'a str,
+    pub(crate) target: &'a str,
     /// The first disk's LUN.
-    pub lun: u16,
+    pub(crate) lun: u16,
     /// Whether the target asks for CHAP, and the user's name.
-    pub chap_user: Option<&'a str>,
+    pub(crate) chap_user: Option<&'a str>,
     /// `http://ADDR:PORT` of the admin address.
-    pub admin: &'a str,
+    pub(crate) admin: &'a str,
 }
 
 impl Recipe<'_> {
     /// Commands for each kind of initiator, with headings.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let Self { portal, target, lun, admin, .. } = self;
         let url = self.url();
         let mut text = String::new();

@@ -6,13 +6,13 @@ use std::process::ExitCode;
 
 /// Arguments of `huntaway store check`.
 #[derive(clap::Args)]
-pub struct CheckArgs {
+pub(crate) struct CheckArgs {
     /// The data directory
     dir: PathBuf,
 }
 
 /// Verifies the directory and prints what was found; the exit status says whether everything is whole.
-pub fn run(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
+pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
     let report = huntaway_store::check(&args.dir)?;
     print!("{report}");
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

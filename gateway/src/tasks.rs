@@ -38,6 +38,8 @@ struct Task {
     step: Step,
     kind: OperationKind,
     arrived: Instant,
+    /// Bytes of write data the command asks for, which may be more than the initiator offers.
+    data_out: u32,
     /// The write data, once it is complete.
     data: Segments,
     /// Stores have it: it can no longer be given up, only waited for.
@@ -98,6 +100,7 @@ impl Driver {
             step: plan.step,
             kind,
             arrived,
+            data_out: plan.data_out,
             data: data.unwrap_or_default(),
             running: false,
             aborted: false,
@@ -178,7 +181,7 @@ impl Driver {
             Ok(action) => self.answer(&live.unit, action),
             Err(sense) => Outcome::Failed(sense),
         };
-        self.respond(task, &live.unit, outcome);
+        self.respond(task, &live, outcome);
         self.finished(task, &live);
     }
 
@@ -267,7 +270,7 @@ impl Driver {
 
     fn tell_others(&self, lun: u16, attention: Sense) {
         for other in self.other_sessions() {
-            let call = Call::UnitAttention { lun: Some(lun), attention: attention };
+            let call = Call::UnitAttention { lun: Some(lun), attention };
             if let Err(error) = other.try_send(call) {
                 tracing::warn!(%error, "a session could not be told of changed mode parameters");
             }
@@ -280,19 +283,22 @@ impl Driver {
         if live.aborted {
             self.connection.abort(task);
         } else {
-            self.respond(task, &live.unit, outcome);
+            self.respond(task, &live, outcome);
         }
         self.finished(task, &live);
         self.resume_waiting();
     }
 
     /// Sends the response.
-    fn respond(&mut self, task: TaskTag, unit: &Unit, outcome: Outcome) {
+    fn respond(&mut self, task: TaskTag, live: &Task, outcome: Outcome) {
         match outcome {
-            Outcome::Good => self.connection.respond(task, ScsiResponse::good()),
-            Outcome::Failed(sense) => self.fail(task, unit, &sense),
+            Outcome::Good => {
+                let data_out_wanted = (live.data_out > 0).then_some(live.data_out);
+                self.connection.respond(task, ScsiResponse { data_out_wanted, ..ScsiResponse::good() });
+            }
+            Outcome::Failed(sense) => self.fail(task, &live.unit, &sense),
             Outcome::Data(data) => {
-                unit.metrics.count_read(self.send_data(task, &data) as u64);
+                live.unit.metrics.count_read(self.send_data(task, &data) as u64);
             }
         }
     }

@@ -103,7 +103,7 @@ pub struct ScsiResponse {
     pub status: ScsiStatus,
     /// Sense data, without the SenseLength of the PDU.
     pub sense: SenseData,
-    /// Bytes of write data the device server wanted, if `request_data` was not called and it is not
+    /// Bytes of write data the device server wanted, if that is neither what `request_data` asked for nor
     /// what the initiator expected: the base of the residual.
     pub data_out_wanted: Option<u32>,
 }
