@@ -16,7 +16,8 @@ use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;
 use crate::plan::Plan;
 use crate::sense::Sense;
-use crate::unit_attention::AttentionRule;
+use crate::unit_attention::AttentionRule::{self, Pass, PassAndClearLunsChanged};
+use Availability::{Thick, Thin};
 
 /// Decodes a CDB that has no unknown bits.
 pub(crate) type Decode = fn(&LogicalUnit, &ModeState, &Cdb) -> Result<Plan, Sense>;
@@ -30,12 +31,13 @@ pub(crate) enum Availability {
 }
 
 /// One row of the table.
+#[derive(Clone, Copy)]
 pub(crate) struct Command {
     pub(crate) name: &'static str,
     pub(crate) opcode: u8,
     pub(crate) service_action: Option<u16>,
-    /// CDB usage data (SPC-4): the operation code, the service action, and a one for each bit we
-    /// evaluate. As long as the CDB.
+    /// CDB usage data (SPC-4): the operation code, the service action, and a one for each bit we evaluate. As long
+    /// as the CDB.
     pub(crate) usage: &'static [u8],
     pub(crate) availability: Availability,
     /// Refused when the logical unit is write protected.
@@ -46,20 +48,51 @@ pub(crate) struct Command {
     pub(crate) decode: Decode,
 }
 
-/// What most rows have in common.
-const COMMAND: Command = Command {
-    name: "",
-    opcode: 0,
-    service_action: None,
-    usage: &[],
-    availability: Availability::Always,
-    writes: false,
-    attention: AttentionRule::Report,
-    timeout_seconds: 30,
-    decode: test_unit_ready::decode,
-};
+/// A row with what most have in common; the methods below say what is different.
+const fn row(name: &'static str, usage: &'static [u8], decode: Decode) -> Command {
+    Command {
+        name,
+        opcode: usage[0],
+        service_action: None,
+        usage,
+        availability: Availability::Always,
+        writes: false,
+        attention: AttentionRule::Report,
+        timeout_seconds: TIMEOUT_SECONDS,
+        decode,
+    }
+}
 
-/// For commands whose work grows with what they cover, or waits for earlier writes.
+impl Command {
+    /// Byte 1 of the usage data holds a service action.
+    const fn with_service_action(mut self) -> Self {
+        self.service_action = Some((self.usage[1] & 0x1f) as u16);
+        self
+    }
+
+    const fn writes(mut self) -> Self {
+        self.writes = true;
+        self
+    }
+
+    /// Its work grows with what it covers, or it waits for earlier writes.
+    const fn slow(mut self) -> Self {
+        self.timeout_seconds = LONG_TIMEOUT_SECONDS;
+        self
+    }
+
+    const fn only_if(mut self, availability: Availability) -> Self {
+        self.availability = availability;
+        self
+    }
+
+    const fn attention(mut self, rule: AttentionRule) -> Self {
+        self.attention = rule;
+        self
+    }
+}
+
+const TIMEOUT_SECONDS: u32 = 30;
 const LONG_TIMEOUT_SECONDS: u32 = 120;
 
 /// A byte of which every bit counts.
@@ -80,43 +113,43 @@ const SYNC_FLAGS: u8 = 0x06;
 /// All commands, in ascending order of operation code and service action.
 #[rustfmt::skip]
 pub(crate) static COMMANDS: &[Command] = &[
-    Command { name: "TEST UNIT READY", opcode: 0x00, usage: &[0x00, 0, 0, 0, 0, 0], decode: test_unit_ready::decode, ..COMMAND },
-    Command { name: "REQUEST SENSE", opcode: 0x03, usage: &[0x03, 0x01, 0, 0, A, 0], attention: AttentionRule::Pass, decode: request_sense::decode, ..COMMAND },
-    Command { name: "READ(6)", opcode: 0x08, usage: &[0x08, 0x1f, A, A, A, 0], decode: read::decode_6, ..COMMAND },
-    Command { name: "WRITE(6)", opcode: 0x0a, usage: &[0x0a, 0x1f, A, A, A, 0], writes: true, decode: write::decode_6, ..COMMAND },
-    Command { name: "INQUIRY", opcode: 0x12, usage: &[0x12, 0x01, A, A, A, 0], attention: AttentionRule::Pass, decode: inquiry::decode, ..COMMAND },
-    Command { name: "MODE SELECT(6)", opcode: 0x15, usage: &[0x15, 0x10, 0, 0, A, 0], decode: mode_select::decode_6, ..COMMAND },
-    Command { name: "MODE SENSE(6)", opcode: 0x1a, usage: &[0x1a, 0x08, A, A, A, 0], decode: mode_sense::decode_6, ..COMMAND },
-    Command { name: "START STOP UNIT", opcode: 0x1b, usage: &[0x1b, 0x01, 0, 0, 0x05, 0], timeout_seconds: LONG_TIMEOUT_SECONDS, decode: start_stop::decode, ..COMMAND },
-    Command { name: "READ CAPACITY(10)", opcode: 0x25, usage: &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], decode: capacity::decode_10, ..COMMAND },
-    Command { name: "READ(10)", opcode: 0x28, usage: &[0x28, READ_FLAGS, A, A, A, A, G, A, A, 0], decode: read::decode_10, ..COMMAND },
-    Command { name: "WRITE(10)", opcode: 0x2a, usage: &[0x2a, WRITE_FLAGS, A, A, A, A, G, A, A, 0], writes: true, decode: write::decode_10, ..COMMAND },
-    Command { name: "WRITE AND VERIFY(10)", opcode: 0x2e, usage: &[0x2e, WRITE_AND_VERIFY_FLAGS, A, A, A, A, G, A, A, 0], writes: true, decode: write::decode_and_verify_10, ..COMMAND },
-    Command { name: "VERIFY(10)", opcode: 0x2f, usage: &[0x2f, VERIFY_FLAGS, A, A, A, A, G, A, A, 0], decode: verify::decode_10, ..COMMAND },
-    Command { name: "PRE-FETCH(10)", opcode: 0x34, usage: &[0x34, 0x02, A, A, A, A, G, A, A, 0], decode: prefetch::decode_10, ..COMMAND },
-    Command { name: "SYNCHRONIZE CACHE(10)", opcode: 0x35, usage: &[0x35, SYNC_FLAGS, A, A, A, A, G, A, A, 0], timeout_seconds: LONG_TIMEOUT_SECONDS, decode: sync_cache::decode_10, ..COMMAND },
-    Command { name: "WRITE SAME(10)", opcode: 0x41, usage: &[0x41, 0x08, A, A, A, A, G, A, A, 0], availability: Availability::Thin, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_10, ..COMMAND },
-    Command { name: "WRITE SAME(10)", opcode: 0x41, usage: &[0x41, 0, A, A, A, A, G, A, A, 0], availability: Availability::Thick, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_10, ..COMMAND },
-    Command { name: "UNMAP", opcode: 0x42, usage: &[0x42, 0, 0, 0, 0, 0, G, A, A, 0], availability: Availability::Thin, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: unmap::decode, ..COMMAND },
-    Command { name: "MODE SELECT(10)", opcode: 0x55, usage: &[0x55, 0x10, 0, 0, 0, 0, 0, A, A, 0], decode: mode_select::decode_10, ..COMMAND },
-    Command { name: "MODE SENSE(10)", opcode: 0x5a, usage: &[0x5a, 0x18, A, A, 0, 0, 0, A, A, 0], decode: mode_sense::decode_10, ..COMMAND },
-    Command { name: "READ(16)", opcode: 0x88, usage: &[0x88, READ_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], decode: read::decode_16, ..COMMAND },
-    Command { name: "WRITE(16)", opcode: 0x8a, usage: &[0x8a, WRITE_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_16, ..COMMAND },
-    Command { name: "WRITE AND VERIFY(16)", opcode: 0x8e, usage: &[0x8e, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_and_verify_16, ..COMMAND },
-    Command { name: "VERIFY(16)", opcode: 0x8f, usage: &[0x8f, VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], decode: verify::decode_16, ..COMMAND },
-    Command { name: "PRE-FETCH(16)", opcode: 0x90, usage: &[0x90, 0x02, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], decode: prefetch::decode_16, ..COMMAND },
-    Command { name: "SYNCHRONIZE CACHE(16)", opcode: 0x91, usage: &[0x91, SYNC_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], timeout_seconds: LONG_TIMEOUT_SECONDS, decode: sync_cache::decode_16, ..COMMAND },
-    Command { name: "WRITE SAME(16)", opcode: 0x93, usage: &[0x93, 0x09, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], availability: Availability::Thin, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_16, ..COMMAND },
-    Command { name: "WRITE SAME(16)", opcode: 0x93, usage: &[0x93, 0x01, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], availability: Availability::Thick, writes: true, timeout_seconds: LONG_TIMEOUT_SECONDS, decode: write_same::decode_16, ..COMMAND },
-    Command { name: "READ CAPACITY(16)", opcode: 0x9e, service_action: Some(0x10), usage: &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0], decode: capacity::decode_16, ..COMMAND },
-    Command { name: "GET LBA STATUS", opcode: 0x9e, service_action: Some(0x12), usage: &[0x9e, 0x12, A, A, A, A, A, A, A, A, A, A, A, A, 0, 0], decode: lba_status::decode, ..COMMAND },
-    Command { name: "REPORT LUNS", opcode: 0xa0, usage: &[0xa0, 0, A, 0, 0, 0, A, A, A, A, 0, 0], attention: AttentionRule::PassAndClearLunsChanged, decode: report_luns::decode, ..COMMAND },
-    Command { name: "REPORT SUPPORTED OPERATION CODES", opcode: 0xa3, service_action: Some(0x0c), usage: &[0xa3, 0x0c, 0x87, A, A, A, A, A, A, A, 0, 0], decode: report_opcodes::decode, ..COMMAND },
-    Command { name: "REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", opcode: 0xa3, service_action: Some(0x0d), usage: &[0xa3, 0x0d, 0x80, 0, 0, 0, A, A, A, A, 0, 0], decode: report_opcodes::decode_task_management, ..COMMAND },
-    Command { name: "READ(12)", opcode: 0xa8, usage: &[0xa8, READ_FLAGS, A, A, A, A, A, A, A, A, G, 0], decode: read::decode_12, ..COMMAND },
-    Command { name: "WRITE(12)", opcode: 0xaa, usage: &[0xaa, WRITE_FLAGS, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_12, ..COMMAND },
-    Command { name: "WRITE AND VERIFY(12)", opcode: 0xae, usage: &[0xae, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], writes: true, decode: write::decode_and_verify_12, ..COMMAND },
-    Command { name: "VERIFY(12)", opcode: 0xaf, usage: &[0xaf, VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], decode: verify::decode_12, ..COMMAND },
+    row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], test_unit_ready::decode),
+    row("REQUEST SENSE", &[0x03, 0x01, 0, 0, A, 0], request_sense::decode).attention(Pass),
+    row("READ(6)", &[0x08, 0x1f, A, A, A, 0], read::decode_6),
+    row("WRITE(6)", &[0x0a, 0x1f, A, A, A, 0], write::decode_6).writes(),
+    row("INQUIRY", &[0x12, 0x01, A, A, A, 0], inquiry::decode).attention(Pass),
+    row("MODE SELECT(6)", &[0x15, 0x10, 0, 0, A, 0], mode_select::decode_6),
+    row("MODE SENSE(6)", &[0x1a, 0x08, A, A, A, 0], mode_sense::decode_6),
+    row("START STOP UNIT", &[0x1b, 0x01, 0, 0, 0x05, 0], start_stop::decode).slow(),
+    row("READ CAPACITY(10)", &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], capacity::decode_10),
+    row("READ(10)", &[0x28, READ_FLAGS, A, A, A, A, G, A, A, 0], read::decode_10),
+    row("WRITE(10)", &[0x2a, WRITE_FLAGS, A, A, A, A, G, A, A, 0], write::decode_10).writes(),
+    row("WRITE AND VERIFY(10)", &[0x2e, WRITE_AND_VERIFY_FLAGS, A, A, A, A, G, A, A, 0], write::decode_and_verify_10).writes(),
+    row("VERIFY(10)", &[0x2f, VERIFY_FLAGS, A, A, A, A, G, A, A, 0], verify::decode_10),
+    row("PRE-FETCH(10)", &[0x34, 0x02, A, A, A, A, G, A, A, 0], prefetch::decode_10),
+    row("SYNCHRONIZE CACHE(10)", &[0x35, SYNC_FLAGS, A, A, A, A, G, A, A, 0], sync_cache::decode_10).slow(),
+    row("WRITE SAME(10)", &[0x41, 0x08, A, A, A, A, G, A, A, 0], write_same::decode_10).only_if(Thin).writes().slow(),
+    row("WRITE SAME(10)", &[0x41, 0, A, A, A, A, G, A, A, 0], write_same::decode_10).only_if(Thick).writes().slow(),
+    row("UNMAP", &[0x42, 0, 0, 0, 0, 0, G, A, A, 0], unmap::decode).only_if(Thin).writes().slow(),
+    row("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, A, A, 0], mode_select::decode_10),
+    row("MODE SENSE(10)", &[0x5a, 0x18, A, A, 0, 0, 0, A, A, 0], mode_sense::decode_10),
+    row("READ(16)", &[0x88, READ_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], read::decode_16),
+    row("WRITE(16)", &[0x8a, WRITE_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write::decode_16).writes(),
+    row("WRITE AND VERIFY(16)", &[0x8e, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write::decode_and_verify_16).writes(),
+    row("VERIFY(16)", &[0x8f, VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], verify::decode_16),
+    row("PRE-FETCH(16)", &[0x90, 0x02, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], prefetch::decode_16),
+    row("SYNCHRONIZE CACHE(16)", &[0x91, SYNC_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], sync_cache::decode_16).slow(),
+    row("WRITE SAME(16)", &[0x93, 0x09, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write_same::decode_16).only_if(Thin).writes().slow(),
+    row("WRITE SAME(16)", &[0x93, 0x01, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write_same::decode_16).only_if(Thick).writes().slow(),
+    row("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0], capacity::decode_16).with_service_action(),
+    row("GET LBA STATUS", &[0x9e, 0x12, A, A, A, A, A, A, A, A, A, A, A, A, 0, 0], lba_status::decode).with_service_action(),
+    row("REPORT LUNS", &[0xa0, 0, A, 0, 0, 0, A, A, A, A, 0, 0], report_luns::decode).attention(PassAndClearLunsChanged),
+    row("REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, A, A, A, A, A, A, A, 0, 0], report_opcodes::decode).with_service_action(),
+    row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, A, A, A, A, 0, 0], report_opcodes::decode_task_management).with_service_action(),
+    row("READ(12)", &[0xa8, READ_FLAGS, A, A, A, A, A, A, A, A, G, 0], read::decode_12),
+    row("WRITE(12)", &[0xaa, WRITE_FLAGS, A, A, A, A, A, A, A, A, G, 0], write::decode_12).writes(),
+    row("WRITE AND VERIFY(12)", &[0xae, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], write::decode_and_verify_12).writes(),
+    row("VERIFY(12)", &[0xaf, VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], verify::decode_12),
 ];
 
 /// For each operation code the number of its first row, so that a READ does not search the table.
