@@ -82,6 +82,36 @@ impl Provisioning {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::example::{self, BLOCKS};
+
+    fn get_lba_status(lba: u64, allocation_length: u32) -> Vec<u8> {
+        let (lba, allocation_length) = (lba.to_be_bytes(), allocation_length.to_be_bytes());
+        [&[0x9e, 0x12][..], &lba, &allocation_length, &[0, 0]].concat()
+    }
+
+    #[test]
+    fn thin_unit_is_asked_for_as_many_descriptors_as_fit() {
+        let unit = example::thin_unit();
+        for (allocation_length, maximum_descriptors) in [(0, 1), (24, 1), (55, 2), (u32::MAX, 256)] {
+            let extent = Extent { lba: 9, blocks: BLOCKS - 9 };
+            let expected = BlockOperation::LbaStatus { extent, maximum_descriptors, allocation_length };
+            assert_eq!(example::block(&unit, &get_lba_status(9, allocation_length)), (expected, 0));
+        }
+    }
+
+    #[test]
+    fn thick_unit_is_mapped_to_its_end() {
+        let data = example::data(&example::thick_unit(), &get_lba_status(BLOCKS - 3, 24));
+        assert_eq!(data, [0, 0, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xfd, 0, 0, 0, 3, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn there_is_no_status_past_the_end() {
+        for lba in [BLOCKS, BLOCKS + 1, 1 << 63, u64::MAX] {
+            let expected = Err(Sense::lba_out_of_range_in_cdb(lba, 2));
+            assert_eq!(example::plan(&example::thin_unit(), &get_lba_status(lba, 24)), expected);
+        }
+    }
 
     #[test]
     fn neighbours_with_the_same_status_are_one_descriptor() {

@@ -148,8 +148,12 @@ mod tests {
         let unit = example::thin_unit();
         let body = body(&unit, &unit.default_modes());
         assert_eq!(&body[..44], b"\x02\x01\x00\x28HUNTAWAY000102030405060708090a0b0c0d0e0f");
-        assert_eq!(&body[44..48], [1, 3, 0, 8]);
-        let name = std::str::from_utf8(&body[60..80]).unwrap();
-        assert_eq!(name, format!("naa.{:016X}", locally_assigned_naa(&example::config().identifier)));
+        let naa = 0x3bc550de70afcbab_u64;
+        assert_eq!(body[44..56], [&[1, 3, 0, 8][..], &naa.to_be_bytes()].concat());
+        assert_eq!(body[56..84], *b"\x03\x08\x00\x18naa.3BC550DE70AFCBAB\0\0\0\0");
+        assert_eq!(body[84..92], [0x51, 0x94, 0, 4, 0, 0, 0, 1]);
+        assert_eq!(body[92..100], [0x51, 0x95, 0, 4, 0, 0, 0, 1]);
+        assert_eq!(body[100..144], *b"\x53\x98\x00\x28iqn.2026-11.dev.huntaway:demo,t,0x0001\0\0");
+        assert_eq!(body[144..], *b"\x53\xa8\x00\x20iqn.2026-11.dev.huntaway:demo\0\0\0");
     }
 }
