@@ -234,7 +234,7 @@ impl Connection {
 
     fn reads_input(&self) -> bool {
         match &self.phase {
-            Phase::Login(login) => !login.is_decided(),
+            Phase::Login(login) => !login.awaits_decision(),
             Phase::FullFeature => true,
             Phase::LoggingOut | Phase::Closed => false,
         }

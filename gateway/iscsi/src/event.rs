@@ -26,7 +26,7 @@ pub enum Event {
     DataOut {
         /// The task it belongs to.
         task: TaskTag,
-        /// Its bytes from offset 0.
+        /// Its bytes from offset 0: as many as were asked for, or all the initiator has if that is less.
         data: Payload,
     },
     /// The data that `request_data` asked for will not come: `respond` with CHECK CONDITION.

@@ -162,6 +162,7 @@ impl WriteTransfer {
             return;
         };
         let burst = &mut self.bursts[at];
+        // The framing bounds a data segment to 24 bits.
         let verdict = burst.receive(pdu, data.len() as u32);
         let ended = pdu.is_final.then_some(*burst);
         if at != 0 || !data_is_intact {

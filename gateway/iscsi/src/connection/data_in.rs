@@ -153,6 +153,7 @@ impl DataIn<'_> {
                 initiator_task_tag: task.initiator_task_tag(),
                 sequence,
                 data_sn: task.take_data_sn(),
+                // The layout is no longer than the expected length, a u32.
                 buffer_offset: place.offset as u32,
             };
             let mut header = pdu.build();

@@ -42,7 +42,7 @@ impl LoginPhase {
     }
 
     /// Whether the caller's decision is awaited.
-    pub(super) fn is_decided(&self) -> bool {
+    pub(super) fn awaits_decision(&self) -> bool {
         self.decision.is_some()
     }
 }
