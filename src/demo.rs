@@ -71,7 +71,7 @@ pub(crate) struct DemoArgs {
     mutual_chap: Option<AccountFile>,
 
     /// Address that discovery shows instead of the one an initiator came in by; may be repeated
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse_advertised)]
     advertise: Vec<String>,
 }
 
@@ -231,6 +231,18 @@ fn parse_account(text: &str) -> Result<AccountFile, String> {
         }
         _ => Err("write USER:SECRETFILE, such as alice:./secret".into()),
     }
+}
+
+/// An address as initiators will use it: a name will do as well.
+fn parse_advertised(text: &str) -> Result<String, String> {
+    let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        !host.is_empty()
+            && (bracketed || !host.contains(':'))
+            && port.parse::<u16>().is_ok_and(|port| port != 0)
+    });
+    let expected = "write ADDR:PORT, such as 192.0.2.1:3260 or [2001:db8::1]:3260";
+    if valid { Ok(text.into()) } else { Err(expected.into()) }
 }
 
 /// What initiators must prove, by the arguments.

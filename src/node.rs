@@ -129,17 +129,29 @@ impl Node {
         if vdi.provisioned {
             return Ok(());
         }
-        let volume = self.volume(vdi);
-        if let Err(error) = volume.reserve().await {
-            volume.remove().await?;
+        if let Err(error) = self.reserve(vdi).await {
             self.ledger.propose(Operation::DeleteVdi { vid: vdi.vid })?;
             return Err(format!(
-                "cannot set {} bytes aside: {error}; free space, or write thin=true or a smaller size",
-                vdi.size_bytes
+                "cannot set {} MiB aside: {error}; free space, or write thin=true or a smaller size",
+                vdi.size_bytes >> 20
             )
             .into());
         }
         self.ledger.propose(Operation::ProvisionedVdi { vid: vdi.vid })?;
+        Ok(())
+    }
+
+    async fn reserve(&self, vdi: &Vdi) -> Result<(), Box<dyn Error>> {
+        let free_bytes = self.store.store().space().free_bytes;
+        // Asked first, so that a disk that cannot fit does not take what is left from everybody else.
+        if vdi.size_bytes > free_bytes {
+            return Err(format!("{} MiB are free", free_bytes >> 20).into());
+        }
+        let volume = self.volume(vdi);
+        if let Err(error) = volume.reserve().await {
+            volume.remove().await?;
+            return Err(error.into());
+        }
         Ok(())
     }
 
