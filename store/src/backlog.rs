@@ -21,10 +21,19 @@ pub(crate) struct Backlog {
 
 #[derive(Debug, Default)]
 struct Queue {
-    requests: VecDeque<(ObjectRequest, Sender)>,
+    requests: VecDeque<Waiting>,
+    /// How many ever came: the number of the next.
+    count: u64,
     /// How many wait for each object.
     objects: BTreeMap<Oid, usize>,
     data_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    request: ObjectRequest,
+    sender: Sender,
 }
 
 impl Backlog {
@@ -52,20 +61,36 @@ impl Backlog {
         }
         queue.data_bytes = bytes;
         *queue.objects.entry(request.oid).or_default() += 1;
-        queue.requests.push_back((request, sender));
+        let number = queue.count;
+        queue.count += 1;
+        queue.requests.push_back(Waiting { number, request, sender });
         self.waiting.store(queue.requests.len(), Ordering::Release);
         Ok(())
     }
 
-    /// A copy of the first request. It stays first until [`Backlog::pop`], so that nothing passes it meanwhile.
-    pub(crate) fn first(&self) -> Option<ObjectRequest> {
-        lock(&self.queue).requests.front().map(|(request, _)| request.clone())
+    /// A copy of the first request and its number. It stays first until it is taken out, so that nothing passes it
+    /// meanwhile.
+    pub(crate) fn first(&self) -> Option<(u64, ObjectRequest)> {
+        lock(&self.queue).requests.front().map(|waiting| (waiting.number, waiting.request.clone()))
     }
 
-    /// Takes out the first request.
-    pub(crate) fn pop(&self) -> Option<(ObjectRequest, Sender)> {
+    /// Takes out the first request if it still is the one of this number, and returns where its answer goes.
+    pub(crate) fn take(&self, number: u64) -> Option<Sender> {
         let mut queue = lock(&self.queue);
-        let (request, sender) = queue.requests.pop_front()?;
+        if queue.requests.front()?.number != number {
+            return None;
+        }
+        self.pop(&mut queue)
+    }
+
+    /// Takes out all.
+    pub(crate) fn clear(&self) -> Vec<Sender> {
+        let mut queue = lock(&self.queue);
+        std::iter::from_fn(|| self.pop(&mut queue)).collect()
+    }
+
+    fn pop(&self, queue: &mut Queue) -> Option<Sender> {
+        let Waiting { request, sender, .. } = queue.requests.pop_front()?;
         queue.data_bytes -= data_bytes(&request);
         if let Some(count) = queue.objects.get_mut(&request.oid) {
             *count -= 1;
@@ -74,7 +99,7 @@ impl Backlog {
             }
         }
         self.waiting.store(queue.requests.len(), Ordering::Release);
-        Some((request, sender))
+        Some(sender)
     }
 }
 

@@ -123,12 +123,12 @@ impl<D: Disk> Store<D> {
         state.check_pepoch(request.pepoch)?;
         let oid = request.oid;
         let recent = state.memory.object(oid).and_then(|recent| recent.reservation());
-        let was_reserved = match recent {
-            Some(false) => false,
-            _ => self.object(state, oid)?.is_some_and(|object| object.content().reserved),
-        };
+        let was_reserved = self.file_behind(state, oid)?.is_some_and(|object| object.content().reserved);
         if was_reserved && recent.is_none() {
             return Ok(Step::Done(Reply::Done));
+        }
+        if !self.has_memory_for(0) {
+            return Ok(Step::Full);
         }
         self.room.promise(&*self.disk, FILE_BYTES).inspect_err(|_| self.metrics.refused_for_space.inc())?;
         let mut end = Lsn(0);
@@ -168,6 +168,9 @@ impl<D: Disk> Store<D> {
         let oid = request.oid;
         if state.memory.object(oid).is_none() && !state.index.contains(oid) {
             return Ok(Step::Done(Reply::Done));
+        }
+        if !self.has_memory_for(0) {
+            return Ok(Step::Full);
         }
         self.change(state, request, 0..BLOCKS_PER_OBJECT, durability, |version, state| {
             let stamp = self.log(state, oid, version, Change::Remove, &[])?;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod backlog;
+pub mod check;
 mod dirty;
 mod discard;
 pub mod disk;
@@ -14,6 +15,7 @@ mod metrics;
 mod object;
 mod options;
 mod partition;
+pub mod placement;
 mod read;
 mod recover;
 mod room;

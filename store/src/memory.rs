@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
-use crate::object::Change;
+use crate::object::{Change, NEW_OBJECT_BYTES};
 use crate::wal::Lsn;
 
 /// What a block's place in memory is reckoned to cost beside its data, in bytes.
@@ -118,10 +118,6 @@ impl Memory {
         Self { account, objects: BTreeMap::new() }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
     /// Whether anything happened to the object.
     pub(crate) fn object(&self, oid: Oid) -> Option<&RecentObject> {
         self.objects.get(&oid)
@@ -174,6 +170,20 @@ impl Memory {
         if let Some(object) = self.objects.get_mut(&oid) {
             object.promised_bytes += bytes;
         }
+    }
+
+    /// Notes for every object the most that applying it may take of the disk, and returns the sum: after replay.
+    pub(crate) fn promise_all(&mut self) -> u64 {
+        let promise = |object: &mut RecentObject| {
+            let blocks = if object.reservation() == Some(true) {
+                BLOCKS_PER_OBJECT as usize
+            } else {
+                object.blocks.len()
+            };
+            object.promised_bytes = NEW_OBJECT_BYTES + blocks as u64 * u64::from(BLOCK_SIZE_BYTES);
+            object.promised_bytes
+        };
+        self.objects.values_mut().map(promise).sum()
     }
 
     /// Copies out all that is to be applied. What was promised for it goes with the copy.
@@ -245,6 +255,11 @@ impl RecentObject {
     /// Whether its space is to be set aside, if that changed.
     pub(crate) fn reservation(&self) -> Option<bool> {
         self.reservation.map(|(_, reserved)| reserved)
+    }
+
+    /// Whether it owes its file nothing: were that damaged or gone, it would not matter.
+    pub(crate) fn starts_anew(&self) -> bool {
+        self.erased.is_some() && self.reservation.is_some()
     }
 
     fn is_settled(&self) -> bool {
@@ -330,7 +345,7 @@ mod tests {
         assert_eq!(byte(&memory, 1), Some(0));
         let captured = memory.capture();
         memory.forget(&captured[0]);
-        assert!(memory.is_empty());
+        assert!(memory.object(oid()).is_none());
     }
 
     #[test]

@@ -6,6 +6,6 @@ mod header;
 mod table;
 
 pub(crate) use cache::ObjectCache;
-pub(crate) use file::{Change, LoadError, ObjectFile, ObjectPath};
-pub(crate) use header::{DATA_OFFSET_BYTES, FILE_BYTES, Header};
+pub(crate) use file::{Change, LoadError, ObjectFile, ObjectPath, data_offset, entry_offset};
+pub(crate) use header::{FILE_BYTES, Header, NEW_OBJECT_BYTES};
 pub(crate) use table::Entry;

@@ -31,6 +31,9 @@ struct FilePiece {
 
 type FilePieces = SmallVec<[FilePiece; INLINE_PIECES]>;
 
+/// What of a read must come from which file.
+type FromFile<D> = (Arc<ObjectFile<D>>, FilePieces);
+
 /// Where the content of a block is.
 enum Source<'a> {
     Zero,
@@ -83,7 +86,7 @@ impl<D: Disk> Store<D> {
         state: &PartitionState,
         read: &Read,
         into: &mut [u8],
-    ) -> Result<Option<(Arc<ObjectFile<D>>, FilePieces)>, Error> {
+    ) -> Result<Option<FromFile<D>>, Error> {
         state.check_pepoch(read.pepoch)?;
         let recent = state.memory.object(read.oid);
         let object = match recent {
@@ -241,6 +244,18 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// The object's file, unless what happened lately leaves nothing of it to look at.
+    pub(crate) fn file_behind(
+        &self,
+        state: &PartitionState,
+        oid: Oid,
+    ) -> Result<Option<Arc<ObjectFile<D>>>, Error> {
+        match state.memory.object(oid) {
+            Some(recent) if recent.starts_anew() => Ok(None),
+            _ => self.object(state, oid),
+        }
+    }
+
     fn corrupt(&self, oid: Oid, block: u32, reason: &'static str) -> Error {
         self.metrics.corrupt_blocks.inc();
         tracing::error!(%oid, block, reason, "a block is corrupt");
@@ -266,7 +281,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<Vec<MappedRun>, Error> {
         state.check_pepoch(pepoch)?;
         let recent = state.memory.object(oid);
-        let object = self.object(state, oid)?;
+        let object = self.file_behind(state, oid)?;
         let content = object.as_ref().map(|object| object.content());
         let was_reserved = content.as_ref().is_some_and(|content| content.reserved);
         let reserved = recent.and_then(|recent| recent.reservation()).unwrap_or(was_reserved);

@@ -32,9 +32,9 @@ impl<D: Disk> Store<D> {
     /// in memory afterwards (up to the log's bound): [`Store::apply`] takes it from there.
     ///
     /// # Errors
-    /// See [`OpenError`]; what is on the disk is not changed then.
+    /// See [`OpenError`]. Nothing that was acknowledged is lost by trying.
     pub fn open(disk: Arc<D>, options: StoreOptions) -> Result<Self, OpenError> {
-        let superblock = open_superblock(&*disk, &options)?;
+        let (superblock, is_new) = open_superblock(&*disk, &options)?;
         disk.create_dir(OBJECTS).map_err(OpenError::io("create", OBJECTS))?;
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
         let directories = find_directories(&*disk)?;
@@ -43,7 +43,8 @@ impl<D: Disk> Store<D> {
         let dirty = DirtyPartitions::new();
         let room = Room::new(options.space_reserve_bytes);
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
-        for (partition, memory) in replayed {
+        for (partition, mut memory) in replayed {
+            room.promise_anyway(memory.promise_all());
             let epochs = (directories[partition.index()], options.epoch);
             dirty.insert(partition);
             let state =
@@ -55,11 +56,13 @@ impl<D: Disk> Store<D> {
             partitions[partition.index()] = Mutex::new(Slot::Loaded(Box::new(state)));
         }
         room.refresh(&*disk);
-        superblock.store(&*disk).map_err(OpenError::io("write", crate::superblock::PATH))?;
+        if !is_new {
+            superblock.store(&*disk).map_err(OpenError::io("write", crate::superblock::PATH))?;
+        }
         Ok(Self {
             objects: ObjectCache::new(options.open_objects),
             backlog: Backlog::new(options.waiting_requests, options.memory_bytes),
-            waiters: Waiters::default(),
+            waiters: Waiters::new(wal.written()),
             metrics: Metrics::new(),
             applying: Mutex::new(()),
             failed: AtomicBool::new(false),
@@ -90,9 +93,9 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Reads the superblock, or makes one, for the next incarnation. One that was read is not written yet: first everything
+/// Reads the superblock, or makes one (and says so), for the next incarnation. One that was read is not written yet: first everything
 /// else must be found to be in order.
-fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Superblock, OpenError> {
+fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superblock, bool), OpenError> {
     let Some(old) = Superblock::load(disk)? else {
         let names = disk.list("").map_err(OpenError::io("list", "the directory"))?;
         if let Some(name) = names.into_iter().find(|name| !LEFT_BY_A_CRASH.contains(&name.as_str())) {
@@ -107,7 +110,7 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Superblo
             pepoch: options.pepoch,
         };
         new.create(disk).map_err(OpenError::io("create", crate::superblock::PATH))?;
-        return Ok(new);
+        return Ok((new, true));
     };
     if old.cluster != options.cluster {
         return Err(OpenError::OtherCluster { found: old.cluster, expected: options.cluster });
@@ -116,12 +119,13 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Superblo
         return Err(OpenError::OtherNode { found: old.node, expected: options.node });
     }
     let next = old.pepoch.0.checked_add(1).ok_or(OpenError::NoPepochLeft)?;
-    Ok(Superblock {
+    let next = Superblock {
         boot: options.boot,
         incarnation: old.incarnation + 1,
         pepoch: options.pepoch.max(Pepoch(next)),
         ..old
-    })
+    };
+    Ok((next, false))
 }
 
 /// The epoch of each partition's directory: the newest, where there are several.

@@ -44,6 +44,11 @@ impl Room {
         Err(Refusal::NoSpace { needed_bytes: wanted - free })
     }
 
+    /// Promises `bytes` whether they are there or not: for what the log already holds.
+    pub(crate) fn promise_anyway(&self, bytes: u64) {
+        self.promised_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Ends a promise.
     pub(crate) fn give_back(&self, bytes: u64) {
         self.promised_bytes.fetch_sub(bytes, Ordering::Relaxed);

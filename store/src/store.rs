@@ -217,14 +217,15 @@ impl<D: Disk> Store<D> {
 
     /// Carries out what waited for room, as far as there is room now.
     pub(crate) fn drain_backlog(&self) {
-        while let Some(request) = self.backlog.first() {
+        while let Some((number, request)) = self.backlog.first() {
             let answer = match self.check_not_failed().and_then(|()| self.execute(&request)) {
                 Ok(Step::Full) => return,
                 Ok(Step::Done(reply)) => Ok(Ok(reply)),
                 Ok(Step::Wait(until)) => Err(until),
                 Err(error) => Ok(Err(error)),
             };
-            let Some((_, sender)) = self.backlog.pop() else { return };
+            // Gone if the disk was stopped meanwhile.
+            let Some(sender) = self.backlog.take(number) else { return };
             match answer {
                 Ok(answer) => drop(sender.send(answer)),
                 Err(until) => self.answer_later(until, sender),
@@ -317,9 +318,7 @@ impl<D: Disk> Store<D> {
             tracing::error!(disk = self.options.directory, %reason, cause, "the disk has failed and was stopped");
         }
         self.waiters.fail(&error);
-        while let Some((_, sender)) = self.backlog.pop() {
-            drop(sender.send(Answer::Err(error.clone())));
-        }
+        self.backlog.clear().into_iter().for_each(|sender| drop(sender.send(Answer::Err(error.clone()))));
         error
     }
 

@@ -22,19 +22,28 @@ pub(crate) enum Until {
 pub(crate) type Sender = oneshot::Sender<Answer>;
 
 /// Answers that wait, by what they wait for. Bounded by the requests that gateways have under way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Waiters {
     durable: Mutex<Queue>,
     applied: Mutex<Queue>,
+    /// Records up to here were replayed: nobody waits for them.
+    replayed: Lsn,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     senders: BTreeMap<(Lsn, u64), Sender>,
+    /// What came to nothing before the one who waits for it was here.
+    refused: BTreeMap<Lsn, Error>,
     count: u64,
 }
 
 impl Waiters {
+    /// For a log of which everything up to `replayed` was replayed.
+    pub(crate) fn new(replayed: Lsn) -> Self {
+        Self { durable: Mutex::default(), applied: Mutex::default(), replayed }
+    }
+
     /// Keeps `sender` until then. The caller checks afterwards whether it is time already.
     pub(crate) fn add(&self, until: Until, sender: Sender) {
         let (queue, lsn) = match until {
@@ -42,6 +51,10 @@ impl Waiters {
             Until::Applied(lsn) => (&self.applied, lsn),
         };
         let mut queue = lock(queue);
+        if let Some(error) = queue.refused.remove(&lsn) {
+            drop(sender.send(Err(error)));
+            return;
+        }
         queue.count += 1;
         let count = queue.count;
         queue.senders.insert((lsn, count), sender);
@@ -57,10 +70,15 @@ impl Waiters {
         done(&self.applied, lsn);
     }
 
-    /// Gives those that wait for the application of the record that ends at `lsn` an error.
+    /// Gives the one that waits, or will wait, for the application of the record that ends at `lsn` an error.
     pub(crate) fn not_applied(&self, lsn: Lsn, error: &Error) {
+        let mut queue = lock(&self.applied);
         let range = (lsn, 0)..=(lsn, u64::MAX);
-        let senders: Vec<_> = lock(&self.applied).senders.extract_if(range, |_, _| true).collect();
+        let senders: Vec<_> = queue.senders.extract_if(range, |_, _| true).collect();
+        if senders.is_empty() && lsn > self.replayed {
+            queue.refused.insert(lsn, error.clone());
+        }
+        drop(queue);
         senders.into_iter().for_each(|(_, sender)| drop(sender.send(Err(error.clone()))));
     }
 
@@ -99,7 +117,7 @@ mod tests {
 
     #[test]
     fn each_is_answered_when_its_time_comes() {
-        let waiters = Waiters::default();
+        let waiters = Waiters::new(Lsn(0));
         let add = |until| {
             let (sender, receiver) = oneshot::channel();
             waiters.add(until, sender);
@@ -115,6 +133,8 @@ mod tests {
         assert_eq!(third.try_recv(), Ok(Err(Refusal::NotServing.into())));
         waiters.fail(&Refusal::NotServing.into());
         assert_eq!(second.try_recv(), Ok(Err(Refusal::NotServing.into())));
+        waiters.not_applied(Lsn(30), &Refusal::NotServing.into());
+        assert_eq!(add(Until::Applied(Lsn(30))).try_recv(), Ok(Err(Refusal::NotServing.into())), "too early");
         assert!(!waiters.any_for_durable() && !waiters.any_for_applied());
     }
 }

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::disk::Disk;
 use crate::memory::{Recent, Stamp};
-use crate::object::{DATA_OFFSET_BYTES, Entry};
+use crate::object::{Entry, NEW_OBJECT_BYTES};
 use crate::partition::PartitionState;
 use crate::read::Block;
 use crate::store::{Step, Store};
@@ -25,9 +25,6 @@ const THE_OPERATION: OpId = OpId(0);
 
 /// Blocks of a write whose CRCs are kept without allocating.
 const INLINE_BLOCKS: usize = 16;
-
-/// What a new object costs beside its data, in bytes of disk: header, table, directory entry and index.
-const NEW_OBJECT_BYTES: u64 = DATA_OFFSET_BYTES + 4096;
 
 /// Whole blocks to be written: all but the rest of the blocks that fragments are part of.
 struct Blocks {
@@ -207,10 +204,7 @@ impl<D: Disk> Store<D> {
     /// object is sound, for nothing is acknowledged that cannot be applied.
     pub(crate) fn promise(&self, state: &PartitionState, oid: Oid, blocks: Range<u32>) -> Result<u64, Error> {
         let recent = state.memory.object(oid);
-        let object = match recent {
-            Some(recent) if recent.is_erased() && recent.reservation() == Some(false) => None,
-            _ => self.object(state, oid)?,
-        };
+        let object = self.file_behind(state, oid)?;
         let content = object.as_ref().map(|object| object.content());
         let was_reserved = content.as_ref().is_some_and(|content| content.reserved);
         let reserved = recent.and_then(|recent| recent.reservation()).unwrap_or(was_reserved);

@@ -11,6 +11,9 @@ use crate::memory::{Captured, Stamp};
 use crate::object::{Change, Header, ObjectFile, ObjectPath};
 use crate::store::Store;
 
+/// Whether an object is in the index, and its file.
+type Found<D> = (bool, Option<Arc<ObjectFile<D>>>);
+
 /// What is to be done to an object.
 pub(super) enum Plan<D: Disk> {
     /// Nothing: there is no such object, and there will be none.
@@ -70,12 +73,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Whether the object is in the index, and its file if that is any good or has to be.
-    fn find_old(
-        &self,
-        partition: Partition,
-        oid: Oid,
-        starts_anew: bool,
-    ) -> Result<(bool, Option<Arc<ObjectFile<D>>>), ApplyError> {
+    fn find_old(&self, partition: Partition, oid: Oid, starts_anew: bool) -> Result<Found<D>, ApplyError> {
         let look = |state: &mut crate::partition::PartitionState| {
             let found = if starts_anew { self.peek(state, oid) } else { self.object(state, oid) };
             (state.index.contains(oid), found)

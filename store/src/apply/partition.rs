@@ -135,19 +135,19 @@ impl<D: Disk> Store<D> {
         let items: Vec<_> = new
             .map(|captured| Item { oid: captured.oid, version: captured.version, state: State::Present })
             .collect();
-        if !items.is_empty() {
-            if let Err(error) = self.append_new(partition, place, &items) {
-                if !error.may_pass() {
-                    return Err(error);
-                }
-                let (new, old): (Vec<_>, Vec<_>) = done.into_iter().partition(|plan| plan.is_new);
-                for plan in new {
-                    self.unmake_object(&plan);
-                    self.put_back(partition, &plan.captured, applied);
-                }
-                self.publish(partition, &[], old, applied);
-                return Ok(());
+        if !items.is_empty()
+            && let Err(error) = self.append_new(partition, place, &items)
+        {
+            if !error.may_pass() {
+                return Err(error);
             }
+            let (new, old): (Vec<_>, Vec<_>) = done.into_iter().partition(|plan| plan.is_new);
+            for plan in new {
+                self.unmake_object(&plan);
+                self.put_back(partition, &plan.captured, applied);
+            }
+            self.publish(partition, &[], old, applied);
+            return Ok(());
         }
         self.publish(partition, &items, done, applied);
         Ok(())
@@ -214,11 +214,12 @@ impl<D: Disk> Store<D> {
         if log.is_wasteful(live + items.len()) {
             let live =
                 self.with_loaded(partition, |state| state.index.items_after(items)).unwrap_or_default();
-            match log.compact(&*self.disk, &live) {
-                Err(error) if crate::error::is_full(&error) => {
-                    tracing::warn!(%partition, %error, "no room to make the index of a partition smaller");
+            match log.compact(&*self.disk, &live).map_err(DiskError::new("replace", &path)) {
+                // What was appended is in the old file, which is as good.
+                Err(error) if error.may_pass() => {
+                    tracing::warn!(%partition, %error, "cannot make the index of a partition smaller now");
                 }
-                result => result.map_err(DiskError::new("replace", &path))?,
+                result => result?,
             }
         }
         Ok(())

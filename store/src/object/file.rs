@@ -185,8 +185,7 @@ impl<D: Disk> ObjectFile<D> {
             bytes.extend_from_slice(&entry.encode(self.oid, block));
         }
         drop(content);
-        let offset = TABLE_OFFSET_BYTES + u64::from(*first) * ENTRY_BYTES as u64;
-        disk.write_at(&self.file, &[IoSlice::new(&bytes)], offset)
+        disk.write_at(&self.file, &[IoSlice::new(&bytes)], entry_offset(*first))
     }
 
     /// Puts all that was written on stable storage.
@@ -211,8 +210,13 @@ impl<D: Disk> ObjectFile<D> {
     }
 }
 
+/// Where a block's table entry is in the file, in bytes.
+pub(crate) fn entry_offset(block: u32) -> u64 {
+    TABLE_OFFSET_BYTES + u64::from(block) * ENTRY_BYTES as u64
+}
+
 /// Where a block's data is in the file, in bytes.
-fn data_offset(block: u32) -> u64 {
+pub(crate) fn data_offset(block: u32) -> u64 {
     debug_assert!(block < BLOCKS_PER_OBJECT, "blocks are within the object");
     DATA_OFFSET_BYTES + u64::from(block) * u64::from(BLOCK_SIZE_BYTES)
 }

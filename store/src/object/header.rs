@@ -11,6 +11,9 @@ pub(crate) const DATA_OFFSET_BYTES: u64 = TABLE_OFFSET_BYTES + TABLE_BYTES as u6
 /// Length of an object file in bytes; it is sparse unless the object is reserved.
 pub(crate) const FILE_BYTES: u64 = DATA_OFFSET_BYTES + OBJECT_SIZE_BYTES as u64;
 
+/// What a new object costs beside its data, in bytes of disk: header, table, and its share of directory and index.
+pub(crate) const NEW_OBJECT_BYTES: u64 = DATA_OFFSET_BYTES + 4096;
+
 const MAGIC: [u8; 8] = *b"HNTWOBJT";
 const FORMAT: u32 = 1;
 const RESERVED: u32 = 1;

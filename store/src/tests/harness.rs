@@ -28,12 +28,13 @@ pub(super) fn partition(oid: Oid) -> Partition {
 }
 
 pub(super) fn options() -> StoreOptions {
-    let mut options = StoreOptions::default();
-    options.directory = "the disk".into();
-    options.wal_segment_bytes = 6 << 20;
-    options.wal_bytes = 24 << 20;
-    options.space_reserve_bytes = 0;
-    options
+    StoreOptions {
+        directory: "the disk".into(),
+        wal_segment_bytes: 6 << 20,
+        wal_bytes: 24 << 20,
+        space_reserve_bytes: 0,
+        ..StoreOptions::default()
+    }
 }
 
 /// Bytes that differ from place to place.

@@ -1,0 +1,134 @@
+//! Offline verification of a store: everything is read, nothing is changed.
+
+mod objects;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Partition};
+
+pub use report::{Finding, Problem, Report};
+
+use crate::disk::{Disk, FileDisk};
+use crate::error::OpenError;
+use crate::service::lock_directory;
+use crate::superblock::{self, Superblock, SuperblockError};
+use crate::wal::{self, Change, Record, WalError};
+
+/// Words of a bit set with one bit for each block of an object.
+const WORDS: usize = BLOCKS_PER_OBJECT as usize / 64;
+
+/// Verifies the store in `directory`: superblock, log, indexes, object files, every table entry and every block.
+///
+/// # Errors
+/// When the directory cannot be read, or another process uses it. Damage is no error: it is in the [`Report`].
+pub fn check(directory: &Path) -> Result<Report, OpenError> {
+    let name = directory.display().to_string();
+    let disk = FileDisk::new(directory).map_err(OpenError::io("open", &name))?;
+    let names = disk.list("").map_err(OpenError::io("list", &name))?;
+    // Without a superblock it may be no store, and we leave no lock there.
+    let _lock = match names.iter().any(|name| name == superblock::PATH) {
+        true => Some(lock_directory(directory)?),
+        false => None,
+    };
+    check_disk(&disk)
+}
+
+/// As [`check`], for any disk that nobody uses.
+///
+/// # Errors
+/// When names cannot be listed.
+pub fn check_disk<D: Disk>(disk: &D) -> Result<Report, OpenError> {
+    let mut report = Report::default();
+    let superblock = match Superblock::load(disk) {
+        Ok(Some(superblock)) => superblock,
+        Ok(None) => {
+            report.add(superblock::PATH, None, Problem::NoStore);
+            return Ok(report);
+        }
+        Err(error) => {
+            let problem = match error {
+                SuperblockError::Io(error) => Problem::Unreadable { reason: error.to_string() },
+                SuperblockError::Damaged => Problem::DamagedSuperblock,
+                SuperblockError::Format(found) => Problem::OtherFormat { found },
+            };
+            report.add(superblock::PATH, None, problem);
+            return Ok(report);
+        }
+    };
+    let logged = check_log(disk, &superblock, &mut report);
+    objects::check_objects(disk, &logged, &mut report)?;
+    Ok(report)
+}
+
+/// What the log will do to objects when it is replayed.
+#[derive(Debug, Default)]
+struct Logged {
+    objects: BTreeMap<(Partition, Oid), LoggedObject>,
+}
+
+/// What the log will do to one object.
+#[derive(Debug, Default)]
+struct LoggedObject {
+    blocks: [u64; WORDS],
+    /// It is removed first, so that its file does not matter.
+    is_removed: bool,
+}
+
+impl LoggedObject {
+    fn cover(&mut self, blocks: std::ops::Range<u32>) {
+        for block in blocks.start..blocks.end.min(BLOCKS_PER_OBJECT) {
+            self.blocks[block as usize / 64] |= 1 << (block % 64);
+        }
+    }
+}
+
+impl Logged {
+    fn add(&mut self, record: &Record<'_>) {
+        let object = self.objects.entry((record.header.partition, record.header.oid)).or_default();
+        match &record.header.change {
+            Change::Write { first_block, crcs } => {
+                object.cover(*first_block..first_block.saturating_add(crcs.len() as u32));
+            }
+            Change::Discard { blocks } => object.cover(blocks.clone()),
+            Change::Reserve => {}
+            Change::Remove => {
+                object.cover(0..BLOCKS_PER_OBJECT);
+                object.is_removed = true;
+            }
+        }
+    }
+
+    /// Whether the log says anything about the object.
+    fn knows(&self, partition: Partition, oid: Oid) -> bool {
+        self.objects.contains_key(&(partition, oid))
+    }
+
+    /// Whether the object's file does not matter, because the log removes the object.
+    fn removes(&self, partition: Partition, oid: Oid) -> bool {
+        self.objects.get(&(partition, oid)).is_some_and(|object| object.is_removed)
+    }
+
+    /// Whether the block's content in the file does not matter, because the log replaces it.
+    fn replaces(&self, partition: Partition, oid: Oid, block: u32) -> bool {
+        let object = self.objects.get(&(partition, oid));
+        object.is_some_and(|object| object.blocks[block as usize / 64] >> (block % 64) & 1 != 0)
+    }
+}
+
+fn check_log<D: Disk>(disk: &D, superblock: &Superblock, report: &mut Report) -> Logged {
+    let mut logged = Logged::default();
+    let mut records = 0;
+    let end = wal::inspect(disk, superblock.disk.0, &mut |_, record| -> Result<(), WalError> {
+        records += 1;
+        logged.add(&record);
+        Ok(())
+    });
+    report.log_records = records;
+    if let Err(error) = end {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        report.add("wal", None, Problem::DamagedLog { reason: error.to_string(), cause });
+    }
+    logged
+}

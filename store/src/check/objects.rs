@@ -1,0 +1,126 @@
+//! Verifying the partitions' directories: indexes, object files, tables and blocks.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Epoch, Oid, Partition};
+
+use super::{Logged, Problem, Report};
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::index::{Index, IndexError, IndexPlace, Loading, oid_of};
+use crate::object::{Entry, ObjectFile, ObjectPath, data_offset, entry_offset};
+use crate::partition::{OBJECTS, parse_directory_name};
+
+/// Verifies all that is in the directory of objects.
+pub(super) fn check_objects<D: Disk>(
+    disk: &D,
+    logged: &Logged,
+    report: &mut Report,
+) -> Result<(), OpenError> {
+    let names = match disk.list(OBJECTS) {
+        // A store that was begun but not finished.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        names => names.map_err(OpenError::io("list", OBJECTS))?,
+    };
+    let directories: BTreeSet<(Partition, Epoch)> =
+        names.iter().filter_map(|name| parse_directory_name(name)).collect();
+    for name in names {
+        let directory = format!("{OBJECTS}/{name}");
+        match parse_directory_name(&name) {
+            None => report.add(&directory, None, Problem::Unknown),
+            Some((partition, epoch)) if is_old(&directories, partition, epoch) => {
+                report.add(&directory, None, Problem::OldDirectory);
+            }
+            Some((partition, epoch)) => {
+                let place = IndexPlace { partition, epoch, directory };
+                check_partition(disk, place, logged, report)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_old(directories: &BTreeSet<(Partition, Epoch)>, partition: Partition, epoch: Epoch) -> bool {
+    directories.range((partition, Epoch(epoch.0 + 1))..=(partition, Epoch(u64::MAX))).next().is_some()
+}
+
+fn check_partition<D: Disk>(
+    disk: &D,
+    place: IndexPlace,
+    logged: &Logged,
+    report: &mut Report,
+) -> Result<(), OpenError> {
+    let IndexPlace { partition, directory, .. } = place.clone();
+    report.partitions += 1;
+    let replayed = |oid| logged.knows(partition, oid);
+    let is_replayed = logged.objects.keys().any(|(of, _)| *of == partition);
+    let loading = if is_replayed { Loading::Looking(&replayed) } else { Loading::Quiet };
+    let index = match Index::load(disk, place, &loading) {
+        Ok(index) => index,
+        Err(error) => {
+            let offset = match error {
+                IndexError::Damaged { offset_bytes } => Some(offset_bytes),
+                _ => None,
+            };
+            let problem = Problem::DamagedIndex { reason: error.to_string() };
+            report.add(&format!("{directory}/index"), offset, problem);
+            return Ok(());
+        }
+    };
+    for item in index.items() {
+        check_object(disk, partition, &directory, item.oid, logged, report);
+    }
+    let names = disk.list(&directory).map_err(OpenError::io("list", &directory))?;
+    for name in names.iter().filter(|name| *name != "index") {
+        let path = format!("{directory}/{name}");
+        match oid_of(name) {
+            Some(oid) if index.contains(oid) => {}
+            Some(_) => report.add(&path, None, Problem::LeftOver),
+            None if name == "index.new" => report.add(&path, None, Problem::LeftOver),
+            None => report.add(&path, None, Problem::Unknown),
+        }
+    }
+    Ok(())
+}
+
+fn check_object<D: Disk>(
+    disk: &D,
+    partition: Partition,
+    directory: &str,
+    oid: Oid,
+    logged: &Logged,
+    report: &mut Report,
+) {
+    let path = ObjectPath::new(directory, oid);
+    let object = match ObjectFile::open(disk, &path, oid) {
+        Ok(object) => object,
+        Err(error) => {
+            if !logged.removes(partition, oid) {
+                let reason = error.to_string();
+                report.add(path.as_str(), None, Problem::DamagedObject { oid, reason });
+            }
+            return;
+        }
+    };
+    report.objects += 1;
+    let content = object.content();
+    let mut data = [0; BLOCK_SIZE_BYTES as usize];
+    for block in (0..BLOCKS_PER_OBJECT).filter(|block| !logged.replaces(partition, oid, *block)) {
+        match content.table.entry(block) {
+            Entry::Inherit | Entry::Hole { .. } => {}
+            Entry::Damaged => {
+                report.add(path.as_str(), Some(entry_offset(block)), Problem::DamagedEntry { block });
+            }
+            Entry::Data { crc: expected, .. } => {
+                report.data_blocks += 1;
+                let problem = match object.read(disk, block, &mut data) {
+                    Ok(()) if crc32c::crc32c(&data) == expected => continue,
+                    Ok(()) => Problem::CorruptBlock { block, expected },
+                    Err(error) => Problem::Unreadable { reason: error.to_string() },
+                };
+                report.add(path.as_str(), Some(data_offset(block)), problem);
+            }
+        }
+    }
+}
