@@ -218,6 +218,23 @@ fn a_command_aborted_before_it_arrives_counts_as_received() {
 }
 
 #[test]
+fn a_task_management_request_needs_a_tag_of_its_own() {
+    let mut initiator = Initiator::log_in("");
+    let command = initiator.read(512);
+    let first = abort_task(&mut initiator, command.initiator_task_tag, command.cmd_sn);
+    assert!(matches!(initiator.event(), Event::TaskManagement(_)));
+    for tag in [first.initiator_task_tag, command.initiator_task_tag, RESERVED_TAG] {
+        let repeated = TaskManagementRequestPdu { initiator_task_tag: tag, ..first };
+        initiator.send(&repeated.build(), &[]);
+        initiator.assert_no_event();
+        assert_rejected(&mut initiator, RejectReason::TaskInProgress, tag);
+    }
+    let answer = TaskManagementResponse::TaskDoesNotExist;
+    initiator.target.respond_task_management(first.initiator_task_tag, answer);
+    initiator.receive_opcode(Opcode::TaskManagementResponse);
+}
+
+#[test]
 fn task_management_requests_under_way_are_limited() {
     let limits = Limits { immediate_commands: 2, ..Limits::default() };
     let mut initiator = Initiator::log_in_within(limits, "");

@@ -14,6 +14,7 @@ fn receive_data(initiator: &mut Initiator, segment: usize, burst: usize) -> (Vec
         let pdu = DataInPdu::parse(&frame.header);
         assert_eq!((pdu.data_sn, pdu.buffer_offset as usize), (data_sn, data.len()));
         assert!(!frame.data.is_empty() && frame.data.len() <= segment);
+        assert!(data.len() % burst + frame.data.len() <= burst, "a PDU belongs to one burst");
         data.extend_from_slice(&frame.data);
         let burst_ends = data.len().is_multiple_of(burst) || pdu.status.is_some();
         assert_eq!(pdu.is_final, burst_ends, "F");

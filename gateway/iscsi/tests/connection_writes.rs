@@ -189,6 +189,17 @@ fn data_of_aborted_tasks_is_discarded_silently() {
 }
 
 #[test]
+fn data_that_waits_for_the_caller_is_discarded_with_its_task() {
+    let mut initiator = Initiator::log_in(KEYS);
+    let pdu = initiator.command(false, true, 512);
+    initiator.send(&pdu.build(), &pattern(0, 512));
+    let command = initiator.command_event();
+    initiator.target.request_data(command.task, 512);
+    initiator.target.abort(command.task);
+    initiator.assert_no_event();
+}
+
+#[test]
 fn unsolicited_data_against_the_negotiation_fails() {
     let mut initiator = Initiator::log_in("InitialR2T=Yes ImmediateData=No");
     let pdu = initiator.command(false, true, 512);
