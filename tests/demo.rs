@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::demo::{Demo, huntaway, lun, refused};
+use support::discovery::send_targets;
 use support::http::get;
 use support::needs::{Need, available};
 use support::script::Script;
@@ -95,20 +96,21 @@ fn several_portals_and_ipv6() {
 
 #[test]
 fn discovery_lists_the_portals_or_what_is_advertised() {
-    if !available(&[Need::Program("iscsi-ls")]) {
-        return;
-    }
-    let list = |demo: &Demo| Script::program("iscsi-ls").args([format!("iscsi://{}", demo.portal())]).run();
     let plain = Demo::builder().args(lun("size=32MiB")).portals(2).start();
-    let found = list(&plain);
+    let found = send_targets(plain.portal());
+    assert_eq!(found[0], format!("TargetName={}", plain.target()));
     for portal in &plain.ready.portals {
-        assert!(found.contains(&format!("Portal:{portal},")), "{portal} is not in:\n{found}");
+        let address = format!("TargetAddress={portal},1");
+        assert!(found.contains(&address), "{address} is not in {found:?}");
     }
-    let elsewhere =
-        Demo::start([&lun("size=32MiB")[..], &["--advertise".into(), "192.0.2.7:3260".into()]].concat());
-    let found = list(&elsewhere);
-    assert!(found.contains("Portal:192.0.2.7:3260,"), "{found}");
-    assert!(!found.contains("127.0.0.1"), "{found}");
+
+    let advertised = ["--advertise".to_owned(), "192.0.2.7:3260".to_owned()];
+    let elsewhere = Demo::start([&lun("size=32MiB")[..], &advertised].concat());
+    let found = send_targets(elsewhere.portal());
+    assert_eq!(
+        found,
+        [format!("TargetName={}", elsewhere.target()), "TargetAddress=192.0.2.7:3260,1".to_owned()]
+    );
 }
 
 #[test]

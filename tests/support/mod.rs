@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
 pub(crate) mod demo;
+pub(crate) mod discovery;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod iload;
