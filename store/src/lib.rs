@@ -16,6 +16,8 @@ mod object;
 mod options;
 mod partition;
 pub mod placement;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod read;
 mod recover;
 mod room;
@@ -30,6 +32,8 @@ pub use apply::Applied;
 pub use error::OpenError;
 pub use metrics::Metrics;
 pub use options::StoreOptions;
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;
 pub use service::LocalStore;
 pub use store::{DiskStopped, Store, Task};
 pub use superblock::{BootId, ClusterId, DiskId, Superblock};

@@ -35,6 +35,9 @@ pub struct StoreOptions {
     pub space_reserve_bytes: u64,
     /// Most requests that wait for room; more are refused.
     pub waiting_requests: usize,
+    /// What the store does wrong, on purpose.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<crate::planted::PlantedBug>,
 }
 
 impl Default for StoreOptions {
@@ -54,6 +57,16 @@ impl Default for StoreOptions {
             open_objects: 1024,
             space_reserve_bytes: 64 << 20,
             waiting_requests: 4096,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
         }
+    }
+}
+
+#[cfg(feature = "planted-bugs")]
+impl StoreOptions {
+    /// Whether this is done wrong.
+    pub(crate) fn has(&self, bug: crate::planted::PlantedBug) -> bool {
+        self.planted == Some(bug)
     }
 }

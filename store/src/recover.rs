@@ -68,6 +68,8 @@ impl<D: Disk> Store<D> {
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rung: RungBell::default(),
+            #[cfg(feature = "planted-bugs")]
+            kept_back: crate::planted::KeptBack::default(),
             bell: OnceLock::new(),
             disk,
             options,

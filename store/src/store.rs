@@ -55,6 +55,8 @@ pub struct Store<D: Disk> {
     pub(crate) failed: AtomicBool,
     pub(crate) stopping: AtomicBool,
     pub(crate) rung: RungBell,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) kept_back: crate::planted::KeptBack,
     pub(crate) bell: OnceLock<Box<dyn Fn(Task) + Send + Sync>>,
 }
 
@@ -234,6 +236,10 @@ impl<D: Disk> Store<D> {
     }
 
     fn flush(&self) -> Result<Option<Until>, Error> {
+        #[cfg(feature = "planted-bugs")]
+        if self.options.has(crate::PlantedBug::StableWithoutSync) {
+            return Ok(None);
+        }
         let written = self.wal.written();
         Ok((self.wal.durable() < written).then_some(Until::Durable(written)))
     }
@@ -341,6 +347,10 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// The disk has failed. There is no point in calling again.
     pub fn sync(&self) -> Result<Lsn, DiskStopped> {
+        #[cfg(feature = "planted-bugs")]
+        if self.kept_back.log(&self.wal).is_err() {
+            return Err(DiskStopped);
+        }
         match self.wal.sync() {
             Ok(durable) => {
                 self.waiters.durable(durable);

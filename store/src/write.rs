@@ -155,6 +155,13 @@ impl<D: Disk> Store<D> {
         let partition = state.replica.partition();
         self.dirty.insert(partition);
         let header = RecordHeader { partition, oid, version, change };
+        #[cfg(feature = "planted-bugs")]
+        if self.options.has(crate::PlantedBug::AcknowledgeBeforeLogging) {
+            self.kept_back.log(&self.wal)?;
+            if let Some(lsn) = self.kept_back.keep(&self.wal, &header, payload) {
+                return Ok(Stamp { lsn, version });
+            }
+        }
         let lsn = self.wal.append(&header, &[IoSlice::new(payload)])?;
         Ok(Stamp { lsn, version })
     }
@@ -188,6 +195,10 @@ impl<D: Disk> Store<D> {
         };
         state.replica.step(Input::Logged { op });
         self.ring_unapplied();
+        #[cfg(feature = "planted-bugs")]
+        if self.options.has(crate::PlantedBug::StableWithoutSync) {
+            return Ok(Step::Done(Reply::Done));
+        }
         Ok(match durability {
             Durability::Logged => Step::Done(Reply::Done),
             Durability::Stable => Step::Wait(Until::Durable(lsn)),
