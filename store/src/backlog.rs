@@ -105,7 +105,8 @@ impl Backlog {
 
 fn data_bytes(request: &ObjectRequest) -> u64 {
     match request.operation {
-        Operation::Write { range, .. } => range.length().into(),
+        Operation::Write { range, .. } | Operation::Or { range, .. } => range.length().into(),
+        Operation::CompareAndWrite { range, .. } => u64::from(range.length()) * 2,
         _ => 0,
     }
 }

@@ -19,6 +19,7 @@ pub mod placement;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod read;
+mod read_modify_write;
 mod recover;
 mod room;
 mod service;

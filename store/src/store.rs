@@ -211,6 +211,12 @@ impl<D: Disk> Store<D> {
             Operation::Write { range, data, crcs, durability } => {
                 self.write(request, *range, data, crcs, *durability)
             }
+            Operation::CompareAndWrite { range, expected, data, crcs, durability } => {
+                self.compare_and_write(request, *range, expected, (data, crcs), *durability)
+            }
+            Operation::Or { range, data, crcs, durability } => {
+                self.or(request, *range, (data, crcs), *durability)
+            }
             Operation::Discard { range, durability } => self.discard(request, *range, *durability),
             Operation::Reserve => self.reserve(request),
             Operation::Remove { durability } => self.remove(request, *durability),

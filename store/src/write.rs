@@ -26,8 +26,8 @@ const THE_OPERATION: OpId = OpId(0);
 /// Blocks of a write whose CRCs are kept without allocating.
 const INLINE_BLOCKS: usize = 16;
 
-/// Whole blocks to be written: all but the rest of the blocks that fragments are part of.
-struct Blocks {
+/// Whole blocks to be written: all but the rest of the blocks that fragments are part of, which is zeroes here.
+pub(crate) struct Blocks {
     first_block: u32,
     bytes: Vec<u8>,
     crcs: SmallVec<[u32; INLINE_BLOCKS]>,
@@ -72,6 +72,15 @@ impl Blocks {
         self.crcs[place] = crc32c::crc32c(block);
     }
 
+    /// Sets the bits that are set in `old`, which is what `block` holds. No fragment is left of it then.
+    pub(crate) fn or(&mut self, block: u32, old: &Block) {
+        let place = (block - self.first_block) as usize;
+        let bytes = &mut self.bytes[place * BLOCK_SIZE_BYTES as usize..][..BLOCK_SIZE_BYTES as usize];
+        bytes.iter_mut().zip(old).for_each(|(byte, old)| *byte |= old);
+        self.crcs[place] = crc32c::crc32c(bytes);
+        self.fragments.retain(|fragment| fragment.start / BLOCK_SIZE_BYTES != block);
+    }
+
     fn range(&self) -> Range<u32> {
         self.first_block..self.first_block + self.crcs.len() as u32
     }
@@ -88,11 +97,7 @@ impl<D: Disk> Store<D> {
         durability: Durability,
     ) -> Result<Step, Error> {
         let oid = request.oid;
-        let blocks = Blocks::gather(range, data, crcs).map_err(|block| {
-            self.metrics.corrupt_blocks.inc();
-            tracing::error!(%oid, block, "a write does not match its checksums");
-            Broken::CorruptBlock { oid, block }
-        })?;
+        let blocks = self.gather(oid, range, data, crcs)?;
         let damaged = || Broken::DamagedObject { oid };
         self.with_partition(
             request.partition,
@@ -101,7 +106,23 @@ impl<D: Disk> Store<D> {
         )
     }
 
-    fn write_locked(
+    /// Takes in the data of a write and verifies it.
+    pub(crate) fn gather(
+        &self,
+        oid: Oid,
+        range: ByteRange,
+        data: &Segments,
+        crcs: &[u32],
+    ) -> Result<Blocks, Error> {
+        Blocks::gather(range, data, crcs).map_err(|block| {
+            self.metrics.corrupt_blocks.inc();
+            tracing::error!(%oid, block, "a write does not match its checksums");
+            Broken::CorruptBlock { oid, block }.into()
+        })
+    }
+
+    /// Writes with the partition's lock held.
+    pub(crate) fn write_locked(
         &self,
         state: &mut PartitionState,
         request: &ObjectRequest,
