@@ -1,7 +1,6 @@
 //! Writes that depend on what is there: COMPARE AND WRITE and ORWRITE. The old blocks are read and verified, and the
 //! new ones written, under one hold of the partition's lock: no other request comes between.
 
-use bytes::Bytes;
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, ObjectRequest, Oid, Reply, Segments, pieces,
 };
@@ -10,7 +9,6 @@ use crate::disk::Disk;
 use crate::partition::PartitionState;
 use crate::read::Block;
 use crate::store::{Step, Store};
-use crate::write::Blocks;
 
 impl<D: Disk> Store<D> {
     /// Writes if the range holds what is expected; durable as asked once what it returns has come about.
@@ -65,7 +63,7 @@ impl<D: Disk> Store<D> {
         range: ByteRange,
         expected: &Segments,
     ) -> Result<Option<u32>, Error> {
-        let mut expected = expected.iter().flat_map(Bytes::iter);
+        let mut expected = expected.iter().flat_map(|segment| segment.iter());
         for piece in pieces(range) {
             let mut old: Block = [0; BLOCK_SIZE_BYTES as usize];
             self.read_block(state, oid, piece.start / BLOCK_SIZE_BYTES, &mut old)?;

@@ -2,5 +2,6 @@
 
 mod checking;
 mod harness;
+mod read_modify_write;
 mod requests;
 mod restart;

@@ -64,6 +64,32 @@ pub enum Operation {
         /// When it counts as done.
         durability: Durability,
     },
+    /// Writes if the range holds what is expected; no other request comes between comparing and writing. Answered by
+    /// [`Reply::Done`] when it is as durable as asked, or by [`Reply::Miscompare`] when nothing was written.
+    CompareAndWrite {
+        /// What to compare and write.
+        range: ByteRange,
+        /// `range.length` bytes that must be there.
+        expected: Segments,
+        /// `range.length` bytes to be there afterwards.
+        data: Segments,
+        /// CRC32C of each piece of `data`, as in [`Operation::Write`].
+        crcs: SmallVec<[u32; 4]>,
+        /// When it counts as done.
+        durability: Durability,
+    },
+    /// Sets every bit of the range that is set in `data`, and leaves the others; no other request comes between reading
+    /// and writing. Answered by [`Reply::Done`] when it is as durable as asked.
+    Or {
+        /// What to change.
+        range: ByteRange,
+        /// `range.length` bytes.
+        data: Segments,
+        /// CRC32C of each piece of `data`, as in [`Operation::Write`].
+        crcs: SmallVec<[u32; 4]>,
+        /// When it counts as done.
+        durability: Durability,
+    },
     /// The range reads as zeroes from now on, and its whole blocks give up their space unless the object is
     /// reserved. Answered by [`Reply::Done`].
     Discard {
@@ -138,6 +164,11 @@ pub enum Reply {
     Data(Segments),
     /// It is done, and as durable as was asked.
     Done,
+    /// The range does not hold what was expected, and was left as it is.
+    Miscompare {
+        /// The first byte that differs, counted from the beginning of the range.
+        offset: u32,
+    },
     /// Runs of blocks, in order, without gaps.
     Map(Vec<MappedRun>),
 }
