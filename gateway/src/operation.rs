@@ -107,9 +107,11 @@ async fn write(unit: &Unit, extent: Extent, data: &Segments, durability: Durabil
     written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
 }
 
+/// What is read back is not compared with the data: another session may have written since, and whether the blocks
+/// are what was written last, their checksums tell.
 async fn write_and_verify(unit: &Unit, extent: Extent, data: &Segments) -> Result<(), Sense> {
     write(unit, extent, data, Durability::Stable).await?;
-    verify(unit, extent, Compare::Full, data).await
+    verify(unit, extent, Compare::None, &Segments::new()).await
 }
 
 async fn verify(unit: &Unit, extent: Extent, compare: Compare, data: &Segments) -> Result<(), Sense> {
