@@ -9,8 +9,8 @@ mod consistency;
 
 use crate::cdb::Cdb;
 use crate::command::{
-    capacity, inquiry, lba_status, mode_select, mode_sense, prefetch, read, report_luns, report_opcodes,
-    request_sense, start_stop, sync_cache, test_unit_ready, unmap, verify, write, write_same,
+    capacity, inquiry, lba_status, mode_select, mode_sense, prefetch, read, read_defect_data, report_luns,
+    report_opcodes, request_sense, start_stop, sync_cache, test_unit_ready, unmap, verify, write, write_same,
 };
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;
@@ -128,6 +128,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("VERIFY(10)", &[0x2f, VERIFY_FLAGS, A, A, A, A, G, A, A, 0], verify::decode_10),
     row("PRE-FETCH(10)", &[0x34, 0x02, A, A, A, A, G, A, A, 0], prefetch::decode_10),
     row("SYNCHRONIZE CACHE(10)", &[0x35, SYNC_FLAGS, A, A, A, A, G, A, A, 0], sync_cache::decode_10).slow(),
+    row("READ DEFECT DATA(10)", &[0x37, 0, 0x1f, 0, 0, 0, 0, A, A, 0], read_defect_data::decode_10),
     row("WRITE SAME(10)", &[0x41, 0x08, A, A, A, A, G, A, A, 0], write_same::decode_10).only_if(Thin).writes().slow(),
     row("WRITE SAME(10)", &[0x41, 0, A, A, A, A, G, A, A, 0], write_same::decode_10).only_if(Thick).writes().slow(),
     row("UNMAP", &[0x42, 0, 0, 0, 0, 0, G, A, A, 0], unmap::decode).only_if(Thin).writes().slow(),
@@ -150,6 +151,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("WRITE(12)", &[0xaa, WRITE_FLAGS, A, A, A, A, A, A, A, A, G, 0], write::decode_12).writes(),
     row("WRITE AND VERIFY(12)", &[0xae, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], write::decode_and_verify_12).writes(),
     row("VERIFY(12)", &[0xaf, VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], verify::decode_12),
+    row("READ DEFECT DATA(12)", &[0xb7, 0x1f, A, A, A, A, A, A, A, A, 0, 0], read_defect_data::decode_12),
 ];
 
 /// For each operation code the number of its first row, so that a READ does not search the table.

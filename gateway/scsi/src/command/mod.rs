@@ -9,6 +9,7 @@ pub(crate) mod mode_select;
 pub(crate) mod mode_sense;
 pub(crate) mod prefetch;
 pub(crate) mod read;
+pub(crate) mod read_defect_data;
 pub(crate) mod report_luns;
 pub(crate) mod report_opcodes;
 pub(crate) mod request_sense;

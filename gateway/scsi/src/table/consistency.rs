@@ -1,5 +1,7 @@
 //! The table agrees with itself: what a row claims is what its decoder does, and what is reported is what works.
 
+use std::ops::RangeInclusive;
+
 use super::{COMMANDS, Command, NO_ROW, command_name, supported};
 use crate::example;
 use crate::logical_unit::LogicalUnit;
@@ -13,6 +15,7 @@ const BASES: &[&[u8]] = &[
     &[0x1a, 0, 0x3f, 0, 0, 0],
     &[0x1a, 0, 0x3f, 0, 0xff, 0],
     &[0x1a, 0, 0x7f, 0, 0xff, 0],
+    &[0x37, 0, 0, 0, 0, 0, 0, 0, 0xff, 0],
     &[0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0],
     &[0x55, 0x10, 0, 0, 0, 0, 0, 0, 12, 0],
     &[0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 0, 0],
@@ -26,6 +29,7 @@ const BASES: &[&[u8]] = &[
     &[0xa3, 0x0c, 2, 0xa3, 0, 0x0c, 0, 0, 0xff, 0, 0, 0],
     &[0xa3, 0x0d, 0, 0, 0, 0, 0, 0, 0xff, 0, 0, 0],
     &[0xa3, 0x0d, 0x80, 0, 0, 0, 0, 0, 0, 4, 0, 0],
+    &[0xb7, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0, 0],
 ];
 
 /// Bits that are accepted though they change nothing: what we do satisfies them whether set or not.
@@ -35,13 +39,16 @@ fn is_satisfied_anyway(command: &Command, byte: usize, bit: u8) -> bool {
     const RARC: (usize, u8) = (1, 2);
     const SYNC_NV: (usize, u8) = (1, 2);
     const BYTCHK: (usize, u8) = (1, 1);
+    const DESCRIPTOR_INDEX: RangeInclusive<usize> = 2..=5;
     let group_byte = match command.usage.len() {
         10 => 6,
         length => length - 2,
     };
     let at = (byte, bit);
     let name = command.name;
-    if name.starts_with("WRITE AND VERIFY") {
+    if name == "READ DEFECT DATA(12)" {
+        DESCRIPTOR_INDEX.contains(&byte)
+    } else if name.starts_with("WRITE AND VERIFY") {
         at == DPO || at == BYTCHK || byte == group_byte
     } else if name.starts_with("READ(") && command.usage.len() > 6 {
         [DPO, FUA_NV, RARC].contains(&at) || byte == group_byte
