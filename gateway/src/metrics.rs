@@ -22,13 +22,22 @@ pub(crate) enum OperationKind {
     Flush,
     Unmap,
     WriteSame,
+    CompareAndWrite,
     Verify,
     Other,
 }
 
 impl OperationKind {
-    const ALL: [Self; 7] =
-        [Self::Read, Self::Write, Self::Flush, Self::Unmap, Self::WriteSame, Self::Verify, Self::Other];
+    const ALL: [Self; 8] = [
+        Self::Read,
+        Self::Write,
+        Self::Flush,
+        Self::Unmap,
+        Self::WriteSame,
+        Self::CompareAndWrite,
+        Self::Verify,
+        Self::Other,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -37,6 +46,7 @@ impl OperationKind {
             Self::Flush => "flush",
             Self::Unmap => "unmap",
             Self::WriteSame => "write_same",
+            Self::CompareAndWrite => "compare_and_write",
             Self::Verify => "verify",
             Self::Other => "other",
         }

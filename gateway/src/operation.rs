@@ -13,6 +13,7 @@ use huntaway_wire::{
 use crate::metrics::OperationKind;
 use crate::order::Footprint;
 use crate::unit::Unit;
+use crate::volume::Comparison;
 
 /// Bytes compared at a time by VERIFY, so that a large one does not hold all its blocks in memory twice.
 const VERIFY_CHUNK_BYTES: u64 = 1 << 20;
@@ -37,7 +38,10 @@ impl From<Result<(), Sense>> for Outcome {
 pub(crate) fn kind(operation: &BlockOperation) -> OperationKind {
     match operation {
         BlockOperation::Read { .. } => OperationKind::Read,
-        BlockOperation::Write { .. } | BlockOperation::WriteAndVerify { .. } => OperationKind::Write,
+        BlockOperation::Write { .. }
+        | BlockOperation::WriteAndVerify { .. }
+        | BlockOperation::OrWrite { .. } => OperationKind::Write,
+        BlockOperation::CompareAndWrite { .. } => OperationKind::CompareAndWrite,
         BlockOperation::Verify { .. } => OperationKind::Verify,
         BlockOperation::WriteSame { .. } => OperationKind::WriteSame,
         BlockOperation::Unmap { .. } => OperationKind::Unmap,
@@ -51,6 +55,8 @@ pub(crate) fn footprint(operation: &BlockOperation, lun: u16, ordered: bool) -> 
     let (extent, writes) = match operation {
         BlockOperation::Write { extent, .. }
         | BlockOperation::WriteAndVerify { extent }
+        | BlockOperation::CompareAndWrite { extent, .. }
+        | BlockOperation::OrWrite { extent, .. }
         | BlockOperation::WriteSame { extent, .. } => (*extent, true),
         BlockOperation::Unmap { extents, .. } => (hull(extents), true),
         BlockOperation::Read { extent, .. }
@@ -79,6 +85,12 @@ pub(crate) async fn run(unit: Arc<Unit>, operation: BlockOperation, data: Segmen
         }
         BlockOperation::Write { extent, fua } => write(&unit, extent, &data, Unit::durability(fua)).await,
         BlockOperation::WriteAndVerify { extent } => write_and_verify(&unit, extent, &data).await,
+        BlockOperation::CompareAndWrite { extent, fua } => {
+            compare_and_write(&unit, extent, &data, Unit::durability(fua)).await
+        }
+        BlockOperation::OrWrite { extent, fua } => {
+            or_write(&unit, extent, &data, Unit::durability(fua)).await
+        }
         BlockOperation::Verify { extent, compare } => verify(&unit, extent, compare, &data).await,
         BlockOperation::WriteSame { extent, unmap, pattern, fua } => {
             write_same(&unit, extent, unmap, pattern, &data, Unit::durability(fua)).await
@@ -112,6 +124,26 @@ async fn write(unit: &Unit, extent: Extent, data: &Segments, durability: Durabil
 async fn write_and_verify(unit: &Unit, extent: Extent, data: &Segments) -> Result<(), Sense> {
     write(unit, extent, data, Durability::Stable).await?;
     verify(unit, extent, Compare::None, &Segments::new()).await
+}
+
+async fn compare_and_write(
+    unit: &Unit,
+    extent: Extent,
+    data: &Segments,
+    durability: Durability,
+) -> Result<(), Sense> {
+    let (offset, length) = unit.bytes(extent);
+    match unit.volume.compare_and_write(offset, length, data, durability).await {
+        Ok(Comparison::Equal) => Ok(()),
+        Ok(Comparison::Differs { offset }) => Err(Sense::miscompare(offset.into())),
+        Err(error) => Err(sense_of(&error, &unit.scsi, extent.lba)),
+    }
+}
+
+async fn or_write(unit: &Unit, extent: Extent, data: &Segments, durability: Durability) -> Result<(), Sense> {
+    let (offset, _) = unit.bytes(extent);
+    let written = unit.volume.or(offset, data, durability).finish().await;
+    written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
 }
 
 async fn verify(unit: &Unit, extent: Extent, compare: Compare, data: &Segments) -> Result<(), Sense> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_wire::{
     Answer, BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectKind,
-    Oid, Operation, Partition, Provisioning, Reply, Segments, Submission, Vid, piece_crcs,
+    Oid, Operation, Partition, Provisioning, Refusal, Reply, Segments, Submission, Vid, piece_crcs,
 };
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -58,6 +58,18 @@ pub(crate) struct Slice {
     pub(crate) partition: Partition,
     pub(crate) oid: Oid,
     pub(crate) range: ByteRange,
+}
+
+/// What a compare-and-write found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// What was expected; the data is written.
+    Equal,
+    /// Something else; nothing is written.
+    Differs {
+        /// The first byte that differs, counted from where the comparison began.
+        offset: u32,
+    },
 }
 
 /// What became of an operation on a volume.
@@ -138,12 +150,45 @@ impl Volume {
 
     /// Writes `data` at `offset`.
     pub(crate) fn write(&self, offset: u64, data: &Segments, durability: Durability) -> Progress {
-        let length = data.iter().map(Bytes::len).sum::<usize>() as u64;
+        self.each_slice_with_data(offset, data, |range, data, crcs| Operation::Write {
+            range,
+            data,
+            crcs,
+            durability,
+        })
+    }
+
+    /// Compares the `length` bytes at `offset` with as many at the beginning of `data`, and if they are equal writes the
+    /// rest of `data` there. The range must lie within one object, as its primary does both.
+    pub(crate) async fn compare_and_write(
+        &self,
+        offset: u64,
+        length: u64,
+        data: &Segments,
+        durability: Durability,
+    ) -> Result<Comparison, Error> {
+        let Some(Slice { partition, oid, range }) = self.slices(offset, length).next() else {
+            return Ok(Comparison::Equal);
+        };
         let mut rest = SegmentReader { segments: data, segment: 0, offset: 0 };
-        self.each_slice(offset, length, |range| {
-            let data = rest.take(range.length() as usize);
-            let crcs = piece_crcs(range, &data);
-            Operation::Write { range, data, crcs, durability }
+        let expected = rest.take(length as usize);
+        let data = rest.take(length as usize);
+        let crcs = piece_crcs(range, &data);
+        let operation = Operation::CompareAndWrite { range, expected, data, crcs, durability };
+        match self.router.submit(partition, oid, operation).answer().await? {
+            Reply::Done => Ok(Comparison::Equal),
+            Reply::Miscompare { offset } => Ok(Comparison::Differs { offset }),
+            Reply::Data(_) | Reply::Map(_) => Err(Refusal::NotServing.into()),
+        }
+    }
+
+    /// Sets the bits that are set in `data` in the bytes at `offset`.
+    pub(crate) fn or(&self, offset: u64, data: &Segments, durability: Durability) -> Progress {
+        self.each_slice_with_data(offset, data, |range, data, crcs| Operation::Or {
+            range,
+            data,
+            crcs,
+            durability,
         })
     }
 
@@ -225,6 +270,22 @@ impl Volume {
             self.router.submit(slice.partition, slice.oid, operation).answer().await?;
         }
         Ok(())
+    }
+
+    /// As `each_slice`, with each slice's part of `data` and the CRCs of its pieces.
+    fn each_slice_with_data(
+        &self,
+        offset: u64,
+        data: &Segments,
+        operation: impl Fn(ByteRange, Segments, SmallVec<[u32; 4]>) -> Operation,
+    ) -> Progress {
+        let length = data.iter().map(Bytes::len).sum::<usize>() as u64;
+        let mut rest = SegmentReader { segments: data, segment: 0, offset: 0 };
+        self.each_slice(offset, length, |range| {
+            let data = rest.take(range.length() as usize);
+            let crcs = piece_crcs(range, &data);
+            operation(range, data, crcs)
+        })
     }
 
     fn each_slice(

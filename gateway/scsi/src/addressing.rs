@@ -37,12 +37,28 @@ impl BlockRange {
         Self { lba: cdb.u64(2), blocks: cdb.u32(10).into(), lba_byte: 2, blocks_byte: 10 }
     }
 
+    /// COMPARE AND WRITE: a CDB of 16 bytes with one byte of length.
+    pub(crate) fn from_compare_and_write(cdb: &Cdb) -> Self {
+        Self { lba: cdb.u64(2), blocks: cdb.byte(13).into(), lba_byte: 2, blocks_byte: 13 }
+    }
+
     /// Refuses a range of 0 blocks.
     ///
     /// # Errors
     /// INVALID FIELD IN CDB, pointing at the number of blocks.
     pub(crate) fn not_empty(&self) -> Result<&Self, Sense> {
         if self.blocks == 0 { Err(Sense::invalid_field_in_cdb(self.blocks_byte, None)) } else { Ok(self) }
+    }
+
+    /// Refuses a range of more than `maximum_blocks`.
+    ///
+    /// # Errors
+    /// INVALID FIELD IN CDB, pointing at the number of blocks.
+    pub(crate) fn at_most_blocks(&self, maximum_blocks: u64) -> Result<&Self, Sense> {
+        if self.blocks > maximum_blocks {
+            return Err(Sense::invalid_field_in_cdb(self.blocks_byte, None));
+        }
+        Ok(self)
     }
 
     /// The extent, if it lies within the logical unit.

@@ -2,7 +2,7 @@
 //!
 //! Limits that an initiator sees in blocks are kept here in bytes, so that they mean the same at every block size.
 
-/// Most bytes one READ, WRITE, VERIFY or WRITE AND VERIFY moves or checks.
+/// Most bytes one READ, WRITE, ORWRITE, VERIFY or WRITE AND VERIFY moves or checks.
 pub const MAXIMUM_TRANSFER_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The transfer size at which throughput is best.
@@ -10,6 +10,10 @@ pub const OPTIMAL_TRANSFER_BYTES: u64 = 1024 * 1024;
 
 /// Most bytes one WRITE SAME covers.
 pub const MAXIMUM_WRITE_SAME_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Most blocks one COMPARE AND WRITE compares and writes. A block never spans two objects, so that one primary can do
+/// both at once.
+pub const MAXIMUM_COMPARE_AND_WRITE_BLOCKS: u8 = 1;
 
 /// Most bytes one UNMAP covers in all its descriptors.
 pub const MAXIMUM_UNMAP_BYTES: u64 = 512 * 1024 * 1024;

@@ -137,20 +137,22 @@ impl LogicalUnit {
 
     /// Fits a plan to the write data that the initiator offers, which may be less or more than the CDB says.
     ///
-    /// Of a WRITE, WRITE AND VERIFY or comparing VERIFY the blocks that come in full are handled. `data_out` stays
+    /// Of a WRITE, WRITE AND VERIFY, ORWRITE or comparing VERIFY the blocks that come in full are handled. `data_out` stays
     /// as it is, so that the residual count is exact: take `min(data_out, offered_bytes)` bytes. When the plan is
     /// [`Step::AfterData`] the parameter list itself tells whether it is complete.
     ///
     /// # Errors
     /// INVALID FIELD IN COMMAND INFORMATION UNIT when the offer ends inside a block, or is not exactly the one
-    /// block that WRITE SAME wants. The plan is unchanged.
+    /// block that WRITE SAME or the two halves that COMPARE AND WRITE wants. The plan is unchanged.
     pub fn fit_data(&self, plan: &mut Plan, offered_bytes: u32) -> Result<(), Sense> {
         let Step::Now(Action::Block(operation)) = &mut plan.step else { return Ok(()) };
         let extent = match operation {
             BlockOperation::Write { extent, .. }
             | BlockOperation::WriteAndVerify { extent }
+            | BlockOperation::OrWrite { extent, .. }
             | BlockOperation::Verify { extent, compare: Compare::Full } => extent,
             BlockOperation::WriteSame { pattern: Pattern::Data, .. }
+            | BlockOperation::CompareAndWrite { .. }
             | BlockOperation::Verify { compare: Compare::SameBlock, .. } => {
                 return if offered_bytes == plan.data_out {
                     Ok(())

@@ -77,6 +77,21 @@ pub enum BlockOperation {
         /// Which blocks.
         extent: Extent,
     },
+    /// Compare the blocks with the first half of the data; if they are equal write the second half to them, so that
+    /// nothing comes between comparing and writing. A difference is [`Sense::miscompare`], and nothing is written.
+    CompareAndWrite {
+        /// Which blocks: at most [`MAXIMUM_COMPARE_AND_WRITE_BLOCKS`](crate::limits::MAXIMUM_COMPARE_AND_WRITE_BLOCKS).
+        extent: Extent,
+        /// Stable before GOOD.
+        fua: bool,
+    },
+    /// Set the bits of the blocks that are set in the data, so that no bit that others set meanwhile is lost.
+    OrWrite {
+        /// Which blocks.
+        extent: Extent,
+        /// Stable before GOOD.
+        fua: bool,
+    },
     /// Check that the blocks can be read, and perhaps that they hold the data.
     Verify {
         /// Which blocks.

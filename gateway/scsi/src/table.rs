@@ -9,8 +9,9 @@ mod consistency;
 
 use crate::cdb::Cdb;
 use crate::command::{
-    capacity, inquiry, lba_status, mode_select, mode_sense, prefetch, read, read_defect_data, report_luns,
-    report_opcodes, request_sense, start_stop, sync_cache, test_unit_ready, unmap, verify, write, write_same,
+    capacity, compare_and_write, inquiry, lba_status, mode_select, mode_sense, orwrite, prefetch, read,
+    read_defect_data, report_luns, report_opcodes, request_sense, start_stop, sync_cache, test_unit_ready,
+    unmap, verify, write, write_same,
 };
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;
@@ -101,7 +102,7 @@ const A: u8 = 0xff;
 const G: u8 = 0x1f;
 /// READ's flags: DPO, FUA, RARC, and the obsolete FUA_NV.
 const READ_FLAGS: u8 = 0x1e;
-/// WRITE's flags: DPO, FUA, and the obsolete FUA_NV.
+/// The flags of WRITE, COMPARE AND WRITE and ORWRITE: DPO, FUA, and the obsolete FUA_NV.
 const WRITE_FLAGS: u8 = 0x1a;
 /// VERIFY's flags: DPO and the two bits of BYTCHK.
 const VERIFY_FLAGS: u8 = 0x16;
@@ -135,7 +136,9 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, A, A, 0], mode_select::decode_10),
     row("MODE SENSE(10)", &[0x5a, 0x18, A, A, 0, 0, 0, A, A, 0], mode_sense::decode_10),
     row("READ(16)", &[0x88, READ_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], read::decode_16),
+    row("COMPARE AND WRITE", &[0x89, WRITE_FLAGS, A, A, A, A, A, A, A, A, 0, 0, 0, A, G, 0], compare_and_write::decode).writes(),
     row("WRITE(16)", &[0x8a, WRITE_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write::decode_16).writes(),
+    row("ORWRITE(16)", &[0x8b, WRITE_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], orwrite::decode).writes(),
     row("WRITE AND VERIFY(16)", &[0x8e, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write::decode_and_verify_16).writes(),
     row("VERIFY(16)", &[0x8f, VERIFY_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], verify::decode_16),
     row("PRE-FETCH(16)", &[0x90, 0x02, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], prefetch::decode_16),

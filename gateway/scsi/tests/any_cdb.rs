@@ -68,8 +68,13 @@ fn check_action(unit: &LogicalUnit, action: &Action) {
 fn check_operation(unit: &LogicalUnit, operation: &BlockOperation) {
     let bytes = |extent: &Extent| extent.blocks * u64::from(unit.block_size());
     let extents = match operation {
+        BlockOperation::CompareAndWrite { extent, .. } => {
+            assert!(extent.blocks <= limits::MAXIMUM_COMPARE_AND_WRITE_BLOCKS.into());
+            vec![*extent]
+        }
         BlockOperation::Read { extent, .. }
         | BlockOperation::Write { extent, .. }
+        | BlockOperation::OrWrite { extent, .. }
         | BlockOperation::WriteAndVerify { extent }
         | BlockOperation::Verify { extent, .. } => {
             assert!(bytes(extent) <= limits::MAXIMUM_TRANSFER_BYTES);

@@ -3,10 +3,12 @@
 //! Adding a command is one file here and one row in `table.rs`.
 
 pub(crate) mod capacity;
+pub(crate) mod compare_and_write;
 pub(crate) mod inquiry;
 pub(crate) mod lba_status;
 pub(crate) mod mode_select;
 pub(crate) mod mode_sense;
+pub(crate) mod orwrite;
 pub(crate) mod prefetch;
 pub(crate) mod read;
 pub(crate) mod read_defect_data;

@@ -15,6 +15,7 @@ pub(super) fn body(unit: &LogicalUnit, _: &ModeState) -> Vec<u8> {
     let in_blocks = |bytes: u64| (bytes / u64::from(unit.block_size())) as u32;
     let mut body = vec![0; LENGTH];
     body[0] = WSNZ;
+    body[1] = limits::MAXIMUM_COMPARE_AND_WRITE_BLOCKS;
     let granularity = 1u16 << unit.physical_block_exponent();
     body[2..4].copy_from_slice(&granularity.to_be_bytes());
     body[4..8].copy_from_slice(&in_blocks(limits::MAXIMUM_TRANSFER_BYTES).to_be_bytes());
@@ -39,7 +40,7 @@ mod tests {
     fn golden_page_of_a_thin_unit() {
         let unit = example::thin_unit();
         let body = body(&unit, &unit.default_modes());
-        let mut expected = vec![1, 0, 0, 8];
+        let mut expected = vec![1, 1, 0, 8];
         expected.extend_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x08, 0, 0, 0, 0, 0]);
         expected.extend_from_slice(&[0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0]);
         expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0x80, 0]);
