@@ -5,6 +5,7 @@ mod demo;
 mod disk_option;
 mod node;
 mod recipes;
+mod store_check;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,15 @@ struct Cli {
 enum Command {
     /// Serve disks from a directory of this machine: no root, no daemon, no configuration
     Demo(demo::DemoArgs),
+    /// Look after the files of a store
+    #[command(subcommand, arg_required_else_help = true)]
+    Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Verify every checksum in a store's directory, while nothing is running on it
+    Check(store_check::CheckArgs),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +39,7 @@ fn main() -> ExitCode {
     start_logging();
     let result = match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("huntaway: {error}");

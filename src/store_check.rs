@@ -13,7 +13,7 @@ pub(crate) struct CheckArgs {
 
 /// Verifies the directory and prints what was found; the exit status says whether everything is whole.
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
-    let report = huntaway_store::check(&args.dir)?;
+    let report = huntaway_store::check::check(&args.dir)?;
     print!("{report}");
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
