@@ -7,6 +7,7 @@ mod node;
 mod recipes;
 mod store_check;
 
+use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -42,9 +43,23 @@ fn main() -> ExitCode {
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("huntaway: {error}");
+        eprintln!("huntaway: {}", in_full(&*error));
         ExitCode::FAILURE
     })
+}
+
+/// An error with everything that led to it, in one line. A cause that its effect names already is not repeated.
+fn in_full(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let reason = error.to_string();
+        if !text.contains(&reason) {
+            text = format!("{text}: {reason}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Log lines go to standard error; `HUNTAWAY_LOG` (such as `debug` or `huntaway_gateway=trace`) chooses which.

@@ -11,9 +11,16 @@ pub(crate) struct CheckArgs {
     dir: PathBuf,
 }
 
-/// Verifies the directory and prints what was found; the exit status says whether everything is whole.
+/// Verifies the ledger and the store in the directory and prints what was found; the exit status says whether everything
+/// is whole.
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
     let report = huntaway_store::check::check(&args.dir)?;
-    print!("{report}");
-    Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{report}");
+    let ledger = huntaway_membership::local::read(&args.dir);
+    match &ledger {
+        Ok(ledger) => println!("ledger: {} records: sound", ledger.records.len()),
+        Err(error) => println!("DAMAGE: ledger: {}", crate::in_full(error)),
+    }
+    let sound = report.is_sound() && ledger.is_ok();
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
