@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::object::ObjectCache;
 use crate::options::StoreOptions;
 use crate::partition::{OBJECTS, PartitionState, Slot, parse_directory_name};
-use crate::room::Room;
+use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
 use crate::superblock::{LEFT_BY_A_CRASH, Superblock};
 use crate::waiters::Waiters;
@@ -41,7 +41,9 @@ impl<D: Disk> Store<D> {
         let account = Arc::new(Account::default());
         let (wal, replayed) = replay(&disk, &options, &superblock, &account)?;
         let dirty = DirtyPartitions::new();
-        let room = Room::new(options.space_reserve_bytes);
+        let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
+        let log = LogSize { bound_bytes: options.wal_bytes, segment_bytes };
+        let room = Room::new(options.space_reserve_bytes, log);
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
         for (partition, mut memory) in replayed {
             room.promise_anyway(memory.promise_all());

@@ -338,6 +338,8 @@ impl<D: Disk> Store<D> {
     pub(crate) fn wal_failed(&self, error: WalError) -> Result<Step, Error> {
         match error {
             WalError::Full { .. } => Ok(Step::Full),
+            // Once what it holds is applied, its segments can be used again.
+            WalError::NoSpace { .. } if self.wal.live_bytes() > 0 => Ok(Step::Full),
             WalError::NoSpace { needed_bytes } => Err(Refusal::NoSpace { needed_bytes }.into()),
             error => Err(self.fail(&error)),
         }

@@ -1,7 +1,9 @@
-//! What the store does for those who ask it, on a directory of the real file system.
+//! What the store does for those who ask it.
 
 mod checking;
+mod faults;
 mod harness;
 mod read_modify_write;
 mod requests;
 mod restart;
+mod service;

@@ -8,7 +8,7 @@ use super::harness::{Harness, oid, pattern};
 use crate::check::{Problem, Report, check};
 
 fn sound(harness: &Harness) -> Report {
-    let report = check(harness.directory.path()).unwrap();
+    let report = check(harness.directory()).unwrap();
     assert!(report.is_sound() && report.findings.is_empty(), "{report}");
     report
 }
@@ -30,7 +30,7 @@ fn written() -> (Harness, Oid) {
 }
 
 fn only_problem(harness: &Harness) -> (Option<u64>, Problem) {
-    let report = check(harness.directory.path()).unwrap();
+    let report = check(harness.directory()).unwrap();
     assert_eq!(report.findings.len(), 1, "{report}");
     (report.findings[0].offset_bytes, report.findings[0].problem.clone())
 }
@@ -75,9 +75,9 @@ fn every_kind_of_damage_is_found_and_told_apart() {
     assert!(matches!(only_problem(&harness), (Some(512), Problem::DamagedIndex { .. })));
 
     let (harness, _) = written();
-    flip(&harness.directory.path().join("superblock"), 4096);
+    flip(&harness.directory().join("superblock"), 4096);
     assert_eq!(only_problem(&harness), (None, Problem::DamagedSuperblock));
-    fs::remove_file(harness.directory.path().join("superblock")).unwrap();
+    fs::remove_file(harness.directory().join("superblock")).unwrap();
     assert_eq!(only_problem(&harness), (None, Problem::NoStore));
 }
 
@@ -101,5 +101,5 @@ fn leftovers_and_strangers_are_noted_but_are_no_damage() {
     )
     .unwrap();
     assert_eq!(only_problem(&harness), (None, Problem::LeftOver));
-    assert!(check(harness.directory.path()).unwrap().is_sound());
+    assert!(check(harness.directory()).unwrap().is_sound());
 }

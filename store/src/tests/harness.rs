@@ -1,5 +1,6 @@
 //! A store in a temporary directory, and a short way to ask it.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,13 +10,19 @@ use huntaway_wire::{
 };
 use tempfile::TempDir;
 
-use crate::disk::FileDisk;
+use crate::disk::{Disk, FileDisk, SimulatedDisk};
 use crate::{Store, StoreOptions};
 
-/// A store and its directory.
-pub(super) struct Harness {
-    pub(super) directory: TempDir,
-    pub(super) store: Store<FileDisk>,
+/// A store and where it is.
+pub(super) struct Harness<D: Disk = FileDisk> {
+    pub(super) place: Place<D>,
+    pub(super) store: Store<D>,
+}
+
+/// What outlives a store.
+pub(super) struct Place<D> {
+    directory: Option<TempDir>,
+    pub(super) disk: Arc<D>,
 }
 
 /// The data object `index` of the first disk.
@@ -49,17 +56,39 @@ impl Harness {
 
     pub(super) fn with(options: StoreOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let store = open(&directory, options);
-        Self { directory, store }
+        let disk = Arc::new(FileDisk::new(directory.path()).unwrap());
+        Self::open(Place { directory: Some(directory), disk }, options)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.place.directory.as_ref().unwrap().path()
+    }
+
+    pub(super) fn object_path(&self, oid: Oid) -> PathBuf {
+        self.directory().join(format!("objects/{}.1/{oid}", partition(oid)))
+    }
+}
+
+impl Harness<SimulatedDisk> {
+    /// A store on a disk in memory, of so many bytes.
+    pub(super) fn simulated(bytes: u64, options: StoreOptions) -> Self {
+        let place = Place { directory: None, disk: Arc::new(SimulatedDisk::new(bytes)) };
+        Self::open(place, options)
+    }
+}
+
+impl<D: Disk> Harness<D> {
+    fn open(place: Place<D>, options: StoreOptions) -> Self {
+        let store = Store::open(place.disk.clone(), options).unwrap();
+        Self { place, store }
     }
 
     /// Stops the store as kill -9 does, and opens it again.
     pub(super) fn restart(self) -> Self {
         let options = self.store.options.clone();
-        let Self { directory, store } = self;
+        let Self { place, store } = self;
         drop(store);
-        let store = open(&directory, options);
-        Self { directory, store }
+        Self::open(place, options)
     }
 
     pub(super) fn submit(&self, oid: Oid, operation: Operation) -> Submission {
@@ -116,6 +145,12 @@ impl Harness {
         at_once
     }
 
+    /// Whether a block can be read, asked in one way only.
+    pub(super) fn read_only(&self, oid: Oid) -> Result<(), huntaway_wire::Error> {
+        let range = ByteRange::new(0, huntaway_wire::BLOCK_SIZE_BYTES).unwrap();
+        self.ask(oid, Operation::Read { range }).map(|_| ())
+    }
+
     pub(super) fn map(&self, oid: Oid) -> Vec<MappedRun> {
         let range = ByteRange::new(0, huntaway_wire::OBJECT_SIZE_BYTES).unwrap();
         match self.ask(oid, Operation::Map { range }) {
@@ -128,14 +163,6 @@ impl Harness {
         self.store.apply().unwrap();
         assert!(!self.store.has_unapplied());
     }
-
-    pub(super) fn object_path(&self, oid: Oid) -> std::path::PathBuf {
-        self.directory.path().join(format!("objects/{}.1/{oid}", partition(oid)))
-    }
-}
-
-pub(super) fn open(directory: &TempDir, options: StoreOptions) -> Store<FileDisk> {
-    Store::open(Arc::new(FileDisk::new(directory.path()).unwrap()), options).unwrap()
 }
 
 pub(super) fn write(offset: u32, data: &[u8], durability: Durability) -> Operation {

@@ -119,7 +119,7 @@ fn a_lost_index_is_not_zeroes() {
 #[test]
 fn a_directory_of_somebody_else_is_refused() {
     let harness = Harness::new();
-    let disk = Arc::new(FileDisk::new(harness.directory.path()).unwrap());
+    let disk = Arc::new(FileDisk::new(harness.directory()).unwrap());
     let mut other = options();
     other.cluster = ClusterId([9; 16]);
     assert!(matches!(Store::open(disk, other), Err(OpenError::OtherCluster { .. })));
