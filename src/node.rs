@@ -38,7 +38,7 @@ impl Node {
     /// # Errors
     /// Whatever stands in the way, in words that say what to do.
     pub(crate) fn open(dir: &Path, registry: &Registry) -> Result<Self, Box<dyn Error>> {
-        std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+        prepare(dir)?;
         let name = Name::new("demo")?;
         let options = LocalOptions { cluster_name: name.clone(), node_name: name.clone(), zone: name };
         let ledger = LocalDriver::open(dir, options)?;
@@ -159,6 +159,26 @@ impl Node {
         Volume::new(vdi.vid, vdi.family, vdi.size_bytes, Arc::clone(&self.router))
     }
 }
+
+/// Makes the directory if it does not exist; refuses one that holds anything but ours, before anything is put there.
+fn prepare(dir: &Path) -> Result<(), Box<dyn Error>> {
+    let place = dir.display();
+    std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {place}: {error}"))?;
+    for entry in std::fs::read_dir(dir).map_err(|error| format!("cannot list {place}: {error}"))? {
+        let name = entry?.file_name();
+        if !OWN_NAMES.iter().any(|own| name == **own) {
+            let name = name.display();
+            return Err(
+                format!("{place} holds something else ({name}): choose an empty or a new --dir").into()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What may lie in a node's directory, which may be a file system of its own.
+const OWN_NAMES: [&str; 7] =
+    ["epoch", "lock", "lost+found", "objects", "superblock", "superblock.new", "wal"];
 
 /// What comes before the LUN in the name of a demo's disk.
 const NAME_PREFIX: &str = "demo-";

@@ -171,7 +171,7 @@ impl Superblock {
 }
 
 /// Names that may lie in a directory in which a store was begun but not finished.
-pub(crate) const LEFT_BY_A_CRASH: [&str; 5] = [NEW_PATH, "epoch", "lock", "objects", "wal"];
+pub(crate) const LEFT_BY_A_CRASH: [&str; 6] = [NEW_PATH, "epoch", "lock", "lost+found", "objects", "wal"];
 
 #[cfg(test)]
 mod tests {
