@@ -169,8 +169,8 @@ impl Driver {
         };
         let others = self.other_sessions();
         let resets = !matches!(request.function, TaskFunction::ClearTaskSet);
-        if let (Some((lun, attention)), true, Some(session)) = (&attention, resets, &mut self.session) {
-            session.establish(*lun, *attention);
+        if let (Some((lun, attention)), true) = (attention, resets) {
+            self.reset(lun, attention);
         }
         let finish = async move {
             for settled in settled {
@@ -188,6 +188,15 @@ impl Driver {
             Ended::TaskManagement { initiator_task_tag: itt }
         };
         self.running.push(finish.boxed());
+    }
+
+    /// What a reset of one LUN (or of all) does beside giving up tasks: mode parameters are the default ones again (SPC-4;
+    /// pages are not saved), and the initiator that asked for it is told like the others.
+    fn reset(&mut self, lun: Option<u16>, attention: Sense) {
+        let Some(session) = &mut self.session else { return };
+        let units = session.target.iter().flat_map(|target| target.units.values());
+        units.filter(|unit| lun.is_none_or(|lun| lun == unit.lun)).for_each(|unit| unit.reset_modes());
+        session.establish(lun, attention);
     }
 
     pub(crate) fn task_management_done(&mut self, initiator_task_tag: u32) {

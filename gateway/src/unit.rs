@@ -35,6 +35,11 @@ impl Unit {
         self.modes.swap(modes) != modes
     }
 
+    /// Forgets what MODE SELECT set: a reset has taken place.
+    pub(crate) fn reset_modes(&self) {
+        self.set_modes(self.scsi.default_modes());
+    }
+
     /// When a write with this FUA bit (or with the write cache off) counts as done.
     pub(crate) fn durability(fua: bool) -> Durability {
         if fua { Durability::Stable } else { Durability::Logged }

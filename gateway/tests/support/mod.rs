@@ -84,6 +84,21 @@ impl Peer for MemoryPeer {
                 object[range.offset() as usize..range.end() as usize].copy_from_slice(&data);
                 self.done()
             }
+            Operation::CompareAndWrite { range, expected, data, .. } => {
+                let object = &mut object[range.offset() as usize..range.end() as usize];
+                match object.iter().zip(expected.concat()).position(|(found, expected)| *found != expected) {
+                    Some(place) => Submission::Done(Ok(Reply::Miscompare { offset: place as u32 })),
+                    None => {
+                        object.copy_from_slice(&data.concat());
+                        self.done()
+                    }
+                }
+            }
+            Operation::Or { range, data, .. } => {
+                let object = &mut object[range.offset() as usize..range.end() as usize];
+                object.iter_mut().zip(data.concat()).for_each(|(byte, bits)| *byte |= bits);
+                self.done()
+            }
             other => panic!("not needed by these tests: {other:?}"),
         }
     }
@@ -154,6 +169,11 @@ impl Pdu {
     pub fn sense(&self) -> (u8, u8, u8) {
         (self.data[4] & 0xf, self.data[14], self.data[15])
     }
+
+    /// The INFORMATION field of fixed format sense data, if it is valid.
+    pub fn information(&self) -> Option<u32> {
+        (self.data[2] & 0x80 != 0).then(|| u32::from_be_bytes(self.data[5..9].try_into().unwrap()))
+    }
 }
 
 pub const SCSI_RESPONSE: u8 = 0x21;
@@ -211,7 +231,7 @@ impl Initiator {
     /// Sends a command; `data` is its immediate data, of `length` bytes in all.
     pub fn command(&mut self, tag: u32, lun: u8, cdb: &[u8], length: u32, data: Option<&[u8]>) {
         let mut header = [0; 48];
-        let writes = matches!(cdb[0], 0x2a | 0x8a);
+        let writes = matches!(cdb[0], 0x15 | 0x2a | 0x2e | 0x89..=0x8b);
         header[0] = 0x01;
         header[1] = 0x80 | if writes { 0x20 } else { 0x40 };
         header[9] = lun;
