@@ -7,14 +7,10 @@ use std::fmt::Write;
 const PASSES_TO_BEAT: usize = 161;
 
 /// Families of tests of commands that are not offered yet, and why. Every other family must not fail.
-const NOT_OFFERED: [(&str, &str); 12] = [
-    ("CompareAndWrite", "COMPARE AND WRITE is not offered yet"),
+const NOT_OFFERED: [(&str, &str); 8] = [
     ("ExtendedCopy", "EXTENDED COPY is not offered yet"),
-    ("MultipathIO.CompareAndWrite", "COMPARE AND WRITE is not offered yet"),
-    ("OrWrite", "ORWRITE is not offered yet"),
     ("Prin", "persistent reservations are not offered yet"),
     ("Prout", "persistent reservations are not offered yet"),
-    ("ReadDefectData", "a virtual disk has no defects to list"),
     ("ReceiveCopyResults", "EXTENDED COPY is not offered yet"),
     ("Reserve6", "reservations are not offered yet"),
     ("Sanitize", "SANITIZE is not offered yet"),
@@ -23,7 +19,17 @@ const NOT_OFFERED: [(&str, &str); 12] = [
 ];
 
 /// Tests that are wrong themselves in Debian 12's libiscsi 1.19, on which kind of LUN, and how. Their result says nothing.
-const WRONG_TESTS: [(&str, &str, &str); 2] = [
+const WRONG_TESTS: [(&str, &str, &str); 4] = [
+    (
+        "CompareAndWrite.Miscompare",
+        "",
+        "the test expects a refusal of 256 blocks, but sends 0: the CDB has one byte for them",
+    ),
+    (
+        "CompareAndWrite.Simple",
+        "",
+        "the test expects a refusal of 256 blocks, but sends 0: the CDB has one byte for them",
+    ),
     (
         "iSCSITMF.LUNResetSimpleAsync",
         "",
@@ -102,7 +108,7 @@ pub(crate) fn complaints(suite: &Suite) -> Vec<String> {
     let mut complaints = Vec::new();
     for row in &suite.rows {
         let acceptable = match row.result.as_str() {
-            "PASS" | "VOID" => true,
+            "PASS" => true,
             _ => reason(row).is_some(),
         };
         if !acceptable {
@@ -119,6 +125,9 @@ pub(crate) fn beats_tgt(suites: &[Suite]) -> bool {
 
 /// Why a test may be without PASS; None if it may not.
 fn reason(row: &Row) -> Option<&'static str> {
+    if row.result == "VOID" {
+        return Some("the test itself is wrong");
+    }
     let not_offered = NOT_OFFERED.iter().find(|(family, _)| row.test.starts_with(family));
     let does_not_apply =
         DOES_NOT_APPLY.iter().find(|(text, _)| row.result == "SKIP" && row.said.contains(text));
@@ -186,6 +195,12 @@ fn write_exceptions(text: &mut String, suite: &Suite) {
     );
     for row in suite.rows.iter().filter(|row| row.result != "PASS") {
         let said = row.said.replace("[SKIPPED] ", "").replace('|', "\\|");
-        let _ = writeln!(text, "| {} | {} | {said} | {} |", row.test, row.result, reason(row).unwrap_or("-"));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {said} | {} |",
+            row.test,
+            row.result,
+            reason(row).unwrap_or_default()
+        );
     }
 }
