@@ -56,11 +56,20 @@ impl<D: Disk> Store<D> {
         }
         let plan = self.plan_discard(state, request, range)?;
         if plan.holes.is_empty() && plan.merged.is_empty() {
-            return Ok(Step::Done(Reply::Done));
+            return Ok(self.already_so(durability));
         }
         self.change(state, request, range.blocks(), durability, |version, state| {
             self.log_discard(state, request, version, plan)
         })
+    }
+
+    /// The answer when the range reads as zeroes already: what made it so may not be on stable storage yet.
+    fn already_so(&self, durability: Durability) -> Step {
+        let written = self.wal.written();
+        match durability {
+            Durability::Stable if self.wal.durable() < written => Step::Wait(Until::Durable(written)),
+            Durability::Stable | Durability::Logged => Step::Done(Reply::Done),
+        }
     }
 
     fn plan_discard(

@@ -155,6 +155,18 @@ fn a_stable_write_is_answered_after_the_sync_and_a_flush_covers_all_before() {
 }
 
 #[test]
+fn a_stable_discard_of_zeroes_waits_for_what_made_them() {
+    let harness = Harness::new();
+    harness.write(oid(0), 0, &[1; 4096]);
+    harness.store.sync().unwrap();
+    harness.write(oid(0), 0, &[0; 4096]);
+    let range = ByteRange::new(512, 512).unwrap();
+    let discard = harness.submit(oid(0), Operation::Discard { range, durability: Durability::Stable });
+    assert!(matches!(discard, Submission::Waiting(_)));
+    assert_eq!(harness.settle(discard), Ok(Reply::Done));
+}
+
+#[test]
 fn another_pepoch_is_refused() {
     let harness = Harness::new();
     let request = |pepoch, operation| {
@@ -208,4 +220,22 @@ fn the_log_does_not_grow_beyond_its_bound() {
         assert!(harness.store.wal_bytes() <= bound);
     }
     assert_eq!(harness.read(oid(0), 0, BLOCK_SIZE_BYTES), Ok(vec![29; 4096]));
+}
+
+#[test]
+fn objects_beyond_the_open_ones_are_opened_again() {
+    let mut options = options();
+    options.open_objects = 2;
+    let harness = Harness::with(options);
+    for round in 0..3u8 {
+        for index in 0..6 {
+            harness.write(oid(index), u32::from(round) * 700, &pattern(index as u8, 900));
+        }
+        harness.apply();
+        assert!(harness.store.open_objects() <= 2);
+        for index in 0..6 {
+            let found = harness.read(oid(index), u32::from(round) * 700, 900).unwrap();
+            assert!(found == pattern(index as u8, 900), "object {index} in round {round}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use huntaway_wire::{Broken, Durability, Operation, Reply};
 
-use super::harness::{Harness, oid, options, pattern};
+use super::harness::{Harness, oid, options, partition, pattern};
 use crate::disk::FileDisk;
 use crate::superblock::ClusterId;
 use crate::{OpenError, Store};
@@ -114,6 +114,32 @@ fn a_lost_index_is_not_zeroes() {
     fs::remove_file(harness.object_path(oid(0)).with_file_name("index")).unwrap();
     let harness = harness.restart();
     assert_eq!(harness.read(oid(0), 0, 4096), Err(Broken::DamagedObject { oid: oid(0) }.into()));
+}
+
+#[test]
+fn an_index_that_is_written_anew_keeps_its_objects() {
+    let harness = Harness::new();
+    let home = partition(oid(0));
+    let others: Vec<_> = (1..100_000).map(oid).filter(|other| partition(*other) == home).take(4).collect();
+    let index = harness.object_path(oid(0)).with_file_name("index");
+    harness.write(oid(0), 0, &[1; 4096]);
+    harness.write(others[0], 0, &[2; 4096]);
+    harness.apply();
+    let mut sizes = Vec::new();
+    for round in 0..40 {
+        let other = others[1 + round % 3];
+        harness.write(other, 0, &[3; 4096]);
+        harness.apply();
+        assert_eq!(harness.ask(other, Operation::Remove { durability: Durability::Logged }), Ok(Reply::Done));
+        harness.apply();
+        sizes.push(fs::metadata(&index).unwrap().len());
+    }
+    assert!(sizes.iter().all(|size| *size <= 66 * 512) && !sizes.is_sorted(), "{sizes:?}");
+    harness.store.checkpoint().unwrap();
+    let harness = harness.restart();
+    assert_eq!(harness.read(oid(0), 0, 4096), Ok(vec![1; 4096]));
+    assert_eq!(harness.read(others[0], 0, 4096), Ok(vec![2; 4096]));
+    assert_eq!(harness.read(others[1], 0, 4096), Ok(vec![0; 4096]));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use huntaway_wire::{
 use prometheus::Registry;
 
 use super::harness::{oid, options, partition, pattern, write};
+use crate::disk::SeededRandom;
 use crate::{LocalStore, OpenError};
 
 /// How long a test waits for what must come about.
@@ -81,6 +82,53 @@ fn writes_beyond_all_bounds_wait_and_come_through() {
     }
     assert_eq!(wait(submit(&store, write(0, &[77; 4096], Durability::Logged))), Ok(Reply::Done));
     assert_eq!(read(&store, 4096), [77; 4096]);
+}
+
+/// Writes, discards and reads back one part of an object that other threads use, too.
+fn use_a_part(store: &LocalStore, part: u8) {
+    const PART_BYTES: usize = 300_000;
+    let origin = u32::from(part) * PART_BYTES as u32 + 1000;
+    let mut expected = vec![0; PART_BYTES];
+    let mut random = SeededRandom::new(part.into());
+    for round in 0..250u32 {
+        let offset = random.below(PART_BYTES as u64 - 1) as usize;
+        let length = 1 + random.below((PART_BYTES - offset).min(40_000) as u64 - 1) as usize;
+        let place = origin + offset as u32;
+        let range = ByteRange::new(place, length as u32).unwrap();
+        if random.chance(1, 4) {
+            let discard = Operation::Discard { range, durability: Durability::Logged };
+            assert_eq!(wait(submit(store, discard)), Ok(Reply::Done));
+            expected[offset..offset + length].fill(0);
+        } else {
+            let data = pattern(round as u8 ^ part, length);
+            assert_eq!(wait(submit(store, write(place, &data, Durability::Logged))), Ok(Reply::Done));
+            expected[offset..offset + length].copy_from_slice(&data);
+        }
+        let range = ByteRange::new(origin, PART_BYTES as u32).unwrap();
+        let Ok(Reply::Data(found)) = wait(submit(store, Operation::Read { range })) else {
+            panic!("part {part} cannot be read in round {round}");
+        };
+        assert!(found.concat() == expected, "part {part}, round {round}");
+    }
+}
+
+#[test]
+fn readers_and_writers_never_see_application_at_work() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options();
+    options.memory_bytes = 4 << 20;
+    options.apply_at_bytes = 1;
+    let store = LocalStore::open(directory.path(), options, &Registry::new()).unwrap();
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let store = &store;
+            scope.spawn(move || use_a_part(store, part));
+        }
+    });
+    assert_eq!(store.store().metrics.corrupt_blocks.get(), 0);
+    store.close().unwrap();
+    drop(store);
+    assert!(crate::check::check(directory.path()).unwrap().is_sound());
 }
 
 #[test]
