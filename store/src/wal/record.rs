@@ -13,7 +13,8 @@ pub(super) const HEADER_BYTES: usize = 56;
 /// Records begin at multiples of this many bytes.
 pub(super) const ALIGNMENT_BYTES: u64 = 8;
 
-const MAGIC: [u8; 4] = *b"HWrc";
+/// What every record begins with.
+pub(super) const MAGIC: [u8; 4] = *b"HWrc";
 
 /// What a record says, without the data.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::record::{ALIGNMENT_BYTES, Fixed, HEADER_BYTES, Record};
+use super::record::{self, ALIGNMENT_BYTES, Fixed, HEADER_BYTES, Record};
 use super::segment::{self, Header, RECORDS_OFFSET, Segment};
 use super::{DIRECTORY, Lsn, WalError};
 use crate::disk::{Disk, Open};
@@ -141,19 +141,32 @@ fn newest_claim<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io:
     let mut offset = from;
     loop {
         let length = disk.read_at(&segment.file, &mut buffer, offset)?;
-        let windows = buffer[..length].windows(HEADER_BYTES).enumerate().step_by(ALIGNMENT_BYTES as usize);
-        for (index, window) in windows {
-            let lsn = Lsn(segment.base.0 + (offset - RECORDS_OFFSET) + index as u64);
-            let bytes = window.try_into().expect("windows are as long as a header");
-            let fixed = Fixed::decode(bytes, segment.seed).filter(|fixed| fixed.place.lsn == lsn);
-            newest = newest.max(fixed.map(|fixed| fixed.place.durable_before));
+        for place in possible_headers(&buffer[..length]) {
+            let lsn = Lsn(segment.base.0 + (offset + place - RECORDS_OFFSET));
+            let mut bytes = [0; HEADER_BYTES];
+            if disk.read_at(&segment.file, &mut bytes, offset + place)? == HEADER_BYTES {
+                let fixed = Fixed::decode(&bytes, segment.seed).filter(|fixed| fixed.place.lsn == lsn);
+                newest = newest.max(fixed.map(|fixed| fixed.place.durable_before));
+            }
         }
         if length < buffer.len() {
             return Ok(newest);
         }
-        // The next search begins where this one's last header would have begun.
-        offset += ((length - HEADER_BYTES) as u64 + 1).next_multiple_of(ALIGNMENT_BYTES);
+        offset += length as u64;
     }
+}
+
+/// Where in `bytes` a record may begin. Most of a segment that was never used is zeroes, which are skipped quickly.
+fn possible_headers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    let pages = bytes.chunks(ZEROES.len()).enumerate().filter(|(_, page)| **page != ZEROES[..page.len()]);
+    pages.flat_map(|(number, page)| {
+        let places = page.chunks(ALIGNMENT_BYTES as usize).enumerate();
+        let start = (number * ZEROES.len()) as u64;
+        places
+            .filter(|(_, word)| word.starts_with(&record::MAGIC))
+            .map(move |(place, _)| start + place as u64 * ALIGNMENT_BYTES)
+    })
 }
 
 /// Makes sure that nothing after the end is ever read again: later segments go, leftovers become zeroes.

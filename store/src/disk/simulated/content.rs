@@ -143,12 +143,20 @@ impl Content {
     }
 
     fn put(&mut self, data: &[u8], offset: u64) {
-        for (start, length) in cuts(offset, data.len(), SECTOR_BYTES) {
-            self.remember(start / SECTOR_BYTES as u64);
-            let page = self.pages.entry(start / PAGE_BYTES as u64).or_default();
-            let page = page.get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
-            page[start as usize % PAGE_BYTES..][..length]
-                .copy_from_slice(&data[(start - offset) as usize..][..length]);
+        for (start, length) in cuts(offset, data.len(), PAGE_BYTES) {
+            let data = &data[(start - offset) as usize..][..length];
+            let page = start / PAGE_BYTES as u64;
+            let is_blank = !self.pages.get(&page).is_some_and(Option::is_some);
+            if is_blank && *data == [0; PAGE_BYTES][..length] {
+                // Zeroes over zeroes change nothing but the space they take.
+                self.pages.entry(page).or_default();
+                continue;
+            }
+            for (start, _) in cuts(start, length, SECTOR_BYTES) {
+                self.remember(start / SECTOR_BYTES as u64);
+            }
+            let page = self.pages.entry(page).or_default().get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
+            page[start as usize % PAGE_BYTES..][..length].copy_from_slice(data);
         }
     }
 
