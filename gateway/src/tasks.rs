@@ -425,10 +425,8 @@ enum Started {
 /// Decodes the CDB and fits it to the data the initiator offers.
 fn plan(unit: &Unit, command: &Command) -> Result<Plan, Sense> {
     let mut plan = unit.scsi.plan(&unit.modes(), &command.cdb)?;
-    if plan.data_out > 0 {
-        let offered = if command.write { command.expected_length } else { 0 };
-        unit.scsi.fit_data(&mut plan, offered)?;
-    }
+    let offered = if command.write { command.expected_length } else { 0 };
+    unit.scsi.fit_data(&mut plan, offered)?;
     Ok(plan)
 }
 

@@ -60,9 +60,12 @@ fn no_blocks_are_good_without_data_and_too_many_are_refused() {
     let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
     initiator.command(1, 0, &[0x89, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0], 0, None);
     assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], GOOD);
-    let cdb = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0];
-    initiator.command(2, 0, &cdb, 2048, Some(&[0; 2048]));
-    assert_eq!(initiator.expect(SCSI_RESPONSE).sense(), (5, 0x24, 0));
+    // 256 blocks look like 0 in 8 bits: their data must not be swallowed.
+    for (blocks, length) in [(2, 2048), (0, 2 * 256 * 512)] {
+        let cdb = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, blocks, 0, 0];
+        initiator.command(2, 0, &cdb, length, Some(&vec![0; length as usize]));
+        assert_eq!(initiator.expect(SCSI_RESPONSE).sense(), (5, 0x24, 0));
+    }
 }
 
 #[test]

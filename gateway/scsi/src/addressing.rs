@@ -37,9 +37,9 @@ impl BlockRange {
         Self { lba: cdb.u64(2), blocks: cdb.u32(10).into(), lba_byte: 2, blocks_byte: 10 }
     }
 
-    /// COMPARE AND WRITE: a CDB of 16 bytes with one byte of length.
-    pub(crate) fn from_compare_and_write(cdb: &Cdb) -> Self {
-        Self { lba: cdb.u64(2), blocks: cdb.byte(13).into(), lba_byte: 2, blocks_byte: 13 }
+    /// COMPARE AND WRITE: a CDB of 16 bytes whose length is the one byte at `blocks_byte`.
+    pub(crate) fn from_cdb16_with_8_bits(cdb: &Cdb, blocks_byte: u16) -> Self {
+        Self { lba: cdb.u64(2), blocks: cdb.byte(blocks_byte.into()).into(), lba_byte: 2, blocks_byte }
     }
 
     /// Refuses a range of 0 blocks.

@@ -1,6 +1,7 @@
 //! The description of one logical unit, and the two questions asked of it: what does this CDB come to, and what
 //! does its parameter list. Both answers are pure functions of the description and the mode state.
 
+use crate::command::compare_and_write;
 use crate::limits;
 use crate::mode::ModeState;
 use crate::plan::{Action, BlockOperation, Compare, ParameterList, Pattern, Plan, Step};
@@ -143,7 +144,9 @@ impl LogicalUnit {
     ///
     /// # Errors
     /// INVALID FIELD IN COMMAND INFORMATION UNIT when the offer ends inside a block, or is not exactly the one
-    /// block that WRITE SAME or the two halves that COMPARE AND WRITE wants. The plan is unchanged.
+    /// block that WRITE SAME wants. INVALID FIELD IN CDB when the offer is not exactly the two halves that COMPARE AND
+    /// WRITE wants: whoever offers data for 0 blocks (256, perhaps, in a field of 8 bits) must not take GOOD for a
+    /// lock. The plan is unchanged.
     pub fn fit_data(&self, plan: &mut Plan, offered_bytes: u32) -> Result<(), Sense> {
         let Step::Now(Action::Block(operation)) = &mut plan.step else { return Ok(()) };
         let extent = match operation {
@@ -151,9 +154,17 @@ impl LogicalUnit {
             | BlockOperation::WriteAndVerify { extent }
             | BlockOperation::OrWrite { extent, .. }
             | BlockOperation::Verify { extent, compare: Compare::Full } => extent,
+            BlockOperation::CompareAndWrite { .. } => {
+                return if offered_bytes == plan.data_out {
+                    Ok(())
+                } else {
+                    Err(Sense::invalid_field_in_cdb(compare_and_write::BLOCKS_BYTE, None))
+                };
+            }
             BlockOperation::WriteSame { pattern: Pattern::Data, .. }
-            | BlockOperation::CompareAndWrite { .. }
-            | BlockOperation::Verify { compare: Compare::SameBlock, .. } => {
+            | BlockOperation::Verify { compare: Compare::SameBlock, .. }
+                if plan.data_out > 0 =>
+            {
                 return if offered_bytes == plan.data_out {
                     Ok(())
                 } else {

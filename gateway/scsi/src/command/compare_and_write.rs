@@ -9,10 +9,13 @@ use crate::mode::ModeState;
 use crate::plan::{BlockOperation, Plan};
 use crate::sense::Sense;
 
+/// Where the NUMBER OF LOGICAL BLOCKS is.
+pub(crate) const BLOCKS_BYTE: u16 = 13;
+
 const FUA_BIT: u8 = 3;
 
 pub(crate) fn decode(unit: &LogicalUnit, modes: &ModeState, cdb: &Cdb) -> Result<Plan, Sense> {
-    let range = BlockRange::from_compare_and_write(cdb);
+    let range = BlockRange::from_cdb16_with_8_bits(cdb, BLOCKS_BYTE);
     // The maximum comes first: it holds wherever the blocks are.
     let extent = range.at_most_blocks(MAXIMUM_COMPARE_AND_WRITE_BLOCKS.into())?.within(unit)?;
     let data_out = unit.transfer_bytes(2 * extent.blocks)?;
@@ -71,10 +74,13 @@ mod tests {
     #[test]
     fn both_halves_must_be_offered_and_nothing_else() {
         let unit = example::thin_unit();
-        let mut plan = example::plan(&unit, &compare_and_write(0, 0, 1)).unwrap();
-        assert_eq!(unit.fit_data(&mut plan, 1024), Ok(()));
-        for offered in [0, 512, 1000, 2048] {
-            assert_eq!(unit.fit_data(&mut plan, offered), Err(Sense::invalid_data_length()));
+        for (blocks, wanted) in [(0, 0), (1, 1024)] {
+            let mut plan = example::plan(&unit, &compare_and_write(0, 0, blocks)).unwrap();
+            assert_eq!(unit.fit_data(&mut plan, wanted), Ok(()));
+            for offered in [0, 512, 1000, 1024, 2048].into_iter().filter(|offered| *offered != wanted) {
+                let expected = Err(Sense::invalid_field_in_cdb(13, None));
+                assert_eq!(unit.fit_data(&mut plan, offered), expected);
+            }
         }
     }
 }
