@@ -100,7 +100,7 @@ impl LevelCollector {
             gauge("wal_bytes", "Bytes of the write-ahead log that are not applied."),
             gauge("open_objects", "Object files that are open."),
             gauge("waiting_requests", "Requests that wait for room in memory or in the log."),
-            gauge("free_bytes", "Bytes free on the disk when something was last applied."),
+            gauge("free_bytes", "Bytes free on the disk."),
             gauge("size_bytes", "Size of the disk in bytes."),
             gauge("disk_failed", "1 when the disk has failed and was stopped, else 0."),
         ];

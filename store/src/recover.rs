@@ -24,6 +24,9 @@ use crate::wal::{Change, Lsn, Record, Wal, WalOptions};
 /// Least size of a segment of the log, in bytes: a record of a whole object must fit.
 const MIN_SEGMENT_BYTES: u64 = OBJECT_SIZE_BYTES as u64 + (1 << 20);
 
+/// Fewest segments that the log may have, whatever its bound.
+const MIN_SEGMENTS: u64 = 2;
+
 /// What replay found, by partition.
 type Replayed = BTreeMap<Partition, Memory>;
 
@@ -42,7 +45,8 @@ impl<D: Disk> Store<D> {
         let (wal, replayed) = replay(&disk, &options, &superblock, &account)?;
         let dirty = DirtyPartitions::new();
         let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
-        let log = LogSize { bound_bytes: options.wal_bytes, segment_bytes };
+        let segments = (options.wal_bytes / segment_bytes).max(MIN_SEGMENTS);
+        let log = LogSize { segments, segment_bytes };
         let room = Room::new(options.space_reserve_bytes, log);
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
         for (partition, mut memory) in replayed {

@@ -16,7 +16,11 @@ const SEGMENT_NAME_LENGTH: usize = 16;
 pub(crate) struct Room {
     free_bytes: AtomicU64,
     total_bytes: AtomicU64,
+    /// What of the free bytes the log does not want.
+    usable_bytes: AtomicU64,
     promised_bytes: AtomicU64,
+    /// Promises that were kept: they end when the disk is asked next, and says what is left.
+    kept_bytes: AtomicU64,
     reserve_bytes: u64,
     log: LogSize,
 }
@@ -24,7 +28,8 @@ pub(crate) struct Room {
 /// How large the log may become: what it has not taken yet is not free.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogSize {
-    pub(crate) bound_bytes: u64,
+    /// Most segments.
+    pub(crate) segments: u64,
     pub(crate) segment_bytes: u64,
 }
 
@@ -34,28 +39,39 @@ impl Room {
         Self {
             free_bytes: AtomicU64::new(0),
             total_bytes: AtomicU64::new(0),
+            usable_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
+            kept_bytes: AtomicU64::new(0),
             reserve_bytes,
             log,
         }
     }
 
-    /// Promises `bytes`, to be given back once they are taken from the disk.
+    /// Promises `bytes` of the disk until [`Room::keep`] or [`Room::give_back`].
+    ///
+    /// # Errors
+    /// `NoSpace` when that much is not there.
     pub(crate) fn promise<D: Disk>(&self, disk: &D, bytes: u64) -> Result<(), Refusal> {
         if bytes == 0 {
             return Ok(());
         }
-        let wanted = self.promised_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes + self.reserve_bytes;
-        if self.free_bytes.load(Ordering::Relaxed) >= wanted {
-            return Ok(());
+        self.promised_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if self.missing_bytes() > 0 {
+            self.refresh(disk);
         }
-        self.refresh(disk);
-        let free = self.free_bytes.load(Ordering::Relaxed);
-        if free >= wanted {
-            return Ok(());
+        match self.missing_bytes() {
+            0 => Ok(()),
+            needed_bytes => {
+                self.give_back(bytes);
+                Err(Refusal::NoSpace { needed_bytes })
+            }
         }
-        self.give_back(bytes);
-        Err(Refusal::NoSpace { needed_bytes: wanted - free })
+    }
+
+    /// How much less there is than is promised and reserved.
+    fn missing_bytes(&self) -> u64 {
+        let wanted = self.promised_bytes.load(Ordering::Relaxed).saturating_add(self.reserve_bytes);
+        wanted.saturating_sub(self.usable_bytes.load(Ordering::Relaxed))
     }
 
     /// Promises `bytes` whether they are there or not: for what the log already holds.
@@ -63,24 +79,35 @@ impl Room {
         self.promised_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Ends a promise.
+    /// Ends a promise that was kept: the bytes were taken from the disk.
+    pub(crate) fn keep(&self, bytes: u64) {
+        self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Ends a promise that nobody needs any more.
     pub(crate) fn give_back(&self, bytes: u64) {
         self.promised_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Asks the disk. When it does not answer, what it said last stands.
     pub(crate) fn refresh<D: Disk>(&self, disk: &D) {
+        let kept_bytes = self.kept_bytes.swap(0, Ordering::Relaxed);
         match disk.space().and_then(|space| Ok((space, self.log.growth_bytes(disk)?))) {
             Ok((space, growth_bytes)) => {
-                let free_bytes = space.free_bytes.saturating_sub(growth_bytes);
-                self.free_bytes.store(free_bytes, Ordering::Relaxed);
+                self.free_bytes.store(space.free_bytes, Ordering::Relaxed);
                 self.total_bytes.store(space.total_bytes, Ordering::Relaxed);
+                let usable_bytes = space.free_bytes.saturating_sub(growth_bytes);
+                self.usable_bytes.store(usable_bytes, Ordering::Relaxed);
+                self.promised_bytes.fetch_sub(kept_bytes, Ordering::Relaxed);
             }
-            Err(error) => tracing::warn!(%error, "cannot find out how much space is free"),
+            Err(error) => {
+                self.kept_bytes.fetch_add(kept_bytes, Ordering::Relaxed);
+                tracing::warn!(%error, "cannot find out how much space is free");
+            }
         }
     }
 
-    /// What the disk said last, without what the log may still take.
+    /// What the disk said last.
     pub(crate) fn space(&self) -> Space {
         Space {
             free_bytes: self.free_bytes.load(Ordering::Relaxed),
@@ -92,8 +119,38 @@ impl Room {
 impl LogSize {
     /// Bytes that the log has not set aside yet and may want.
     fn growth_bytes<D: Disk>(&self, disk: &D) -> io::Result<u64> {
-        let segments =
-            disk.list(LOG_DIRECTORY)?.iter().filter(|name| name.len() == SEGMENT_NAME_LENGTH).count() as u64;
-        Ok(self.bound_bytes.saturating_sub(segments * self.segment_bytes))
+        let names = disk.list(LOG_DIRECTORY)?;
+        let segments = names.iter().filter(|name| name.len() == SEGMENT_NAME_LENGTH).count() as u64;
+        Ok(self.segments.saturating_sub(segments).saturating_mul(self.segment_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Open, SimulatedDisk};
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_is_promised_reserved_or_the_logs_is_not_promised_again() {
+        let disk = SimulatedDisk::new(20 * MIB);
+        disk.create_dir(LOG_DIRECTORY).unwrap();
+        let room = Room::new(MIB, LogSize { segments: 2, segment_bytes: 4 * MIB });
+        room.refresh(&disk);
+        assert_eq!(room.promise(&disk, 11 * MIB), Ok(()));
+        assert_eq!(room.promise(&disk, MIB), Err(Refusal::NoSpace { needed_bytes: MIB }));
+        // The log takes what was kept for it.
+        let segment = disk.open("wal/0000000000000001", Open::New).unwrap();
+        disk.allocate(&segment, 0, 4 * MIB).unwrap();
+        assert_eq!(room.promise(&disk, MIB), Err(Refusal::NoSpace { needed_bytes: MIB }));
+        // What was promised is taken.
+        let object = disk.open("object", Open::New).unwrap();
+        disk.allocate(&object, 0, 11 * MIB).unwrap();
+        room.keep(11 * MIB);
+        assert_eq!(room.promise(&disk, 1), Err(Refusal::NoSpace { needed_bytes: 1 }));
+        disk.remove("object").unwrap();
+        drop(object);
+        assert_eq!(room.promise(&disk, 11 * MIB), Ok(()));
     }
 }

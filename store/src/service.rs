@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -44,6 +45,13 @@ struct Shared {
     stopping: AtomicBool,
 }
 
+/// One of the threads panicked.
+#[derive(Debug, thiserror::Error)]
+#[error("the thread {name} died")]
+struct ThreadDied {
+    name: &'static str,
+}
+
 /// The threads to wake.
 struct Bells {
     sync: Thread,
@@ -52,7 +60,8 @@ struct Bells {
 
 impl LocalStore {
     /// Opens the store in `directory`, making it if there is none, and shows its metrics in `registry`. The
-    /// directory's name, the disk's and the boot's id in `options` are filled in if they are not given.
+    /// directory's name, the disk's and the boot's id in `options` are filled in if they are not given. At most half of
+    /// the files that the process may have open are used for objects.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -213,7 +222,12 @@ fn levels(store: &Store<FileDisk>) -> Levels {
 
 fn spawn(name: &'static str, shared: &Arc<Shared>, run: fn(&Shared)) -> Result<JoinHandle<()>, OpenError> {
     let shared = shared.clone();
-    let thread = thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+    let thread = thread::Builder::new().name(name.into()).spawn(move || {
+        if panic::catch_unwind(AssertUnwindSafe(|| run(&shared))).is_err() {
+            // Without it nobody would be answered any more, and nobody would know.
+            shared.store.fail(&ThreadDied { name });
+        }
+    });
     thread.map_err(OpenError::io("start the thread", name))
 }
 
@@ -243,10 +257,17 @@ fn fill_in(mut options: StoreOptions, directory: &str) -> Result<StoreOptions, O
         let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut options.new_disk.0));
         random.map_err(OpenError::io("read", "/dev/urandom"))?;
     }
+    options.open_objects = options.open_objects.min(files_allowed() / 2);
     if options.boot == BootId([0; 16]) {
         options.boot = boot_id().unwrap_or(options.boot);
     }
     Ok(options)
+}
+
+/// How many files this process may have open.
+fn files_allowed() -> usize {
+    let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    allowed.and_then(|allowed| allowed.try_into().ok()).unwrap_or(usize::MAX)
 }
 
 /// This boot's id, if the kernel tells it.

@@ -163,8 +163,9 @@ impl<D: Disk> Store<D> {
         self.objects.len()
     }
 
-    /// Space on the disk, as it was when something was last applied.
+    /// Space on the disk. When the disk does not answer: as it was before.
     pub fn space(&self) -> Space {
+        self.room.refresh(&*self.disk);
         self.room.space()
     }
 

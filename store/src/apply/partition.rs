@@ -174,7 +174,7 @@ impl<D: Disk> Store<D> {
                 state.memory.forget(&plan.captured);
             }
         });
-        done.iter().for_each(|plan| self.room.give_back(plan.captured.promised_bytes));
+        done.iter().for_each(|plan| self.room.keep(plan.captured.promised_bytes));
     }
 
     /// Forgets what needs nothing more.

@@ -10,6 +10,9 @@ use crate::layout::{SECTOR_BYTES, Sector, array_at};
 /// Files of fewer sectors than this are not worth writing anew (32 KiB).
 const MIN_COMPACTED_SECTORS: u64 = 64;
 
+/// Longest file that can be one of ours: more than 60 million objects in one partition (1 GiB).
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
 /// The file is written anew when that would make it this many times smaller.
 const MAX_WASTE: u64 = 4;
 
@@ -36,7 +39,11 @@ impl IndexLog {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((log, Vec::new())),
             Err(error) => return Err(error.into()),
         };
-        let mut bytes = vec![0; disk.length(&file)? as usize];
+        let length = disk.length(&file)?;
+        if length > MAX_FILE_BYTES {
+            return Err(IndexError::Damaged { offset_bytes: MAX_FILE_BYTES });
+        }
+        let mut bytes = vec![0; length as usize];
         let found = disk.read_at(&file, &mut bytes, 0)?;
         let sectors = bytes[..found].as_chunks::<SECTOR_BYTES>().0;
         if !sectors.first().is_some_and(|sector| is_header(sector, log.place.partition)) {
