@@ -1,0 +1,87 @@
+//! The store on a disk that loses power, under random requests and crashes: acknowledged writes survive the process,
+//! flushed ones survive power loss, nothing is torn, stale or back from the dead.
+//!
+//! One seed is one run. `HUNTAWAY_SIM_SEEDS` runs that many, `HUNTAWAY_SIM_FROM` begins at that one; a run that breaks a
+//! promise is told step by step, with the command that repeats it.
+
+mod model;
+mod outstanding;
+mod run;
+
+use std::env;
+
+use huntaway_store::PlantedBug;
+use run::{Summary, run};
+
+/// Runs when nothing else is asked for.
+const DEFAULT_SEEDS: u64 = 400;
+
+/// Seeds within which each planted bug must be found.
+const SEEDS_FOR_A_BUG: u64 = 5000;
+
+fn setting(name: &str, default: u64) -> u64 {
+    env::var(name).map_or(default, |text| text.parse().expect("the setting is a number"))
+}
+
+fn first_seed() -> u64 {
+    setting("HUNTAWAY_SIM_FROM", 0)
+}
+
+/// Runs a seed without a bug, which must keep every promise.
+fn run_sound(seed: u64) -> Summary {
+    run(seed, None, false).unwrap_or_else(|broken| {
+        let again = run(seed, None, true).err();
+        panic!(
+            "{}\nseed {seed}: {broken}\nto repeat: HUNTAWAY_SIM_FROM={seed} HUNTAWAY_SIM_SEEDS=1 \
+             cargo test -p huntaway-store --test simulation",
+            again.map(|broken| broken.trace.join("\n")).unwrap_or_default()
+        )
+    })
+}
+
+#[test]
+fn every_promise_is_kept_for_every_seed() {
+    let from = first_seed();
+    let seeds = setting("HUNTAWAY_SIM_SEEDS", DEFAULT_SEEDS);
+    let mut all = Summary::default();
+    for seed in from..from.saturating_add(seeds) {
+        all.add(run_sound(seed));
+    }
+    println!("{seeds} seeds: {all}");
+    assert!(seeds < 100 || all.is_varied(), "the runs are all alike: {all}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in first_seed()..first_seed().saturating_add(20) {
+        assert_eq!(run_sound(seed), run_sound(seed), "seed {seed}");
+    }
+}
+
+fn is_found(bug: PlantedBug) {
+    let from = first_seed();
+    for seed in from..from.saturating_add(SEEDS_FOR_A_BUG) {
+        let Err(broken) = run(seed, Some(bug), false) else { continue };
+        println!("{bug:?} was found after {} seeds: {broken}", seed - from + 1);
+        for seed in from..=seed {
+            run_sound(seed);
+        }
+        return;
+    }
+    panic!("{bug:?} was not found within {SEEDS_FOR_A_BUG} seeds");
+}
+
+#[test]
+fn acknowledging_before_logging_is_found() {
+    is_found(PlantedBug::AcknowledgeBeforeLogging);
+}
+
+#[test]
+fn applying_what_is_not_durable_is_found() {
+    is_found(PlantedBug::ApplyBeforeDurable);
+}
+
+#[test]
+fn stable_writes_without_a_sync_are_found() {
+    is_found(PlantedBug::StableWithoutSync);
+}
