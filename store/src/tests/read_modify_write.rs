@@ -1,6 +1,7 @@
 //! COMPARE AND WRITE and ORWRITE: nothing comes between reading and writing.
 
 use std::fs;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -12,7 +13,7 @@ use huntaway_wire::{
 use super::harness::{Harness, oid, options, pattern};
 
 const THREADS: u8 = 4;
-const INCREMENTS: u64 = 100;
+const INCREMENTS: u64 = 500;
 
 fn compare_and_write(offset: u32, expected: &[u8], data: &[u8], durability: Durability) -> Operation {
     let range = ByteRange::new(offset, data.len() as u32).unwrap();
@@ -37,9 +38,9 @@ fn read(harness: &Harness, oid: Oid, offset: u32, length: u32) -> Vec<u8> {
     }
 }
 
-/// Runs `work` in several threads, and application in one more until they are done.
+/// Runs `work` in several threads that begin at once, and application in one more until they are done.
 fn in_threads(harness: &Harness, work: impl Fn(u8) + Sync) {
-    let done = AtomicBool::new(false);
+    let (done, barrier) = (AtomicBool::new(false), Barrier::new(THREADS.into()));
     thread::scope(|scope| {
         let applying = scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
@@ -47,8 +48,14 @@ fn in_threads(harness: &Harness, work: impl Fn(u8) + Sync) {
                 thread::yield_now();
             }
         });
-        let work = &work;
-        let workers: Vec<_> = (0..THREADS).map(|number| scope.spawn(move || work(number))).collect();
+        let (work, barrier) = (&work, &barrier);
+        let begin = |number| {
+            scope.spawn(move || {
+                barrier.wait();
+                work(number);
+            })
+        };
+        let workers: Vec<_> = (0..THREADS).map(begin).collect();
         let results: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         done.store(true, Ordering::Release);
         applying.join().unwrap();
@@ -79,15 +86,16 @@ fn no_increment_of_a_counter_is_lost() {
 
 #[test]
 fn no_bit_that_is_set_beside_others_is_lost() {
-    const LENGTH: usize = 500;
+    const LENGTH: usize = 100;
+    const PLACES: u32 = 400;
     let harness = Harness::new();
     in_threads(&harness, |number| {
-        for place in 0..40 {
+        for place in 0..PLACES {
             let operation = or(place * LENGTH as u32, &[1 << number; LENGTH]);
             assert_eq!(harness.ask(oid(0), operation), Ok(Reply::Done));
         }
     });
-    let expected = vec![(1 << THREADS) - 1; 40 * LENGTH];
+    let expected = vec![(1 << THREADS) - 1; PLACES as usize * LENGTH];
     assert!(harness.read(oid(0), 0, expected.len() as u32).unwrap() == expected);
     assert_eq!(harness.read(oid(0), expected.len() as u32, 1000), Ok(vec![0; 1000]));
 }
