@@ -193,6 +193,10 @@ impl<D: Disk> Store<D> {
             return Submission::Done(Err(Refusal::NotServing.into()));
         }
         self.ring(Task::Apply);
+        // Whoever stopped the disk may have looked for requests before this one was there.
+        if let Err(error) = self.check_not_failed() {
+            self.fail_backlog(&error);
+        }
         Submission::Waiting(receiver)
     }
 
@@ -331,8 +335,12 @@ impl<D: Disk> Store<D> {
             tracing::error!(disk = self.options.directory, %reason, cause, "the disk has failed and was stopped");
         }
         self.waiters.fail(&error);
-        self.backlog.clear().into_iter().for_each(|sender| drop(sender.send(Answer::Err(error.clone()))));
+        self.fail_backlog(&error);
         error
+    }
+
+    fn fail_backlog(&self, error: &Error) {
+        self.backlog.clear().into_iter().for_each(|sender| drop(sender.send(Answer::Err(error.clone()))));
     }
 
     /// What an error of the log means for the request that met it.

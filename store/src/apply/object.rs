@@ -21,19 +21,31 @@ pub(super) enum Plan<D: Disk> {
     /// Its file goes.
     Remove,
     /// Its file changes.
-    Change(Changed<D>),
+    Change(Target<D>),
 }
 
 /// An object whose file changes.
 pub(super) struct Changed<D: Disk> {
     pub(super) captured: Captured,
+    pub(super) target: Target<D>,
+}
+
+/// A file that changes.
+pub(super) struct Target<D: Disk> {
     pub(super) object: Arc<ObjectFile<D>>,
-    /// In order of the blocks.
-    pub(super) changes: Vec<(u32, Change)>,
     pub(super) reserved: bool,
     /// The file was made just now.
     pub(super) is_new: bool,
     path: ObjectPath,
+    /// What every block becomes, if what was in the file is gone.
+    every_block: Option<Vec<(u32, Change)>>,
+}
+
+impl<D: Disk> Changed<D> {
+    /// What becomes of blocks, in their order.
+    pub(super) fn changes(&self) -> &[(u32, Change)] {
+        self.target.every_block.as_deref().unwrap_or(&self.captured.changes)
+    }
 }
 
 impl<D: Disk> Store<D> {
@@ -51,25 +63,21 @@ impl<D: Disk> Store<D> {
         let (is_indexed, old) = self.find_old(partition, captured.oid, starts_anew)?;
         let was_reserved = old.as_ref().is_some_and(|object| object.content().reserved);
         let reserved = captured.reservation.map_or(was_reserved, |(_, reserved)| reserved);
-        let object = match old {
-            Some(object) => object,
-            None if has_data || reserved => {
-                let header = Header { oid: captured.oid, reserved: false };
-                let made = ObjectFile::create(&*self.disk, &path, header).inspect_err(|_| self.unmake(&path));
-                let object = Arc::new(made.map_err(DiskError::new("create", path.as_str()))?);
-                let changes = captured.changes.clone();
-                let captured = captured.clone();
-                return Ok(Plan::Change(Changed { captured, object, changes, reserved, is_new: true, path }));
+        let Some(object) = old else {
+            if !has_data && !reserved {
+                return Ok(if is_indexed { Plan::Remove } else { Plan::Nothing });
             }
-            None if is_indexed => return Ok(Plan::Remove),
-            None => return Ok(Plan::Nothing),
+            let header = Header { oid: captured.oid, reserved: false };
+            let made = ObjectFile::create(&*self.disk, &path, header).inspect_err(|_| self.unmake(&path));
+            let object = Arc::new(made.map_err(DiskError::new("create", path.as_str()))?);
+            return Ok(Plan::Change(Target { object, reserved, is_new: true, path, every_block: None }));
         };
-        let changes = with_erasure(captured.changes.clone(), captured.erased);
-        if !reserved && !has_data && object.is_empty_after(&changes) {
+        let every_block = captured.erased.map(|stamp| with_erasure(&captured.changes, stamp));
+        let changes = every_block.as_deref().unwrap_or(&captured.changes);
+        if !reserved && !has_data && object.is_empty_after(changes) {
             return Ok(Plan::Remove);
         }
-        let captured = captured.clone();
-        Ok(Plan::Change(Changed { captured, object, changes, reserved, is_new: false, path }))
+        Ok(Plan::Change(Target { object, reserved, is_new: false, path, every_block }))
     }
 
     /// Whether the object is in the index, and its file if that is any good or has to be.
@@ -87,22 +95,24 @@ impl<D: Disk> Store<D> {
 
     /// Brings a file to what it should be, on stable storage.
     pub(super) fn change_object(&self, changed: &Changed<D>) -> Result<(), ApplyError> {
-        let Changed { object, path, changes, reserved, .. } = changed;
+        let Target { object, path, reserved, .. } = &changed.target;
         let was_reserved = object.content().reserved;
         if *reserved && !was_reserved {
             object.reserve(&*self.disk).map_err(DiskError::new("reserve", path.as_str()))?;
         } else if was_reserved && !reserved {
             object.unreserve(&*self.disk).map_err(DiskError::new("write", path.as_str()))?;
         }
-        object.write(&*self.disk, changes, !reserved).map_err(DiskError::new("write", path.as_str()))?;
+        object
+            .write(&*self.disk, changed.changes(), !reserved)
+            .map_err(DiskError::new("write", path.as_str()))?;
         object.sync(&*self.disk).map_err(DiskError::new("sync", path.as_str()))?;
         Ok(())
     }
 
     /// Takes back a file that was made and then could not be filled.
     pub(super) fn unmake_object(&self, changed: &Changed<D>) {
-        if changed.is_new {
-            self.unmake(&changed.path);
+        if changed.target.is_new {
+            self.unmake(&changed.target.path);
         }
     }
 
@@ -116,11 +126,11 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// `changes`, and a hole in every other block if the object was erased before them.
-fn with_erasure(changes: Vec<(u32, Change)>, erased: Option<Stamp>) -> Vec<(u32, Change)> {
-    let Some(Stamp { version, .. }) = erased else { return changes };
-    let mut written = changes.into_iter().peekable();
+/// `changes`, and a hole in every other block: what was there before is gone.
+fn with_erasure(changes: &[(u32, Change)], erased: Stamp) -> Vec<(u32, Change)> {
+    let mut written = changes.iter().peekable();
+    let hole = Change::Hole { version: erased.version };
     (0..BLOCKS_PER_OBJECT)
-        .map(|block| written.next_if(|(next, _)| *next == block).unwrap_or((block, Change::Hole { version })))
+        .map(|block| written.next_if(|(next, _)| *next == block).cloned().unwrap_or((block, hole.clone())))
         .collect()
 }

@@ -31,7 +31,7 @@ impl<D: Disk> Store<D> {
             match self.plan_object(batch.partition, &place.directory, &captured) {
                 Ok(Plan::Nothing) => self.settle(batch.partition, &captured),
                 Ok(Plan::Remove) => removed.push(captured),
-                Ok(Plan::Change(plan)) => changed.push(plan),
+                Ok(Plan::Change(target)) => changed.push(Changed { captured, target }),
                 Err(error) if error.may_pass() => self.put_back(batch.partition, &captured, applied),
                 Err(error) => return Err(error),
             }
@@ -131,7 +131,7 @@ impl<D: Disk> Store<D> {
                 Err(error) => return Err(error),
             }
         }
-        let new = done.iter().filter(|plan| plan.is_new).map(|plan| &plan.captured);
+        let new = done.iter().filter(|plan| plan.target.is_new).map(|plan| &plan.captured);
         let items: Vec<_> = new
             .map(|captured| Item { oid: captured.oid, version: captured.version, state: State::Present })
             .collect();
@@ -141,7 +141,7 @@ impl<D: Disk> Store<D> {
             if !error.may_pass() {
                 return Err(error);
             }
-            let (new, old): (Vec<_>, Vec<_>) = done.into_iter().partition(|plan| plan.is_new);
+            let (new, old): (Vec<_>, Vec<_>) = done.into_iter().partition(|plan| plan.target.is_new);
             for plan in new {
                 self.unmake_object(&plan);
                 self.put_back(partition, &plan.captured, applied);
@@ -156,20 +156,21 @@ impl<D: Disk> Store<D> {
     /// Makes what was applied seen, and forgets it in memory, in one step.
     fn publish(&self, partition: Partition, items: &[Item], done: Vec<Changed<D>>, applied: &mut Applied) {
         for plan in &done {
-            let data = plan.changes.iter().filter(|(_, change)| matches!(change, Change::Data { .. })).count()
-                as u64;
+            let data =
+                plan.changes().iter().filter(|(_, change)| matches!(change, Change::Data { .. })).count()
+                    as u64;
             applied.objects += 1;
-            applied.blocks += plan.changes.len() as u64;
+            applied.blocks += plan.changes().len() as u64;
             applied.bytes += data * u64::from(BLOCK_SIZE_BYTES);
-            self.metrics.applied_blocks.inc_by(plan.changes.len() as u64);
+            self.metrics.applied_blocks.inc_by(plan.changes().len() as u64);
             self.metrics.applied_bytes.inc_by(data * u64::from(BLOCK_SIZE_BYTES));
         }
         self.with_loaded(partition, |state| {
             state.index.publish(items);
             for plan in &done {
-                plan.object.publish(&plan.changes, plan.reserved);
-                if plan.is_new {
-                    self.objects.insert((partition, plan.captured.oid), plan.object.clone());
+                plan.target.object.publish(plan.changes(), plan.target.reserved);
+                if plan.target.is_new {
+                    self.objects.insert((partition, plan.captured.oid), plan.target.object.clone());
                 }
                 state.memory.forget(&plan.captured);
             }
