@@ -74,16 +74,19 @@ impl Driver {
         let unit = number.and_then(|number| target?.units.get(&number).cloned());
         let Some(unit) = unit else { return self.on_absent_unit(&command) };
         let attention = self.session.as_mut().and_then(|session| session.intercept(unit.lun, &command.cdb));
-        match attention.map_or_else(|| plan(&unit, &command), Err) {
+        match attention.map_or_else(|| unit.scsi.plan(&unit.modes(), &command.cdb), Err) {
             Ok(plan) => self.begin(command, unit, plan, arrived),
-            Err(sense) => self.fail(command.task, &unit, &sense),
+            Err(sense) => self.fail(command.task, &unit, &sense, 0),
         }
     }
 
     /// Starts a command, or notes what it waits for.
-    fn begin(&mut self, command: Command, unit: Arc<Unit>, plan: Plan, arrived: Instant) {
+    fn begin(&mut self, command: Command, unit: Arc<Unit>, mut plan: Plan, arrived: Instant) {
         let task = command.task;
         let offered = if command.write { command.expected_length } else { 0 };
+        if let Err(sense) = unit.scsi.fit_data(&mut plan, offered) {
+            return self.fail(task, &unit, &sense, plan.data_out);
+        }
         let wanted = plan.data_out.min(offered);
         let footprint = footprint(&plan.step, &unit, command.attribute);
         let data = match command.data {
@@ -135,7 +138,7 @@ impl Driver {
                 DataFailure::UnexpectedUnsolicitedData => Sense::unexpected_unsolicited_data(),
                 DataFailure::IncorrectAmount => Sense::incorrect_amount_of_data(),
             };
-            self.fail(task, &live.unit, &sense);
+            self.fail(task, &live.unit, &sense, live.data_out);
             self.resume_waiting();
         }
     }
@@ -296,7 +299,7 @@ impl Driver {
                 let data_out_wanted = (live.data_out > 0).then_some(live.data_out);
                 self.connection.respond(task, ScsiResponse { data_out_wanted, ..ScsiResponse::good() });
             }
-            Outcome::Failed(sense) => self.fail(task, &live.unit, &sense),
+            Outcome::Failed(sense) => self.fail(task, &live.unit, &sense, live.data_out),
             Outcome::Data(data) => {
                 live.unit.metrics.count_read(self.send_data(task, &data) as u64);
             }
@@ -328,13 +331,13 @@ impl Driver {
         sent
     }
 
-    fn fail(&mut self, task: TaskTag, unit: &Unit, sense: &Sense) {
+    /// Answers CHECK CONDITION. `data_out` is how many bytes of write data the command asks for.
+    fn fail(&mut self, task: TaskTag, unit: &Unit, sense: &Sense, data_out: u32) {
         unit.metrics.count_failure(sense.key.label());
-        self.check_condition(task, sense, unit.modes().sense_format());
-    }
-
-    fn check_condition(&mut self, task: TaskTag, sense: &Sense, format: SenseFormat) {
-        self.connection.respond(task, ScsiResponse::check_condition(&sense.encode(format)));
+        let sense = sense.encode(unit.modes().sense_format());
+        let data_out_wanted = (data_out > 0).then_some(data_out);
+        let response = ScsiResponse { data_out_wanted, ..ScsiResponse::check_condition(&sense) };
+        self.connection.respond(task, response);
     }
 
     /// A command to a LUN that is not there.
@@ -350,7 +353,10 @@ impl Driver {
                 self.send_data(command.task, &Segments::from_iter([data.into()]));
             }
             Ok(_) => self.connection.respond(command.task, ScsiResponse::good()),
-            Err(sense) => self.check_condition(command.task, &sense, SenseFormat::Fixed),
+            Err(sense) => {
+                let sense = sense.encode(SenseFormat::Fixed);
+                self.connection.respond(command.task, ScsiResponse::check_condition(&sense));
+            }
         }
     }
 
@@ -420,14 +426,6 @@ enum Started {
     Outcome(Outcome),
     /// [`Driver::conclude`] follows.
     Running,
-}
-
-/// Decodes the CDB and fits it to the data the initiator offers.
-fn plan(unit: &Unit, command: &Command) -> Result<Plan, Sense> {
-    let mut plan = unit.scsi.plan(&unit.modes(), &command.cdb)?;
-    let offered = if command.write { command.expected_length } else { 0 };
-    unit.scsi.fit_data(&mut plan, offered)?;
-    Ok(plan)
 }
 
 /// What the command may touch, as far as is known before its data is here.
