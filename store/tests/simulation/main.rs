@@ -7,14 +7,16 @@
 mod model;
 mod outstanding;
 mod run;
+mod summary;
 
 use std::env;
 
 use huntaway_store::PlantedBug;
-use run::{Summary, run};
+use run::run;
+use summary::Summary;
 
 /// Runs when nothing else is asked for.
-const DEFAULT_SEEDS: u64 = 400;
+const DEFAULT_SEEDS: u64 = 300;
 
 /// Seeds within which each planted bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 5000;

@@ -116,6 +116,18 @@ impl Model {
             .collect()
     }
 
+    /// What a read of the range must find.
+    pub(crate) fn newest_bytes(&self, oid: Oid, range: ByteRange) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(range.length() as usize);
+        for (place, state) in self.newest(oid, range) {
+            for index in cells(range, place.block) {
+                let offset = place.block * BLOCK_SIZE_BYTES + index as u32 * CELL_BYTES;
+                bytes.extend_from_slice(&cell(oid, offset, state[index]));
+            }
+        }
+        bytes
+    }
+
     /// A read found `bytes` at `range`, where it was to find `expected`.
     pub(crate) fn check_read(
         &mut self,

@@ -15,6 +15,8 @@ pub(crate) enum Effect {
     Read { oid: Oid, range: ByteRange, expected: Vec<(Place, State)> },
     /// Asks which blocks hold data.
     Map { range: ByteRange, expected: Vec<(Place, State)> },
+    /// A comparison must fail at this byte.
+    Miscompare { offset: u32 },
     /// Nothing that can be seen.
     Reserve,
 }
@@ -59,6 +61,7 @@ impl Effect {
                 model.check_read(oid, range, &expected, &bytes)?;
             }
             (Self::Map { range, expected }, Ok(Reply::Map(runs))) => check_map(range, &expected, &runs)?,
+            (Self::Miscompare { offset }, Ok(Reply::Miscompare { offset: found })) if found == offset => {}
             (Self::Reserve, Ok(Reply::Done)) => {}
             (effect, Ok(reply)) => return Err(format!("{reply:?} is no answer to {effect:?}")),
         }

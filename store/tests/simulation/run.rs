@@ -1,19 +1,17 @@
 //! One run: a few lives of a store on one simulated disk, each ended by a crash.
 
-use std::fmt;
+mod requests;
+
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use huntaway_store::disk::{Crash, Fault, Operation as DiskOperation, SeededRandom, SimulatedDisk};
 use huntaway_store::{PlantedBug, Store, StoreOptions};
-use huntaway_wire::{
-    BLOCK_SIZE_BYTES, ByteRange, Durability, OBJECT_SIZE_BYTES, ObjectKind, ObjectRequest, Oid, Operation,
-    Partition, Read, Request, Segments, Vid, piece_crcs,
-};
+use huntaway_wire::{BLOCK_SIZE_BYTES, ByteRange, Oid, Partition, Read, Vid};
 
-use crate::model::{CELL_BYTES, Model, content};
-use crate::outstanding::{Effect, Outstanding, Verdict};
+use crate::model::Model;
+use crate::outstanding::{Outstanding, Verdict};
+use crate::summary::{Broken, Summary};
 
 /// Lives of a store in one run.
 const LIVES: u64 = 4;
@@ -26,64 +24,6 @@ const MAX_DEATHS_WHILE_OPENING: u32 = 3;
 
 /// What is shown of a step, in characters: read data is long.
 const MAX_LINE_CHARS: usize = 150;
-
-/// A promise that was not kept.
-#[derive(Debug)]
-pub(crate) struct Broken {
-    what: String,
-    /// The steps that led to it, if they were asked for.
-    pub(crate) trace: Vec<String>,
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.what.fmt(f)
-    }
-}
-
-/// What happened in runs.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(crate) struct Summary {
-    requests: u64,
-    refused: u64,
-    process_crashes: u64,
-    power_losses: u64,
-    deaths: u64,
-    disk_operations: u64,
-    fingerprint: u64,
-}
-
-impl Summary {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.requests += other.requests;
-        self.refused += other.refused;
-        self.process_crashes += other.process_crashes;
-        self.power_losses += other.power_losses;
-        self.deaths += other.deaths;
-        self.disk_operations += other.disk_operations;
-    }
-
-    /// Whether each kind of thing that can happen did.
-    pub(crate) fn is_varied(&self) -> bool {
-        [self.refused, self.process_crashes, self.power_losses, self.deaths].iter().all(|count| *count > 0)
-    }
-}
-
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} requests ({} refused), {} process crashes, {} power losses ({} while something was under way), \
-             {} disk operations",
-            self.requests,
-            self.refused,
-            self.process_crashes,
-            self.power_losses,
-            self.deaths,
-            self.disk_operations
-        )
-    }
-}
 
 /// Runs one seed, with a bug or without.
 pub(crate) fn run(seed: u64, bug: Option<PlantedBug>, traced: bool) -> Result<Summary, Box<Broken>> {
@@ -283,108 +223,6 @@ impl Simulation {
         Ok(true)
     }
 
-    fn step(&mut self, store: &Store<SimulatedDisk>) -> Result<(), String> {
-        match self.random.below(100) {
-            0..42 => self.write(store),
-            42..52 => self.read(store),
-            52..58 => {
-                let effect = Effect::Flush { acknowledged: self.model.acknowledged() };
-                self.submit(store, effect, Request::Flush)
-            }
-            58..66 => self.discard(store),
-            66..68 => {
-                let oid = self.object();
-                let (durability, stable) = self.durability();
-                let effect = Effect::Change { places: self.model.remove(oid), stable };
-                self.ask(store, oid, effect, Operation::Remove { durability })
-            }
-            68..70 => {
-                let oid = self.object();
-                self.ask(store, oid, Effect::Reserve, Operation::Reserve)
-            }
-            70..73 => {
-                let (oid, range) = (self.object(), self.range());
-                let effect = Effect::Map { range, expected: self.model.newest(oid, range) };
-                self.ask(store, oid, effect, Operation::Map { range })
-            }
-            73..85 => self.sync(store),
-            _ => self.apply(store),
-        }
-    }
-
-    fn write(&mut self, store: &Store<SimulatedDisk>) -> Result<(), String> {
-        let (oid, range) = (self.object(), self.range());
-        let (durability, stable) = self.durability();
-        self.next_number += 1;
-        let mut data = Bytes::from(content(oid, range, self.next_number));
-        let rest = data.split_off(self.random.below(data.len() as u64) as usize);
-        let data: Segments = [data, rest].into_iter().collect();
-        let crcs = piece_crcs(range, &data);
-        let effect = Effect::Change { places: self.model.change(oid, range, self.next_number), stable };
-        self.ask(store, oid, effect, Operation::Write { range, data, crcs, durability })
-    }
-
-    fn discard(&mut self, store: &Store<SimulatedDisk>) -> Result<(), String> {
-        let (oid, mut range) = (self.object(), self.range());
-        let (durability, stable) = self.durability();
-        let places = if self.random.chance(1, 6) {
-            range = ByteRange::new(0, OBJECT_SIZE_BYTES).expect("an object is as long as itself");
-            self.model.remove(oid)
-        } else {
-            self.model.change(oid, range, 0)
-        };
-        self.ask(store, oid, Effect::Change { places, stable }, Operation::Discard { range, durability })
-    }
-
-    fn read(&mut self, store: &Store<SimulatedDisk>) -> Result<(), String> {
-        let (oid, range) = (self.object(), self.range());
-        let expected = self.model.newest(oid, range);
-        let mut bytes = vec![0xee; range.length() as usize];
-        let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range };
-        match store.read_now(&read, &mut bytes) {
-            Some(Ok(())) if self.random.chance(1, 2) => {
-                self.note(|| format!("read {oid} {range:?}"));
-                self.model.check_read(oid, range, &expected, &bytes)
-            }
-            Some(_) | None => {
-                self.ask(store, oid, Effect::Read { oid, range, expected }, Operation::Read { range })
-            }
-        }
-    }
-
-    fn ask(
-        &mut self,
-        store: &Store<SimulatedDisk>,
-        oid: Oid,
-        effect: Effect,
-        operation: Operation,
-    ) -> Result<(), String> {
-        let request = ObjectRequest { partition: partition(oid), pepoch: store.pepoch(), oid, operation };
-        self.submit(store, effect, Request::Object(request))
-    }
-
-    fn submit(
-        &mut self,
-        store: &Store<SimulatedDisk>,
-        effect: Effect,
-        request: Request,
-    ) -> Result<(), String> {
-        self.summary.requests += 1;
-        let told = self.trace.is_some().then(|| tell(&request, self.next_number));
-        let submission = store.submit(request);
-        self.note(|| format!("{}: {submission:?}", told.unwrap_or_default()));
-        self.outstanding.push(Outstanding::new(effect, submission));
-        self.poll()?;
-        // Where requests may be refused, each is over before the next: a refused one leaves nothing behind.
-        let mut rounds = 0;
-        while self.is_tight && !self.outstanding.is_empty() && !self.disk.is_dead() && !self.is_over {
-            rounds += 1;
-            self.is_over = rounds > 3;
-            self.work(store)?;
-        }
-        Ok(())
-    }
-
     /// Takes in the answers that are there.
     fn poll(&mut self) -> Result<(), String> {
         let waiting = self.outstanding.len();
@@ -420,26 +258,6 @@ impl Simulation {
         if self.disk.is_dead() || self.fault.is_some() { Ok(()) } else { Err(what()) }
     }
 
-    fn object(&mut self) -> Oid {
-        let vid = Vid::new(1 + self.random.below(2) as u32).expect("1 and 2 are vids");
-        Oid::new(ObjectKind::Data, vid, self.random.below(2) as u32)
-    }
-
-    /// Bytes at the beginning or the end of an object: whole blocks, or not.
-    fn range(&mut self) -> ByteRange {
-        let unit = if self.random.chance(1, 2) { BLOCK_SIZE_BYTES } else { CELL_BYTES };
-        let window = self.window_blocks * BLOCK_SIZE_BYTES / unit;
-        let start = self.random.below(window.into()) as u32;
-        let length = 1 + self.random.below(u64::from(window - start).min(40)) as u32;
-        let origin = if self.random.chance(1, 4) { OBJECT_SIZE_BYTES - window * unit } else { 0 };
-        let length = if self.window_blocks > 8 { window - start } else { length };
-        ByteRange::new(origin + start * unit, length * unit).expect("the window is in the object")
-    }
-
-    fn durability(&mut self) -> (Durability, bool) {
-        if self.random.chance(1, 4) { (Durability::Stable, true) } else { (Durability::Logged, false) }
-    }
-
     fn note(&mut self, what: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(what().chars().take(MAX_LINE_CHARS).collect());
@@ -450,16 +268,4 @@ impl Simulation {
 /// Both disks are of one family: objects of the same index share a partition.
 fn partition(oid: Oid) -> Partition {
     Partition::of(Vid::new(1).expect("1 is a vid"), oid.index())
-}
-
-fn tell(request: &Request, number: u64) -> String {
-    match request {
-        Request::Flush => "flush".into(),
-        Request::Object(ObjectRequest { oid, operation, .. }) => match operation {
-            Operation::Write { range, durability, .. } => {
-                format!("write {number} to {oid} {range:?} {durability:?}")
-            }
-            other => format!("{oid} {other:?}"),
-        },
-    }
 }
