@@ -23,7 +23,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve disks from a directory of this machine: no root, no daemon, no configuration
-    Demo(demo::DemoArgs),
+    Demo(Box<demo::DemoArgs>),
     /// Look after the files of a store
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
