@@ -31,6 +31,9 @@ pub(crate) struct PartitionState {
     pub(crate) directory: Arc<str>,
     /// Whether that directory is there, durably.
     pub(crate) has_directory: bool,
+    /// A process that died left what its directory and index say, but perhaps not on stable storage: to be synced
+    /// before anything is built on it. (What it left in object files is written again, for the log still has it.)
+    pub(crate) is_inherited: bool,
 }
 
 impl PartitionState {
@@ -46,6 +49,7 @@ impl PartitionState {
         let epoch = found.unwrap_or(epoch);
         let directory = directory_name(partition, epoch);
         let place = IndexPlace { partition, epoch, directory: directory.clone() };
+        let is_inherited = memory.is_some() && found.is_some();
         let index = match &memory {
             // Without a directory there is nothing to mend.
             Some(memory) if found.is_some() => {
@@ -60,6 +64,7 @@ impl PartitionState {
             memory: memory.unwrap_or_else(|| Memory::new(account.clone())),
             directory: directory.into(),
             has_directory: found.is_some(),
+            is_inherited,
         })
     }
 

@@ -1,6 +1,7 @@
 //! What the store does for those who ask it.
 
 mod checking;
+mod crashes;
 mod faults;
 mod harness;
 mod read_modify_write;

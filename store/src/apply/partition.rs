@@ -40,27 +40,36 @@ impl<D: Disk> Store<D> {
         self.change_objects(batch.partition, &place, changed, applied)
     }
 
-    /// Makes the partition's directory; `None` when there is no room for it.
+    /// Makes the partition's directory, or makes sure of what a process that died left there; `None` when that is not
+    /// possible now.
     fn prepare_partition(&self, batch: &Batch, applied: &mut Applied) -> Result<Option<Place>, ApplyError> {
-        let look =
-            |state: &mut PartitionState| (state.directory.clone(), state.index.log(), state.has_directory);
-        let Some((directory, index, has_directory)) = self.with_loaded(batch.partition, look) else {
+        let look = |state: &mut PartitionState| {
+            let place = Place { directory: state.directory.clone(), index: state.index.log() };
+            (place, state.has_directory, state.is_inherited)
+        };
+        let Some((place, has_directory, is_inherited)) = self.with_loaded(batch.partition, look) else {
             return Ok(None);
         };
-        if !has_directory {
-            match self.make_directory(&directory) {
-                Err(error) if error.may_pass() => {
-                    batch
-                        .objects
-                        .iter()
-                        .for_each(|captured| self.put_back(batch.partition, captured, applied));
-                    return Ok(None);
-                }
-                made => made?,
+        let prepared = match (has_directory, is_inherited) {
+            (false, _) => self.make_directory(&place.directory),
+            (true, true) => self.make_sure(&place),
+            (true, false) => return Ok(Some(place)),
+        };
+        match prepared {
+            Err(error) if error.may_pass() => {
+                batch.objects.iter().for_each(|captured| self.put_back(batch.partition, captured, applied));
+                return Ok(None);
             }
-            self.with_loaded(batch.partition, |state| state.has_directory = true);
+            prepared => prepared?,
         }
-        Ok(Some(Place { directory, index }))
+        self.with_loaded(batch.partition, |state| (state.has_directory, state.is_inherited) = (true, false));
+        Ok(Some(place))
+    }
+
+    fn make_sure(&self, place: &Place) -> Result<(), ApplyError> {
+        let directory = &place.directory;
+        self.disk.sync_dir(directory).map_err(DiskError::new("sync", directory))?;
+        Ok(lock(&place.index).sync(&*self.disk).map_err(DiskError::new("open or sync", directory))?)
     }
 
     fn make_directory(&self, directory: &str) -> Result<(), ApplyError> {

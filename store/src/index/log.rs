@@ -107,6 +107,12 @@ impl IndexLog {
             .filter(|batch| !batch.is_empty())
     }
 
+    /// Puts what was read on stable storage.
+    pub(crate) fn sync<D: Disk>(&self, disk: &D) -> io::Result<()> {
+        let file = disk.open(&self.path, Open::Existing)?;
+        disk.sync_data(&file).map_err(io::Error::other)
+    }
+
     /// Appends `items` as one batch and puts it on stable storage. An error means that the file's content is not known
     /// any more: the disk must be stopped, except for `StorageFull`, after which the same may be tried again.
     pub(crate) fn append<D: Disk>(&mut self, disk: &D, items: &[Item]) -> io::Result<()> {
