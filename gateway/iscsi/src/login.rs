@@ -254,6 +254,7 @@ impl Dialogue {
             target_name: self.identity.target_name.filter(|_| kind == SessionKind::Normal),
             isid: self.header.isid,
             tsih: self.header.tsih,
+            connection_id: self.header.cid,
             user: self.security.into_user(),
             parameters,
         }

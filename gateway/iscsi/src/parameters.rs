@@ -40,6 +40,8 @@ pub struct Negotiated {
     pub isid: [u8; 6],
     /// The session handle the initiator sent: 0 asks for a new session.
     pub tsih: u16,
+    /// The initiator's name for the connection (CID): unique among the connections of the session.
+    pub connection_id: u16,
     /// The CHAP user, if authentication was required.
     pub user: Option<String>,
     /// The operational parameters.

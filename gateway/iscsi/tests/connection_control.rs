@@ -7,9 +7,9 @@ use std::time::Duration;
 use initiator::{Initiator, TSIH, text};
 use iscsi_target::framing::FrameError;
 use iscsi_target::pdu::{
-    AsyncEvent, AsyncMessagePdu, BasicHeader, LoginResponsePdu, LogoutRequestPdu, LogoutResponsePdu,
-    NopInPdu, NopOutPdu, Opcode, RESERVED_TAG, RejectPdu, RejectReason, SnackPdu, TextRequestPdu,
-    TextResponsePdu,
+    AsyncEvent, AsyncMessagePdu, BasicHeader, LoginRequestPdu, LoginResponsePdu, LogoutRequestPdu,
+    LogoutResponsePdu, NopInPdu, NopOutPdu, Opcode, RESERVED_TAG, RejectPdu, RejectReason, SnackPdu,
+    TextRequestPdu, TextResponsePdu,
 };
 use iscsi_target::{
     ConnectionError, Event, Limits, LoginStatus, LogoutReason, LogoutResponse, Lun, ScsiResponse, SessionKind,
@@ -52,6 +52,15 @@ fn nothing_is_read_while_a_login_awaits_its_decision() {
     initiator.receive_opcode(Opcode::LoginResponse);
     initiator.receive_opcode(Opcode::TextResponse);
     assert_eq!(initiator.target.session().map(|session| session.tsih), Some(TSIH));
+}
+
+#[test]
+fn a_login_names_its_connection() {
+    let mut initiator = Initiator::connect(Limits::default());
+    let request = LoginRequestPdu { connection_id: 0x1234, ..initiator.login_request() };
+    initiator.send(&request.build(), &text("InitiatorName=iqn.2026-11.test:me SessionType=Discovery"));
+    let Event::Login(session) = initiator.event() else { panic!("no login event") };
+    assert_eq!(session.connection_id, 0x1234);
 }
 
 #[test]

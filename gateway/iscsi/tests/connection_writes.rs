@@ -113,6 +113,26 @@ fn residuals_of_writes_are_exact() {
 }
 
 #[test]
+fn data_that_no_command_wanted_is_an_underflow() {
+    let mut initiator = Initiator::log_in(KEYS);
+    for (immediate, is_final) in [(512, true), (0, true), (100, false), (0, false)] {
+        let mut pdu = initiator.command(false, true, 512);
+        pdu.is_final = is_final;
+        initiator.send(&pdu.build(), &pattern(0, immediate));
+        let command = initiator.command_event();
+        let response = ScsiResponse { data_out_wanted: Some(0), ..ScsiResponse::good() };
+        initiator.target.respond(command.task, response);
+        assert_eq!(initiator.receive_response().0.residual, Residual::Underflow(512));
+        if !is_final {
+            let rest = pattern(immediate, 512 - immediate);
+            let place = (0, immediate as u32);
+            initiator.data_out(pdu.initiator_task_tag, RESERVED_TAG, place, &rest, true);
+        }
+        initiator.assert_alive();
+    }
+}
+
+#[test]
 fn a_gap_never_ends_in_good() {
     let mut initiator = Initiator::log_in(KEYS);
     let command = initiator.write(2000);
