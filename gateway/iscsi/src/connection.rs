@@ -60,7 +60,7 @@ enum Phase {
     Login(Box<LoginPhase>),
     /// Full feature phase.
     FullFeature,
-    /// A Logout event waits for its answer: nothing more is read.
+    /// A Logout event waits for its answer: what arrives is discarded, PDU by PDU.
     LoggingOut,
     /// Nothing more is read or answered; what is in the output buffer is still to be sent.
     Closed,
@@ -129,7 +129,7 @@ impl Connection {
             waiting_for_budget: VecDeque::new(),
             last_transfer_tag: 0,
             text: TextExchange::new(&limits),
-            keep_alive: KeepAlive::new(now),
+            keep_alive: KeepAlive::new(now, limits.silence),
             limits,
         }
     }
@@ -141,8 +141,9 @@ impl Connection {
         &mut self.input
     }
 
-    /// Whether more input can be used now: not while a login or logout waits for the caller's answer, nor
-    /// after the end.
+    /// Whether input is to be read now: not while a login waits for the caller's answer, nor after the end.
+    /// While a logout waits for its answer input is read only to be discarded, so that the caller sees the
+    /// end of the stream; a Data-Out is discarded too.
     pub fn wants_input(&self) -> bool {
         self.reads_input()
     }
@@ -235,8 +236,8 @@ impl Connection {
     fn reads_input(&self) -> bool {
         match &self.phase {
             Phase::Login(login) => !login.awaits_decision(),
-            Phase::FullFeature => true,
-            Phase::LoggingOut | Phase::Closed => false,
+            Phase::FullFeature | Phase::LoggingOut => true,
+            Phase::Closed => false,
         }
     }
 

@@ -38,7 +38,8 @@ pub enum Event {
     },
     /// A task management function: `respond_task_management`.
     TaskManagement(TaskManagement),
-    /// The initiator ends the session: `respond_logout`. Until then no further event comes.
+    /// The initiator ends the session: `respond_logout`. Until then no further event comes, and what the
+    /// initiator sends is discarded: a task that waits for its data waits in vain.
     Logout(Logout),
 }
 

@@ -52,6 +52,11 @@ impl OutputBuffer {
         self.end = self.end.min(position).max(self.start);
     }
 
+    /// Forgets everything that was not taken.
+    pub(crate) fn clear(&mut self) {
+        self.truncate(self.start);
+    }
+
     /// Gives memory back if nothing is to be sent and more than `limit` bytes are kept.
     pub(crate) fn trim(&mut self, limit: usize) {
         if self.is_empty() && self.memory.len() > limit {

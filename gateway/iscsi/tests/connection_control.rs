@@ -4,11 +4,12 @@ mod initiator;
 
 use std::time::Duration;
 
+use bytes::Buf;
 use initiator::{Initiator, TSIH, text};
 use iscsi_target::framing::FrameError;
 use iscsi_target::pdu::{
     AsyncEvent, AsyncMessagePdu, BasicHeader, LoginRequestPdu, LoginResponsePdu, LogoutRequestPdu,
-    LogoutResponsePdu, NopInPdu, NopOutPdu, Opcode, RESERVED_TAG, RejectPdu, RejectReason, SnackPdu,
+    LogoutResponsePdu, NopInPdu, NopOutPdu, Opcode, R2tPdu, RESERVED_TAG, RejectPdu, RejectReason, SnackPdu,
     TextRequestPdu, TextResponsePdu,
 };
 use iscsi_target::{
@@ -195,13 +196,14 @@ fn the_initiator_is_pinged_each_second_and_dropped_when_silent() {
         let due = initiator.target.next_timeout().expect("a deadline");
         initiator.now = due;
         match initiator.target.handle_timeout(due) {
-            Ok(()) => pings += usize::from(!initiator.target.output().is_empty()),
+            Ok(()) => pings = initiator.target.output().len() / 48,
             Err(error) => break error,
         }
     };
     assert_eq!(last_sign, ConnectionError::PeerSilent);
     assert_eq!(initiator.now, start + Duration::from_secs(3) + Limits::default().silence);
-    assert!(pings > 0 && initiator.target.output().len() <= 4 * 48, "unanswered pings are limited");
+    assert_eq!(pings, 4, "unanswered pings are limited");
+    assert!(initiator.target.is_finished(), "what was not taken is given up");
 }
 
 #[test]
@@ -292,7 +294,6 @@ fn logout_ends_the_connection_after_the_answer() {
         let pdu = log_out(&mut initiator, reason, 0);
         let Event::Logout(logout) = initiator.event() else { panic!("no logout") };
         assert_eq!((logout.reason, logout.initiator_task_tag), (reason, pdu.initiator_task_tag));
-        assert!(!initiator.target.wants_input());
         initiator.target.respond(command.task, ScsiResponse::good());
         initiator.target.respond_logout(pdu.initiator_task_tag, LogoutResponse::Closed);
         initiator.target.request_logout(3);
@@ -302,6 +303,71 @@ fn logout_ends_the_connection_after_the_answer() {
         initiator.assert_nothing_received();
         assert!(initiator.target.is_finished());
     }
+}
+
+#[test]
+fn a_logout_that_waits_for_its_answer_discards_what_arrives() {
+    let mut initiator = Initiator::log_in("InitialR2T=No");
+    let command = initiator.write(1 << 20);
+    initiator.target.request_data(command.task, 4096);
+    let r2t = R2tPdu::parse(&initiator.receive_opcode(Opcode::ReadyToTransfer).header);
+    let pdu = log_out(&mut initiator, LogoutReason::CloseSession, 0);
+    assert!(matches!(initiator.event(), Event::Logout(_)));
+    for _ in 0..100 {
+        assert!(initiator.target.wants_input(), "or its end would not be seen");
+        initiator.ping(&[7; 4000]);
+        let (task, transfer) = (r2t.initiator_task_tag, r2t.target_transfer_tag);
+        initiator.data_out(task, transfer, (0, 0), &[7; 4096], true);
+        initiator.assert_no_event();
+        assert!(initiator.target.input().is_empty());
+    }
+    initiator.target.respond_logout(pdu.initiator_task_tag, LogoutResponse::Closed);
+    assert!(!initiator.target.wants_input());
+    initiator.receive_opcode(Opcode::LogoutResponse);
+    initiator.assert_nothing_received();
+    assert!(initiator.target.is_finished());
+}
+
+#[test]
+fn a_peer_that_is_silent_at_the_end_is_dropped() {
+    let mut initiator = Initiator::log_in("");
+    let silence = Limits::default().silence;
+    initiator.now += Duration::from_secs(1);
+    log_out(&mut initiator, LogoutReason::CloseSession, 0);
+    assert!(matches!(initiator.event(), Event::Logout(_)));
+    let due = initiator.now + silence;
+    assert_eq!(initiator.target.next_timeout(), Some(due), "no pings");
+    assert!(initiator.target.handle_timeout(due - Duration::from_millis(1)).is_ok());
+    assert_eq!(initiator.target.handle_timeout(due), Err(ConnectionError::PeerSilent));
+    assert!(initiator.target.is_finished());
+}
+
+#[test]
+fn a_peer_that_does_not_take_the_last_answer_is_dropped() {
+    let mut initiator = Initiator::log_in("");
+    let silence = Limits::default().silence;
+    let pdu = log_out(&mut initiator, LogoutReason::CloseSession, 0);
+    assert!(matches!(initiator.event(), Event::Logout(_)));
+    initiator.target.respond_logout(pdu.initiator_task_tag, LogoutResponse::Closed);
+    let due = initiator.now + silence;
+    assert_eq!(initiator.target.next_timeout(), Some(due));
+    initiator.target.output().advance(1);
+    initiator.now = due - Duration::from_millis(1);
+    assert!(initiator.target.handle_timeout(initiator.now).is_ok());
+    let due = initiator.now + silence;
+    assert_eq!(initiator.target.next_timeout(), Some(due), "it took a byte");
+    assert_eq!(initiator.target.handle_timeout(due), Err(ConnectionError::PeerSilent));
+    assert!(initiator.target.is_finished(), "what is left is given up");
+    assert_eq!(initiator.target.next_timeout(), None);
+
+    let mut initiator = Initiator::connect(Limits::default());
+    let request = initiator.login_request();
+    initiator.send(&request.build(), &text("InitiatorName=iqn.2026-11.test:me SessionType=Discovery"));
+    initiator.event();
+    initiator.target.refuse_session(LoginStatus::OutOfResources);
+    assert_eq!(initiator.target.next_timeout(), Some(initiator.now + silence));
+    receive_login_status(&mut initiator);
+    assert_eq!(initiator.target.next_timeout(), None, "all is sent");
 }
 
 #[test]

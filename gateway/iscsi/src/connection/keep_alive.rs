@@ -1,5 +1,5 @@
-//! Deadlines of a connection: the login's, and in full feature phase NOP-In pings and the end of a silent
-//! peer (RFC 7143 §11.18, §11.19).
+//! Deadlines of a connection: the login's, NOP-In pings in full feature phase (RFC 7143 §11.18, §11.19), and
+//! from then on until the last byte is sent the end of a silent peer.
 
 use std::time::Duration;
 
@@ -22,10 +22,11 @@ pub(super) struct KeepAlive {
 }
 
 impl KeepAlive {
-    pub(super) fn new(now: Duration) -> Self {
+    /// `silence` holds for a login that was refused; while it goes on the login has its own deadline.
+    pub(super) fn new(now: Duration, silence: Duration) -> Self {
         Self {
             last_sign_of_life: now,
-            silence: Duration::MAX,
+            silence,
             next_ping: Duration::MAX,
             unanswered_pings: 0,
             input_left: 0,
@@ -67,33 +68,35 @@ impl KeepAlive {
 }
 
 impl Connection {
-    /// The time at which [`handle_timeout`](Self::handle_timeout) wants to be called next. There is none
-    /// while a logout waits for the caller's answer and after the end, when only the output is left to
-    /// send: how long to try that is the caller's business.
+    /// The time at which [`handle_timeout`](Self::handle_timeout) wants to be called next. There is always
+    /// one until the connection [is finished](Self::is_finished): a peer may be silent while a logout waits
+    /// for the caller's answer too, or leave the last output untaken.
     pub fn next_timeout(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Login(login) => Some(login.deadline),
             Phase::FullFeature if self.is_discovery() => Some(self.keep_alive.dies_at()),
             Phase::FullFeature => Some(self.keep_alive.next_ping.min(self.keep_alive.dies_at())),
-            Phase::LoggingOut | Phase::Closed => None,
+            Phase::LoggingOut => Some(self.keep_alive.dies_at()),
+            Phase::Closed => (!self.output.is_empty()).then(|| self.keep_alive.dies_at()),
         }
     }
 
     /// Does what is due: pings the initiator, or finds the peer dead. Calling it early does no harm.
     ///
     /// # Errors
-    /// The login took too long or the peer is silent: close the connection.
+    /// The login took too long or the peer is silent: close the connection. What it did not take of the
+    /// output is given up.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), ConnectionError> {
+        self.keep_alive.output_was_taken(self.output.taken_total(), now);
+        let is_silent = now >= self.keep_alive.dies_at();
         let overdue = match &self.phase {
-            Phase::Login(login) if now >= login.deadline => Some(ConnectionError::LoginTimeout),
-            Phase::FullFeature => {
-                self.keep_alive.output_was_taken(self.output.taken_total(), now);
-                (now >= self.keep_alive.dies_at()).then_some(ConnectionError::PeerSilent)
-            }
-            _ => None,
+            Phase::Login(login) => (now >= login.deadline).then_some(ConnectionError::LoginTimeout),
+            Phase::Closed if self.output.is_empty() => None,
+            _ => is_silent.then_some(ConnectionError::PeerSilent),
         };
         if let Some(error) = overdue {
             self.phase = Phase::Closed;
+            self.output.clear();
             return Err(error);
         }
         if self.is_full_feature() && !self.is_discovery() && now >= self.keep_alive.next_ping {
