@@ -3,7 +3,8 @@
 //! The caller reads into [`input`](Connection::input), takes events with
 //! [`next_event`](Connection::next_event) until there is none, answers them, and writes what is in
 //! [`output`](Connection::output). What the initiator sends is handled only when events are pulled, so a
-//! caller that pulls nothing while much output waits bounds what a connection holds.
+//! caller that pulls nothing while much output waits bounds what a connection holds. What the connection
+//! answers by itself waits likewise, once [`Limits::pending_output`] bytes are not taken.
 
 mod commands;
 mod data_in;
@@ -136,12 +137,13 @@ impl Connection {
 
     /// Where the caller appends what it read from the socket. Call
     /// [`next_event`](Self::next_event) until it gives `None` before reading more: less than one PDU is then
-    /// left.
+    /// left, or the connection does not [want input](Self::wants_input).
     pub fn input(&mut self) -> &mut BytesMut {
         &mut self.input
     }
 
-    /// Whether input is to be read now: not while a login waits for the caller's answer, nor after the end.
+    /// Whether input is to be read now: not while a login waits for the caller's answer, nor while
+    /// [`Limits::pending_output`] bytes wait to be sent, nor after the end.
     /// While a logout waits for its answer input is read only to be discarded, so that the caller sees the
     /// end of the stream; a Data-Out is discarded too.
     pub fn wants_input(&self) -> bool {
@@ -158,7 +160,9 @@ impl Connection {
         (&mut self.input, &mut self.output)
     }
 
-    /// Handles buffered PDUs until one concerns the caller, or more bytes are needed (`None`).
+    /// Handles buffered PDUs until one concerns the caller, or none can be handled now (`None`): more bytes
+    /// are needed, or [`Limits::pending_output`] bytes wait to be sent. Call it again after each read and
+    /// after each write.
     ///
     /// # Errors
     /// The connection must be closed once the output is sent; no further event comes.
@@ -206,6 +210,9 @@ impl Connection {
             if !self.reads_input() {
                 return Ok(None);
             }
+            if self.is_full_feature() && self.release_held() {
+                continue;
+            }
             self.check_login_input()?;
             let Some(frame) = take_frame(&mut self.input, self.digests, self.frame_limits)? else {
                 return Ok(None);
@@ -236,7 +243,8 @@ impl Connection {
     fn reads_input(&self) -> bool {
         match &self.phase {
             Phase::Login(login) => !login.awaits_decision(),
-            Phase::FullFeature | Phase::LoggingOut => true,
+            Phase::FullFeature => self.output.len() < self.limits.pending_output,
+            Phase::LoggingOut => true,
             Phase::Closed => false,
         }
     }

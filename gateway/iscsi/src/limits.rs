@@ -41,6 +41,9 @@ pub struct Limits {
     pub solicited_data: u64,
     /// A Data-Out payload smaller than this is copied, so that it does not pin a whole input buffer.
     pub copied_payload: usize,
+    /// Output the initiator has not taken from which on its further requests wait. One answer may exceed it,
+    /// and what the caller adds itself is the caller's to bound.
+    pub pending_output: usize,
     /// Output buffer kept by an idle connection.
     pub idle_output: usize,
 
@@ -72,6 +75,7 @@ impl Default for Limits {
             held_input: 4 * 1024 * 1024,
             solicited_data: 16 * 1024 * 1024,
             copied_payload: 2048,
+            pending_output: 1024 * 1024,
             idle_output: 256 * 1024,
             ping_interval: Duration::from_secs(1),
             unanswered_pings: 4,

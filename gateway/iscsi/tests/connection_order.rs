@@ -11,8 +11,9 @@ use iscsi_target::{
     Command, ConnectionError, Event, Limits, Lun, ScsiResponse, TaskFunction, TaskManagementResponse,
 };
 
-fn abort_task(initiator: &mut Initiator, referenced: u32, ref_cmd_sn: u32) -> TaskManagementRequestPdu {
-    let pdu = TaskManagementRequestPdu {
+/// An immediate ABORT TASK, not sent.
+fn abort_task_of(initiator: &mut Initiator, referenced: u32, ref_cmd_sn: u32) -> TaskManagementRequestPdu {
+    TaskManagementRequestPdu {
         immediate: true,
         function: TaskFunction::AbortTask,
         lun: Lun::ZERO,
@@ -22,7 +23,12 @@ fn abort_task(initiator: &mut Initiator, referenced: u32, ref_cmd_sn: u32) -> Ta
         exp_stat_sn: initiator.exp_stat_sn,
         ref_cmd_sn,
         exp_data_sn: 0,
-    };
+    }
+}
+
+/// Sends one.
+fn abort_task(initiator: &mut Initiator, referenced: u32, ref_cmd_sn: u32) -> TaskManagementRequestPdu {
+    let pdu = abort_task_of(initiator, referenced, ref_cmd_sn);
     initiator.send(&pdu.build(), &[]);
     pdu
 }
@@ -94,6 +100,7 @@ fn commands_ahead_of_their_turn_wait_with_their_data() {
     initiator.target.request_data(command.task, 1024);
     let Event::DataOut { data, .. } = initiator.event() else { panic!("no data") };
     assert_eq!(data.to_vec(), all);
+    initiator.assert_no_event();
     initiator.receive_opcode(Opcode::TextResponse);
     initiator.assert_alive();
 }
@@ -215,6 +222,27 @@ fn a_command_aborted_before_it_arrives_counts_as_received() {
     initiator.send(&lost.build(), &[]);
     initiator.assert_no_event();
     initiator.assert_alive();
+}
+
+#[test]
+fn an_abort_held_with_its_command_finds_the_task_only_while_it_lives() {
+    for answered_before in [false, true] {
+        let mut initiator = Initiator::log_in("");
+        let missing = initiator.command(true, false, 0);
+        let pdu = initiator.command(true, false, 0);
+        initiator.send(&pdu.build(), &[]);
+        let abort = abort_task_of(&mut initiator, pdu.initiator_task_tag, pdu.cmd_sn);
+        initiator.cmd_sn += 1;
+        initiator.send(&TaskManagementRequestPdu { immediate: false, ..abort }.build(), &[]);
+        initiator.send(&missing.build(), &[]);
+        assert_eq!(initiator.command_event().cmd_sn, missing.cmd_sn);
+        let command = initiator.command_event();
+        if answered_before {
+            initiator.target.respond(command.task, ScsiResponse::good());
+        }
+        let Event::TaskManagement(request) = initiator.event() else { panic!("no task management") };
+        assert_eq!(request.referenced, (!answered_before).then_some(command.task));
+    }
 }
 
 #[test]

@@ -59,7 +59,6 @@ impl Connection {
             }
         }
         self.act(frame);
-        self.release_held();
         Ok(())
     }
 
@@ -81,18 +80,19 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets held requests act as far as their turn has come.
-    fn release_held(&mut self) {
-        while self.is_full_feature() {
-            match self.window.take_next() {
-                Some(Held::Task(task)) => self.deliver(task),
-                Some(Held::Request(frame)) => self.act(frame),
-                None => break,
-            }
-        }
+    /// Lets the held request act whose turn has come; `false` if there is none. One at a time, when the
+    /// caller has taken all events: a task that an ABORT TASK finds is then one the caller still knows.
+    pub(super) fn release_held(&mut self) -> bool {
+        let next = self.window.take_next();
         if self.window.holds_nothing() {
             self.held_input = 0;
         }
+        match next {
+            Some(Held::Task(task)) => self.deliver(task),
+            Some(Held::Request(frame)) => self.act(frame),
+            None => return false,
+        }
+        true
     }
 
     fn act(&mut self, frame: Frame) {
