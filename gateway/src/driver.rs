@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use iscsi_target::{Connection, Event};
+use iscsi_target::{Connection, ConnectionError, Event, TaskManagementResponse, TaskTag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -19,10 +19,10 @@ use crate::gateway::Shared;
 use crate::operation::Outcome;
 use crate::session::Session;
 use crate::sessions::{Call, Registration};
-use crate::tasks::{TaskTag, Tasks};
+use crate::tasks::Tasks;
 
 /// Output that may wait for the initiator before its further commands are left unread.
-const MAX_OUTPUT_BYTES: usize = 1 << 20;
+pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
 
 /// Room made in the input buffer for one read of the socket in full feature phase.
 const READ_BYTES: usize = 256 << 10;
@@ -30,13 +30,11 @@ const READ_BYTES: usize = 256 << 10;
 /// The same before login.
 const LOGIN_READ_BYTES: usize = 8 << 10;
 
-/// Something that was under way has ended.
-pub(crate) enum Ended {
-    /// A command's block operation.
-    Operation(TaskTag, Outcome),
-    /// Everything a task management request waited for.
-    TaskManagement { initiator_task_tag: u32 },
-    /// The sessions a login takes the place of are gone.
+/// Something this connection waited for, and that has no effect if the connection ends before.
+pub(crate) enum Waited {
+    /// Everything a task management request waited for; whether the session ends with it (TARGET COLD RESET).
+    TaskManagement { initiator_task_tag: u32, closes: bool },
+    /// The session that a login takes the place of is gone.
     Predecessor(Box<Registration>),
 }
 
@@ -44,7 +42,8 @@ pub(crate) enum Ended {
 enum Wake {
     Received(std::io::Result<usize>),
     Sent(std::io::Result<usize>),
-    Ended(Ended),
+    Ended(TaskTag, Outcome),
+    Waited(Waited),
     Called(Option<Call>),
     Timeout,
 }
@@ -53,14 +52,16 @@ enum Wake {
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Connection,
-    pub(crate) session: Option<Session>,
     pub(crate) tasks: Tasks,
-    /// What this connection waits for, other than its socket.
-    pub(crate) running: FuturesUnordered<BoxFuture<'static, Ended>>,
-    /// A Logout to be answered once no task is left.
-    pub(crate) logout: Option<iscsi_target::Logout>,
-    /// Dropped when the connection has ended and none of its commands can take effect any more.
-    pub(crate) end: Option<tokio::sync::oneshot::Sender<()>>,
+    /// Block operations that stores have. They are waited for, also when the connection has ended.
+    pub(crate) running: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
+    /// Other sessions' answers.
+    pub(crate) waits: FuturesUnordered<BoxFuture<'static, Waited>>,
+    /// The initiator's tag of a Logout to be answered once no task is left.
+    pub(crate) logout: Option<u32>,
+    pub(crate) session: Option<Session>,
+    /// Time to send what is left when the connection is over.
+    pub(crate) last_words: Duration,
 }
 
 impl Driver {
@@ -68,11 +69,12 @@ impl Driver {
         Self {
             shared,
             connection,
-            session: None,
-            tasks: Tasks::default(),
+            tasks: Tasks::new(),
             running: FuturesUnordered::new(),
+            waits: FuturesUnordered::new(),
             logout: None,
-            end: None,
+            session: None,
+            last_words: LAST_WORDS,
         }
     }
 
@@ -84,7 +86,7 @@ impl Driver {
                 break;
             }
         }
-        let _ = tokio::time::timeout(LAST_WORDS, self.send_all(&mut stream)).await;
+        let _ = tokio::time::timeout(self.last_words, self.send_all(&mut stream)).await;
         drop(stream);
         self.settle().await;
     }
@@ -93,7 +95,8 @@ impl Driver {
     async fn wait(&mut self, stream: &mut TcpStream) -> Wake {
         let deadline = self.connection.next_timeout().map(|at| self.shared.started + at);
         let room = if self.connection.is_full_feature() { READ_BYTES } else { LOGIN_READ_BYTES };
-        let wants_input = self.connection.wants_input() && self.connection.output().len() < MAX_OUTPUT_BYTES;
+        let has_room = self.connection.output().len() < MAX_OUTPUT_BYTES;
+        let wants_input = has_room && self.connection.wants_input();
         let (mut reader, mut writer) = stream.split();
         let (input, output) = self.connection.buffers();
         if wants_input {
@@ -102,7 +105,8 @@ impl Driver {
         tokio::select! {
             biased;
             sent = writer.write(output), if !output.is_empty() => Wake::Sent(sent),
-            Some(ended) = self.running.next() => Wake::Ended(ended),
+            Some((task, outcome)) = self.running.next(), if has_room => Wake::Ended(task, outcome),
+            Some(waited) = self.waits.next() => Wake::Waited(waited),
             call = next_call(&mut self.session) => Wake::Called(call),
             received = reader.read_buf(input), if wants_input => Wake::Received(received),
             () = sleep_until(deadline) => Wake::Timeout,
@@ -119,38 +123,62 @@ impl Driver {
                 tracing::debug!(%error, "connection lost");
                 return ControlFlow::Break(());
             }
-            Wake::Ended(ended) => self.on_ended(ended),
+            Wake::Ended(task, outcome) => self.conclude(task, outcome),
+            Wake::Waited(waited) => self.on_waited(waited)?,
             Wake::Called(Some(call)) => self.on_call(call)?,
             Wake::Called(None) => return ControlFlow::Break(()),
-            Wake::Timeout => {
-                let now = self.shared.now();
-                if let Err(error) = self.connection.handle_timeout(now) {
-                    tracing::info!(%error, "connection dropped");
-                    return ControlFlow::Break(());
-                }
-            }
+            Wake::Timeout => {}
         }
-        self.handle_events()?;
-        self.answer_logout();
+        let now = Instant::now();
+        self.handle_timeout(now - self.shared.started)?;
+        self.handle_events(now)?;
+        self.resume_waiting();
+        self.answer_logout()?;
         if self.connection.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Looked at after every wake-up, so that a busy connection is pinged as well.
+    fn handle_timeout(&mut self, now: Duration) -> ControlFlow<()> {
+        if self.connection.next_timeout().is_some_and(|at| at <= now)
+            && let Err(error) = self.connection.handle_timeout(now)
+        {
+            tracing::info!(%error, "connection dropped");
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Handles what has been received, until there is no more or the output is full.
-    fn handle_events(&mut self) -> ControlFlow<()> {
-        let arrived = Instant::now();
+    fn handle_events(&mut self, arrived: Instant) -> ControlFlow<()> {
         let now = arrived - self.shared.started;
         while self.connection.output().len() < MAX_OUTPUT_BYTES {
             match self.connection.next_event(now) {
                 Ok(Some(event)) => self.on_event(event, arrived),
                 Ok(None) => break,
                 Err(error) => {
-                    self.shared.metrics.protocol_errors.inc();
-                    tracing::warn!(%error, "connection closed");
+                    self.report(&error);
                     return ControlFlow::Break(());
                 }
             }
         }
         ControlFlow::Continue(())
+    }
+
+    fn report(&self, error: &ConnectionError) {
+        match error {
+            ConnectionError::LoginRefused(status) => {
+                self.shared.metrics.count_login(*status);
+                tracing::info!(?status, "login refused");
+            }
+            error => {
+                self.shared.metrics.protocol_errors.inc();
+                match self.session {
+                    Some(_) => tracing::warn!(%error, "session closed"),
+                    // Anyone can connect and send anything.
+                    None => tracing::debug!(%error, "connection closed before login"),
+                }
+            }
+        }
     }
 
     fn on_event(&mut self, event: Event, arrived: Instant) {
@@ -159,16 +187,22 @@ impl Driver {
             Event::Command(command) => self.on_command(command, arrived),
             Event::DataOut { task, data } => self.on_data(task, data),
             Event::TaskManagement(request) => self.on_task_management(&request),
-            Event::Logout(logout) => self.logout = Some(logout),
+            Event::Logout(logout) => self.on_logout(logout),
             Event::DataFailed { task, failure } => self.on_data_failed(task, failure),
         }
     }
 
-    fn on_ended(&mut self, ended: Ended) {
-        match ended {
-            Ended::Operation(task, outcome) => self.conclude(task, outcome),
-            Ended::TaskManagement { initiator_task_tag } => self.task_management_done(initiator_task_tag),
-            Ended::Predecessor(registration) => self.start_session(*registration),
+    fn on_waited(&mut self, waited: Waited) -> ControlFlow<()> {
+        match waited {
+            Waited::TaskManagement { initiator_task_tag, closes } => {
+                let response = TaskManagementResponse::FunctionComplete;
+                self.connection.respond_task_management(initiator_task_tag, response);
+                if closes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+            Waited::Predecessor(registration) => {
+                self.start_session(*registration);
+                ControlFlow::Continue(())
+            }
         }
     }
 
@@ -178,13 +212,10 @@ impl Driver {
         stream.shutdown().await
     }
 
-    /// Waits until no command of this connection can take effect any more, then gives up its place.
+    /// Waits until no command of this connection can take effect any more. Whoever waits for that learns it from what is
+    /// dropped then: each task, and the session's place among the others.
     async fn settle(mut self) {
         while self.running.next().await.is_some() {}
-        if let Some(session) = self.session.take() {
-            session.leave(&self.shared);
-        }
-        drop(self.end);
     }
 }
 
@@ -194,7 +225,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The next call from another session; never, before there is a session.
 async fn next_call(session: &mut Option<Session>) -> Option<Call> {
     match session {
-        Some(session) => session.calls.recv().await,
+        Some(session) => session.registration.calls.recv().await,
         None => std::future::pending().await,
     }
 }

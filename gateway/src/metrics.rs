@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use iscsi_target::LoginStatus;
 use prometheus::core::{AtomicU64, GenericCounter};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -124,8 +125,16 @@ impl Metrics {
         })
     }
 
-    /// Counts a login attempt. `result` is `success` or the reason for the refusal, in a few fixed words.
-    pub(crate) fn count_login(&self, result: &str) {
+    /// Counts a login attempt.
+    pub(crate) fn count_login(&self, status: LoginStatus) {
+        let result = match status {
+            LoginStatus::Success => "success",
+            LoginStatus::AuthenticationFailure => "authentication_failed",
+            LoginStatus::AuthorizationFailure => "forbidden",
+            LoginStatus::NotFound => "not_found",
+            LoginStatus::OutOfResources | LoginStatus::ServiceUnavailable => "no_room",
+            _ => "invalid",
+        };
         self.logins.with_label_values(&[result]).inc();
     }
 

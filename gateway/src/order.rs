@@ -38,7 +38,7 @@ struct Entry<T> {
     ready: bool,
 }
 
-/// The unfinished commands of one session, in CmdSN order. At most a command window long.
+/// The unfinished commands of one session, in CmdSN order. As many as there are live tasks at most.
 pub(crate) struct Order<T> {
     entries: VecDeque<Entry<T>>,
 }
@@ -58,12 +58,18 @@ impl<T: Copy + Eq> Order<T> {
         self.entries.push_back(Entry { task, footprint, ready: false });
     }
 
-    /// The command has its data: returns whether it may start now; if not, [`Order::next`] names it when it may.
-    pub(crate) fn ready(&mut self, task: T) -> bool {
-        let Some(place) = self.entries.iter().position(|entry| entry.task == task) else { return true };
-        let turn = self.has_turn(place);
-        self.entries[place].ready = !turn;
-        turn
+    /// The command has all it needs but its turn: [`Order::next`] names it when that has come.
+    pub(crate) fn ready(&mut self, task: T) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.task == task) {
+            entry.ready = true;
+        }
+    }
+
+    /// More is known of what a command touches: a part of what was said before.
+    pub(crate) fn narrow(&mut self, task: T, footprint: Footprint) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.task == task) {
+            entry.footprint = footprint;
+        }
     }
 
     /// The command has finished or is given up.
@@ -102,12 +108,25 @@ mod tests {
         order.enter(1, write(0, 8));
         assert!(!order.is_free(&write(7, 1)));
         order.enter(2, write(7, 1));
-        assert!(!order.ready(2));
-        assert!(order.ready(1));
+        order.ready(2);
+        assert_eq!(order.next(), None);
+        order.ready(1);
+        assert_eq!(order.next(), Some(1));
         assert_eq!(order.next(), None);
         order.leave(1);
         assert_eq!(order.next(), Some(2));
         assert_eq!(order.next(), None);
+    }
+
+    #[test]
+    fn a_command_of_which_more_is_known_holds_up_less() {
+        let mut order = Order::new();
+        order.enter(1, write(0, 1000));
+        order.enter(2, read(500, 1));
+        order.ready(2);
+        assert_eq!(order.next(), None);
+        order.narrow(1, write(0, 8));
+        assert_eq!(order.next(), Some(2));
     }
 
     #[test]
@@ -129,7 +148,9 @@ mod tests {
         order.enter(1, write(0, 8));
         order.enter(2, ordered);
         order.enter(3, read(500, 1));
-        assert!(!order.ready(2) && !order.ready(3));
+        order.ready(2);
+        order.ready(3);
+        assert_eq!(order.next(), None);
         order.leave(1);
         assert_eq!(order.next(), Some(2));
         assert_eq!(order.next(), None);

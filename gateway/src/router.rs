@@ -1,7 +1,7 @@
 //! Which store answers for which partition.
 //!
 //! The router knows where each partition's primary is and the pepoch to stamp requests with. Stores refuse a stale
-//! stamp, so a router that is behind does no harm: it looks again and resends.
+//! stamp, so a router that is behind does no harm.
 
 use std::sync::Arc;
 

@@ -1,18 +1,21 @@
 //! All sessions of this gateway, and how one reaches another.
 //!
-//! Each session is driven by its connection's task and owned by nothing else. What concerns other sessions (LUN RESET,
-//! reinstatement, shutdown) is asked of them by a [`Call`] in their mailbox.
+//! Each session is driven by its connection's task. What others want of it is asked by a [`Call`] in its mailbox; what
+//! its initiator is to be told is put into its [`Nexus`] at once, so that it cannot come too late or be lost.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use huntaway_scsi::Sense;
+use huntaway_scsi::{Sense, UnitAttentions};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::target::Target;
 
 /// Calls a session may have waiting; a caller waits for room.
 const MAILBOX_CALLS: usize = 64;
 
-/// Sessions one gateway holds at most.
+/// Sessions one gateway holds at most, discovery sessions not counted: they hold nothing but their connection.
 pub(crate) const MAX_SESSIONS: usize = 4096;
 
 /// What makes a session the same one to its initiator (RFC 7143 §6.3.5): a second login with it reinstates.
@@ -20,23 +23,89 @@ pub(crate) const MAX_SESSIONS: usize = 4096;
 pub(crate) struct SessionKey {
     pub(crate) initiator: String,
     pub(crate) isid: [u8; 6],
-    pub(crate) target: Option<String>,
+    pub(crate) target: String,
 }
 
 /// What is asked of a session by others.
 #[derive(Debug)]
 pub(crate) enum Call {
-    /// Give up all tasks of one LUN (or of all), and say when none of them can take effect any more.
+    /// Give up all tasks of one LUN (or of all). `done` is dropped when none of them can take effect any more.
     AbortTasks { lun: Option<u16>, done: oneshot::Sender<()> },
-    /// Tell the initiator at its next command to one LUN (or to each).
-    UnitAttention { lun: Option<u16>, attention: Sense },
     /// Ask the initiator to log out.
     RequestLogout,
-    /// End now. `done` is dropped when no command of the session can take effect any more.
-    Close { done: oneshot::Sender<()> },
+    /// End now.
+    Close,
 }
 
-pub(crate) type Mailbox = mpsc::Sender<Call>;
+/// An I_T nexus as other sessions see it.
+pub(crate) struct Nexus {
+    pub(crate) key: SessionKey,
+    pub(crate) tsih: u16,
+    pub(crate) target: Arc<Target>,
+    mailbox: mpsc::Sender<Call>,
+    /// What the initiator is to be told, for each LUN.
+    attentions: Mutex<BTreeMap<u16, UnitAttentions>>,
+    /// Spares commands the lock when there is nothing to tell.
+    has_attentions: AtomicBool,
+}
+
+impl Nexus {
+    /// Has the initiator told at its next command to one LUN, or to each.
+    pub(crate) fn establish(&self, lun: Option<u16>, attention: Sense) {
+        let mut attentions = lock(&self.attentions);
+        for number in self.target.luns().filter(|number| lun.is_none_or(|lun| lun == *number)) {
+            attentions.entry(number).or_default().establish(attention);
+        }
+        self.has_attentions.store(true, Ordering::Release);
+    }
+
+    /// The sense to answer this command with instead of carrying it out, if there is something to tell.
+    pub(crate) fn intercept(&self, lun: u16, cdb: &[u8]) -> Option<Sense> {
+        self.told(lun, |attentions| attentions.intercept(cdb))
+    }
+
+    /// The oldest thing to tell, for REQUEST SENSE.
+    pub(crate) fn take_attention(&self, lun: u16) -> Option<Sense> {
+        self.told(lun, UnitAttentions::take)
+    }
+
+    fn told(&self, lun: u16, take: impl FnOnce(&mut UnitAttentions) -> Option<Sense>) -> Option<Sense> {
+        if !self.has_attentions.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut attentions = lock(&self.attentions);
+        let of_unit = attentions.get_mut(&lun)?;
+        let sense = take(of_unit);
+        if of_unit.is_empty() {
+            attentions.remove(&lun);
+        }
+        self.has_attentions.store(!attentions.is_empty(), Ordering::Release);
+        sense
+    }
+
+    /// Asks for something. A session that has ended does not care.
+    pub(crate) async fn call(&self, call: Call) {
+        let _ = self.mailbox.send(call).await;
+    }
+
+    /// Has the session give up its tasks of one LUN (or all), and waits until none of them can take effect any more.
+    pub(crate) async fn abort_tasks(&self, lun: Option<u16>) {
+        let (done, settled) = oneshot::channel();
+        self.call(Call::AbortTasks { lun, done }).await;
+        tokio::select! {
+            // Only ever dropped.
+            _ = settled => {}
+            // A call that came too late may lie in the mailbox of an ended session for as long as we hold that.
+            () = self.mailbox.closed() => {}
+        }
+    }
+
+    /// Closes the session and waits until none of its commands can take effect any more.
+    pub(crate) async fn close(&self) {
+        self.call(Call::Close).await;
+        self.mailbox.closed().await;
+    }
+}
 
 /// The table of sessions.
 #[derive(Default)]
@@ -47,66 +116,80 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 struct Table {
     last_tsih: u16,
-    sessions: HashMap<SessionKey, Entry>,
+    sessions: HashMap<SessionKey, Arc<Nexus>>,
 }
 
-struct Entry {
-    tsih: u16,
-    mailbox: Mailbox,
-}
-
-/// A session's place in the table.
+/// A session's place in the table, given up when this is dropped: then nothing of the session can take effect any more.
 pub(crate) struct Registration {
-    pub(crate) key: SessionKey,
-    pub(crate) tsih: u16,
+    pub(crate) nexus: Arc<Nexus>,
     pub(crate) calls: mpsc::Receiver<Call>,
-    /// The session this one takes the place of; to be closed before the login is answered.
-    pub(crate) predecessor: Option<Mailbox>,
+    sessions: Arc<Sessions>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.sessions.remove(&self.nexus);
+    }
 }
 
 impl Sessions {
-    /// Enters a new session under a fresh TSIH, in the place of one with the same key.
-    /// Returns `None` when the table is full.
-    pub(crate) fn register(&self, key: SessionKey) -> Option<Registration> {
-        let mut table = self.lock();
+    /// Enters a new session under a fresh TSIH, in the place of one with the same key, which is returned: it is to be
+    /// closed before the login is answered. `None` when the table is full.
+    pub(crate) fn register(
+        self: &Arc<Self>,
+        key: SessionKey,
+        target: Arc<Target>,
+    ) -> Option<(Registration, Option<Arc<Nexus>>)> {
+        let mut table = lock(&self.table);
         if table.sessions.len() >= MAX_SESSIONS && !table.sessions.contains_key(&key) {
             return None;
         }
-        let tsih = table.fresh_tsih();
         let (mailbox, calls) = mpsc::channel(MAILBOX_CALLS);
-        let old = table.sessions.insert(key.clone(), Entry { tsih, mailbox });
-        Some(Registration { key, tsih, calls, predecessor: old.map(|entry| entry.mailbox) })
+        let nexus = Arc::new(Nexus {
+            key: key.clone(),
+            tsih: table.fresh_tsih(),
+            target,
+            mailbox,
+            attentions: Mutex::default(),
+            has_attentions: AtomicBool::new(false),
+        });
+        let predecessor = table.sessions.insert(key, Arc::clone(&nexus));
+        Some((Registration { nexus, calls, sessions: Arc::clone(self) }, predecessor))
+    }
+
+    /// A TSIH for a session that is not entered: a discovery session.
+    pub(crate) fn fresh_tsih(&self) -> u16 {
+        lock(&self.table).fresh_tsih()
     }
 
     /// Takes a session out, unless another has taken its place.
-    pub(crate) fn remove(&self, key: &SessionKey, tsih: u16) {
-        let mut table = self.lock();
-        if table.sessions.get(key).is_some_and(|entry| entry.tsih == tsih) {
-            table.sessions.remove(key);
+    fn remove(&self, nexus: &Nexus) {
+        let mut table = lock(&self.table);
+        if table.sessions.get(&nexus.key).is_some_and(|entry| entry.tsih == nexus.tsih) {
+            table.sessions.remove(&nexus.key);
         }
     }
 
     /// Whether a session has this TSIH.
     pub(crate) fn has(&self, tsih: u16) -> bool {
-        self.lock().sessions.values().any(|entry| entry.tsih == tsih)
+        lock(&self.table).sessions.values().any(|entry| entry.tsih == tsih)
     }
 
-    /// The mailboxes of all sessions with `target` (or of all) but the one with TSIH `except`.
-    pub(crate) fn mailboxes(&self, target: Option<&str>, except: Option<u16>) -> Vec<Mailbox> {
-        let table = self.lock();
-        let chosen = table.sessions.iter().filter(|(key, entry)| {
-            (target.is_none() || key.target.as_deref() == target) && Some(entry.tsih) != except
-        });
-        chosen.map(|(_, entry)| entry.mailbox.clone()).collect()
+    /// All sessions.
+    pub(crate) fn all(&self) -> Vec<Arc<Nexus>> {
+        lock(&self.table).sessions.values().cloned().collect()
+    }
+
+    /// The sessions with the target of `nexus`, without it.
+    pub(crate) fn beside(&self, nexus: &Nexus) -> Vec<Arc<Nexus>> {
+        let table = lock(&self.table);
+        let beside = |other: &&Arc<Nexus>| other.key.target == nexus.key.target && other.tsih != nexus.tsih;
+        table.sessions.values().filter(beside).cloned().collect()
     }
 
     /// Number of sessions.
     pub(crate) fn len(&self) -> usize {
-        self.lock().sessions.len()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table).sessions.len()
     }
 }
 
@@ -123,43 +206,60 @@ impl Table {
     }
 }
 
+/// A panic elsewhere leaves these tables whole: each change is one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn key(isid: u8) -> SessionKey {
-        SessionKey { initiator: "iqn.2026-11.test:a".into(), isid: [isid; 6], target: Some("t".into()) }
+        SessionKey { initiator: "iqn.2026-11.test:a".into(), isid: [isid; 6], target: "t".into() }
+    }
+
+    fn register(sessions: &Arc<Sessions>, key: SessionKey) -> Option<(Registration, Option<Arc<Nexus>>)> {
+        sessions.register(key, Arc::new(Target::empty()))
     }
 
     #[test]
     fn a_second_login_with_the_same_key_takes_the_place_of_the_first() {
-        let sessions = Sessions::default();
-        let first = sessions.register(key(1)).unwrap();
-        assert!(first.predecessor.is_none());
-        let second = sessions.register(key(1)).unwrap();
-        assert!(second.predecessor.is_some());
-        sessions.remove(&first.key, first.tsih);
-        assert!(sessions.has(second.tsih), "the first one's end must not remove the second");
+        let sessions = Arc::new(Sessions::default());
+        let (first, predecessor) = register(&sessions, key(1)).unwrap();
+        assert!(predecessor.is_none());
+        let (second, predecessor) = register(&sessions, key(1)).unwrap();
+        assert_eq!(predecessor.map(|nexus| nexus.tsih), Some(first.nexus.tsih));
+        drop(first);
+        assert!(sessions.has(second.nexus.tsih), "the first one's end must not remove the second");
         assert_eq!(sessions.len(), 1);
     }
 
     #[test]
+    fn a_registration_that_is_dropped_leaves_no_entry() {
+        let sessions = Arc::new(Sessions::default());
+        drop(register(&sessions, key(1)));
+        assert_eq!(sessions.len(), 0);
+    }
+
+    #[test]
     fn tsihs_are_unique_and_never_zero() {
-        let sessions = Sessions::default();
-        let first = sessions.register(key(1)).unwrap();
-        sessions.lock().last_tsih = u16::MAX;
-        let second = sessions.register(key(2)).unwrap();
-        assert_eq!((first.tsih, second.tsih), (1, 2));
+        let sessions = Arc::new(Sessions::default());
+        let (first, _) = register(&sessions, key(1)).unwrap();
+        lock(&sessions.table).last_tsih = u16::MAX;
+        let (second, _) = register(&sessions, key(2)).unwrap();
+        assert_eq!((first.nexus.tsih, second.nexus.tsih), (1, 2));
     }
 
     #[test]
     fn the_table_has_a_bound() {
-        let sessions = Sessions::default();
+        let sessions = Arc::new(Sessions::default());
         let register = |n: usize| {
             let isid = [0, 0, 0, 0, (n >> 8) as u8, n as u8];
-            sessions.register(SessionKey { isid, ..key(0) })
+            register(&sessions, SessionKey { isid, ..key(0) })
         };
-        assert!((0..MAX_SESSIONS).all(|n| register(n).is_some()));
+        let held: Vec<_> = (0..MAX_SESSIONS).map_while(register).collect();
+        assert_eq!(held.len(), MAX_SESSIONS);
         assert!(register(MAX_SESSIONS).is_none());
         assert!(register(0).is_some(), "reinstatement needs no new place");
     }

@@ -99,6 +99,17 @@ impl Target {
         Ok(Self { name: config.name, units, authentication: config.authentication })
     }
 
+    /// What a reset of one LUN, or of all, does to mode parameters: they are the default ones again (pages are not saved).
+    pub(crate) fn reset_modes(&self, lun: Option<u16>) {
+        let chosen = self.units.values().filter(|unit| lun.is_none_or(|lun| lun == unit.lun));
+        chosen.for_each(|unit| unit.reset_modes());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn empty() -> Self {
+        Self { name: "t".into(), units: BTreeMap::new(), authentication: Authentication::None }
+    }
+
     /// Its LUNs in ascending order.
     pub(crate) fn luns(&self) -> impl Iterator<Item = u16> {
         self.units.keys().copied()

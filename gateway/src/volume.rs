@@ -316,9 +316,14 @@ impl Pending {
         Progress::Waiting(pending)
     }
 
-    /// Keeps the gravest error: broken before refused.
+    /// Keeps the gravest error: what is broken comes before what was refused.
     fn fail(&mut self, error: Error) {
-        if !matches!(self.failed, Some(Error::Broken(Broken::DiskFailed { .. }))) {
+        let gravity = |error: &Error| match error {
+            Error::Refused(_) => 0,
+            Error::Broken(Broken::CorruptBlock { .. } | Broken::DamagedObject { .. }) => 1,
+            Error::Broken(Broken::DiskFailed { .. }) => 2,
+        };
+        if self.failed.as_ref().is_none_or(|kept| gravity(kept) < gravity(&error)) {
             self.failed = Some(error);
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub struct MemoryPeer {
     objects: Mutex<HashMap<Oid, Vec<u8>>>,
     held: Mutex<Option<Vec<oneshot::Sender<Answer>>>>,
     log: Mutex<Vec<u8>>,
+    reads: AtomicUsize,
 }
 
 impl MemoryPeer {
@@ -49,6 +51,11 @@ impl MemoryPeer {
     /// Writes whose answers are held back.
     pub fn waiting(&self) -> usize {
         self.held.lock().unwrap().as_ref().map_or(0, Vec::len)
+    }
+
+    /// Reads carried out so far.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// First byte of every write, in the order of their submission.
@@ -75,6 +82,7 @@ impl Peer for MemoryPeer {
         let object = objects.entry(oid).or_insert_with(|| vec![0; OBJECT_SIZE_BYTES as usize]);
         match operation {
             Operation::Read { range } => {
+                self.reads.fetch_add(1, Ordering::Relaxed);
                 let data = Bytes::copy_from_slice(&object[range.offset() as usize..range.end() as usize]);
                 Submission::Done(Ok(Reply::Data(Segments::from_iter([data]))))
             }
@@ -116,7 +124,7 @@ impl TestGateway {
     /// Serves `luns` disks of 8 MiB.
     pub fn start(luns: u16) -> Self {
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let _entered = runtime.enter();
         let peer = Arc::new(MemoryPeer::default());
         let router = Arc::new(Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)));
@@ -141,6 +149,7 @@ impl TestGateway {
             }],
             portals: vec![listen("127.0.0.1:0".parse().unwrap()).unwrap()],
             advertised: Vec::new(),
+            max_connections: 1000,
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
         })
         .unwrap();
@@ -187,6 +196,7 @@ const NOP_IN: u8 = 0x20;
 
 pub const ABORT_TASK: u8 = 1;
 pub const LOGICAL_UNIT_RESET: u8 = 5;
+pub const TARGET_COLD_RESET: u8 = 7;
 
 /// One connection of an initiator that keeps no state but its sequence numbers.
 pub struct Initiator {
@@ -225,7 +235,8 @@ impl Initiator {
         let response = self.receive();
         assert_eq!((response.opcode(), response.header[36]), (LOGIN_RESPONSE, 0), "{response:?}");
         self.command(0xffff, 0, &[0; 6], 0, None);
-        assert_eq!(self.expect(SCSI_RESPONSE).sense(), (6, 0x29, 0));
+        let (key, code, _) = self.expect(SCSI_RESPONSE).sense();
+        assert_eq!((key, code), (6, 0x29), "power on, or another's reset just now");
     }
 
     /// Sends a command; `data` is its immediate data, of `length` bytes in all.

@@ -1,0 +1,109 @@
+//! Task management (RFC 7143 §11.5): answered when the tasks it concerns can take no effect any more, in whichever
+//! session they are.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use huntaway_scsi::Sense;
+use iscsi_target::{TaskFunction, TaskManagement, TaskManagementResponse};
+use tokio::sync::oneshot;
+
+use crate::driver::{Driver, Waited};
+use crate::sessions::Nexus;
+
+/// What is given up, and who is told.
+struct Scope {
+    /// One LUN, or all.
+    lun: Option<u16>,
+    /// Tasks of other sessions too.
+    everywhere: bool,
+    /// What the other sessions' initiators are told.
+    attention: Option<Sense>,
+    /// Mode parameters are the default ones again, and our initiator is told as well.
+    resets: bool,
+    /// The sessions end.
+    closes: bool,
+}
+
+impl Driver {
+    /// Carries out a task management request; the answer follows.
+    pub(crate) fn on_task_management(&mut self, request: &TaskManagement) {
+        let tag = request.initiator_task_tag;
+        let Some(nexus) = self.session.as_ref().map(|session| Arc::clone(&session.registration.nexus)) else {
+            return self.connection.respond_task_management(tag, TaskManagementResponse::FunctionRejected);
+        };
+        if request.function == TaskFunction::AbortTask {
+            return self.abort_task(request);
+        }
+        match scope(request, &nexus) {
+            Err(response) => self.connection.respond_task_management(tag, response),
+            Ok(scope) => self.manage(tag, &scope, &nexus),
+        }
+    }
+
+    fn abort_task(&mut self, request: &TaskManagement) {
+        let tag = request.initiator_task_tag;
+        let Some(task) = request.referenced else {
+            // Answered already, or never seen.
+            let response = TaskManagementResponse::TaskDoesNotExist;
+            return self.connection.respond_task_management(tag, response);
+        };
+        let (done, settled) = oneshot::channel();
+        self.abort_task_tag(task, done);
+        let answer = move |_| Waited::TaskManagement { initiator_task_tag: tag, closes: false };
+        self.waits.push(settled.map(answer).boxed());
+    }
+
+    fn manage(&mut self, tag: u32, scope: &Scope, nexus: &Arc<Nexus>) {
+        let Scope { lun, closes, .. } = *scope;
+        let others = if scope.everywhere { self.shared.sessions.beside(nexus) } else { Vec::new() };
+        // Told before anything is given up, so that no command in between goes without.
+        if let Some(attention) = scope.attention {
+            others.iter().for_each(|other| other.establish(lun, attention));
+            if scope.resets {
+                nexus.establish(lun, attention);
+                nexus.target.reset_modes(lun);
+            }
+        }
+        let (done, settled) = oneshot::channel();
+        self.abort_tasks(lun, done);
+        let finish = async move {
+            // Only ever dropped.
+            let _ = settled.await;
+            if closes {
+                join_all(others.iter().map(|other| other.close())).await;
+            } else {
+                join_all(others.iter().map(|other| other.abort_tasks(lun))).await;
+            }
+            Waited::TaskManagement { initiator_task_tag: tag, closes }
+        };
+        self.waits.push(finish.boxed());
+    }
+}
+
+/// What a request concerns, or the answer that it cannot be carried out.
+fn scope(request: &TaskManagement, nexus: &Nexus) -> Result<Scope, TaskManagementResponse> {
+    let lun = request.lun.flat().filter(|lun| nexus.target.units.contains_key(lun));
+    let one = lun.ok_or(TaskManagementResponse::LunDoesNotExist).map(Some);
+    let reset = |lun, attention| Scope {
+        lun,
+        everywhere: true,
+        attention: Some(attention),
+        resets: true,
+        closes: false,
+    };
+    Ok(match request.function {
+        TaskFunction::AbortTaskSet => {
+            Scope { lun: one?, everywhere: false, attention: None, resets: false, closes: false }
+        }
+        TaskFunction::ClearTaskSet => Scope { resets: false, ..reset(one?, Sense::commands_cleared()) },
+        TaskFunction::LogicalUnitReset => reset(one?, Sense::logical_unit_reset()),
+        TaskFunction::TargetWarmReset => reset(None, Sense::target_reset()),
+        TaskFunction::TargetColdReset => Scope { closes: true, ..reset(None, Sense::power_on()) },
+        TaskFunction::TaskReassign => return Err(TaskManagementResponse::ReassignmentUnsupported),
+        TaskFunction::AbortTask | TaskFunction::ClearAca | TaskFunction::Unknown(_) => {
+            return Err(TaskManagementResponse::FunctionUnsupported);
+        }
+    })
+}
