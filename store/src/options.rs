@@ -25,7 +25,8 @@ pub struct StoreOptions {
     pub memory_bytes: u64,
     /// Held bytes at which applying to the object files begins.
     pub apply_at_bytes: u64,
-    /// Most bytes of write-ahead log. Writes beyond that wait.
+    /// Most bytes of write-ahead log, at least two segments. Writes beyond that wait. What the log has not taken of the
+    /// disk yet is kept free for it.
     pub wal_bytes: u64,
     /// Size of one file of the write-ahead log, in bytes.
     pub wal_segment_bytes: u64,

@@ -17,7 +17,7 @@ use crate::options::StoreOptions;
 use crate::partition::{OBJECTS, PartitionState, Slot, parse_directory_name};
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
-use crate::superblock::{LEFT_BY_A_CRASH, Superblock};
+use crate::superblock::{HARMLESS_NAMES, Superblock};
 use crate::waiters::Waiters;
 use crate::wal::{Change, Lsn, Record, Wal, WalOptions};
 
@@ -106,7 +106,7 @@ impl<D: Disk> Store<D> {
 fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superblock, bool), OpenError> {
     let Some(old) = Superblock::load(disk)? else {
         let names = disk.list("").map_err(OpenError::io("list", "the directory"))?;
-        if let Some(name) = names.into_iter().find(|name| !LEFT_BY_A_CRASH.contains(&name.as_str())) {
+        if let Some(name) = names.into_iter().find(|name| !HARMLESS_NAMES.contains(&name.as_str())) {
             return Err(OpenError::NotAStore { name });
         }
         let new = Superblock {

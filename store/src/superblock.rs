@@ -170,8 +170,9 @@ impl Superblock {
     }
 }
 
-/// Names that may lie in a directory in which a store was begun but not finished.
-pub(crate) const LEFT_BY_A_CRASH: [&str; 6] = [NEW_PATH, "epoch", "lock", "lost+found", "objects", "wal"];
+/// Names that may lie in a directory in which a store is made: of one that was begun but not finished, of the ledger, and
+/// of the file system itself.
+pub(crate) const HARMLESS_NAMES: [&str; 6] = [NEW_PATH, "epoch", "lock", "lost+found", "objects", "wal"];
 
 #[cfg(test)]
 mod tests {
