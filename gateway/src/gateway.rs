@@ -68,7 +68,7 @@ pub struct GatewayConfig {
     pub targets: Vec<TargetConfig>,
     /// Listening sockets: see [`listen`].
     pub portals: Vec<TcpListener>,
-    /// The addresses that discovery shows, as `ADDR:PORT`; empty: the one each initiator came in by.
+    /// The addresses that discovery shows, as `ADDR:PORT`; empty: those of the portals.
     pub advertised: Vec<String>,
     /// TCP connections served at once, logged in or not; more are closed at once. Each takes a file descriptor.
     pub max_connections: usize,
@@ -100,8 +100,10 @@ impl Gateway {
     pub fn start(config: GatewayConfig) -> Result<Self, TargetError> {
         let target = |target| Target::new(target, &config.metrics);
         let targets: Result<Vec<_>, _> = config.targets.into_iter().map(target).collect();
+        let portals: Vec<SocketAddr> =
+            config.portals.iter().filter_map(|portal| portal.local_addr().ok()).collect();
         let shared = Arc::new(Shared {
-            targets: Arc::new(Targets::new(targets?, config.advertised)),
+            targets: Arc::new(Targets::new(targets?, portals.clone(), config.advertised)),
             sessions: Arc::default(),
             metrics: config.metrics,
             stopping: watch::Sender::new(false),
@@ -109,9 +111,7 @@ impl Gateway {
         });
         let permits = Arc::new(Semaphore::new(config.max_connections));
         let mut acceptors = JoinSet::new();
-        let mut portals = Vec::new();
         for portal in config.portals {
-            portals.extend(portal.local_addr());
             acceptors.spawn(accept(Arc::clone(&shared), portal, Arc::clone(&permits)));
         }
         Ok(Self { shared, acceptors, portals })

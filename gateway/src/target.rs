@@ -79,7 +79,9 @@ pub(crate) struct Target {
 /// Everything this gateway serves.
 pub(crate) struct Targets {
     by_name: BTreeMap<String, Arc<Target>>,
-    /// What SendTargets shows instead of the address an initiator came in by.
+    /// The addresses of all portals, as they listen.
+    portals: Vec<SocketAddr>,
+    /// What SendTargets shows instead.
     advertised: Vec<String>,
 }
 
@@ -137,9 +139,23 @@ fn build_unit(target: &str, config: UnitConfig, metrics: &Metrics) -> Result<Uni
 }
 
 impl Targets {
-    pub(crate) fn new(targets: Vec<Target>, advertised: Vec<String>) -> Self {
+    pub(crate) fn new(targets: Vec<Target>, portals: Vec<SocketAddr>, advertised: Vec<String>) -> Self {
         let by_name = targets.into_iter().map(|target| (target.name.clone(), Arc::new(target))).collect();
-        Self { by_name, advertised }
+        Self { by_name, portals, advertised }
+    }
+
+    /// What SendTargets shows to an initiator that came in by `local`: a portal that listens on every address is shown with
+    /// the one the initiator knows.
+    fn addresses(&self, local: SocketAddr) -> Vec<(String, u16)> {
+        let reachable = |portal: &SocketAddr| match portal.ip().is_unspecified() {
+            true => (portal.is_ipv4() == local.is_ipv4()).then(|| SocketAddr::new(local.ip(), portal.port())),
+            false => Some(*portal),
+        };
+        let shown: Vec<String> = match &*self.advertised {
+            [] => self.portals.iter().filter_map(reachable).map(|portal| portal.to_string()).collect(),
+            configured => configured.to_vec(),
+        };
+        shown.into_iter().map(|address| (address, PORTAL_GROUP_TAG)).collect()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Target>> {
@@ -150,17 +166,13 @@ impl Targets {
 /// The targets as seen through one connection.
 pub(crate) struct PortalView {
     pub(crate) targets: Arc<Targets>,
-    /// The address the initiator connected to: advertised unless others are configured.
+    /// The address the initiator connected to.
     pub(crate) local: SocketAddr,
 }
 
 impl Directory for PortalView {
     fn targets(&self, _initiator: &str) -> Vec<TargetListing> {
-        let advertised = match &*self.targets.advertised {
-            [] => vec![self.local.to_string()],
-            configured => configured.to_vec(),
-        };
-        let addresses: Vec<_> = advertised.into_iter().map(|address| (address, PORTAL_GROUP_TAG)).collect();
+        let addresses = self.targets.addresses(self.local);
         let listing = |name: &String| TargetListing { name: name.clone(), addresses: addresses.clone() };
         self.targets.by_name.keys().map(listing).collect()
     }
@@ -169,5 +181,24 @@ impl Directory for PortalView {
         let Some(name) = target else { return Ok(Authentication::None) };
         let target = self.targets.by_name.get(name).ok_or(LoginStatus::NotFound)?;
         Ok(target.authentication.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(portals: &[&str], advertised: &[&str], local: &str) -> Vec<String> {
+        let portals = portals.iter().map(|portal| portal.parse().unwrap()).collect();
+        let targets = Targets::new(Vec::new(), portals, advertised.iter().map(ToString::to_string).collect());
+        targets.addresses(local.parse().unwrap()).into_iter().map(|(address, _)| address).collect()
+    }
+
+    #[test]
+    fn every_portal_is_shown_by_an_address_that_can_be_reached() {
+        let portals = ["0.0.0.0:3260", "[::]:3260", "192.0.2.9:3261"];
+        assert_eq!(shown(&portals, &[], "192.0.2.1:3260"), ["192.0.2.1:3260", "192.0.2.9:3261"]);
+        assert_eq!(shown(&portals, &[], "[2001:db8::1]:3260"), ["[2001:db8::1]:3260", "192.0.2.9:3261"]);
+        assert_eq!(shown(&portals, &["san.example:3260"], "192.0.2.1:3260"), ["san.example:3260"]);
     }
 }
