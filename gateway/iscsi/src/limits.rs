@@ -19,7 +19,8 @@ pub struct Limits {
     /// `key=value` pairs in one negotiation.
     pub text_keys: usize,
 
-    /// Largest data segment we accept in full feature phase: our declared MaxRecvDataSegmentLength.
+    /// Largest data segment we accept in full feature phase: our declared MaxRecvDataSegmentLength. A
+    /// discovery session declares `text` if that is less.
     pub max_recv_data_segment_length: u32,
     /// Largest MaxBurstLength we agree to.
     pub max_burst_length: u32,
@@ -34,12 +35,13 @@ pub struct Limits {
     pub command_window: u16,
     /// Immediate commands and task management requests under way; one more is rejected.
     pub immediate_commands: u16,
-    /// Input bytes held for commands that arrived ahead of their CmdSN; more closes the connection.
+    /// Input bytes held for commands that arrived ahead of their CmdSN, without the Data-Outs of those
+    /// commands; more closes the connection. In a discovery session `text` takes its place.
     pub held_input: usize,
     /// Write data asked for with R2Ts and not yet handed over, summed over the tasks of a connection.
     /// One task alone may exceed it; further tasks wait for their R2Ts.
     pub solicited_data: u64,
-    /// A Data-Out payload smaller than this is copied, so that it does not pin a whole input buffer.
+    /// Write data of one PDU smaller than this is copied, so that it does not pin a whole input buffer.
     pub copied_payload: usize,
     /// Output the initiator has not taken from which on its further requests wait. One answer may exceed it,
     /// and what the caller adds itself is the caller's to bound.

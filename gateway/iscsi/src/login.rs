@@ -236,7 +236,12 @@ impl Dialogue {
     fn declare_segment_length(&mut self, limits: &Limits, answers: &mut TextWriter) {
         if !self.segment_length_declared {
             self.segment_length_declared = true;
-            let length = limits.max_recv_data_segment_length;
+            let length = match self.identity.kind {
+                SessionKind::Normal => limits.max_recv_data_segment_length,
+                SessionKind::Discovery => {
+                    limits.max_recv_data_segment_length.min(text_segment_length(limits))
+                }
+            };
             self.negotiation.parameters.target_max_recv_data_segment_length = length;
             answers.push(MAX_RECV_DATA_SEGMENT_LENGTH, &length.to_string());
         }
@@ -259,6 +264,12 @@ impl Dialogue {
             parameters,
         }
     }
+}
+
+/// The largest data segment that can be of use in a text negotiation, of those that may be declared
+/// (RFC 7143 §13.12).
+fn text_segment_length(limits: &Limits) -> u32 {
+    u32::try_from(limits.text).unwrap_or(u32::MAX).clamp(512, (1 << 24) - 1)
 }
 
 impl Stage {

@@ -53,12 +53,14 @@ pub(crate) struct WriteTransfer {
 }
 
 impl WriteTransfer {
-    /// Begins with what the command PDU says and carries.
+    /// Begins with what the command PDU says and carries. Immediate data below `copied_payload` bytes is
+    /// copied.
     pub(crate) fn begin(
         command: &ScsiCommandPdu,
         immediate_data: Bytes,
         data_is_intact: bool,
         parameters: &Parameters,
+        copied_payload: usize,
     ) -> Self {
         let expected = if command.write { command.expected_data_transfer_length } else { 0 };
         let mut transfer = Self {
@@ -85,7 +87,7 @@ impl WriteTransfer {
         } else if !data_is_intact {
             transfer.fail(DataFailure::ProtocolServiceCrc);
         } else {
-            transfer.received.push_slice(immediate_data);
+            transfer.received.push(immediate_data, copied_payload);
         }
         // Without the F bit more must follow, unless there is nothing left that could.
         let more_follows = !command.is_final && immediate_end < unsolicited_end;
@@ -105,9 +107,9 @@ impl WriteTransfer {
     }
 
     /// All expected data, if it came with the command.
-    pub(crate) fn complete_immediate_data(&self) -> Option<Payload> {
+    pub(crate) fn complete_immediate_data(&mut self) -> Option<Payload> {
         let complete = self.is_write && self.failure.is_none() && self.bursts.is_empty();
-        (complete && self.received.len() == self.expected as usize).then(|| self.received.payload.clone())
+        (complete && self.received.len() == self.expected as usize).then(|| self.received.whole())
     }
 
     /// The device server wants this many bytes from offset 0; only what the initiator has is waited for.
@@ -236,19 +238,20 @@ impl Gathered {
         if data.len() < copied_payload {
             self.small.extend_from_slice(&data);
         } else {
-            self.push_slice(data);
+            self.join_small();
+            self.payload.push(data);
         }
-    }
-
-    fn push_slice(&mut self, data: Bytes) {
-        self.join_small();
-        self.payload.push(data);
     }
 
     fn join_small(&mut self) {
         if !self.small.is_empty() {
             self.payload.push(self.small.split().freeze());
         }
+    }
+
+    fn whole(&mut self) -> Payload {
+        self.join_small();
+        self.payload.clone()
     }
 
     fn take(&mut self, length: usize) -> Payload {

@@ -137,7 +137,7 @@ fn the_directory_decides_who_gets_where() {
 #[test]
 fn discovery_needs_no_target() {
     let (reply, session) = finished(say(&mut open_login(), 1, Some(3), DISCOVERY));
-    assert_eq!(pairs(&reply.data), "MaxRecvDataSegmentLength=262144");
+    assert_eq!(pairs(&reply.data), "MaxRecvDataSegmentLength=65536", "no more than a text may have");
     assert_eq!((session.kind, session.target_name), (SessionKind::Discovery, None));
 }
 

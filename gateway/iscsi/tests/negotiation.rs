@@ -4,7 +4,7 @@
 mod login_support;
 
 use iscsi_target::login::{Login, LoginStatus};
-use iscsi_target::parameters::{Parameters, TaskReporting};
+use iscsi_target::parameters::{Parameters, SessionKind, TaskReporting};
 use login_support::{DISCOVERY, NORMAL, finished, open_login, pairs, refused, replied, say};
 
 /// What the initiator offers, what the target answers, and what is agreed other than by default.
@@ -251,10 +251,11 @@ fn check(
     (reply, session): (iscsi_target::login::LoginReply, iscsi_target::parameters::Negotiated),
     prefix: &str,
 ) {
-    let expected = format!("{prefix} {answer} MaxRecvDataSegmentLength=262144");
+    let segment_length = if session.kind == SessionKind::Discovery { 65_536 } else { 262_144 };
+    let expected = format!("{prefix} {answer} MaxRecvDataSegmentLength={segment_length}");
     let expected = expected.split_whitespace().collect::<Vec<_>>().join(" ");
     assert_eq!(pairs(&reply.data), expected, "answer to {offer:?}");
-    assert_eq!(session.parameters.target_max_recv_data_segment_length, 262_144);
+    assert_eq!(session.parameters.target_max_recv_data_segment_length, segment_length);
     assert_eq!(difference(&session.parameters), *agreed, "agreed after {offer:?}");
 }
 

@@ -28,8 +28,9 @@ impl Connection {
         self.settle_transfer(task);
     }
 
-    /// Makes a task of a SCSI Command; `None` if it was rejected.
-    pub(super) fn begin_task(&mut self, frame: &Frame) -> Option<TaskTag> {
+    /// Makes a task of a SCSI Command; `None` if it was rejected. Data it carries below `copied_payload`
+    /// bytes is copied.
+    pub(super) fn begin_task(&mut self, frame: &Frame, copied_payload: usize) -> Option<TaskTag> {
         let command = ScsiCommandPdu::parse(&frame.header);
         let cdb = match self.admit(&command, frame) {
             Ok(cdb) => cdb,
@@ -42,7 +43,8 @@ impl Connection {
             self.reject(&frame.header, RejectReason::DataDigestError);
         }
         let parameters = &self.session.as_ref()?.parameters;
-        let transfer = WriteTransfer::begin(&command, frame.data.clone(), frame.data_is_intact, parameters);
+        let (data, is_intact) = (frame.data.clone(), frame.data_is_intact);
+        let transfer = WriteTransfer::begin(&command, data, is_intact, parameters, copied_payload);
         self.tasks.insert(Task::new(command, cdb, transfer))
     }
 

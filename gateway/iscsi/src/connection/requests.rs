@@ -1,6 +1,8 @@
 //! Requests in full feature phase: which are accepted, in what order they act, and those that the
 //! connection answers by itself (NOP-Out, Text) or passes on (task management, logout).
 
+use bytes::Bytes;
+
 use super::{Connection, Held, Phase};
 use crate::command_window::Admission;
 use crate::error::ConnectionError;
@@ -63,16 +65,19 @@ impl Connection {
     }
 
     /// Keeps a request until the ones before it have come. A SCSI command becomes a task at once, because
-    /// its Data-Outs may follow.
-    fn hold(&mut self, cmd_sn: u32, frame: Frame) -> Result<(), ConnectionError> {
-        self.held_input += frame.data.len() + BASIC_HEADER_BYTES;
-        if self.held_input > self.limits.held_input {
+    /// its Data-Outs may follow. All its data is copied: a slice would keep a whole input buffer, which is
+    /// not counted.
+    fn hold(&mut self, cmd_sn: u32, mut frame: Frame) -> Result<(), ConnectionError> {
+        let limit = if self.is_discovery() { self.limits.text } else { self.limits.held_input };
+        self.held_input += frame.data.len() + frame.additional_header.len() + BASIC_HEADER_BYTES;
+        if self.held_input > limit {
             let missing = self.window.exp_cmd_sn();
-            return Err(ConnectionError::HeldInputTooLong { missing, limit: self.limits.held_input });
+            return Err(ConnectionError::HeldInputTooLong { missing, limit });
         }
         if frame.header.opcode() != Opcode::ScsiCommand || self.is_discovery() {
+            frame.data = Bytes::copy_from_slice(&frame.data);
             self.window.hold(cmd_sn, Held::Request(frame));
-        } else if let Some(task) = self.begin_task(&frame) {
+        } else if let Some(task) = self.begin_task(&frame, usize::MAX) {
             self.window.hold(cmd_sn, Held::Task(task));
         } else {
             self.window.skip(cmd_sn);
@@ -104,7 +109,7 @@ impl Connection {
             return;
         }
         if opcode == Opcode::ScsiCommand {
-            if let Some(task) = self.begin_task(&frame) {
+            if let Some(task) = self.begin_task(&frame, self.limits.copied_payload) {
                 self.deliver(task);
             }
             return;

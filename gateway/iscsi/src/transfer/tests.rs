@@ -29,7 +29,7 @@ fn parameters() -> Parameters {
 
 fn begin(length: u32, is_final: bool, immediate: usize) -> WriteTransfer {
     let data = Bytes::from(bytes(0, immediate));
-    WriteTransfer::begin(&command(length, is_final), data, true, &parameters())
+    WriteTransfer::begin(&command(length, is_final), data, true, &parameters(), COPIED)
 }
 
 /// What belongs at this offset: no two nearby bytes are equal.
@@ -141,7 +141,7 @@ fn a_repeated_data_out_fails() {
 #[test]
 fn damage_fails() {
     let data = Bytes::from(bytes(0, 512));
-    let mut transfer = WriteTransfer::begin(&command(512, true), data, false, &parameters());
+    let mut transfer = WriteTransfer::begin(&command(512, true), data, false, &parameters(), COPIED);
     assert!(transfer.complete_immediate_data().is_none());
     transfer.want(512);
     assert_eq!(transfer.to_solicit(), 0);
@@ -175,12 +175,12 @@ fn unsolicited_data_must_be_allowed() {
 
     let no_immediate = Parameters { immediate_data: false, ..parameters() };
     let data = Bytes::from(bytes(0, 100));
-    let mut transfer = WriteTransfer::begin(&command(100, true), data, true, &no_immediate);
+    let mut transfer = WriteTransfer::begin(&command(100, true), data, true, &no_immediate, COPIED);
     transfer.want(100);
     assert_fails(&mut transfer, DataFailure::UnexpectedUnsolicitedData);
 
     let initial_r2t = Parameters { initial_r2t: true, ..parameters() };
-    let mut transfer = WriteTransfer::begin(&command(100, false), Bytes::new(), true, &initial_r2t);
+    let mut transfer = WriteTransfer::begin(&command(100, false), Bytes::new(), true, &initial_r2t, COPIED);
     transfer.want(100);
     assert!(transfer.take_outcome().is_none(), "what was announced is waited for");
     send(&mut transfer, RESERVED_TAG, 0, 0, 100, true);
@@ -215,7 +215,7 @@ fn small_payloads_do_not_pin_their_buffers() {
 #[test]
 fn a_read_has_no_write_data() {
     let pdu = ScsiCommandPdu { write: false, read: true, ..command(512, true) };
-    let mut transfer = WriteTransfer::begin(&pdu, Bytes::from_static(b"stray"), true, &parameters());
+    let mut transfer = WriteTransfer::begin(&pdu, Bytes::from_static(b"stray"), true, &parameters(), COPIED);
     assert!(transfer.complete_immediate_data().is_none());
     transfer.want(512);
     assert_complete(&mut transfer, 0);
