@@ -28,6 +28,9 @@ pub enum ConnectionError {
     /// The login took too long.
     #[error("the login was not complete in time")]
     LoginTimeout,
+    /// The discovery session lasted too long.
+    #[error("the discovery session did not end in time")]
+    DiscoveryTimeout,
     /// A Login Request in full feature phase.
     #[error("Login Request in full feature phase")]
     LoginInFullFeaturePhase,

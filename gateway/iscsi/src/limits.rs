@@ -57,6 +57,8 @@ pub struct Limits {
     pub silence: Duration,
     /// The same for a discovery session, which is not pinged.
     pub discovery_silence: Duration,
+    /// Time from full feature phase to the end of a discovery session, whatever it does.
+    pub discovery_time: Duration,
 }
 
 impl Default for Limits {
@@ -82,7 +84,8 @@ impl Default for Limits {
             ping_interval: Duration::from_secs(1),
             unanswered_pings: 4,
             silence: Duration::from_secs(10),
-            discovery_silence: Duration::from_secs(60),
+            discovery_silence: Duration::from_secs(30),
+            discovery_time: Duration::from_secs(60),
         }
     }
 }

@@ -287,6 +287,23 @@ fn a_discovery_session_has_no_scsi() {
 }
 
 #[test]
+fn a_discovery_session_ends_in_time_however_busy_it_is() {
+    let mut initiator = Initiator::discover();
+    let end = initiator.now + Limits::default().discovery_time;
+    while initiator.now + Duration::from_secs(1) < end {
+        initiator.now += Duration::from_secs(1);
+        initiator.assert_alive();
+        assert!(initiator.target.next_timeout().is_some_and(|due| due <= end));
+        initiator.target.handle_timeout(initiator.now).expect("in time");
+    }
+    initiator.ping(b"not taken");
+    initiator.assert_no_event();
+    assert_eq!(initiator.target.next_timeout(), Some(end));
+    assert_eq!(initiator.target.handle_timeout(end), Err(ConnectionError::DiscoveryTimeout));
+    assert!(initiator.target.is_finished());
+}
+
+#[test]
 fn logout_ends_the_connection_after_the_answer() {
     for reason in [LogoutReason::CloseSession, LogoutReason::CloseConnection] {
         let mut initiator = Initiator::log_in("");

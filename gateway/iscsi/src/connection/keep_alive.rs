@@ -13,6 +13,8 @@ use crate::pdu::{NopInPdu, RESERVED_TAG};
 pub(super) struct KeepAlive {
     last_sign_of_life: Duration,
     silence: Duration,
+    /// The end of a session of limited time, whatever the peer does.
+    ends_at: Duration,
     next_ping: Duration,
     unanswered_pings: u32,
     /// Input bytes that were left over by the last [`Connection::next_event`].
@@ -27,6 +29,7 @@ impl KeepAlive {
         Self {
             last_sign_of_life: now,
             silence,
+            ends_at: Duration::MAX,
             next_ping: Duration::MAX,
             unanswered_pings: 0,
             input_left: 0,
@@ -34,11 +37,18 @@ impl KeepAlive {
         }
     }
 
-    /// Full feature phase begins.
+    /// Full feature phase of a normal session begins.
     pub(super) fn begin(&mut self, now: Duration, silence: Duration, ping_interval: Duration) {
         self.last_sign_of_life = now;
         self.silence = silence;
         self.next_ping = now + ping_interval;
+    }
+
+    /// Full feature phase of a discovery session begins: it is not pinged and lasts only so long.
+    pub(super) fn begin_discovery(&mut self, now: Duration, silence: Duration, time: Duration) {
+        self.last_sign_of_life = now;
+        self.silence = silence;
+        self.ends_at = now + time;
     }
 
     pub(super) fn input_is_there(&mut self, length: usize, now: Duration) {
@@ -63,7 +73,16 @@ impl KeepAlive {
     }
 
     fn dies_at(&self) -> Duration {
-        self.last_sign_of_life.saturating_add(self.silence)
+        self.last_sign_of_life.saturating_add(self.silence).min(self.ends_at)
+    }
+
+    /// Why the connection is over at this time, if it is.
+    fn verdict(&self, now: Duration) -> Option<ConnectionError> {
+        match now {
+            _ if now >= self.ends_at => Some(ConnectionError::DiscoveryTimeout),
+            _ if now >= self.dies_at() => Some(ConnectionError::PeerSilent),
+            _ => None,
+        }
     }
 }
 
@@ -74,7 +93,6 @@ impl Connection {
     pub fn next_timeout(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Login(login) => Some(login.deadline),
-            Phase::FullFeature if self.is_discovery() => Some(self.keep_alive.dies_at()),
             Phase::FullFeature => Some(self.keep_alive.next_ping.min(self.keep_alive.dies_at())),
             Phase::LoggingOut => Some(self.keep_alive.dies_at()),
             Phase::Closed => (!self.output.is_empty()).then(|| self.keep_alive.dies_at()),
@@ -84,22 +102,21 @@ impl Connection {
     /// Does what is due: pings the initiator, or finds the peer dead. Calling it early does no harm.
     ///
     /// # Errors
-    /// The login took too long or the peer is silent: close the connection. What it did not take of the
+    /// The login or a discovery session took too long, or the peer is silent: close the connection. What it did not take of the
     /// output is given up.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), ConnectionError> {
         self.keep_alive.output_was_taken(self.output.taken_total(), now);
-        let is_silent = now >= self.keep_alive.dies_at();
         let overdue = match &self.phase {
             Phase::Login(login) => (now >= login.deadline).then_some(ConnectionError::LoginTimeout),
             Phase::Closed if self.output.is_empty() => None,
-            _ => is_silent.then_some(ConnectionError::PeerSilent),
+            _ => self.keep_alive.verdict(now),
         };
         if let Some(error) = overdue {
             self.phase = Phase::Closed;
             self.output.clear();
             return Err(error);
         }
-        if self.is_full_feature() && !self.is_discovery() && now >= self.keep_alive.next_ping {
+        if self.is_full_feature() && now >= self.keep_alive.next_ping {
             self.keep_alive.next_ping = now + self.limits.ping_interval;
             self.ping();
             self.output.trim(self.limits.idle_output);

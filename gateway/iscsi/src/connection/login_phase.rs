@@ -58,11 +58,13 @@ impl Connection {
         self.digests = Digests { header: parameters.header_digest, data: parameters.data_digest };
         self.frame_limits.data = parameters.target_max_recv_data_segment_length;
         self.connection_id = request.connection_id;
-        let silence = match session.kind {
-            SessionKind::Discovery => self.limits.discovery_silence,
-            SessionKind::Normal => self.limits.silence,
-        };
-        self.keep_alive.begin(now, silence, self.limits.ping_interval);
+        let limits = &self.limits;
+        match session.kind {
+            SessionKind::Normal => self.keep_alive.begin(now, limits.silence, limits.ping_interval),
+            SessionKind::Discovery => {
+                self.keep_alive.begin_discovery(now, limits.discovery_silence, limits.discovery_time);
+            }
+        }
         self.session = Some(session);
         self.phase = Phase::FullFeature;
     }
