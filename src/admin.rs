@@ -1,18 +1,17 @@
-//! The admin address: `/metrics` for Prometheus, `/healthz` (the process works) and `/readyz` (it accepts logins).
+//! The admin address: `/metrics` for Prometheus, `/healthz` (the process works) and `/readyz` (it accepts logins and its
+//! disk works).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -20,22 +19,30 @@ use tokio::sync::Semaphore;
 /// Connections served at once; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 64;
 
-/// A client that has not sent its request by then is cut off.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A whole connection lasts no longer than this.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// A connection, which is for one request, lasts no longer than this: clients that send nothing keep nobody out for long.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the admin address serves.
 pub(crate) struct Admin {
     registry: Registry,
-    ready: Arc<AtomicBool>,
+    readiness: Box<dyn Fn() -> Readiness + Send + Sync>,
+}
+
+/// Whether initiators can work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// They can.
+    Ready,
+    /// Not yet, or not any more.
+    NoLogins,
+    /// The store's disk was stopped: every command is answered by an error.
+    DiskFailed,
 }
 
 impl Admin {
-    /// Serves the metrics in `registry`; ready while `ready` says so.
-    pub(crate) fn new(registry: Registry, ready: Arc<AtomicBool>) -> Self {
-        Self { registry, ready }
+    /// Serves the metrics in `registry`, and what `readiness` says.
+    pub(crate) fn new(registry: Registry, readiness: impl Fn() -> Readiness + Send + Sync + 'static) -> Self {
+        Self { registry, readiness: Box::new(readiness) }
     }
 
     /// Serves connections until the task is dropped.
@@ -63,15 +70,14 @@ impl Admin {
     async fn serve_connection(&self, stream: TcpStream, peer: SocketAddr) {
         let service = service_fn(|request| async move { Ok::<_, Infallible>(self.answer(&request)) });
         let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(REQUEST_TIMEOUT)
+            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
         if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
             tracing::debug!(%peer, %error, "admin connection ended");
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response =
                 text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n".into());
@@ -81,9 +87,17 @@ impl Admin {
         match request.uri().path() {
             "/metrics" => self.metrics(),
             "/healthz" => text(StatusCode::OK, "ok\n".into()),
-            "/readyz" if self.ready.load(Ordering::Acquire) => text(StatusCode::OK, "ready\n".into()),
-            "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "not accepting logins\n".into()),
+            "/readyz" => self.readiness(),
             _ => text(StatusCode::NOT_FOUND, "try /metrics, /healthz or /readyz\n".into()),
+        }
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let unavailable = |reason: &str| text(StatusCode::SERVICE_UNAVAILABLE, reason.into());
+        match (self.readiness)() {
+            Readiness::Ready => text(StatusCode::OK, "ready\n".into()),
+            Readiness::NoLogins => unavailable("not accepting logins\n"),
+            Readiness::DiskFailed => unavailable("the disk has failed: see the log\n"),
         }
     }
 
@@ -110,4 +124,45 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
         .headers_mut()
         .insert(CONTENT_TYPE, "text/plain; charset=utf-8".parse().expect("a valid header value"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn get(readiness: Readiness, path: &str) -> (StatusCode, String) {
+        let admin = Admin::new(Registry::new(), move || readiness);
+        let response = admin.answer(&Request::get(path).body(()).unwrap());
+        let status = response.status();
+        (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_failed_disk_is_not_ready_though_the_process_is_healthy() {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        let failed = (unavailable, "the disk has failed: see the log\n".into());
+        assert_eq!(get(Readiness::DiskFailed, "/readyz").await, failed);
+        assert_eq!(get(Readiness::DiskFailed, "/healthz").await.0, StatusCode::OK);
+        assert_eq!(get(Readiness::NoLogins, "/readyz").await.0, unavailable);
+        assert_eq!(get(Readiness::Ready, "/readyz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_for_one_request() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(Admin::new(Registry::new(), || Readiness::Ready).serve(listener));
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(CONNECTION_TIMEOUT / 2, stream.read_to_string(&mut answer)).await;
+        read.expect("the server closes the connection").unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok\n"), "{answer}");
+        server.abort();
+    }
 }

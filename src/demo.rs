@@ -16,12 +16,14 @@ use huntaway_gateway::{
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::admin::Admin;
+use crate::address::Address;
+use crate::admin::{Admin, Readiness};
 use crate::disk_option::DiskOption;
-use crate::node::{Disk, Node};
-use crate::recipes::Recipe;
+use crate::node::{self, Disk, Node};
+use crate::open_files::OpenFiles;
+use crate::recipes::{ChapRecipe, Recipe};
+use crate::signals::Signals;
 
 /// The demo's one target.
 const TARGET: &str = "iqn.2026-11.dev.huntaway:demo";
@@ -47,22 +49,23 @@ pub(crate) struct DemoArgs {
 
     /// Where initiators log in; may be repeated; port 0 takes any free one [default: 127.0.0.1:3260, or the next free port]
     #[arg(long, value_name = "ADDR:PORT")]
-    listen: Vec<SocketAddr>,
+    listen: Vec<Address>,
 
     /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9326, or the next free port]
     #[arg(long, value_name = "ADDR:PORT")]
-    admin: Option<SocketAddr>,
+    admin: Option<Address>,
 
     /// Print one line of JSON once logins are accepted, instead of help for people
     #[arg(long)]
     json: bool,
 
     /// A disk; may be repeated: the first is LUN 0. Keys and defaults:
-    /// size=1GiB,thin=true,read_only=false,block_size=512,physical_block_size=4096,cache=writeback
+    /// size=1GiB,thin=true,read_only=false,block_size=512,physical_block_size=4096,cache=writeback.
+    /// A disk keeps its sizes and thin for ever; read_only and cache hold for this run only
     #[arg(long, value_name = "KEY=VALUE,...")]
     lun: Vec<DiskOption>,
 
-    /// Initiators must know this CHAP user's secret, the first line of SECRETFILE
+    /// Initiators must know this CHAP user's secret, the only line of SECRETFILE, to log in; discovery needs no CHAP
     #[arg(long, value_name = "USER:SECRETFILE", value_parser = parse_account)]
     chap: Option<AccountFile>,
 
@@ -108,14 +111,16 @@ impl<'a> ReadyLun<'a> {
 
 /// Serves until it is told to stop.
 pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
-    raise_open_files_limit();
+    node::check_count(args.lun.len())?;
+    let files = OpenFiles::take()?;
     let authentication = authentication(args)?;
     let registry = Registry::new();
-    let node = Node::open(&args.dir, &registry)?;
+    let node = Node::open(&args.dir, files.objects, &registry)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args, &node, registry, authentication))?;
-    runtime.shutdown_background();
+    runtime.block_on(serve(args, &node, registry, authentication, files.connections))?;
+    // The runtime goes on until the store is closed: it hears a second signal.
     node.close()?;
+    runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -124,39 +129,56 @@ async fn serve(
     node: &Node,
     registry: Registry,
     authentication: Authentication,
+    max_connections: usize,
 ) -> Result<(), Box<dyn Error>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let disks = node.disks(&args.lun).await?;
+    let mut signals = Signals::listen()?;
+    let disks = tokio::select! {
+        disks = node.disks(&args.lun) => disks?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping before all disks were there; the next start goes on with them");
+            signals.end_at_the_next();
+            return Ok(());
+        }
+    };
     let portals = match &*args.listen {
         [] => vec![listen_near(DEFAULT_PORTAL_PORT)?],
-        addresses => addresses.iter().map(|address| listen_at(*address)).collect::<Result<_, _>>()?,
+        addresses => addresses.iter().map(|address| listen_at(address.0)).collect::<Result<_, _>>()?,
     };
-    let admin = match args.admin {
+    let admin_listener = match args.admin {
         None => listen_near(DEFAULT_ADMIN_PORT)?,
-        Some(address) => listen_at(address)?,
+        Some(address) => listen_at(address.0)?,
     };
-    let admin_address = admin.local_addr()?;
-    let ready = Arc::new(AtomicBool::new(false));
-    let admin = tokio::spawn(Admin::new(registry.clone(), Arc::clone(&ready)).serve(admin));
+    let admin_address = admin_listener.local_addr()?;
+    let accepts = Arc::new(AtomicBool::new(false));
+    let admin = Admin::new(registry.clone(), readiness(node, Arc::clone(&accepts)));
+    let admin = tokio::spawn(admin.serve(admin_listener));
     let units = disks.iter().map(|disk| node.unit(disk)).collect();
     let gateway = Gateway::start(GatewayConfig {
         targets: vec![TargetConfig { name: TARGET.into(), authentication, units }],
         portals,
         advertised: args.advertise.clone(),
+        max_connections,
         metrics: Metrics::new(&registry)?,
     })?;
-    ready.store(true, Ordering::Release);
+    accepts.store(true, Ordering::Release);
     announce(args, &gateway, &disks, admin_address)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    tracing::info!("stopping: asking initiators to log out");
-    ready.store(false, Ordering::Release);
+    let signal = signals.next().await;
+    tracing::info!(signal, "stopping: asking initiators to log out; a second signal stops at once");
+    signals.end_at_the_next();
+    accepts.store(false, Ordering::Release);
     gateway.shut_down().await;
     admin.abort();
     Ok(())
+}
+
+/// What `/readyz` says, by whether logins are accepted and by the store.
+fn readiness(node: &Node, accepts: Arc<AtomicBool>) -> impl Fn() -> Readiness + Send + Sync + 'static {
+    let store = node.store();
+    move || match (store.store().has_failed(), accepts.load(Ordering::Acquire)) {
+        (true, _) => Readiness::DiskFailed,
+        (false, true) => Readiness::Ready,
+        (false, false) => Readiness::NoLogins,
+    }
 }
 
 /// Tells a program (`--json`) or a person how to reach the disks.
@@ -180,18 +202,11 @@ fn announce(
         return Ok(out.flush()?);
     }
     writeln!(out, "Huntaway serves {} from {}:", TARGET, args.dir.display())?;
-    for Disk { lun, vdi, .. } in disks {
-        let kind = if vdi.thin { "thin" } else { "thick" };
-        writeln!(
-            out,
-            "  LUN {lun}: {} MiB, {kind}, blocks of {} bytes",
-            vdi.size_bytes >> 20,
-            vdi.block_size
-        )?;
-    }
+    disks.iter().try_for_each(|disk| writeln!(out, "  {disk}"))?;
     if let (Some(portal), Some(disk)) = (gateway.portals().first(), disks.first()) {
-        let chap_user = args.chap.as_ref().map(|account| account.user.as_str());
-        let recipe = Recipe { portal: *portal, target: TARGET, lun: disk.lun, chap_user, admin: &admin };
+        let chap =
+            args.chap.as_ref().map(|AccountFile { user, file }| ChapRecipe { user, secret_file: file });
+        let recipe = Recipe { portal: *portal, target: TARGET, lun: disk.lun, chap, admin: &admin };
         write!(out, "{}", recipe.text())?;
     }
     writeln!(out, "\nCtrl-C stops it; the data stays in {}.", args.dir.display())?;
@@ -272,14 +287,4 @@ fn read_secret(file: &Path) -> Result<Secret, Box<dyn Error>> {
         tracing::warn!("{place} can be read by other users: chmod 600 {place}");
     }
     Ok(Secret::new(secret))
-}
-
-/// Many initiators need many sockets: takes as many open files as this process may have.
-fn raise_open_files_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
 }

@@ -12,7 +12,7 @@ const DEFAULT_SIZE_BYTES: u64 = 1 << 30;
 
 /// When a write is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cache {
+enum Cache {
     /// Once logged; a flush or FUA makes it survive power loss (as a disk with a write cache does).
     Writeback,
     /// Once on stable storage.
@@ -20,17 +20,16 @@ pub(crate) enum Cache {
 }
 
 /// One disk as asked for on the command line. What is `None` was not mentioned: an existing disk stays as it is, a
-/// new one gets the default.
+/// new one gets the default. How it is served (`read_only`, `cache`) belongs to the run, not to the disk: not mentioned
+/// means the default, whatever an earlier run had.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct DiskOption {
     size_bytes: Option<u64>,
     thin: Option<bool>,
     block_size: Option<u32>,
     physical_block_size: Option<u32>,
-    /// Initiators may only read it.
-    pub(crate) read_only: Option<bool>,
-    /// When writes are acknowledged.
-    pub(crate) cache: Option<Cache>,
+    read_only: Option<bool>,
+    cache: Option<Cache>,
 }
 
 /// What is wrong with a `--lun` option.
@@ -143,6 +142,16 @@ fn parse_cache(text: &str) -> Option<Cache> {
 }
 
 impl DiskOption {
+    /// Initiators may only read it.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only.unwrap_or(false)
+    }
+
+    /// Writes are acknowledged once logged, and a flush puts them on stable storage; otherwise once they are there.
+    pub(crate) fn has_write_cache(&self) -> bool {
+        self.cache != Some(Cache::Writethrough)
+    }
+
     fn check(&self) -> Result<(), DiskOptionError> {
         match (self.block_size, self.physical_block_size) {
             (Some(4096), Some(physical)) if physical < 4096 => Err(DiskOptionError::BadValue {
@@ -193,7 +202,7 @@ mod tests {
     fn every_key_is_read() {
         let text = "size=10GiB,thin=false,read_only=true,block_size=4096,physical_block_size=4096,cache=writethrough";
         let disk: DiskOption = text.parse().unwrap();
-        assert_eq!((disk.read_only, disk.cache), (Some(true), Some(Cache::Writethrough)));
+        assert!(disk.is_read_only() && !disk.has_write_cache());
         let options = disk.for_new_disk();
         assert_eq!((options.size_bytes, options.thin), (10 << 30, false));
         assert_eq!((options.block_size, options.physical_block_size), (4096, 4096));

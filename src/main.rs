@@ -1,16 +1,27 @@
 //! The `huntaway` command: one binary, its subcommands in one file each.
 
+mod address;
 mod admin;
 mod demo;
 mod disk_option;
 mod node;
+mod open_files;
 mod recipes;
+mod signals;
 mod store_check;
 
+use std::env::VarError;
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Chooses what is logged.
+const LOG_VARIABLE: &str = "HUNTAWAY_LOG";
+
+/// What is logged unless told otherwise.
+const DEFAULT_LOG: &str = "info";
 
 /// Shared iSCSI block storage from a few ordinary Linux machines.
 #[derive(Parser)]
@@ -64,12 +75,21 @@ fn in_full(error: &dyn Error) -> String {
 
 /// Log lines go to standard error; `HUNTAWAY_LOG` (such as `debug` or `huntaway_gateway=trace`) chooses which.
 fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HUNTAWAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let (filter, mistake) = match std::env::var(LOG_VARIABLE) {
+        Ok(text) => match EnvFilter::try_new(&text) {
+            Ok(filter) => (filter, None),
+            Err(error) => (EnvFilter::new(DEFAULT_LOG), Some(format!("{text:?}: {}", in_full(&error)))),
+        },
+        Err(VarError::NotPresent) => (EnvFilter::new(DEFAULT_LOG), None),
+        Err(error) => (EnvFilter::new(DEFAULT_LOG), Some(error.to_string())),
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_target(false)
         .init();
+    if let Some(mistake) = mistake {
+        tracing::warn!("{LOG_VARIABLE} cannot be used, {DEFAULT_LOG} is taken instead: {mistake}");
+    }
 }

@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use huntaway_gateway::{Router, UnitConfig, Volume};
+use huntaway_gateway::{MAX_LUNS, Router, UnitConfig, Volume};
 use huntaway_ledger::{Name, Operation, Vdi, VdiOptions};
 use huntaway_membership::Driver;
 use huntaway_membership::local::{LocalDriver, LocalOptions};
-use huntaway_store::{LocalStore, StoreOptions};
+use huntaway_store::{DiskStopped, LocalStore, StoreOptions};
 use huntaway_wire::{Partition, Peer};
 use prometheus::Registry;
 
-use crate::disk_option::{Cache, DiskOption};
+use crate::disk_option::{DiskOption, Mismatch};
 
 /// The ledger and the store of a directory, open.
 pub(crate) struct Node {
+    directory: PathBuf,
     ledger: LocalDriver,
     store: Arc<LocalStore>,
     router: Arc<Router>,
@@ -32,12 +34,62 @@ pub(crate) struct Disk {
     pub(crate) option: DiskOption,
 }
 
+impl fmt::Display for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lun, vdi, option } = self;
+        let kind = if vdi.thin { "thin" } else { "thick" };
+        write!(f, "LUN {lun}: {} MiB, {kind}, blocks of {} bytes", vdi.size_bytes >> 20, vdi.block_size)?;
+        let access = if option.is_read_only() { "read-only" } else { "read-write" };
+        let cache = if option.has_write_cache() { "write-back" } else { "write-through" };
+        write!(f, ", {access}, {cache}")
+    }
+}
+
+/// What was asked for cannot be had. Nothing was made.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unsuitable {
+    /// More disks than a target can have.
+    #[error("{0} disks are asked for, but the target has at most {MAX_LUNS} LUNs: give fewer --lun options")]
+    TooMany(usize),
+    /// A disk is there already, and is another one.
+    #[error("LUN {lun}: {mismatch}")]
+    Mismatch {
+        /// Its LUN.
+        lun: u16,
+        /// How it differs.
+        mismatch: Mismatch,
+    },
+    /// The new thick disks do not fit.
+    #[error(
+        "the new thick disks take {} MiB of space, but {} MiB are free: free space, or write thin=true or \
+         smaller sizes", needed_bytes.div_ceil(1 << 20), free_bytes >> 20
+    )]
+    NoSpace {
+        /// Sizes of the new thick disks.
+        needed_bytes: u64,
+        /// What the file system has.
+        free_bytes: u64,
+    },
+}
+
+/// The store's disk has failed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the disk that holds {} has failed and was stopped: look at the log above, and at the disk (kernel log, free \
+     space); what was acknowledged is in the write-ahead log as far as the disk holds it, and read from there at the \
+     next start; `huntaway store check {}` tells what is whole",
+    directory.display(), directory.display()
+)]
+pub(crate) struct StoppedDisk {
+    directory: PathBuf,
+}
+
 impl Node {
-    /// Opens the directory, or makes it, and reads the store's log.
+    /// Opens the directory, or makes it, and reads the store's log. The store keeps at most so many objects open.
     ///
     /// # Errors
     /// Whatever stands in the way, in words that say what to do.
-    pub(crate) fn open(dir: &Path, registry: &Registry) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn open(dir: &Path, open_objects: usize, registry: &Registry) -> Result<Self, Box<dyn Error>> {
         prepare(dir)?;
         let name = Name::new("demo")?;
         let options = LocalOptions { cluster_name: name.clone(), node_name: name.clone(), zone: name };
@@ -49,34 +101,40 @@ impl Node {
             node: ledger.node(),
             epoch: state.epoch(),
             pepoch: pepoch.ok_or("the ledger names no partitions")?,
+            open_objects,
             ..StoreOptions::default()
         };
         let store = Arc::new(LocalStore::open(dir, options, registry)?);
         let served = store.pepoch();
         let router = Arc::new(Router::to_one(Arc::clone(&store) as Arc<dyn Peer>, |_| served));
-        Ok(Self { ledger, store, router })
+        Ok(Self { directory: dir.to_owned(), ledger, store, router })
+    }
+
+    /// The store, to be looked at.
+    pub(crate) fn store(&self) -> Arc<LocalStore> {
+        Arc::clone(&self.store)
     }
 
     /// Finds the disks of this directory by their LUNs, and makes those that are asked for and not there.
-    /// Nothing asked for: whatever there is, or one disk of the default kind.
+    /// Nothing asked for: whatever there is, or one disk of the default kind. Everything is checked before the first
+    /// disk is made. Dropped before it is done, it leaves disks that the next start goes on with.
     ///
     /// # Errors
-    /// A disk that differs from what is asked for, or does not fit.
+    /// Too many disks, or one that differs from what is asked for, or does not fit.
     pub(crate) async fn disks(&self, options: &[DiskOption]) -> Result<Vec<Disk>, Box<dyn Error>> {
+        check_count(options.len())?;
         let existing = self.existing();
         let wanted: Vec<(u16, DiskOption)> = match options {
             [] if existing.is_empty() => vec![(0, DiskOption::default())],
             [] => existing.keys().map(|lun| (*lun, DiskOption::default())).collect(),
             options => (0..).zip(options.iter().cloned()).collect(),
         };
+        check(&wanted, &existing, self.store.store().space().free_bytes)?;
         let mut disks = Vec::new();
         for (lun, option) in wanted {
             let place = |error: &dyn Error| format!("LUN {lun}: {error}");
             let vdi = match existing.get(&lun) {
-                Some(vdi) => {
-                    option.check_existing(&options_of(vdi)).map_err(|error| place(&error))?;
-                    vdi.clone()
-                }
+                Some(vdi) => vdi.clone(),
                 None => self.create(lun, option.for_new_disk()).map_err(|error| place(&*error))?,
             };
             self.provision(&vdi).await.map_err(|error| place(&*error))?;
@@ -94,8 +152,8 @@ impl Node {
             block_size: vdi.block_size,
             physical_block_size: vdi.physical_block_size,
             thin: vdi.thin,
-            read_only: option.read_only.unwrap_or(false),
-            write_cache: option.cache != Some(Cache::Writethrough),
+            read_only: option.is_read_only(),
+            write_cache: option.has_write_cache(),
             volume: Arc::new(self.volume(vdi)),
         }
     }
@@ -104,8 +162,8 @@ impl Node {
     ///
     /// # Errors
     /// What could not be written; it is still in the log, and read from there at the next start.
-    pub(crate) fn close(&self) -> Result<(), Box<dyn Error>> {
-        Ok(self.store.close()?)
+    pub(crate) fn close(&self) -> Result<(), StoppedDisk> {
+        self.store.close().map_err(|DiskStopped| StoppedDisk { directory: self.directory.clone() })
     }
 
     /// The demo's disks are named after their LUNs.
@@ -142,11 +200,6 @@ impl Node {
     }
 
     async fn reserve(&self, vdi: &Vdi) -> Result<(), Box<dyn Error>> {
-        let free_bytes = self.store.store().space().free_bytes;
-        // Asked first, so that a disk that cannot fit does not take what is left from everybody else.
-        if vdi.size_bytes > free_bytes {
-            return Err(format!("{} MiB are free", free_bytes >> 20).into());
-        }
         let volume = self.volume(vdi);
         if let Err(error) = volume.reserve().await {
             volume.remove().await?;
@@ -160,9 +213,41 @@ impl Node {
     }
 }
 
+/// Whether a target can have that many disks.
+///
+/// # Errors
+/// [`Unsuitable::TooMany`].
+pub(crate) fn check_count(disks: usize) -> Result<(), Unsuitable> {
+    if disks > MAX_LUNS.into() { Err(Unsuitable::TooMany(disks)) } else { Ok(()) }
+}
+
+/// Whether all wanted disks can be had: those that exist as they are, and those that do not as new ones.
+fn check(
+    wanted: &[(u16, DiskOption)],
+    existing: &BTreeMap<u16, Vdi>,
+    free_bytes: u64,
+) -> Result<(), Unsuitable> {
+    let mut needed_bytes = 0_u64;
+    for (lun, option) in wanted {
+        match existing.get(lun) {
+            Some(vdi) => option
+                .check_existing(&options_of(vdi))
+                .map_err(|mismatch| Unsuitable::Mismatch { lun: *lun, mismatch })?,
+            None => {
+                let new = option.for_new_disk();
+                needed_bytes = needed_bytes.saturating_add(if new.thin { 0 } else { new.size_bytes });
+            }
+        }
+    }
+    if needed_bytes > free_bytes { Err(Unsuitable::NoSpace { needed_bytes, free_bytes }) } else { Ok(()) }
+}
+
 /// Makes the directory if it does not exist; refuses one that holds anything but ours, before anything is put there.
 fn prepare(dir: &Path) -> Result<(), Box<dyn Error>> {
     let place = dir.display();
+    if dir.exists() && !dir.is_dir() {
+        return Err(format!("{place} is not a directory: give another --dir").into());
+    }
     std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {place}: {error}"))?;
     for entry in std::fs::read_dir(dir).map_err(|error| format!("cannot list {place}: {error}"))? {
         let name = entry?.file_name();
@@ -189,5 +274,49 @@ fn options_of(vdi: &Vdi) -> VdiOptions {
         block_size: vdi.block_size,
         physical_block_size: vdi.physical_block_size,
         thin: vdi.thin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(text: &str) -> DiskOption {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_target_has_at_most_256_disks() {
+        assert_eq!(check_count(256), Ok(()));
+        let error = check_count(257).unwrap_err().to_string();
+        assert!(error.contains("257") && error.contains("256"), "{error}");
+    }
+
+    #[test]
+    fn new_thick_disks_must_fit_together() {
+        let thick = || option("size=64MiB,thin=false");
+        let wanted = [(0, thick()), (1, option("size=1TiB")), (2, thick())];
+        let none = BTreeMap::new();
+        assert_eq!(check(&wanted, &none, 128 << 20), Ok(()));
+        let error = Unsuitable::NoSpace { needed_bytes: 128 << 20, free_bytes: 127 << 20 };
+        assert_eq!(check(&wanted, &none, 127 << 20), Err(error));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_when_one_disk_is_another_one() {
+        let scratch = tempfile::tempdir().unwrap();
+        let node = Node::open(&scratch.path().join("data"), 64, &Registry::new()).unwrap();
+        let first = node.disks(&[option("size=32MiB,cache=writethrough,read_only=true")]).await.unwrap();
+        assert_eq!(
+            first[0].to_string(),
+            "LUN 0: 32 MiB, thin, blocks of 512 bytes, read-only, write-through"
+        );
+        let error = node.disks(&[option("size=64MiB"), option("size=32MiB")]).await.map(|_| ()).unwrap_err();
+        assert!(error.to_string().starts_with("LUN 0: size is 67108864"), "{error}");
+        let error = node.disks(&vec![DiskOption::default(); 257]).await.map(|_| ()).unwrap_err();
+        assert!(error.to_string().starts_with("257 disks"), "{error}");
+        let found: Vec<_> = node.disks(&[]).await.unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["LUN 0: 32 MiB, thin, blocks of 512 bytes, read-write, write-back"]);
+        node.close().unwrap();
     }
 }

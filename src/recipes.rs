@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 
 /// What an initiator needs to know.
 pub(crate) struct Recipe<'a> {
@@ -11,11 +12,25 @@ pub(crate) struct Recipe<'a> {
     pub(crate) target: &'a str,
     /// The first disk's LUN.
     pub(crate) lun: u16,
-    /// Whether the target asks for CHAP, and the user's name.
-    pub(crate) chap_user: Option<&'a str>,
+    /// Whether the target asks for CHAP, and what for.
+    pub(crate) chap: Option<ChapRecipe<'a>>,
     /// `http://ADDR:PORT` of the admin address.
     pub(crate) admin: &'a str,
 }
+
+/// What an initiator must know to prove itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChapRecipe<'a> {
+    /// The user's name.
+    pub(crate) user: &'a str,
+    /// The file whose only line is the secret.
+    pub(crate) secret_file: &'a Path,
+}
+
+/// By what libvirt's secret is found: pools name the usage, `virsh secret-set-value` wants the UUID. That it is always the
+/// same one lets the commands be repeated.
+const SECRET_USAGE: &str = "huntaway";
+const SECRET_UUID: &str = "6877746e-6177-4179-8000-000000003260";
 
 impl Recipe<'_> {
     /// Commands for each kind of initiator, with headings.
@@ -31,11 +46,12 @@ impl Recipe<'_> {
              QEMU (package qemu-block-extra):\n  \
              qemu-img info {url}\n  \
              qemu-system-x86_64 -drive file={url},format=raw,if=virtio,cache=none\n\n\
-             libvirt:\n{}\n\
+             libvirt:\n{}{}\n\
              Metrics and health:\n  \
              curl {admin}/metrics\n  \
              curl {admin}/readyz\n",
             self.iscsiadm_chap(),
+            self.libvirt_secret(),
             self.libvirt_pool(),
         );
         debug_assert!(*lun < 256);
@@ -43,12 +59,12 @@ impl Recipe<'_> {
     }
 
     fn url(&self) -> String {
-        let login = self.chap_user.map(|user| format!("{user}%SECRET@")).unwrap_or_default();
+        let login = self.chap.map(|chap| format!("{}%SECRET@", chap.user)).unwrap_or_default();
         format!("iscsi://{login}{}/{}/{}", self.portal, self.target, self.lun)
     }
 
     fn iscsiadm_chap(&self) -> String {
-        let Some(user) = self.chap_user else { return String::new() };
+        let Some(ChapRecipe { user, .. }) = self.chap else { return String::new() };
         let update = format!("  iscsiadm -m node -T {} -p {} -o update", self.target, self.portal);
         format!(
             "{update} -n node.session.auth.authmethod -v CHAP\n\
@@ -57,9 +73,23 @@ impl Recipe<'_> {
         )
     }
 
+    /// libvirt keeps secrets apart from the pools that use them (libvirt.org/formatsecret.html, "Usage type iscsi").
+    fn libvirt_secret(&self) -> String {
+        let Some(ChapRecipe { secret_file, .. }) = self.chap else { return String::new() };
+        let file = shell_word(&secret_file.display().to_string());
+        format!(
+            "  virsh secret-define /dev/stdin <<'XML'\n  \
+             <secret ephemeral='no' private='yes'><uuid>{SECRET_UUID}</uuid>\n    \
+             <usage type='iscsi'><target>{SECRET_USAGE}</target></usage>\n  \
+             </secret>\n  XML\n  \
+             virsh secret-set-value {SECRET_UUID} --base64 \"$(tr -d '\\r\\n' < {file} | base64 -w 0)\"\n"
+        )
+    }
+
     fn libvirt_pool(&self) -> String {
-        let auth = self.chap_user.map(|user| {
-            format!("\n    <auth type='chap' username='{user}'><secret usage='huntaway'/></auth>")
+        let auth = self.chap.map(|ChapRecipe { user, .. }| {
+            let user = xml_attribute(user);
+            format!("\n    <auth type='chap' username='{user}'><secret usage='{SECRET_USAGE}'/></auth>")
         });
         format!(
             "  virsh pool-create /dev/stdin <<'XML'\n  \
@@ -72,5 +102,42 @@ impl Recipe<'_> {
             self.target,
             auth.unwrap_or_default(),
         )
+    }
+}
+
+/// Text as one word of a shell.
+fn shell_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Text between the quotes of an attribute.
+fn xml_attribute(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('\'', "&apos;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(chap: Option<ChapRecipe<'_>>) -> String {
+        let portal = SocketAddr::from(([127, 0, 0, 1], 3260));
+        Recipe { portal, target: "iqn.test:a", lun: 0, chap, admin: "http://127.0.0.1:9326" }.text()
+    }
+
+    #[test]
+    fn with_chap_libvirt_is_given_the_secret_before_the_pool() {
+        let chap = ChapRecipe { user: "o'brien", secret_file: Path::new("my secret") };
+        let text = recipe(Some(chap));
+        let places =
+            ["secret-define", "secret-set-value", "pool-create"].map(|word| text.find(word).unwrap());
+        assert!(places.is_sorted(), "{text}");
+        assert!(text.contains("<usage type='iscsi'><target>huntaway</target></usage>"), "{text}");
+        assert!(text.contains("username='o&apos;brien'><secret usage='huntaway'/>"), "{text}");
+        assert!(text.contains(r#"--base64 "$(tr -d '\r\n' < 'my secret' | base64 -w 0)""#), "{text}");
+    }
+
+    #[test]
+    fn without_chap_nothing_is_said_of_secrets() {
+        assert!(!recipe(None).to_lowercase().contains("secret"));
     }
 }
