@@ -12,8 +12,9 @@ mod keep_alive;
 mod login_phase;
 mod requests;
 mod responses;
+mod write_budget;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,10 +94,12 @@ pub struct Connection {
     task_management: Vec<u32>,
     /// At most one for each live task, besides those of the PDU being handled.
     events: VecDeque<Event>,
-    /// Bytes asked for with R2Ts, or about to be, and not yet handed over.
-    solicited_data: u64,
-    /// Tasks that wait for others to give solicited data back.
-    waiting_for_budget: VecDeque<TaskTag>,
+    /// Tasks handed to the caller so far.
+    deliveries: u64,
+    /// Bytes of write data that live tasks hold, or will once it comes.
+    held_data: u64,
+    /// Tasks whose R2Ts wait for others to end, by the order of their delivery.
+    waiting_for_budget: BTreeMap<u64, TaskTag>,
     last_transfer_tag: u32,
     text: TextExchange,
     keep_alive: KeepAlive,
@@ -126,8 +129,9 @@ impl Connection {
             tasks: TaskTable::default(),
             task_management: Vec::new(),
             events: VecDeque::new(),
-            solicited_data: 0,
-            waiting_for_budget: VecDeque::new(),
+            deliveries: 0,
+            held_data: 0,
+            waiting_for_budget: BTreeMap::new(),
             last_transfer_tag: 0,
             text: TextExchange::new(&limits),
             keep_alive: KeepAlive::new(now, limits.silence),

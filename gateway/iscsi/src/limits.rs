@@ -38,8 +38,10 @@ pub struct Limits {
     /// Input bytes held for commands that arrived ahead of their CmdSN, without the Data-Outs of those
     /// commands; more closes the connection. In a discovery session `text` takes its place.
     pub held_input: usize,
-    /// Write data asked for with R2Ts and not yet handed over, summed over the tasks of a connection.
-    /// One task alone may exceed it; further tasks wait for their R2Ts.
+    /// Write data of the tasks under way, from when it is announced or asked for until its task ends: R2Ts
+    /// that would exceed it wait, the oldest task's first. That one may exceed it rather than wait for younger
+    /// tasks, so one task alone may, and so may unsolicited data, which is bounded by `first_burst_length`
+    /// for each of `command_window` and `immediate_commands`.
     pub solicited_data: u64,
     /// Write data of one PDU smaller than this is copied, so that it does not pin a whole input buffer.
     pub copied_payload: usize,

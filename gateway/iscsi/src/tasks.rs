@@ -33,13 +33,27 @@ pub(crate) struct Task {
     pub(crate) data_sn: u32,
     /// Counts against the CmdSN window: a non-immediate command whose turn has come.
     pub(crate) occupies_window: bool,
-    /// Bytes it holds of the connection's budget for solicited data.
-    pub(crate) budget: u32,
+    /// Its place in the order in which tasks were handed to the caller, once it was.
+    pub(crate) delivery: Option<u64>,
+    /// Bytes of write data it holds, or will once they come.
+    pub(crate) held_data: u32,
+    /// Its R2Ts no longer wait for other tasks' data.
+    pub(crate) may_solicit: bool,
 }
 
 impl Task {
     pub(crate) fn new(command: ScsiCommandPdu, cdb: Cdb, transfer: WriteTransfer) -> Self {
-        Self { command, cdb, transfer, data_out_wanted: None, data_sn: 0, occupies_window: false, budget: 0 }
+        Self {
+            command,
+            cdb,
+            transfer,
+            data_out_wanted: None,
+            data_sn: 0,
+            occupies_window: false,
+            delivery: None,
+            held_data: 0,
+            may_solicit: false,
+        }
     }
 
     pub(crate) fn initiator_task_tag(&self) -> u32 {
@@ -138,6 +152,12 @@ impl TaskTable {
     pub(crate) fn task_mut(&mut self, tag: TaskTag) -> Option<&mut Task> {
         let slot = self.slots.get_mut(usize::from(tag.slot))?;
         slot.task.as_mut().filter(|_| slot.generation == tag.generation)
+    }
+
+    /// Whether a task delivered before this delivery holds write data.
+    pub(crate) fn is_data_held_before(&self, delivery: u64) -> bool {
+        let mut tasks = self.slots.iter().filter_map(|slot| slot.task.as_ref());
+        tasks.any(|task| task.held_data > 0 && task.delivery.is_some_and(|earlier| earlier < delivery))
     }
 
     /// Immediate commands under way.

@@ -117,6 +117,14 @@ impl WriteTransfer {
         self.wanted = Some(length.min(self.expected));
     }
 
+    /// Bytes that come, or came, without being asked for and are kept.
+    pub(crate) fn unsolicited(&self) -> u32 {
+        match self.failure {
+            None => self.solicited,
+            Some(_) => 0,
+        }
+    }
+
     /// Bytes that R2Ts will ask for.
     pub(crate) fn to_solicit(&self) -> u32 {
         match self.failure {

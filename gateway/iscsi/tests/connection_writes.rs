@@ -4,7 +4,7 @@ mod initiator;
 
 use initiator::{Initiator, pattern};
 use iscsi_target::pdu::{Opcode, RESERVED_TAG, RejectPdu, RejectReason, Residual};
-use iscsi_target::{Command, DataFailure, Event, Limits, ScsiResponse, ScsiStatus};
+use iscsi_target::{Command, DataFailure, Event, ScsiResponse, ScsiStatus};
 
 const KEYS: &str = "InitialR2T=No FirstBurstLength=1024 MaxBurstLength=2048 MaxOutstandingR2T=4";
 
@@ -228,29 +228,4 @@ fn unsolicited_data_against_the_negotiation_fails() {
     assert!(command.data.is_none());
     initiator.target.request_data(command.task, 512);
     assert_eq!(take_failure(&mut initiator, &command), DataFailure::UnexpectedUnsolicitedData);
-}
-
-#[test]
-fn solicited_data_of_a_connection_is_bounded() {
-    let limits = Limits { solicited_data: 6000, ..Limits::default() };
-    let mut initiator = Initiator::log_in_within(limits, "MaxBurstLength=4096");
-    let all = pattern(0, 4096);
-    let commands: Vec<Command> = (0..3).map(|_| initiator.write(4096)).collect();
-    for command in &commands {
-        initiator.target.request_data(command.task, 4096);
-    }
-    for command in &commands {
-        assert_eq!(initiator.target.output().len(), 48, "one at a time");
-        let r2t = initiator.answer_r2t(&all);
-        assert_eq!(r2t.initiator_task_tag, command.initiator_task_tag);
-        assert_eq!(take_data(&mut initiator, command), all);
-    }
-    let [first, second] = [initiator.write(4096), initiator.write(4096)];
-    initiator.target.request_data(first.task, 4096);
-    initiator.target.request_data(second.task, 4096);
-    initiator.receive_opcode(Opcode::ReadyToTransfer);
-    initiator.assert_nothing_received();
-    initiator.target.abort(first.task);
-    let r2t = initiator.answer_r2t(&all);
-    assert_eq!(r2t.initiator_task_tag, second.initiator_task_tag, "an abort gives its share back");
 }

@@ -15,15 +15,13 @@ impl Connection {
     /// asks once; a repetition or an unknown task is ignored.
     pub fn request_data(&mut self, task: TaskTag, length: u32) {
         let Some(entry) = self.tasks.task_mut(task) else { return };
-        if entry.data_out_wanted.is_some() {
+        if entry.data_out_wanted.is_some() || entry.delivery.is_none() {
             return;
         }
         entry.data_out_wanted = Some(length);
         entry.transfer.want(length);
-        let needed = entry.transfer.to_solicit();
-        if needed > 0 {
-            self.waiting_for_budget.push_back(task);
-            self.grant_budget();
+        if entry.transfer.to_solicit() > 0 {
+            self.await_budget(task);
         }
         self.settle_transfer(task);
     }
@@ -45,13 +43,17 @@ impl Connection {
         let parameters = &self.session.as_ref()?.parameters;
         let (data, is_intact) = (frame.data.clone(), frame.data_is_intact);
         let transfer = WriteTransfer::begin(&command, data, is_intact, parameters, copied_payload);
-        self.tasks.insert(Task::new(command, cdb, transfer))
+        let task = self.tasks.insert(Task::new(command, cdb, transfer))?;
+        self.hold_unsolicited_data(task);
+        Some(task)
     }
 
     /// Hands a task to the caller: its turn has come.
     pub(super) fn deliver(&mut self, task: TaskTag) {
         let Some(entry) = self.tasks.task_mut(task) else { return };
         let command = entry.command;
+        entry.delivery = Some(self.deliveries);
+        self.deliveries += 1;
         if !command.immediate {
             entry.occupies_window = true;
             self.window.task_began();
@@ -85,14 +87,6 @@ impl Connection {
         self.settle_transfer(task);
     }
 
-    /// Gives back what a task reserved for solicited data, to those that wait.
-    pub(super) fn return_budget(&mut self, budget: u32) {
-        if budget > 0 {
-            self.solicited_data -= u64::from(budget);
-            self.grant_budget();
-        }
-    }
-
     /// The whole CDB of a command that may become a task, or why it may not.
     fn admit(&self, command: &ScsiCommandPdu, frame: &Frame) -> Result<Cdb, RejectReason> {
         let tag = command.initiator_task_tag;
@@ -112,26 +106,8 @@ impl Connection {
         Ok(cdb)
     }
 
-    /// Lets waiting tasks solicit their data, in order, as long as the budget lasts. A task reserves all it
-    /// needs at once: tasks with a part each could wait for each other.
-    fn grant_budget(&mut self) {
-        while let Some(task) = self.waiting_for_budget.front().copied() {
-            if let Some(entry) = self.tasks.task_mut(task) {
-                let needed = entry.transfer.to_solicit();
-                let total = self.solicited_data + u64::from(needed);
-                if self.solicited_data > 0 && total > self.limits.solicited_data {
-                    return;
-                }
-                entry.budget = needed;
-                self.solicited_data = total;
-            }
-            self.waiting_for_budget.pop_front();
-            self.solicit(task);
-        }
-    }
-
     /// Sends the R2Ts that a task may send now.
-    fn solicit(&mut self, task: TaskTag) {
+    pub(super) fn solicit(&mut self, task: TaskTag) {
         let Some(session) = &self.session else { return };
         let limits = TransferLimits {
             max_burst_length: session.parameters.max_burst_length,
@@ -139,7 +115,7 @@ impl Connection {
         };
         loop {
             let target_transfer_tag = self.next_transfer_tag();
-            let Some(entry) = self.tasks.task_mut(task).filter(|entry| entry.budget > 0) else { return };
+            let Some(entry) = self.tasks.task_mut(task).filter(|entry| entry.may_solicit) else { return };
             let Some(wanted) = entry.transfer.solicit(target_transfer_tag, &limits) else { return };
             let r2t = R2tPdu {
                 lun: entry.command.lun,
@@ -158,11 +134,9 @@ impl Connection {
     fn settle_transfer(&mut self, task: TaskTag) {
         let Some(entry) = self.tasks.task_mut(task) else { return };
         let Some(outcome) = entry.transfer.take_outcome() else { return };
-        let budget = std::mem::take(&mut entry.budget);
         self.events.push_back(match outcome {
             Ok(data) => Event::DataOut { task, data },
             Err(failure) => Event::DataFailed { task, failure },
         });
-        self.return_budget(budget);
     }
 }

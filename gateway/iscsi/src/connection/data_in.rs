@@ -164,7 +164,7 @@ impl DataIn<'_> {
         if !collapsed {
             connection.send_response(&task, &response, residual);
         }
-        connection.return_budget(task.budget);
+        connection.return_budget(task.held_data);
     }
 
     /// Takes the layout back; the task goes on, and the output buffer is as before.

@@ -16,9 +16,10 @@ impl Connection {
     /// Ends a task with a SCSI Response without input data. The residual is what the initiator expected
     /// against what the device server asked for. An unknown task is ignored.
     pub fn respond(&mut self, task: TaskTag, response: ScsiResponse) {
-        let Some(task) = self.end_task(task) else { return };
+        let Some(task) = self.take_task(task) else { return };
         let residual = Residual::between(task.expected_length(), data_out_moved(&task, &response));
         self.send_response(&task, &response, residual);
+        self.return_budget(task.held_data);
     }
 
     /// Answers [`Event::TaskManagement`](crate::Event::TaskManagement). An unknown request is ignored.
@@ -33,7 +34,9 @@ impl Connection {
     /// Forgets a task without an answer (ABORT TASK and the like). Its further Data-Outs and events are
     /// discarded.
     pub fn abort(&mut self, task: TaskTag) {
-        self.end_task(task);
+        if let Some(task) = self.take_task(task) {
+            self.return_budget(task.held_data);
+        }
     }
 
     /// Answers [`Event::Logout`](crate::Event::Logout). After [`LogoutResponse::Closed`] the connection is
@@ -60,20 +63,15 @@ impl Connection {
         self.send_async(lun, AsyncEvent::Scsi, sense);
     }
 
-    /// Removes a task with everything it holds.
-    fn end_task(&mut self, task: TaskTag) -> Option<Task> {
-        let task = self.take_task(task)?;
-        self.return_budget(task.budget);
-        Some(task)
-    }
-
     /// Removes a task whose budget is still to be returned, which may add R2Ts to the output.
     pub(super) fn take_task(&mut self, task: TaskTag) -> Option<Task> {
         let removed = self.tasks.remove(task)?;
         if removed.occupies_window {
             self.window.task_ended();
         }
-        self.waiting_for_budget.retain(|waiting| *waiting != task);
+        if let Some(delivery) = removed.delivery {
+            self.waiting_for_budget.remove(&delivery);
+        }
         Some(removed)
     }
 
