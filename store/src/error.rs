@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 use crate::index::IndexError;
 use crate::superblock::{ClusterId, FORMAT, SuperblockError};
 use crate::wal::WalError;
@@ -114,9 +116,13 @@ impl DiskError {
     }
 
     /// Whether there was no room, or a shortage of something else, and nothing is wrong with the disk: the same may
-    /// succeed later. (A sync that fails for want of room is a failed sync.)
+    /// succeed later. (A sync that fails for want of room or memory is a failed sync; for want of a file descriptor
+    /// nothing was tried.)
     pub(crate) fn may_pass(&self) -> bool {
-        is_shortage(&self.source) || self.operation != "sync" && is_full(&self.source)
+        match self.operation {
+            "sync" => is_out_of_files(&self.source),
+            _ => is_shortage(&self.source) || is_full(&self.source),
+        }
     }
 }
 
@@ -127,7 +133,14 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 
 /// Whether the operating system was short of something that may be there again later (ENFILE, EMFILE, ENOMEM).
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let shortages = [Errno::NFILE, Errno::MFILE, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+    is_out_of_files(error) || is_errno(error, Errno::NOMEM)
+}
+
+/// Whether no file could be opened, because the process or the system has too many open (ENFILE, EMFILE).
+pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+    is_errno(error, Errno::NFILE) || is_errno(error, Errno::MFILE)
+}
+
+fn is_errno(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }

@@ -348,8 +348,14 @@ impl<D: Disk> Store<D> {
         match error {
             WalError::Full { .. } => Ok(Step::Full),
             // Once what it holds is applied, its segments can be used again.
-            WalError::NoSpace { .. } if self.wal.live_bytes() > 0 => Ok(Step::Full),
+            WalError::NoSpace { .. } | WalError::Shortage { .. } if self.wal.live_bytes() > 0 => {
+                Ok(Step::Full)
+            }
             WalError::NoSpace { needed_bytes } => Err(Refusal::NoSpace { needed_bytes }.into()),
+            WalError::Shortage { source } => {
+                tracing::warn!(error = %source, "the write-ahead log cannot open another segment now");
+                Err(Refusal::NotServing.into())
+            }
             error => Err(self.fail(&error)),
         }
     }

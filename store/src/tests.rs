@@ -8,3 +8,4 @@ mod read_modify_write;
 mod requests;
 mod restart;
 mod service;
+mod shortage;

@@ -31,6 +31,7 @@ use replay::{End, Found, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
 use crate::disk::{Disk, Open};
+use crate::error::{is_full, is_shortage};
 use crate::locking::lock;
 
 /// The log's directory, relative to the disk's.
@@ -131,7 +132,7 @@ impl<D: Disk> Wal<D> {
     /// match the CRCs; otherwise empty.
     ///
     /// # Errors
-    /// `Full` and `NoSpace`: nothing was written, try again after a release. `TooLarge` and `Malformed`: the caller's
+    /// `Full`, `NoSpace` and `Shortage`: nothing was written, try again after a release. `TooLarge` and `Malformed`: the caller's
     /// mistake, nothing was written. `Io` and `Poisoned`: the log has stopped.
     pub fn append(&self, record: &RecordHeader<'_>, payload: &[IoSlice<'_>]) -> Result<Lsn, WalError> {
         let payload_bytes: u64 = payload.iter().map(|part| part.len() as u64).sum();
@@ -264,7 +265,15 @@ impl<D: Disk> Wal<D> {
         let path = segment::path(number);
         let next = match tail.free.pop() {
             Some(old) => {
-                let reused = self.reuse(old, number, base);
+                // Opened before anything is changed: there may be no file descriptor.
+                let file = match self.disk.open(&segment::path(old), Open::Existing) {
+                    Err(source) if is_shortage(&source) => {
+                        tail.free.push(old);
+                        return Err(WalError::Shortage { source });
+                    }
+                    opened => self.poison_on_error(opened, "open", || segment::path(old))?,
+                };
+                let reused = self.reuse(old, file, number, base);
                 self.poison_on_error(reused, "reuse", || segment::path(old))?
             }
             None => {
@@ -272,11 +281,10 @@ impl<D: Disk> Wal<D> {
                 if segments >= (self.options.bound_bytes / self.options.segment_bytes).max(MIN_SEGMENTS) {
                     return Err(WalError::Full { live_bytes: self.live_bytes() });
                 }
-                create(&*self.disk, &self.options, number, base).map_err(|source| match source.kind() {
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                        WalError::NoSpace { needed_bytes: self.options.segment_bytes }
-                    }
-                    _ => io_error("create", path, source),
+                create(&*self.disk, &self.options, number, base).map_err(|source| match () {
+                    () if is_full(&source) => WalError::NoSpace { needed_bytes: self.options.segment_bytes },
+                    () if is_shortage(&source) => WalError::Shortage { source },
+                    () => io_error("create", path, source),
                 })?
             }
         };
@@ -287,10 +295,9 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
-    fn reuse(&self, old: u64, number: u64, base: Lsn) -> io::Result<Segment<D::File>> {
-        let path = segment::path(number);
-        self.disk.rename(&segment::path(old), &path)?;
-        let file = self.disk.open(&path, Open::Existing)?;
+    /// Makes `file`, which is the segment `old`, another one.
+    fn reuse(&self, old: u64, file: Arc<D::File>, number: u64, base: Lsn) -> io::Result<Segment<D::File>> {
+        self.disk.rename(&segment::path(old), &segment::path(number))?;
         if self.disk.length(&file)? != self.options.segment_bytes {
             self.disk.set_length(&file, self.options.segment_bytes)?;
             self.disk.allocate(&file, 0, self.options.segment_bytes)?;
@@ -393,7 +400,7 @@ fn create<D: Disk>(disk: &D, options: &WalOptions, number: u64, base: Lsn) -> io
         .allocate(&file, 0, options.segment_bytes)
         .and_then(|()| Segment::begin(disk, file, &options.disk_uuid, number, base));
     if segment.is_err() {
-        disk.remove(&path)?;
+        disk.remove(&path).map_err(io::Error::other)?;
     }
     segment
 }

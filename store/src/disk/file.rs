@@ -1,15 +1,17 @@
 //! The disk that is a directory of the real file system.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::FallocateFlags;
 use smallvec::SmallVec;
 
 use super::{Disk, Open, Space};
+use crate::locking::lock;
 
 /// Most buffers handed to one system call (`IOV_MAX` on Linux).
 const MAX_BUFFERS_PER_CALL: usize = 1024;
@@ -18,6 +20,9 @@ const MAX_BUFFERS_PER_CALL: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct FileDisk {
     directory: PathBuf,
+    /// Directories that were synced, of those that have no other between them and the disk's: these are few, and
+    /// syncing their names must not fail because the process has too many files open.
+    kept_open: Arc<Mutex<BTreeMap<String, Arc<File>>>>,
 }
 
 impl FileDisk {
@@ -30,7 +35,7 @@ impl FileDisk {
         if !fs::metadata(&directory)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { directory })
+        Ok(Self { directory, kept_open: Arc::default() })
     }
 
     /// Where it is.
@@ -131,7 +136,19 @@ impl Disk for FileDisk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        File::open(self.path(path))?.sync_all()
+        if path.contains('/') {
+            return File::open(self.path(path))?.sync_all();
+        }
+        let kept = lock(&self.kept_open).get(path).cloned();
+        let directory = match kept {
+            Some(directory) => directory,
+            None => {
+                let directory = Arc::new(File::open(self.path(path))?);
+                lock(&self.kept_open).insert(path.to_owned(), Arc::clone(&directory));
+                directory
+            }
+        };
+        directory.sync_all()
     }
 
     fn space(&self) -> io::Result<Space> {

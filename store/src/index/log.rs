@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use super::sector::{BatchSector, ITEMS_PER_SECTOR, Item, encode_header, is_header};
 use super::{IndexError, IndexPlace};
 use crate::disk::{Disk, Open};
+use crate::error::is_out_of_files;
 use crate::layout::{SECTOR_BYTES, Sector, array_at};
 
 /// Files of fewer sectors than this are not worth writing anew (32 KiB).
@@ -25,6 +26,8 @@ pub(crate) struct IndexLog {
     exists: bool,
     /// Something lies behind the last whole batch.
     torn: bool,
+    /// The file was put in the place of another, and after a crash it may be that one again: both say the same.
+    name_is_unsynced: bool,
     next_batch: u64,
     next_sector: u64,
 }
@@ -33,7 +36,15 @@ impl IndexLog {
     /// Reads the file; no file is an empty index. Returns the items in the order they were appended.
     pub(super) fn load<D: Disk>(disk: &D, place: IndexPlace) -> Result<(Self, Vec<Item>), IndexError> {
         let path = format!("{}/index", place.directory);
-        let mut log = Self { place, path, exists: false, torn: false, next_batch: 1, next_sector: 1 };
+        let mut log = Self {
+            place,
+            path,
+            exists: false,
+            torn: false,
+            name_is_unsynced: false,
+            next_batch: 1,
+            next_sector: 1,
+        };
         let file = match disk.open(&log.path, Open::Existing) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((log, Vec::new())),
@@ -114,11 +125,13 @@ impl IndexLog {
     }
 
     /// Appends `items` as one batch and puts it on stable storage. An error means that the file's content is not known
-    /// any more: the disk must be stopped, except for `StorageFull`, after which the same may be tried again.
+    /// any more: the disk must be stopped, except for `StorageFull` and shortages, after which the same may be tried
+    /// again.
     pub(crate) fn append<D: Disk>(&mut self, disk: &D, items: &[Item]) -> io::Result<()> {
         if !self.exists {
             self.create(disk)?;
         }
+        self.sync_name(disk)?;
         let bytes = self.batch(self.next_batch, items);
         let file = disk.open(&self.path, Open::Existing)?;
         let end = self.next_sector * SECTOR_BYTES as u64;
@@ -146,17 +159,17 @@ impl IndexLog {
         self.write_new(disk, &bytes)?;
         self.next_batch = 2;
         self.next_sector = 1 + (bytes.len() / SECTOR_BYTES) as u64;
-        Ok(())
+        self.sync_name(disk)
     }
 
     fn create<D: Disk>(&mut self, disk: &D) -> io::Result<()> {
         self.write_new(disk, &[])?;
         self.exists = true;
-        Ok(())
+        self.sync_name(disk)
     }
 
-    /// Replaces the file by one of a header and `batch`, whole or not at all.
-    fn write_new<D: Disk>(&self, disk: &D, batch: &[u8]) -> io::Result<()> {
+    /// Replaces the file by one of a header and `batch`, whole or not at all. Its name is not synced then.
+    fn write_new<D: Disk>(&mut self, disk: &D, batch: &[u8]) -> io::Result<()> {
         let new_path = format!("{}.new", self.path);
         match disk.remove(&new_path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -167,7 +180,21 @@ impl IndexLog {
         disk.write_at(&file, &[IoSlice::new(&header), IoSlice::new(batch)], 0)?;
         disk.sync_data(&file).map_err(io::Error::other)?;
         disk.rename(&new_path, &self.path)?;
-        disk.sync_dir(&self.place.directory).map_err(io::Error::other)
+        self.name_is_unsynced = true;
+        Ok(())
+    }
+
+    /// Makes sure that the file is found under its name. Without a file descriptor nothing was tried, and it may be
+    /// tried again.
+    fn sync_name<D: Disk>(&mut self, disk: &D) -> io::Result<()> {
+        if self.name_is_unsynced {
+            disk.sync_dir(&self.place.directory).map_err(|error| match is_out_of_files(&error) {
+                true => error,
+                false => io::Error::other(error),
+            })?;
+            self.name_is_unsynced = false;
+        }
+        Ok(())
     }
 
     /// The bytes of a batch of `items`; at least one sector.

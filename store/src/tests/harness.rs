@@ -72,12 +72,16 @@ impl Harness {
 impl Harness<SimulatedDisk> {
     /// A store on a disk in memory, of so many bytes.
     pub(super) fn simulated(bytes: u64, options: StoreOptions) -> Self {
-        let place = Place { directory: None, disk: Arc::new(SimulatedDisk::new(bytes)) };
-        Self::open(place, options)
+        Self::on(SimulatedDisk::new(bytes), options)
     }
 }
 
 impl<D: Disk> Harness<D> {
+    /// A store on that disk.
+    pub(super) fn on(disk: D, options: StoreOptions) -> Self {
+        Self::open(Place { directory: None, disk: Arc::new(disk) }, options)
+    }
+
     fn open(place: Place<D>, options: StoreOptions) -> Self {
         let store = Store::open(place.disk.clone(), options).unwrap();
         Self { place, store }

@@ -17,6 +17,13 @@ pub enum WalError {
         /// Size of a segment.
         needed_bytes: u64,
     },
+    /// The operating system is short of file descriptors or memory for another segment. Nothing was written; the same may
+    /// succeed later.
+    #[error("write-ahead log: another segment cannot be opened now")]
+    Shortage {
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The record does not fit into a segment however empty. The caller must cut it.
     #[error("a record of {bytes} bytes does not fit into a segment of the write-ahead log")]
     TooLarge {
