@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::demo::{Demo, huntaway, lun, refused};
-use support::discovery::send_targets;
+use support::discovery::{LoggedIn, send_targets};
 use support::http::get;
 use support::needs::{Need, available};
 use support::script::Script;
@@ -144,6 +145,29 @@ fn a_thick_disk_that_does_not_fit_is_refused() {
 }
 
 #[test]
+fn too_many_disks_are_refused_and_nothing_is_made() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let error = refused_in(&directory, &["--lun", "size=1MiB"].repeat(257));
+    assert!(error.contains("257") && error.contains("256"), "{error}");
+    assert!(!directory.exists());
+}
+
+#[test]
+fn a_file_is_no_directory() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = refused_in(file.path(), &[]);
+    assert!(error.contains("is not a directory"), "{error}");
+}
+
+#[test]
+fn a_mistake_in_the_choice_of_log_lines_is_told() {
+    let output = huntaway().args(["store", "check", "/nonexistent"]).env("HUNTAWAY_LOG", "a=b=c").output();
+    let told = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(told.contains("WARN") && told.contains("HUNTAWAY_LOG"), "{told}");
+}
+
+#[test]
 fn a_directory_serves_one_process_and_keeps_its_disks_as_they_are() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path().join("data");
@@ -186,6 +210,33 @@ fn sigterm_asks_initiators_to_log_out_and_ends_well() {
 #[test]
 fn ctrl_c_does_the_same() {
     end_under_load(Signal::INT);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut demo = Demo::start(lun("size=32MiB"));
+    let _session = LoggedIn::to(demo.portal(), demo.target());
+    demo.signal(Signal::TERM);
+    wait::until("the first signal to be heard", LIMIT, || demo.log().contains("stopping").then_some(()));
+    demo.signal(Signal::INT);
+    let status = demo.wait_for_exit();
+    assert_eq!(status.code(), Some(1), "{}", demo.log());
+    assert!(demo.log().contains("second signal"), "{}", demo.log());
+}
+
+#[test]
+fn a_signal_is_heard_while_disks_are_made() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let objects = directory.join("objects");
+    let mut command = huntaway();
+    command.args(["demo", "--json", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.args(lun("size=1GiB,thin=false")).arg("--dir").arg(&directory);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let _ = wait::until("an object", LIMIT, || fs::read_dir(&objects).ok()?.next());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = wait::until("the end", LIMIT, || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
 
 fn end_under_load(signal: Signal) {

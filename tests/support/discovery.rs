@@ -1,4 +1,5 @@
-//! A discovery session, byte by byte: what SendTargets answers (RFC 7143 §4.3, §11.10 to §11.13).
+//! Sessions byte by byte: what SendTargets answers, and an initiator that logs in and then does nothing (RFC 7143 §4.3,
+//! §11.10 to §11.13).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,13 +23,36 @@ const NO_TAG: [u8; 4] = [0xff; 4];
 pub(crate) fn send_targets(portal: &str) -> Vec<String> {
     let mut stream = TcpStream::connect(portal).expect("the portal accepts connections");
     stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
-    let login = "InitiatorName=iqn.2026-11.dev.huntaway:test\0SessionType=Discovery\0AuthMethod=None\0";
-    let (header, _) = exchange(&mut stream, LOGIN_REQUEST, FINAL | OPERATIONAL_TO_FULL, 0, login);
-    assert_eq!(header[36..38], [0, 0], "the login was refused");
-    assert_eq!(header[1] & 0x83, 0x83, "the login does not end");
-    let stat_sn = u32::from_be_bytes([header[24], header[25], header[26], header[27]]);
+    let stat_sn = log_in(&mut stream, "SessionType=Discovery\0");
     let (_, text) = exchange(&mut stream, TEXT_REQUEST, FINAL, stat_sn.wrapping_add(1), "SendTargets=All\0");
     text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+/// A session of an initiator that does not log out, whatever it is asked; it lasts until it is dropped.
+pub(crate) struct LoggedIn {
+    _stream: TcpStream,
+}
+
+impl LoggedIn {
+    /// Logs in to a target.
+    ///
+    /// # Panics
+    /// If the portal does not let us in.
+    pub(crate) fn to(portal: &str, target: &str) -> Self {
+        let mut stream = TcpStream::connect(portal).expect("the portal accepts connections");
+        stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
+        log_in(&mut stream, &format!("SessionType=Normal\0TargetName={target}\0"));
+        Self { _stream: stream }
+    }
+}
+
+/// Logs in and returns the answer's StatSN.
+fn log_in(stream: &mut TcpStream, session: &str) -> u32 {
+    let login = format!("InitiatorName=iqn.2026-11.dev.huntaway:test\0{session}AuthMethod=None\0");
+    let (header, _) = exchange(stream, LOGIN_REQUEST, FINAL | OPERATIONAL_TO_FULL, 0, &login);
+    assert_eq!(header[36..38], [0, 0], "the login was refused");
+    assert_eq!(header[1] & 0x83, 0x83, "the login does not end");
+    u32::from_be_bytes([header[24], header[25], header[26], header[27]])
 }
 
 /// Sends one request with a text and returns the header and the text of the answer.
