@@ -84,7 +84,8 @@ pub struct TaskManagement {
     pub referenced_task_tag: u32,
     /// CmdSN of the task meant.
     pub ref_cmd_sn: u32,
-    /// The task meant, if it is under way on this connection.
+    /// The task meant, if it is under way on this connection. Its command may not have been delivered yet,
+    /// while an earlier one is missing: after `abort` it never will be.
     pub referenced: Option<TaskTag>,
 }
 

@@ -225,6 +225,21 @@ fn a_command_aborted_before_it_arrives_counts_as_received() {
 }
 
 #[test]
+fn a_command_aborted_ahead_of_its_turn_is_not_delivered() {
+    let mut initiator = Initiator::log_in("");
+    let missing = initiator.command(true, false, 0);
+    let pdu = initiator.command(true, false, 0);
+    initiator.send(&pdu.build(), &[]);
+    abort_task(&mut initiator, pdu.initiator_task_tag, pdu.cmd_sn);
+    let Event::TaskManagement(request) = initiator.event() else { panic!("no task management") };
+    initiator.target.abort(request.referenced.expect("it is held"));
+    initiator.send(&missing.build(), &[]);
+    assert_eq!(initiator.command_event().cmd_sn, missing.cmd_sn);
+    initiator.assert_no_event();
+    assert_eq!(initiator.read(0).cmd_sn, pdu.cmd_sn + 1, "its number was consumed");
+}
+
+#[test]
 fn an_abort_held_with_its_command_finds_the_task_only_while_it_lives() {
     for answered_before in [false, true] {
         let mut initiator = Initiator::log_in("");
