@@ -73,7 +73,8 @@ impl Recipe<'_> {
         )
     }
 
-    /// libvirt keeps secrets apart from the pools that use them (libvirt.org/formatsecret.html, "Usage type iscsi").
+    /// libvirt keeps secrets apart from the pools that use them (libvirt.org/formatsecret.html, "Usage type iscsi"). The
+    /// value goes through a pipe: others can see what a command is given as arguments, and virsh complains of it.
     fn libvirt_secret(&self) -> String {
         let Some(ChapRecipe { secret_file, .. }) = self.chap else { return String::new() };
         let file = shell_word(&secret_file.display().to_string());
@@ -82,7 +83,7 @@ impl Recipe<'_> {
              <secret ephemeral='no' private='yes'><uuid>{SECRET_UUID}</uuid>\n    \
              <usage type='iscsi'><target>{SECRET_USAGE}</target></usage>\n  \
              </secret>\n  XML\n  \
-             virsh secret-set-value {SECRET_UUID} --base64 \"$(tr -d '\\r\\n' < {file} | base64 -w 0)\"\n"
+             tr -d '\\r\\n' < {file} | base64 -w 0 | virsh secret-set-value {SECRET_UUID} --file /dev/stdin\n"
         )
     }
 
@@ -133,7 +134,10 @@ mod tests {
         assert!(places.is_sorted(), "{text}");
         assert!(text.contains("<usage type='iscsi'><target>huntaway</target></usage>"), "{text}");
         assert!(text.contains("username='o&apos;brien'><secret usage='huntaway'/>"), "{text}");
-        assert!(text.contains(r#"--base64 "$(tr -d '\r\n' < 'my secret' | base64 -w 0)""#), "{text}");
+        assert!(
+            text.contains(r"tr -d '\r\n' < 'my secret' | base64 -w 0 | virsh secret-set-value"),
+            "{text}"
+        );
     }
 
     #[test]
