@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, MAX_OUTPUT_BYTES};
 use crate::metrics::Metrics;
 use crate::session::LOGOUT_SECONDS;
 use crate::sessions::{Call, Sessions};
@@ -193,7 +193,7 @@ fn prepare(shared: &Shared, stream: &TcpStream) -> std::io::Result<Connection> {
         portal: local.to_string(),
         directory: Arc::new(view),
         entropy: fill_random,
-        limits: Limits::default(),
+        limits: Limits { pending_output: MAX_OUTPUT_BYTES, ..Limits::default() },
     };
     Ok(Connection::new(config, shared.now()))
 }
