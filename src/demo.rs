@@ -73,7 +73,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "USER:SECRETFILE", value_parser = parse_account, requires = "chap")]
     mutual_chap: Option<AccountFile>,
 
-    /// Address that discovery shows instead of the one an initiator came in by; may be repeated
+    /// Address that discovery shows instead of those it listens on; may be repeated
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_advertised)]
     advertise: Vec<String>,
 }
