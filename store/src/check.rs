@@ -58,7 +58,7 @@ pub fn check_disk<D: Disk>(disk: &D) -> Result<Report, OpenError> {
         }
     };
     let logged = check_log(disk, &superblock, &mut report);
-    objects::check_objects(disk, &logged, &mut report)?;
+    objects::check_objects(disk, &superblock, &logged, &mut report)?;
     Ok(report)
 }
 
@@ -120,7 +120,8 @@ impl Logged {
 fn check_log<D: Disk>(disk: &D, superblock: &Superblock, report: &mut Report) -> Logged {
     let mut logged = Logged::default();
     let mut records = 0;
-    let end = wal::inspect(disk, superblock.disk.0, &mut |_, record| -> Result<(), WalError> {
+    let may_be_new = !superblock.is_complete();
+    let end = wal::inspect(disk, superblock.disk.0, may_be_new, &mut |_, record| -> Result<(), WalError> {
         records += 1;
         logged.add(&record);
         Ok(())

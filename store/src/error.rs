@@ -33,6 +33,14 @@ pub enum OpenError {
         /// A name found in it.
         name: String,
     },
+    /// Something is gone that was there when the store was made.
+    #[error(
+        "{name} of the store is missing, which holds data: is everything mounted? Put it back; nothing was changed"
+    )]
+    Missing {
+        /// The file or directory.
+        name: &'static str,
+    },
     /// Neither slot of the superblock can be read.
     #[error("the superblock is damaged: restore the file from a backup, or run `huntaway store check`")]
     DamagedSuperblock,

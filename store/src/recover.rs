@@ -1,6 +1,7 @@
 //! Opening a store: whose it is, what the log still holds, which partitions it has.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -37,12 +38,14 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// See [`OpenError`]. Nothing that was acknowledged is lost by trying.
     pub fn open(disk: Arc<D>, options: StoreOptions) -> Result<Self, OpenError> {
-        let (superblock, is_new) = open_superblock(&*disk, &options)?;
-        disk.create_dir(OBJECTS).map_err(OpenError::io("create", OBJECTS))?;
+        let (superblock, is_complete) = open_superblock(&*disk, &options)?;
+        if !is_complete {
+            disk.create_dir(OBJECTS).map_err(OpenError::io("create", OBJECTS))?;
+        }
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
         let directories = find_directories(&*disk)?;
         let account = Arc::new(Account::default());
-        let (wal, replayed) = replay(&disk, &options, &superblock, &account)?;
+        let (wal, replayed) = replay(&disk, &options, &superblock, is_complete, &account)?;
         let dirty = DirtyPartitions::new();
         let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
         let segments = (options.wal_bytes / segment_bytes).max(MIN_SEGMENTS);
@@ -62,15 +65,14 @@ impl<D: Disk> Store<D> {
             partitions[partition.index()] = Mutex::new(Slot::Loaded(Box::new(state)));
         }
         room.refresh(&*disk);
-        if !is_new {
-            superblock.store(&*disk).map_err(OpenError::io("write", crate::superblock::PATH))?;
-        }
+        superblock.store(&*disk).map_err(OpenError::io("write", crate::superblock::PATH))?;
         Ok(Self {
             objects: ObjectCache::new(options.open_objects),
             backlog: Backlog::new(options.waiting_requests, options.memory_bytes),
             waiters: Waiters::new(wal.written()),
             metrics: Metrics::new(),
             applying: Mutex::new(()),
+            draining: Mutex::new(()),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             rung: RungBell::default(),
@@ -101,8 +103,8 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Reads the superblock, or makes one (and says so), for the next incarnation. One that was read is not written yet: first everything
-/// else must be found to be in order.
+/// Reads the superblock, or makes one, and returns the one of the next incarnation: it is not written yet, for first
+/// everything else must be found to be in order. Also says whether the store was ever made to the end.
 fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superblock, bool), OpenError> {
     let Some(old) = Superblock::load(disk)? else {
         let names = disk.list("").map_err(OpenError::io("list", "the directory"))?;
@@ -114,11 +116,11 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superbl
             node: options.node,
             disk: options.new_disk,
             boot: options.boot,
-            incarnation: 1,
+            incarnation: 0,
             pepoch: options.pepoch,
         };
         new.create(disk).map_err(OpenError::io("create", crate::superblock::PATH))?;
-        return Ok((new, true));
+        return Ok((Superblock { incarnation: 1, ..new }, false));
     };
     if old.cluster != options.cluster {
         return Err(OpenError::OtherCluster { found: old.cluster, expected: options.cluster });
@@ -133,12 +135,15 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superbl
         pepoch: options.pepoch.max(Pepoch(next)),
         ..old
     };
-    Ok((next, false))
+    Ok((next, old.is_complete()))
 }
 
 /// The epoch of each partition's directory: the newest, where there are several.
 fn find_directories<D: Disk>(disk: &D) -> Result<Box<[Option<Epoch>]>, OpenError> {
-    let names = disk.list(OBJECTS).map_err(OpenError::io("list", OBJECTS))?;
+    let names = disk.list(OBJECTS).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => OpenError::Missing { name: OBJECTS },
+        _ => OpenError::io("list", OBJECTS)(source),
+    })?;
     // A process that died may have left names that are not on stable storage.
     disk.sync_dir(OBJECTS).map_err(OpenError::io("sync", OBJECTS))?;
     let mut directories = vec![None; PARTITIONS.into()];
@@ -153,12 +158,14 @@ fn replay<D: Disk>(
     disk: &Arc<D>,
     options: &StoreOptions,
     superblock: &Superblock,
+    is_complete: bool,
     account: &Arc<Account>,
 ) -> Result<(Wal<D>, Replayed), OpenError> {
     let wal_options = WalOptions {
         disk_uuid: superblock.disk.0,
         segment_bytes: options.wal_segment_bytes.max(MIN_SEGMENT_BYTES),
         bound_bytes: options.wal_bytes,
+        may_be_new: !is_complete,
     };
     let mut replayed = Replayed::new();
     let wal = Wal::open(disk.clone(), wal_options, &mut |lsn, record| -> Result<(), OpenError> {

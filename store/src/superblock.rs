@@ -66,7 +66,7 @@ pub struct Superblock {
     pub disk: DiskId,
     /// The kernel's boot in which it was last opened.
     pub boot: BootId,
-    /// How often it was opened, from 1. The slot written is `incarnation % 2`.
+    /// How often it was opened, from 1; 0 while it is being made. The slot written is `incarnation % 2`.
     pub incarnation: u64,
     /// The highest pepoch it was opened to serve.
     pub pepoch: Pepoch,
@@ -84,6 +84,11 @@ pub(crate) enum SuperblockError {
 }
 
 impl Superblock {
+    /// Whether the store was made to the end: its directories and its log are there, on stable storage.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.incarnation > 0
+    }
+
     fn encode(&self) -> Sector {
         let mut sector = [0; SECTOR_BYTES];
         put(&mut sector, 0, &MAGIC);
@@ -125,6 +130,7 @@ impl Superblock {
         };
         let mut newest: Option<Self> = None;
         let mut problem = SuperblockError::Damaged;
+        let mut is_other_blank = false;
         for slot in 0..2 {
             let mut sector = [0; SECTOR_BYTES];
             disk.read_at(&file, &mut sector, slot * SLOT_BYTES)?;
@@ -133,14 +139,16 @@ impl Superblock {
                     newest = Some(found)
                 }
                 Ok(_) => {}
-                Err(SuperblockError::Damaged) => {}
+                Err(SuperblockError::Damaged) => is_other_blank |= sector == [0; SECTOR_BYTES],
                 Err(other) => problem = other,
             }
         }
         match (newest, problem) {
             // A slot of another format is newer than what we can read: do not go back behind it.
             (_, SuperblockError::Format(format)) => Err(SuperblockError::Format(format)),
-            (Some(found), _) => Ok(Some(found)),
+            // A store that was opened again is complete, whatever a slot says that was written before.
+            (Some(found), _) if found.is_complete() || is_other_blank => Ok(Some(found)),
+            (Some(_), _) => Err(SuperblockError::Damaged),
             (None, problem) => Err(problem),
         }
     }
@@ -215,6 +223,19 @@ mod tests {
         let file = disk.open(PATH, Open::Existing).unwrap();
         disk.write_at(&file, &[IoSlice::new(b"x")], 30).unwrap();
         assert_eq!(Superblock::load(&disk).unwrap(), Some(superblock(1)));
+        disk.write_at(&file, &[IoSlice::new(b"x")], SLOT_BYTES + 30).unwrap();
+        assert!(matches!(Superblock::load(&disk), Err(SuperblockError::Damaged)));
+    }
+
+    #[test]
+    fn a_slot_of_the_beginning_does_not_stand_for_one_that_was_destroyed() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FileDisk::new(directory.path()).unwrap();
+        superblock(0).create(&disk).unwrap();
+        assert!(!Superblock::load(&disk).unwrap().unwrap().is_complete());
+        superblock(1).store(&disk).unwrap();
+        assert!(Superblock::load(&disk).unwrap().unwrap().is_complete());
+        let file = disk.open(PATH, Open::Existing).unwrap();
         disk.write_at(&file, &[IoSlice::new(b"x")], SLOT_BYTES + 30).unwrap();
         assert!(matches!(Superblock::load(&disk), Err(SuperblockError::Damaged)));
     }

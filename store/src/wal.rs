@@ -37,6 +37,10 @@ use crate::locking::lock;
 /// The log's directory, relative to the disk's.
 const DIRECTORY: &str = "wal";
 
+/// What is said of a log without its directory.
+const MISSING: WalError =
+    WalError::Incomplete { what: "the directory wal/ is missing (is everything mounted? put it back)" };
+
 /// Fewest segments a log may have: one to write and one to apply.
 const MIN_SEGMENTS: u64 = 2;
 
@@ -62,6 +66,8 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// Bytes of all segment files together; at least two segments are kept whatever it says.
     pub bound_bytes: u64,
+    /// The disk may have no log yet: then one is made. Otherwise a missing one is [`WalError::Incomplete`].
+    pub may_be_new: bool,
 }
 
 /// The write-ahead log of one disk.
@@ -105,7 +111,7 @@ impl<D: Disk> Wal<D> {
     ) -> Result<Self, E> {
         let released = open_released(&*disk, &options)?;
         let from = released.lsn();
-        let mut found = Found::look(&*disk, &options.disk_uuid, from)?;
+        let mut found = Found::look(&*disk, &options.disk_uuid, from, options.may_be_new)?;
         let end = read_all(&*disk, &found, from, replay)?;
         replay::destroy_tail(&*disk, &mut found, &end)?;
         replay::sync_all(&*disk, &found.live)?;
@@ -330,25 +336,27 @@ impl<F> Tail<F> {
 }
 
 /// Reads a log without changing anything: every record that is not released goes through `visit`, in order and with its
-/// end. Returns where the log ends; a log that was never made ends at 0.
+/// end. Returns where the log ends; a log that was never made ends at 0, if it `may_be_new`.
 ///
 /// # Errors
 /// As [`Wal::open`].
 pub fn inspect<D: Disk, E: From<WalError>>(
     disk: &D,
     disk_uuid: [u8; 16],
+    may_be_new: bool,
     visit: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<Lsn, E> {
     let fail = |source| io_error("read", released::path(), source);
-    let released = match disk.list("").map_err(fail)?.iter().any(|name| name == DIRECTORY) {
+    let released = match has_directory(disk)? {
         true => Released::read(disk, disk_uuid).map_err(fail)?,
-        false => return Ok(Lsn(0)),
+        false if may_be_new => return Ok(Lsn(0)),
+        false => return Err(MISSING.into()),
     };
     let from = match released {
         Some(released) => released.lsn(),
-        None => check_new(disk).map(|()| Lsn(0))?,
+        None => check_new(disk, may_be_new).map(|()| Lsn(0))?,
     };
-    let found = Found::look(disk, &disk_uuid, from)?;
+    let found = Found::look(disk, &disk_uuid, from, may_be_new)?;
     Ok(read_all(disk, &found, from, visit)?.lsn)
 }
 
@@ -367,20 +375,31 @@ fn read_all<D: Disk, E: From<WalError>>(
 
 fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::File>, WalError> {
     let fail = |source| io_error("open", released::path(), source);
-    disk.create_dir(DIRECTORY).and_then(|()| disk.sync_dir("")).map_err(fail)?;
+    if options.may_be_new {
+        disk.create_dir(DIRECTORY).and_then(|()| disk.sync_dir("")).map_err(fail)?;
+    } else if !has_directory(disk)? {
+        return Err(MISSING);
+    }
     if let Some(released) = Released::read(disk, options.disk_uuid).map_err(fail)? {
         released.sync(disk).map_err(fail)?;
         return Ok(released);
     }
-    check_new(disk)?;
+    check_new(disk, options.may_be_new)?;
     Released::create(disk, options.disk_uuid).map_err(fail)
 }
 
-/// Without a readable `released`, there must be no segments either.
-fn check_new<D: Disk>(disk: &D) -> Result<(), WalError> {
+fn has_directory<D: Disk>(disk: &D) -> Result<bool, WalError> {
+    let names = disk.list("").map_err(|source| io_error("list", "the directory".into(), source))?;
+    Ok(names.iter().any(|name| name == DIRECTORY))
+}
+
+/// Without a readable `released`, the log must be a new one, and there must be no segments either.
+fn check_new<D: Disk>(disk: &D, may_be_new: bool) -> Result<(), WalError> {
     let names = disk.list(DIRECTORY).map_err(|source| io_error("list", DIRECTORY.into(), source))?;
-    if names.iter().any(|name| segment::number(name).is_some()) {
-        return Err(WalError::Incomplete { what: "wal/released is missing or unreadable" });
+    if !may_be_new || names.iter().any(|name| segment::number(name).is_some()) {
+        return Err(WalError::Incomplete {
+            what: "wal/released is missing or unreadable (is everything mounted? put all of wal/ back)",
+        });
     }
     Ok(())
 }

@@ -11,16 +11,23 @@ use crate::error::OpenError;
 use crate::index::{Index, IndexError, IndexPlace, Loading, oid_of};
 use crate::object::{Entry, ObjectFile, ObjectPath, data_offset, entry_offset};
 use crate::partition::{OBJECTS, parse_directory_name};
+use crate::superblock::Superblock;
 
 /// Verifies all that is in the directory of objects.
 pub(super) fn check_objects<D: Disk>(
     disk: &D,
+    superblock: &Superblock,
     logged: &Logged,
     report: &mut Report,
 ) -> Result<(), OpenError> {
     let names = match disk.list(OBJECTS) {
-        // A store that was begun but not finished.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // Otherwise a store that was begun but not finished.
+            if superblock.is_complete() {
+                report.add(OBJECTS, None, Problem::Missing);
+            }
+            return Ok(());
+        }
         names => names.map_err(OpenError::io("list", OBJECTS))?,
     };
     let directories: BTreeSet<(Partition, Epoch)> =

@@ -52,6 +52,9 @@ pub enum Problem {
         /// The format's number.
         found: u32,
     },
+    /// Something that was there is gone.
+    #[error("is missing, and what was in it is lost (is everything mounted?)")]
+    Missing,
     /// The log cannot be read to its end.
     #[error("{reason}{}: acknowledged writes may be lost", cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default())]
     DamagedLog {

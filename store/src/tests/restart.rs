@@ -6,8 +6,10 @@ use std::sync::Arc;
 use huntaway_wire::{Broken, Durability, Operation, Reply};
 
 use super::harness::{Harness, oid, options, partition, pattern};
+use crate::check::check;
 use crate::disk::FileDisk;
 use crate::superblock::ClusterId;
+use crate::wal::WalError;
 use crate::{OpenError, Store};
 
 #[test]
@@ -156,4 +158,25 @@ fn a_directory_of_somebody_else_is_refused() {
     assert!(
         matches!(Store::open(disk, options()), Err(OpenError::NotAStore { name }) if name == "notes.txt")
     );
+}
+
+#[test]
+fn a_log_or_directory_that_is_gone_is_refused_and_found() {
+    for lost in ["wal", "objects"] {
+        let harness = Harness::new();
+        harness.write(oid(0), 0, &[1; 4096]);
+        harness.apply();
+        harness.store.checkpoint().unwrap();
+        fs::remove_dir_all(harness.directory().join(lost)).unwrap();
+        let open = || Store::open(harness.place.disk.clone(), options()).err();
+        let error = open().expect("it is refused").to_string();
+        assert!(error.contains("mounted"), "{error}");
+        assert!(!harness.directory().join(lost).exists(), "nothing was changed");
+        assert_eq!(check(harness.directory()).unwrap().damages, 1);
+        if lost == "wal" {
+            fs::create_dir(harness.directory().join(lost)).unwrap();
+            assert!(matches!(open(), Some(OpenError::Wal(WalError::Incomplete { .. }))));
+            assert_eq!(check(harness.directory()).unwrap().damages, 1);
+        }
+    }
 }

@@ -27,11 +27,12 @@ pub(super) struct Found<F> {
 }
 
 impl<F> Found<F> {
-    /// Looks at every segment file; `released` is where replay begins.
+    /// Looks at every segment file; `released` is where replay begins. Only a log that `may_be_new` may have none.
     pub(super) fn look<D: Disk<File = F>>(
         disk: &D,
         uuid: &[u8; 16],
         released: Lsn,
+        may_be_new: bool,
     ) -> Result<Self, WalError> {
         let mut found = Self { live: Vec::new(), free: Vec::new(), unfinished: Vec::new() };
         let mut damaged = Vec::new();
@@ -53,7 +54,8 @@ impl<F> Found<F> {
         let free = found.live.windows(2).take_while(|pair| is_free(pair)).count();
         found.free = found.live.drain(..free).map(|segment| segment.number).collect();
         let first = found.live.first();
-        if first.map_or(released > Lsn(0), |first| first.base > released) {
+        let must_exist = !may_be_new || released > Lsn(0);
+        if first.map_or(must_exist && damaged.is_empty(), |first| first.base > released) {
             return Err(WalError::Incomplete { what: "the segment from which to replay is missing" });
         }
         if let Some(segment) = damaged.iter().copied().find(|n| first.is_none_or(|first| *n > first.number)) {

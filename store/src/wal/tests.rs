@@ -13,7 +13,7 @@ use super::{Change, Lsn, Record, RecordHeader, Wal, WalError, WalOptions};
 use crate::disk::{Disk, Fault, FileDisk, Open, Operation, SimulatedDisk};
 
 const OPTIONS: WalOptions =
-    WalOptions { disk_uuid: [7; 16], segment_bytes: 32 << 10, bound_bytes: 128 << 10 };
+    WalOptions { disk_uuid: [7; 16], segment_bytes: 32 << 10, bound_bytes: 128 << 10, may_be_new: true };
 
 /// Bytes that a record of one block takes.
 const RECORD_BYTES: u64 = 56 + 4 + 4096 + 4;

@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::super::{Lsn, WalError, inspect};
+use super::super::{Lsn, Wal, WalError, WalOptions, inspect};
 use super::{OPTIONS, PER_SEGMENT, RECORD_BYTES, append, open, seqs, simulated};
 use crate::disk::{Crash, Disk, Open, SimulatedDisk};
 
@@ -75,13 +75,13 @@ fn inspection_finds_the_same_as_opening_and_changes_nothing() {
     flip(&disk, &path(1), offset(5) + 100);
     let before = disk.fingerprint();
     let mut count = 0;
-    let end = inspect(&*disk, OPTIONS.disk_uuid, &mut |_, _| {
+    let end = inspect(&*disk, OPTIONS.disk_uuid, true, &mut |_, _| {
         count += 1;
         Ok::<(), WalError>(())
     });
     assert_eq!((end.unwrap(), count), (Lsn(4 * RECORD_BYTES), 4));
     flip(&disk, &path(1), offset(2));
-    let damaged = inspect(&*disk, OPTIONS.disk_uuid, &mut |_, _| Ok::<(), WalError>(()));
+    let damaged = inspect(&*disk, OPTIONS.disk_uuid, true, &mut |_, _| Ok::<(), WalError>(()));
     assert!(matches!(damaged, Err(WalError::Damaged { .. })));
     flip(&disk, &path(1), offset(2));
     assert_eq!(disk.fingerprint(), before);
@@ -111,6 +111,23 @@ fn a_segment_or_header_that_is_gone_is_noticed() {
     let disk = three_segments();
     disk.remove("wal/released").unwrap();
     assert!(matches!(open(&disk), Err(WalError::Incomplete { .. })));
+}
+
+#[test]
+fn a_log_that_was_there_is_never_taken_for_a_new_one() {
+    let known = WalOptions { may_be_new: false, ..OPTIONS };
+    let losses: [&[&str]; 3] =
+        [&["wal/released"], &["wal/0000000000000001"], &["wal/released", "wal/0000000000000001"]];
+    for lost in losses {
+        let disk = log(1, 1);
+        lost.iter().for_each(|path| disk.remove(path).unwrap());
+        let opened = Wal::open(Arc::clone(&disk), known, &mut |_, _| Ok::<(), WalError>(()));
+        assert!(matches!(opened.err(), Some(WalError::Incomplete { .. })), "{lost:?}");
+        let inspected = inspect(&*disk, OPTIONS.disk_uuid, false, &mut |_, _| Ok::<(), WalError>(()));
+        assert!(matches!(inspected, Err(WalError::Incomplete { .. })), "{lost:?}");
+    }
+    let opened = Wal::open(simulated(), known, &mut |_, _| Ok::<(), WalError>(()));
+    assert!(matches!(opened.err(), Some(WalError::Incomplete { .. })));
 }
 
 #[test]
