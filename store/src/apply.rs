@@ -17,6 +17,9 @@ use crate::partition::{PartitionState, Slot};
 use crate::store::{DiskStopped, Rung, Store, Task};
 use crate::wal::Lsn;
 
+/// Partitions whose recent writes are put on stable storage, and held until they are applied, together.
+const PARTITIONS_AT_ONCE: usize = 32;
+
 /// What one application did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Applied {
@@ -85,13 +88,17 @@ impl<D: Disk> Store<D> {
         self.rung.clear();
         self.check_not_failed().map_err(|_| DiskStopped)?;
         let cut = self.wal.written();
-        let batches = self.capture();
-        self.make_durable(&batches)?;
         let mut applied = Applied::default();
-        for batch in batches {
-            if let Err(error) = self.apply_partition(batch, &mut applied) {
-                self.fail(&error);
-                return Err(DiskStopped);
+        for partitions in self.dirty.list().chunks(PARTITIONS_AT_ONCE) {
+            let batches = self.capture(partitions);
+            self.make_durable(&batches)?;
+            for batch in batches {
+                if let Err(error) = self.apply_partition(batch, &mut applied) {
+                    self.fail(&error);
+                    return Err(DiskStopped);
+                }
+                // The memory that this partition held is there for others now.
+                self.drain_backlog();
             }
         }
         self.room.refresh(&*self.disk);
@@ -102,10 +109,10 @@ impl<D: Disk> Store<D> {
         Ok(applied)
     }
 
-    /// Copies out what is to be applied, of every partition that has something.
-    fn capture(&self) -> Vec<Batch> {
-        let mut batches = Vec::new();
-        for partition in self.dirty.list() {
+    /// Copies out what is to be applied of these partitions.
+    fn capture(&self, partitions: &[Partition]) -> Vec<Batch> {
+        let mut batches = Vec::with_capacity(partitions.len());
+        for &partition in partitions {
             let mut slot = lock(&self.partitions[partition.index()]);
             self.dirty.remove(partition);
             if let Slot::Loaded(state) = &mut *slot {

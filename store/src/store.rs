@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use huntaway_wire::{
-    Answer, Broken, Error, ObjectRequest, Operation, Partition, Pepoch, Read, Refusal, Reply, Request,
-    Segments, Submission,
+    Answer, BLOCK_SIZE_BYTES, Broken, Error, ObjectRequest, Operation, Partition, Pepoch, Read, Refusal,
+    Reply, Request, Segments, Submission,
 };
 use tokio::sync::oneshot;
 
@@ -52,6 +52,8 @@ pub struct Store<D: Disk> {
     pub(crate) metrics: Metrics,
     /// Held by the one who applies.
     pub(crate) applying: Mutex<()>,
+    /// Held by the one who carries out what waited for room: each request once, in their order.
+    pub(crate) draining: Mutex<()>,
     pub(crate) failed: AtomicBool,
     pub(crate) stopping: AtomicBool,
     pub(crate) rung: RungBell,
@@ -180,7 +182,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn submit_object(&self, request: ObjectRequest) -> Submission {
-        if !self.backlog.concerns(request.oid) {
+        if !self.must_queue(&request) {
             match self.execute(&request) {
                 Ok(Step::Done(reply)) => return Submission::Done(Ok(reply)),
                 Ok(Step::Wait(until)) => return self.wait(until),
@@ -198,6 +200,12 @@ impl<D: Disk> Store<D> {
             self.fail_backlog(&error);
         }
         Submission::Waiting(receiver)
+    }
+
+    /// Whether others have to be served first: those that came before it for the same object and, if it takes memory,
+    /// all that wait for room. Otherwise small writes would take the room that a large one waits for, again and again.
+    fn must_queue(&self, request: &ObjectRequest) -> bool {
+        self.backlog.concerns(request.oid) || (self.backlog.len() > 0 && takes_memory(&request.operation))
     }
 
     /// Carries a request out as far as that can be done at once.
@@ -230,6 +238,10 @@ impl<D: Disk> Store<D> {
 
     /// Carries out what waited for room, as far as there is room now.
     pub(crate) fn drain_backlog(&self) {
+        if self.backlog.len() == 0 {
+            return;
+        }
+        let _draining = lock(&self.draining);
         while let Some((number, request)) = self.backlog.first() {
             let answer = match self.check_not_failed().and_then(|()| self.execute(&request)) {
                 Ok(Step::Full) => return,
@@ -383,6 +395,20 @@ impl<D: Disk> Store<D> {
                 self.fail(&error);
                 Err(DiskStopped)
             }
+        }
+    }
+}
+
+/// Whether an operation needs room in memory for data.
+fn takes_memory(operation: &Operation) -> bool {
+    match operation {
+        Operation::Write { .. } | Operation::CompareAndWrite { .. } | Operation::Or { .. } => true,
+        // Parts of blocks are written.
+        Operation::Discard { range, .. } => {
+            !range.offset().is_multiple_of(BLOCK_SIZE_BYTES) || !range.end().is_multiple_of(BLOCK_SIZE_BYTES)
+        }
+        Operation::Read { .. } | Operation::Map { .. } | Operation::Reserve | Operation::Remove { .. } => {
+            false
         }
     }
 }

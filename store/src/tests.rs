@@ -4,6 +4,8 @@ mod checking;
 mod crashes;
 mod faults;
 mod harness;
+mod hooked;
+mod moments;
 mod read_modify_write;
 mod requests;
 mod restart;

@@ -1,0 +1,141 @@
+//! What happens at the same time as something else: requests that come while the disk is at work, one at a chosen
+//! moment.
+
+use std::sync::{Arc, Mutex, mpsc};
+
+use huntaway_wire::{ByteRange, Durability, ObjectRequest, Oid, Operation, Read, Reply, Request, Submission};
+
+use super::harness::{oid, options, partition, write};
+use super::hooked::{Hooked, Moment};
+use crate::disk::Crash;
+use crate::locking::lock;
+use crate::{Store, StoreOptions, Task};
+
+type HookedStore = Arc<Store<Hooked>>;
+
+fn open(disk: &Arc<Hooked>, options: StoreOptions) -> HookedStore {
+    Arc::new(Store::open(disk.clone(), options).unwrap())
+}
+
+fn submit(store: &Store<Hooked>, oid: Oid, operation: Operation) -> Submission {
+    let (partition, pepoch) = (partition(oid), store.pepoch());
+    store.submit(Request::Object(ObjectRequest { partition, pepoch, oid, operation }))
+}
+
+fn write_logged(store: &Store<Hooked>, oid: Oid, byte: u8) {
+    let answer = submit(store, oid, write(0, &[byte; 4096], Durability::Logged));
+    assert!(matches!(answer, Submission::Done(Ok(Reply::Done))));
+}
+
+fn first_byte(store: &Store<Hooked>, oid: Oid) -> u8 {
+    let range = ByteRange::new(0, 1).unwrap();
+    let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range };
+    let mut byte = [0xee];
+    store.read_now(&read, &mut byte).unwrap().unwrap();
+    byte[0]
+}
+
+/// Memory for eight writes of `LARGE` bytes, of which `store` holds as many as go.
+const LARGE: usize = 120 << 10;
+
+fn with_full_memory(disk: &Arc<Hooked>) -> HookedStore {
+    let store = open(disk, StoreOptions { memory_bytes: 1 << 20, ..options() });
+    for index in 0..8 {
+        let answer = submit(&store, oid(index), write(0, &[1; LARGE], Durability::Logged));
+        assert!(matches!(answer, Submission::Done(Ok(Reply::Done))));
+    }
+    store
+}
+
+#[test]
+fn a_write_that_waits_for_memory_gets_it_while_the_rest_is_applied() {
+    let disk = Arc::new(Hooked::new());
+    let store = with_full_memory(&disk);
+    let waiting = submit(&store, oid(100), write(0, &[2; LARGE], Durability::Logged));
+    let Submission::Waiting(mut receiver) = waiting else { panic!("it does not wait") };
+    let answered = Arc::new(Mutex::new((0, 0)));
+    let count = answered.clone();
+    disk.at_every_moment(move |moment| {
+        if moment == Moment::Synced {
+            let (before, after) = &mut *lock(&count);
+            *(if *after > 0 || receiver.try_recv().is_ok() { after } else { before }) += 1;
+        }
+    });
+    store.apply().unwrap();
+    let (before, after) = *lock(&answered);
+    assert!(after > before, "answered after {before} of {} syncs", before + after);
+}
+
+#[test]
+fn small_writes_do_not_take_the_memory_that_a_large_one_waits_for() {
+    let disk = Arc::new(Hooked::new());
+    let store = with_full_memory(&disk);
+    let large = submit(&store, oid(100), write(0, &[2; LARGE], Durability::Logged));
+    let small = submit(&store, oid(101), write(0, &[3; 512], Durability::Logged));
+    let (Submission::Waiting(mut large), Submission::Waiting(mut small)) = (large, small) else {
+        panic!("one of them passed");
+    };
+    assert_eq!(first_byte(&store, oid(7)), 1, "what takes no memory goes on");
+    let discard =
+        Operation::Discard { range: ByteRange::new(0, 4096).unwrap(), durability: Durability::Logged };
+    assert!(matches!(submit(&store, oid(7), discard), Submission::Done(Ok(Reply::Done))));
+    store.apply().unwrap();
+    assert_eq!((large.try_recv(), small.try_recv()), (Ok(Ok(Reply::Done)), Ok(Ok(Reply::Done))));
+    write_logged(&store, oid(102), 4);
+}
+
+#[test]
+fn a_write_during_application_stays_in_the_log() {
+    for moment in [Moment::Written, Moment::Synced] {
+        let disk = Arc::new(Hooked::new());
+        let store = open(&disk, options());
+        write_logged(&store, oid(0), 1);
+        store.sync().unwrap();
+        disk.once(moment, &store, |store| {
+            write_logged(store, oid(0), 2);
+            write_logged(store, oid(1), 3);
+        });
+        store.apply().unwrap();
+        store.checkpoint().unwrap();
+        drop(store);
+        let store = open(&disk, options());
+        assert_eq!((first_byte(&store, oid(0)), first_byte(&store, oid(1))), (2, 3), "{moment:?}");
+    }
+}
+
+#[test]
+fn a_write_during_a_sync_waits_for_the_next() {
+    let disk = Arc::new(Hooked::new());
+    let store = open(&disk, options());
+    write_logged(&store, oid(0), 1);
+    let (sender, receiver) = mpsc::channel();
+    disk.once(Moment::Synced, &store, move |store| {
+        let stable = submit(store, oid(1), write(0, &[2; 4096], Durability::Stable));
+        sender.send(stable).unwrap();
+    });
+    store.sync().unwrap();
+    let Ok(Submission::Waiting(mut stable)) = receiver.try_recv() else { panic!("answered at once") };
+    assert!(stable.try_recv().is_err(), "answered by a sync that had begun before");
+    assert!(matches!(store.submit(Request::Flush), Submission::Waiting(_)));
+    store.sync().unwrap();
+    assert_eq!(stable.try_recv(), Ok(Ok(Reply::Done)));
+    drop(store);
+    disk.disk.crash(Crash::Power, 1);
+    assert_eq!(first_byte(&open(&disk, options()), oid(1)), 2);
+}
+
+#[test]
+fn a_write_that_is_synced_before_it_can_wait_is_answered() {
+    let disk = Arc::new(Hooked::new());
+    let store = open(&disk, options());
+    let syncing = Arc::downgrade(&store);
+    // It is called when the write is in the log and does not wait yet.
+    store.on_work(move |task| {
+        if let (Task::Apply, Some(store)) = (task, syncing.upgrade()) {
+            store.sync().unwrap();
+        }
+    });
+    let stable = submit(&store, oid(0), write(0, &[1; 4096], Durability::Stable));
+    let Submission::Waiting(mut stable) = stable else { panic!("answered at once") };
+    assert_eq!(stable.try_recv(), Ok(Ok(Reply::Done)));
+}
