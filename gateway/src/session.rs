@@ -35,33 +35,49 @@ impl Driver {
         if self.shared.is_stopping() {
             return self.refuse_login(LoginStatus::ServiceUnavailable);
         }
-        if negotiated.tsih != 0 {
-            let exists = self.shared.sessions.has(negotiated.tsih);
-            return self.refuse_login(match exists {
-                true => LoginStatus::TooManyConnections,
-                false => LoginStatus::SessionDoesNotExist,
-            });
-        }
-        let Negotiated { kind, initiator_name: initiator, target_name, isid, .. } = negotiated;
+        let Negotiated { kind, initiator_name, target_name, isid, connection_id, tsih, .. } = negotiated;
         let target = match (kind, target_name) {
             (SessionKind::Normal, Some(name)) => name,
             (SessionKind::Discovery, _) | (SessionKind::Normal, None) => {
-                return self.start_discovery(&initiator);
+                return self.start_discovery(&initiator_name);
             }
         };
         let Some(served) = self.shared.targets.find(&target) else {
             return self.refuse_login(LoginStatus::NotFound);
         };
-        match self.shared.sessions.register(SessionKey { initiator, isid, target }, served) {
+        let key = SessionKey { initiator: initiator_name, isid, target };
+        // A TSIH asks for its session to go on: with this connection in the place of the one it has (§6.3.4), for it can
+        // have no second one.
+        if tsih != 0 {
+            match self.shared.sessions.find(&key, tsih) {
+                None => return self.refuse_login(LoginStatus::SessionDoesNotExist),
+                Some(nexus) if nexus.connection_id != connection_id => {
+                    return self.refuse_login(LoginStatus::TooManyConnections);
+                }
+                Some(_) => {}
+            }
+        }
+        match self.shared.sessions.register(key, served, connection_id, (tsih != 0).then_some(tsih)) {
             None => {
                 tracing::warn!("login refused: the gateway has as many sessions as it can hold");
                 self.refuse_login(LoginStatus::OutOfResources);
             }
-            Some((registration, None)) => self.start_session(registration),
+            Some((registration, None)) => {
+                registration.nexus.establish(None, Sense::power_on());
+                self.start_session(registration);
+            }
             Some((registration, Some(predecessor))) => {
                 let registration = Box::new(registration);
-                let closed = async move { predecessor.close().await };
-                self.waits.push(closed.map(|()| Waited::Predecessor(registration)).boxed());
+                let closed = async move {
+                    predecessor.close().await;
+                    if predecessor.tsih == registration.nexus.tsih {
+                        registration.nexus.inherit(&predecessor);
+                    } else {
+                        registration.nexus.establish(None, Sense::power_on());
+                    }
+                    Waited::Predecessor(registration)
+                };
+                self.waits.push(closed.boxed());
             }
         }
     }
@@ -85,7 +101,6 @@ impl Driver {
         metrics.sessions.inc();
         let (initiator, target, tsih) = (&nexus.key.initiator, &nexus.key.target, nexus.tsih);
         tracing::info!(initiator, target, tsih, "session started");
-        nexus.establish(None, Sense::power_on());
         self.session = Some(Session { registration, gauge: metrics.sessions.clone() });
         self.connection.accept_session(self.shared.now(), tsih);
     }

@@ -41,6 +41,8 @@ pub(crate) enum Call {
 pub(crate) struct Nexus {
     pub(crate) key: SessionKey,
     pub(crate) tsih: u16,
+    /// The CID of its one connection.
+    pub(crate) connection_id: u16,
     pub(crate) target: Arc<Target>,
     mailbox: mpsc::Sender<Call>,
     /// What the initiator is to be told, for each LUN.
@@ -50,6 +52,12 @@ pub(crate) struct Nexus {
 }
 
 impl Nexus {
+    /// Takes over what the initiator was to be told through `predecessor`.
+    pub(crate) fn inherit(&self, predecessor: &Self) {
+        *lock(&self.attentions) = std::mem::take(&mut *lock(&predecessor.attentions));
+        self.has_attentions.store(true, Ordering::Release);
+    }
+
     /// Has the initiator told at its next command to one LUN, or to each.
     pub(crate) fn establish(&self, lun: Option<u16>, attention: Sense) {
         let mut attentions = lock(&self.attentions);
@@ -133,12 +141,14 @@ impl Drop for Registration {
 }
 
 impl Sessions {
-    /// Enters a new session under a fresh TSIH, in the place of one with the same key, which is returned: it is to be
-    /// closed before the login is answered. `None` when the table is full.
+    /// Enters a new session, in the place of one with the same key, which is returned: it is to be closed before the login
+    /// is answered. It gets a fresh TSIH, or goes on under `tsih`. `None` when the table is full.
     pub(crate) fn register(
         self: &Arc<Self>,
         key: SessionKey,
         target: Arc<Target>,
+        connection_id: u16,
+        tsih: Option<u16>,
     ) -> Option<(Registration, Option<Arc<Nexus>>)> {
         let mut table = lock(&self.table);
         if table.sessions.len() >= MAX_SESSIONS && !table.sessions.contains_key(&key) {
@@ -147,7 +157,8 @@ impl Sessions {
         let (mailbox, calls) = mpsc::channel(MAILBOX_CALLS);
         let nexus = Arc::new(Nexus {
             key: key.clone(),
-            tsih: table.fresh_tsih(),
+            tsih: tsih.unwrap_or_else(|| table.fresh_tsih()),
+            connection_id,
             target,
             mailbox,
             attentions: Mutex::default(),
@@ -165,14 +176,14 @@ impl Sessions {
     /// Takes a session out, unless another has taken its place.
     fn remove(&self, nexus: &Nexus) {
         let mut table = lock(&self.table);
-        if table.sessions.get(&nexus.key).is_some_and(|entry| entry.tsih == nexus.tsih) {
+        if table.sessions.get(&nexus.key).is_some_and(|entry| std::ptr::eq(&**entry, nexus)) {
             table.sessions.remove(&nexus.key);
         }
     }
 
-    /// Whether a session has this TSIH.
-    pub(crate) fn has(&self, tsih: u16) -> bool {
-        lock(&self.table).sessions.values().any(|entry| entry.tsih == tsih)
+    /// The session with this key, if it has this TSIH.
+    pub(crate) fn find(&self, key: &SessionKey, tsih: u16) -> Option<Arc<Nexus>> {
+        lock(&self.table).sessions.get(key).filter(|nexus| nexus.tsih == tsih).cloned()
     }
 
     /// All sessions.
@@ -220,7 +231,7 @@ mod tests {
     }
 
     fn register(sessions: &Arc<Sessions>, key: SessionKey) -> Option<(Registration, Option<Arc<Nexus>>)> {
-        sessions.register(key, Arc::new(Target::empty()))
+        sessions.register(key, Arc::new(Target::empty()), 0, None)
     }
 
     #[test]
@@ -231,7 +242,8 @@ mod tests {
         let (second, predecessor) = register(&sessions, key(1)).unwrap();
         assert_eq!(predecessor.map(|nexus| nexus.tsih), Some(first.nexus.tsih));
         drop(first);
-        assert!(sessions.has(second.nexus.tsih), "the first one's end must not remove the second");
+        let found = sessions.find(&key(1), second.nexus.tsih);
+        assert!(found.is_some(), "the first one's end must not remove the second");
         assert_eq!(sessions.len(), 1);
     }
 

@@ -4,11 +4,10 @@ mod support;
 
 use std::io::Read;
 use std::net::TcpStream;
-use std::time::Duration;
 
 use support::{
-    ABORT_TASK, Initiator, LOGICAL_UNIT_RESET, LOGOUT_RESPONSE, PATIENCE, R2T, SCSI_RESPONSE,
-    TARGET_COLD_RESET, TASK_MANAGEMENT_RESPONSE, TestGateway, wait_for,
+    ABORT_TASK, Initiator, LOGICAL_UNIT_RESET, LOGIN_RESPONSE, LOGOUT_RESPONSE, PATIENCE, R2T, SCSI_RESPONSE,
+    SILENCE, TARGET_COLD_RESET, TASK_MANAGEMENT_RESPONSE, TestGateway, wait_for,
 };
 
 /// All of an 8 MiB disk in blocks of 512 bytes.
@@ -29,6 +28,22 @@ fn an_initiator_that_vanished_while_aborting_can_log_in_again() {
     again.expect_silence();
     gateway.peer.release();
     again.finish_login();
+}
+
+#[test]
+fn a_login_with_the_session_s_handle_goes_on_with_it_and_with_another_is_refused() {
+    let gateway = TestGateway::start(1);
+    let mut old = Initiator::start_login(gateway.portal, "iqn.2026-11.test:a");
+    let response = old.expect(LOGIN_RESPONSE);
+    let tsih = u16::from_be_bytes([response.header[14], response.header[15]]);
+    let mut stranger = Initiator::start_login_to(gateway.portal, "iqn.2026-11.test:a", tsih + 1);
+    assert_eq!(stranger.expect(LOGIN_RESPONSE).header[36..38], [2, 0x0a], "session does not exist");
+    let mut new = Initiator::start_login_to(gateway.portal, "iqn.2026-11.test:a", tsih);
+    let response = new.expect(LOGIN_RESPONSE);
+    assert_eq!((&response.header[36..38], &response.header[14..16]), (&[0, 0][..], &tsih.to_be_bytes()[..]));
+    old.expect_end();
+    new.command(1, 0, &[0; 6], 0, None);
+    assert_eq!(new.expect(SCSI_RESPONSE).sense(), (6, 0x29, 0), "what the old connection was to be told");
 }
 
 #[test]
@@ -125,7 +140,7 @@ fn reads_wait_until_the_initiator_has_taken_those_before() {
     initiator.expect_silence();
     initiator.data_out(&r2t, 7);
     wait_for("a read", || gateway.peer.reads() > 0);
-    std::thread::sleep(Duration::from_millis(300));
+    std::thread::sleep(SILENCE);
     // Two objects each.
     assert!(
         gateway.peer.reads() <= 2 * 4,

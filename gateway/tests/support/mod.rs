@@ -208,6 +208,11 @@ pub struct Initiator {
 impl Initiator {
     /// Connects and sends a login request that goes straight to full feature phase; the response is not awaited.
     pub fn start_login(portal: SocketAddr, name: &str) -> Self {
+        Self::start_login_to(portal, name, 0)
+    }
+
+    /// The same, asking for the session with this TSIH (0: a new one) to go on.
+    pub fn start_login_to(portal: SocketAddr, name: &str, tsih: u16) -> Self {
         let stream = TcpStream::connect(portal).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut initiator = Self { stream, cmd_sn: 1, exp_stat_sn: 0 };
@@ -219,6 +224,7 @@ impl Initiator {
         header[0] = 0x43;
         header[1] = 0x80 | 1 << 2 | 3;
         header[8] = 0x80;
+        header[14..16].copy_from_slice(&tsih.to_be_bytes());
         initiator.send(header, text.as_bytes());
         initiator
     }
