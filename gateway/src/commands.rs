@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 use huntaway_scsi::{
-    Action, BlockOperation, Extent, Plan, Sense, SenseFormat, Step, plan_without_logical_unit, report_luns,
-    request_sense,
+    Action, BlockOperation, Extent, Plan, Sense, SenseFormat, Step, command_name, plan_without_logical_unit,
+    report_luns, request_sense,
 };
 use huntaway_wire::Segments;
 use iscsi_target::{Command, DataFailure, Payload, ScsiResponse, TaskAttribute, TaskTag};
@@ -41,6 +41,7 @@ impl Driver {
         let nexus = self.session.as_ref().map(|session| &session.registration.nexus);
         let unit = nexus.and_then(|nexus| nexus.target.units.get(&command.lun.flat()?).cloned());
         let (Some(nexus), Some(unit)) = (nexus, unit) else { return self.on_absent_unit(&command) };
+        tracing::trace!(lun = unit.lun, cmd_sn = command.cmd_sn, command = command_name(&command.cdb));
         let planned = match nexus.intercept(unit.lun, &command.cdb) {
             Some(attention) => Err(attention),
             None => unit.scsi.plan(&unit.modes(), &command.cdb),
@@ -302,6 +303,13 @@ impl Driver {
     /// Answers CHECK CONDITION. `data_out` is how many bytes of write data the command asks for.
     fn fail(&mut self, task: TaskTag, unit: &Unit, sense: &Sense, data_out: u32) {
         unit.metrics.count_failure(sense.key.label());
+        tracing::debug!(
+            lun = unit.lun,
+            key = sense.key.label(),
+            asc = sense.asc,
+            ascq = sense.ascq,
+            "check condition"
+        );
         let sense = sense.encode(unit.modes().sense_format());
         let data_out_wanted = (data_out > 0).then_some(data_out);
         let response = ScsiResponse { data_out_wanted, ..ScsiResponse::check_condition(&sense) };
