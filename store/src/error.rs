@@ -41,6 +41,14 @@ pub enum OpenError {
         /// The file or directory.
         name: &'static str,
     },
+    /// There is a store's data, but nothing says whose.
+    #[error(
+        "the superblock is missing, but {name} holds the data of a store: put the file back, or choose an empty directory for a new store; nothing was changed"
+    )]
+    LostSuperblock {
+        /// The directory that is not empty.
+        name: &'static str,
+    },
     /// Neither slot of the superblock can be read.
     #[error("the superblock is damaged: restore the file from a backup, or run `huntaway store check`")]
     DamagedSuperblock,

@@ -18,7 +18,7 @@ use crate::options::StoreOptions;
 use crate::partition::{OBJECTS, PartitionState, Slot, parse_directory_name};
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
-use crate::superblock::{HARMLESS_NAMES, Superblock};
+use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
 use crate::waiters::Waiters;
 use crate::wal::{Change, Lsn, Record, Wal, WalOptions};
 
@@ -108,6 +108,11 @@ impl<D: Disk> Store<D> {
 fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superblock, bool), OpenError> {
     let Some(old) = Superblock::load(disk)? else {
         let names = disk.list("").map_err(OpenError::io("list", "the directory"))?;
+        for name in DATA_NAMES.into_iter().filter(|data| names.iter().any(|name| name == data)) {
+            if !disk.list(name).map_err(OpenError::io("list", name))?.is_empty() {
+                return Err(OpenError::LostSuperblock { name });
+            }
+        }
         if let Some(name) = names.into_iter().find(|name| !HARMLESS_NAMES.contains(&name.as_str())) {
             return Err(OpenError::NotAStore { name });
         }

@@ -179,8 +179,11 @@ impl Superblock {
 }
 
 /// Names that may lie in a directory in which a store is made: of one that was begun but not finished, of the ledger, and
-/// of the file system itself.
+/// of the file system itself. Directories of a store ([`DATA_NAMES`]) must be empty.
 pub(crate) const HARMLESS_NAMES: [&str; 6] = [NEW_PATH, "epoch", "lock", "lost+found", "objects", "wal"];
+
+/// What a store with data has. It is made after the superblock.
+pub(crate) const DATA_NAMES: [&str; 2] = ["objects", "wal"];
 
 #[cfg(test)]
 mod tests {

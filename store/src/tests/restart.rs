@@ -180,3 +180,17 @@ fn a_log_or_directory_that_is_gone_is_refused_and_found() {
         }
     }
 }
+
+#[test]
+fn no_store_is_made_over_the_data_of_another_without_a_superblock() {
+    for also_lost in [None, Some("objects"), Some("wal")] {
+        let harness = Harness::new();
+        harness.write(oid(0), 0, &[1; 4096]);
+        harness.apply();
+        fs::remove_file(harness.directory().join("superblock")).unwrap();
+        also_lost.inspect(|name| fs::remove_dir_all(harness.directory().join(name)).unwrap());
+        let opened = Store::open(harness.place.disk.clone(), options()).err();
+        assert!(matches!(opened, Some(OpenError::LostSuperblock { .. })), "{also_lost:?}: {opened:?}");
+        assert!(!harness.directory().join("superblock").exists(), "nothing was changed");
+    }
+}
