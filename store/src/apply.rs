@@ -7,9 +7,12 @@
 mod object;
 mod partition;
 
+use std::ops::AddAssign;
+use std::sync::Mutex;
+
 use huntaway_wire::{Oid, Partition};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Job};
 use crate::error::DiskError;
 use crate::locking::lock;
 use crate::memory::Captured;
@@ -31,6 +34,15 @@ pub struct Applied {
     pub bytes: u64,
     /// Objects that the disk had no room for. They stay in the log and in memory: free space and apply again.
     pub objects_without_room: u64,
+}
+
+impl AddAssign for Applied {
+    fn add_assign(&mut self, more: Self) {
+        self.objects += more.objects;
+        self.blocks += more.blocks;
+        self.bytes += more.bytes;
+        self.objects_without_room += more.objects_without_room;
+    }
 }
 
 /// What is to be applied to one partition.
@@ -92,14 +104,7 @@ impl<D: Disk> Store<D> {
         for partitions in self.dirty.list().chunks(PARTITIONS_AT_ONCE) {
             let batches = self.capture(partitions);
             self.make_durable(&batches)?;
-            for batch in batches {
-                if let Err(error) = self.apply_partition(batch, &mut applied) {
-                    self.fail(&error);
-                    return Err(DiskStopped);
-                }
-                // The memory that this partition held is there for others now.
-                self.drain_backlog();
-            }
+            applied += self.apply_batches(batches)?;
         }
         self.room.refresh(&*self.disk);
         if applied.objects_without_room == 0 {
@@ -107,6 +112,34 @@ impl<D: Disk> Store<D> {
         }
         self.drain_backlog();
         Ok(applied)
+    }
+
+    /// Applies batches of different partitions.
+    fn apply_batches(&self, batches: Vec<Batch>) -> Result<Applied, DiskStopped> {
+        if let Err(error) = self.make_directories(&batches) {
+            self.fail(&error);
+            return Err(DiskStopped);
+        }
+        let applied = Mutex::new(Applied::default());
+        let job = |batch| -> Job<'_> { Box::new(|| self.apply_batch(batch, &applied)) };
+        self.disk.carry_out(batches.into_iter().map(job).collect());
+        self.objects.trim();
+        self.check_not_failed().map_err(|_| DiskStopped)?;
+        Ok(*lock(&applied))
+    }
+
+    /// Applies a batch unless the disk has failed meanwhile, or stops the disk.
+    fn apply_batch(&self, batch: Batch, sum: &Mutex<Applied>) {
+        if self.has_failed() {
+            return;
+        }
+        let mut applied = Applied::default();
+        if let Err(error) = self.apply_partition(batch, &mut applied) {
+            self.fail(&error);
+        }
+        *lock(sum) += applied;
+        // The memory that this partition held is there for others now.
+        self.drain_backlog();
     }
 
     /// Copies out what is to be applied of these partitions.

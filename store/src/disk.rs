@@ -73,7 +73,16 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Bytes that can still be written, and the size of it all.
     fn space(&self) -> io::Result<Space>;
+
+    /// Carries out `jobs`, which mostly wait for this disk and do not wait for one another: in any order, here one after
+    /// another. Returns when all are done.
+    fn carry_out(&self, jobs: Vec<Job<'_>>) {
+        jobs.into_iter().for_each(|job| job());
+    }
 }
+
+/// Work with a disk that may be done at the same time as other work with it.
+pub type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 /// Room on a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,8 +40,8 @@ impl<D: Disk> Store<D> {
         self.change_objects(batch.partition, &place, changed, applied)
     }
 
-    /// Makes the partition's directory, or makes sure of what a process that died left there; `None` when that is not
-    /// possible now.
+    /// Makes sure of what a process that died left in the partition's directory; `None` when that is not possible now, or
+    /// there is no directory.
     fn prepare_partition(&self, batch: &Batch, applied: &mut Applied) -> Result<Option<Place>, ApplyError> {
         let look = |state: &mut PartitionState| {
             let place = Place { directory: state.directory.clone(), index: state.index.log() };
@@ -50,19 +50,19 @@ impl<D: Disk> Store<D> {
         let Some((place, has_directory, is_inherited)) = self.with_loaded(batch.partition, look) else {
             return Ok(None);
         };
-        let prepared = match (has_directory, is_inherited) {
-            (false, _) => self.make_directory(&place.directory),
-            (true, true) => self.make_sure(&place),
+        let is_prepared = match (has_directory, is_inherited) {
+            (false, _) => false,
+            (true, true) => match self.make_sure(&place) {
+                Err(error) if error.may_pass() => false,
+                made_sure => made_sure.map(|()| true)?,
+            },
             (true, false) => return Ok(Some(place)),
         };
-        match prepared {
-            Err(error) if error.may_pass() => {
-                batch.objects.iter().for_each(|captured| self.put_back(batch.partition, captured, applied));
-                return Ok(None);
-            }
-            prepared => prepared?,
+        if !is_prepared {
+            batch.objects.iter().for_each(|captured| self.put_back(batch.partition, captured, applied));
+            return Ok(None);
         }
-        self.with_loaded(batch.partition, |state| (state.has_directory, state.is_inherited) = (true, false));
+        self.with_loaded(batch.partition, |state| state.is_inherited = false);
         Ok(Some(place))
     }
 
@@ -72,9 +72,29 @@ impl<D: Disk> Store<D> {
         Ok(lock(&place.index).sync(&*self.disk).map_err(DiskError::new("open or sync", directory))?)
     }
 
-    fn make_directory(&self, directory: &str) -> Result<(), ApplyError> {
-        self.disk.create_dir(directory).map_err(DiskError::new("create", directory))?;
-        Ok(self.disk.sync_dir(OBJECTS).map_err(DiskError::new("sync", OBJECTS))?)
+    /// Makes the directories that partitions lack, all at once. A partition for which that is not possible now is left
+    /// without.
+    pub(super) fn make_directories(&self, batches: &[Batch]) -> Result<(), ApplyError> {
+        let mut made = Vec::new();
+        for partition in batches.iter().map(|batch| batch.partition) {
+            let look = |state: &mut PartitionState| (!state.has_directory).then(|| state.directory.clone());
+            let Some(directory) = self.with_loaded(partition, look).flatten() else { continue };
+            match self.disk.create_dir(&directory).map_err(DiskError::new("create", &directory)) {
+                Err(error) if error.may_pass() => {}
+                result => result.map(|()| made.push(partition))?,
+            }
+        }
+        if made.is_empty() {
+            return Ok(());
+        }
+        match self.disk.sync_dir(OBJECTS).map_err(DiskError::new("sync", OBJECTS)) {
+            Err(error) if error.may_pass() => return Ok(()),
+            result => result?,
+        }
+        for partition in made {
+            self.with_loaded(partition, |state| state.has_directory = true);
+        }
+        Ok(())
     }
 
     /// Index first: a crash then leaves a file that counts for nothing, not an object without its file. Memory says that
@@ -212,7 +232,10 @@ impl<D: Disk> Store<D> {
     }
 
     fn append_new(&self, partition: Partition, place: &Place, items: &[Item]) -> Result<(), ApplyError> {
-        self.disk.sync_dir(&place.directory).map_err(DiskError::new("sync", &place.directory))?;
+        let path = format!("{}/index", place.directory);
+        lock(&place.index)
+            .sync_names(&*self.disk)
+            .map_err(DiskError::new("make or sync the name of", &path))?;
         self.append_to_index(partition, place, items)
     }
 

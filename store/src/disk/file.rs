@@ -6,15 +6,20 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use rustix::fs::FallocateFlags;
 use smallvec::SmallVec;
 
-use super::{Disk, Open, Space};
+use super::{Disk, Job, Open, Space};
 use crate::locking::lock;
 
 /// Most buffers handed to one system call (`IOV_MAX` on Linux).
 const MAX_BUFFERS_PER_CALL: usize = 1024;
+
+/// Most jobs that are carried out at the same time. They wait for syncs, which the file system's journal brings about
+/// together.
+const JOBS_AT_ONCE: usize = 8;
 
 /// A directory that holds a store's files.
 #[derive(Debug, Clone)]
@@ -158,10 +163,27 @@ impl Disk for FileDisk {
             total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
         })
     }
+
+    fn carry_out(&self, jobs: Vec<Job<'_>>) {
+        let helpers = jobs.len().min(JOBS_AT_ONCE).saturating_sub(1);
+        let jobs = Mutex::new(jobs.into_iter());
+        let next = || lock(&jobs).next();
+        let work = || std::iter::from_fn(next).for_each(|job| job());
+        thread::scope(|scope| {
+            for _ in 0..helpers {
+                // Without another thread it takes longer.
+                drop(thread::Builder::new().name("apply-part".into()).spawn_scoped(scope, work));
+            }
+            work();
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
 
     fn disk() -> (tempfile::TempDir, FileDisk) {
@@ -195,6 +217,32 @@ mod tests {
         let mut found = vec![1; 16384];
         assert_eq!(disk.read_at(&file, &mut found, 0).unwrap(), 16384);
         assert_eq!(found, [[7; 4096], [0; 4096], [7; 4096], [0; 4096]].concat());
+    }
+
+    #[test]
+    fn jobs_are_carried_out_at_the_same_time() {
+        let (_directory, disk) = disk();
+        let (sender, receiver) = mpsc::channel();
+        let receiver = Mutex::new(receiver);
+        let heard = Mutex::new(false);
+        let wait = || *lock(&heard) = lock(&receiver).recv_timeout(Duration::from_secs(20)).is_ok();
+        disk.carry_out(vec![Box::new(wait), Box::new(move || sender.send(()).unwrap())]);
+        assert!(heard.into_inner().unwrap(), "the first job waited for the second, which came after it");
+    }
+
+    #[test]
+    fn every_job_is_carried_out_once() {
+        let (_directory, disk) = disk();
+        let done = Mutex::new(Vec::new());
+        let job = |number: usize| -> Job<'_> {
+            let done = &done;
+            Box::new(move || lock(done).push(number))
+        };
+        disk.carry_out((0..100).map(job).collect());
+        disk.carry_out(Vec::new());
+        let mut done = done.into_inner().unwrap();
+        done.sort_unstable();
+        assert_eq!(done, (0..100).collect::<Vec<_>>());
     }
 
     #[test]

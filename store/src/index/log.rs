@@ -124,6 +124,17 @@ impl IndexLog {
         disk.sync_data(&file).map_err(io::Error::other)
     }
 
+    /// Puts the names in the directory on stable storage: before objects are put in the index. The index's own, if it
+    /// has to be made, is one of them. Errors as in [`IndexLog::append`].
+    pub(crate) fn sync_names<D: Disk>(&mut self, disk: &D) -> io::Result<()> {
+        if !self.exists {
+            self.write_new(disk, &[])?;
+            self.exists = true;
+        }
+        self.name_is_unsynced = true;
+        self.sync_name(disk)
+    }
+
     /// Appends `items` as one batch and puts it on stable storage. An error means that the file's content is not known
     /// any more: the disk must be stopped, except for `StorageFull` and shortages, after which the same may be tried
     /// again.

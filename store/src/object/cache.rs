@@ -62,6 +62,12 @@ impl<D: Disk> ObjectCache<D> {
         slots.slots.push(Slot { key, object, used: true });
     }
 
+    /// Lets go of objects beyond the limit, which there are when all of them were held.
+    pub(crate) fn trim(&self) {
+        let mut slots = lock(&self.slots);
+        while slots.slots.len() > self.limit && slots.evict_one() {}
+    }
+
     /// Lets go of an object whose file is gone.
     pub(crate) fn remove(&self, key: ObjectKey) {
         let mut slots = lock(&self.slots);

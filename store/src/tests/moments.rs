@@ -139,3 +139,19 @@ fn a_write_that_is_synced_before_it_can_wait_is_answered() {
     let Submission::Waiting(mut stable) = stable else { panic!("answered at once") };
     assert_eq!(stable.try_recv(), Ok(Ok(Reply::Done)));
 }
+
+#[test]
+fn making_objects_takes_few_syncs() {
+    const OBJECTS: u32 = 20;
+    let disk = Arc::new(Hooked::new());
+    let store = open(&disk, options());
+    (0..OBJECTS).for_each(|index| write_logged(&store, oid(index), 1));
+    store.sync().unwrap();
+    let syncs = Arc::new(Mutex::new(0));
+    let count = syncs.clone();
+    disk.at_every_moment(move |moment| *lock(&count) += u32::from(moment == Moment::Synced));
+    store.apply().unwrap();
+    // The object, the index that is made with its partition, their names, the index; and once, that of the partitions.
+    let syncs = *lock(&syncs);
+    assert!(syncs <= OBJECTS * 4 + 1, "{syncs} syncs for {OBJECTS} new objects");
+}
