@@ -170,6 +170,9 @@ impl<D: Disk> Store<D> {
     }
 
     fn release(&self, cut: Lsn) -> Result<(), DiskStopped> {
+        if !self.save_known()? {
+            return Ok(());
+        }
         // Without a record after it, what was captured up to `cut` may be nothing: then it was durable all along.
         if cut > self.wal.durable() {
             self.sync()?;
@@ -180,6 +183,19 @@ impl<D: Disk> Store<D> {
         }
         self.waiters.applied(cut);
         Ok(())
+    }
+
+    /// Puts on stable storage which partitions have an index now: without the log, one that is gone would not be missed.
+    /// False if there is no room for it now.
+    fn save_known(&self) -> Result<bool, DiskStopped> {
+        match lock(&self.known).save(&*self.disk) {
+            Ok(()) => Ok(true),
+            Err(error) if error.may_pass() => Ok(false),
+            Err(error) => {
+                self.fail(&error);
+                Err(DiskStopped)
+            }
+        }
     }
 
     /// Works on a partition that has recent writes, and so is loaded.

@@ -5,6 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::index::IndexError;
+use crate::known::{self, KnownError};
 use crate::superblock::{ClusterId, FORMAT, SuperblockError};
 use crate::wal::WalError;
 
@@ -77,6 +78,14 @@ pub enum OpenError {
     /// All pepochs are used up.
     #[error("the store was opened 2^32 times: make a new one")]
     NoPepochLeft,
+    /// The record of which partitions there are cannot be read.
+    #[error(
+        "the file partitions is damaged at byte {offset_bytes}: restore it from a backup; nothing was changed"
+    )]
+    DamagedPartitions {
+        /// Where in each of its two copies, in bytes.
+        offset_bytes: u64,
+    },
     /// The write-ahead log cannot be used.
     #[error("{0}; nothing was changed: `huntaway store check` tells more")]
     Wal(#[from] WalError),
@@ -102,6 +111,18 @@ impl OpenError {
     pub(crate) fn index(directory: &str) -> impl FnOnce(IndexError) -> Self {
         let directory = directory.to_owned();
         move |error| Self::DamagedIndex { directory, reason: error.to_string() }
+    }
+}
+
+impl From<KnownError> for OpenError {
+    fn from(error: KnownError) -> Self {
+        match error {
+            KnownError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::Missing { name: known::PATH }
+            }
+            KnownError::Io(source) => Self::io("read", known::PATH)(source),
+            KnownError::Damaged { offset_bytes } => Self::DamagedPartitions { offset_bytes },
+        }
     }
 }
 

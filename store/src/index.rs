@@ -25,6 +25,8 @@ pub(crate) struct IndexPlace {
     pub(crate) epoch: Epoch,
     /// The partition's directory.
     pub(crate) directory: String,
+    /// The store's file `partitions` says that there is one.
+    pub(crate) must_exist: bool,
 }
 
 /// Why an index cannot be used.
@@ -32,7 +34,7 @@ pub(crate) struct IndexPlace {
 pub(crate) enum IndexError {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("it is missing, though there are object files")]
+    #[error("it is missing, though there are or were object files")]
     Missing,
     #[error("its header is damaged")]
     DamagedHeader,
@@ -66,8 +68,9 @@ impl Index {
         loading: &Loading<'_>,
     ) -> Result<Self, IndexError> {
         let directory = place.directory.clone();
+        let must_exist = place.must_exist;
         let (mut log, items) = IndexLog::load(disk, place)?;
-        if !log.exists() && !unexplained_objects(disk, &directory, loading)?.is_empty() {
+        if !log.exists() && (must_exist || !unexplained_objects(disk, &directory, loading)?.is_empty()) {
             return Err(IndexError::Missing);
         }
         match (loading, log.torn_at()) {

@@ -8,6 +8,7 @@ mod discard;
 pub mod disk;
 mod error;
 mod index;
+mod known;
 mod layout;
 mod locking;
 mod memory;

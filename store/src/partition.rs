@@ -22,6 +22,24 @@ pub(crate) enum Slot {
     Damaged,
 }
 
+/// When a partition's directory was made, as far as is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Epochs {
+    /// In the name of the newest directory that is there.
+    pub(crate) found: Option<Epoch>,
+    /// By the file `partitions`: then it must be there.
+    pub(crate) known: Option<Epoch>,
+    /// Of a directory that is made now.
+    pub(crate) current: Epoch,
+}
+
+impl Epochs {
+    /// The epoch of the directory that counts.
+    pub(crate) fn of_directory(&self) -> Epoch {
+        self.found.max(self.known).unwrap_or(self.current)
+    }
+}
+
 /// A partition at work.
 pub(crate) struct PartitionState {
     pub(crate) replica: Replica,
@@ -37,22 +55,24 @@ pub(crate) struct PartitionState {
 }
 
 impl PartitionState {
-    /// Loads a partition that had its directory made in `found`, or gets it in `epoch`. `memory` is what replay found.
+    /// Loads a partition. `memory` is what replay found.
     pub(crate) fn load<D: Disk>(
         disk: &D,
         partition: Partition,
-        (found, epoch): (Option<Epoch>, Epoch),
+        epochs: Epochs,
         pepoch: Pepoch,
         memory: Option<Memory>,
         account: &Arc<Account>,
     ) -> Result<Self, IndexError> {
-        let epoch = found.unwrap_or(epoch);
+        let epoch = epochs.of_directory();
         let directory = directory_name(partition, epoch);
-        let place = IndexPlace { partition, epoch, directory: directory.clone() };
-        let is_inherited = memory.is_some() && found.is_some();
+        let must_exist = epochs.known == Some(epoch);
+        let place = IndexPlace { partition, epoch, directory: directory.clone(), must_exist };
+        let has_directory = epochs.found.is_some();
+        let is_inherited = memory.is_some() && has_directory;
         let index = match &memory {
             // Without a directory there is nothing to mend.
-            Some(memory) if found.is_some() => {
+            Some(memory) if has_directory => {
                 let replayed = |oid: Oid| memory.object(oid).is_some();
                 Index::load(disk, place, &Loading::AfterCrash(&replayed))?
             }
@@ -63,7 +83,7 @@ impl PartitionState {
             index,
             memory: memory.unwrap_or_else(|| Memory::new(account.clone())),
             directory: directory.into(),
-            has_directory: found.is_some(),
+            has_directory,
             is_inherited,
         })
     }

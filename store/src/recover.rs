@@ -11,11 +11,13 @@ use crate::backlog::Backlog;
 use crate::dirty::DirtyPartitions;
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::known::{self, KnownPartitions};
+use crate::locking::lock;
 use crate::memory::{Account, Memory, Stamp};
 use crate::metrics::Metrics;
 use crate::object::ObjectCache;
 use crate::options::StoreOptions;
-use crate::partition::{OBJECTS, PartitionState, Slot, parse_directory_name};
+use crate::partition::{Epochs, OBJECTS, PartitionState, Slot, parse_directory_name};
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
 use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
@@ -39,11 +41,15 @@ impl<D: Disk> Store<D> {
     /// See [`OpenError`]. Nothing that was acknowledged is lost by trying.
     pub fn open(disk: Arc<D>, options: StoreOptions) -> Result<Self, OpenError> {
         let (superblock, is_complete) = open_superblock(&*disk, &options)?;
-        if !is_complete {
+        let disk_id = superblock.disk;
+        let mut known = if is_complete {
+            KnownPartitions::load(&*disk, disk_id)?
+        } else {
             disk.create_dir(OBJECTS).map_err(OpenError::io("create", OBJECTS))?;
-        }
+            KnownPartitions::create(&*disk, disk_id).map_err(OpenError::io("create", known::PATH))?
+        };
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
-        let directories = find_directories(&*disk)?;
+        let directories = find_directories(&*disk, &known, options.epoch)?;
         let account = Arc::new(Account::default());
         let (wal, replayed) = replay(&disk, &options, &superblock, is_complete, &account)?;
         let dirty = DirtyPartitions::new();
@@ -54,14 +60,17 @@ impl<D: Disk> Store<D> {
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
         for (partition, mut memory) in replayed {
             room.promise_anyway(memory.promise_all());
-            let epochs = (directories[partition.index()], options.epoch);
+            let epochs = directories[partition.index()];
             dirty.insert(partition);
             let state =
                 PartitionState::load(&*disk, partition, epochs, superblock.pepoch, Some(memory), &account)
                     .map_err(OpenError::index(&crate::partition::directory_name(
                         partition,
-                        epochs.0.unwrap_or(epochs.1),
+                        epochs.of_directory(),
                     )))?;
+            if lock(&state.index.log()).exists() {
+                known.renew(partition, epochs.of_directory());
+            }
             partitions[partition.index()] = Mutex::new(Slot::Loaded(Box::new(state)));
         }
         room.refresh(&*disk);
@@ -85,6 +94,7 @@ impl<D: Disk> Store<D> {
             wal,
             partitions,
             directories,
+            known: Mutex::new(known),
             account,
             dirty,
             room,
@@ -143,17 +153,24 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superbl
     Ok((next, old.is_complete()))
 }
 
-/// The epoch of each partition's directory: the newest, where there are several.
-fn find_directories<D: Disk>(disk: &D) -> Result<Box<[Option<Epoch>]>, OpenError> {
+/// The epochs of each partition's directory: the newest that is there, where there are several.
+fn find_directories<D: Disk>(
+    disk: &D,
+    known: &KnownPartitions<D>,
+    current: Epoch,
+) -> Result<Box<[Epochs]>, OpenError> {
     let names = disk.list(OBJECTS).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => OpenError::Missing { name: OBJECTS },
         _ => OpenError::io("list", OBJECTS)(source),
     })?;
     // A process that died may have left names that are not on stable storage.
     disk.sync_dir(OBJECTS).map_err(OpenError::io("sync", OBJECTS))?;
-    let mut directories = vec![None; PARTITIONS.into()];
+    let mut directories = vec![Epochs { found: None, known: None, current }; PARTITIONS.into()];
+    for (partition, epoch) in known.all() {
+        directories[partition.index()].known = Some(epoch);
+    }
     for (partition, epoch) in names.iter().filter_map(|name| parse_directory_name(name)) {
-        let found = &mut directories[partition.index()];
+        let found = &mut directories[partition.index()].found;
         *found = (*found).max(Some(epoch));
     }
     Ok(directories.into())

@@ -14,12 +14,13 @@ use tokio::sync::oneshot;
 use crate::backlog::Backlog;
 use crate::dirty::DirtyPartitions;
 use crate::disk::{Disk, Space};
+use crate::known::KnownPartitions;
 use crate::locking::lock;
 use crate::memory::Account;
 use crate::metrics::Metrics;
 use crate::object::ObjectCache;
 use crate::options::StoreOptions;
-use crate::partition::{PartitionState, Slot};
+use crate::partition::{Epochs, PartitionState, Slot};
 use crate::room::Room;
 use crate::superblock::Superblock;
 use crate::waiters::{Sender, Until, Waiters};
@@ -41,8 +42,9 @@ pub struct Store<D: Disk> {
     pub(crate) superblock: Superblock,
     pub(crate) wal: Wal<D>,
     pub(crate) partitions: Box<[Mutex<Slot>]>,
-    /// In which epoch each partition's directory was made, if it was there when the store was opened.
-    pub(crate) directories: Box<[Option<huntaway_wire::Epoch>]>,
+    /// What was known of each partition's directory when the store was opened.
+    pub(crate) directories: Box<[Epochs]>,
+    pub(crate) known: Mutex<KnownPartitions<D>>,
     pub(crate) objects: ObjectCache<D>,
     pub(crate) account: Arc<Account>,
     pub(crate) dirty: DirtyPartitions,
@@ -311,7 +313,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn load_partition(&self, partition: Partition) -> Result<Slot, Error> {
-        let epochs = (self.directories[partition.index()], self.options.epoch);
+        let epochs = self.directories[partition.index()];
         match PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), None, &self.account) {
             Ok(state) => Ok(Slot::Loaded(Box::new(state))),
             Err(crate::index::IndexError::Io(error)) if crate::error::is_shortage(&error) => {

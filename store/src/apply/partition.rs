@@ -243,6 +243,7 @@ impl<D: Disk> Store<D> {
         let path = format!("{}/index", place.directory);
         let mut log = lock(&place.index);
         log.append(&*self.disk, items).map_err(DiskError::new("append to", &path))?;
+        lock(&self.known).add(partition, log.epoch());
         let live = self.with_loaded(partition, |state| state.index.len()).unwrap_or_default();
         if log.is_wasteful(live + items.len()) {
             let live =

@@ -9,8 +9,9 @@ use super::{Logged, Problem, Report};
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::index::{Index, IndexError, IndexPlace, Loading, oid_of};
+use crate::known::{self, KnownError, KnownPartitions};
 use crate::object::{Entry, ObjectFile, ObjectPath, data_offset, entry_offset};
-use crate::partition::{OBJECTS, parse_directory_name};
+use crate::partition::{OBJECTS, directory_name, parse_directory_name};
 use crate::superblock::Superblock;
 
 /// Verifies all that is in the directory of objects.
@@ -32,6 +33,13 @@ pub(super) fn check_objects<D: Disk>(
     };
     let directories: BTreeSet<(Partition, Epoch)> =
         names.iter().filter_map(|name| parse_directory_name(name)).collect();
+    let known = check_known(disk, superblock, report);
+    let is_gone = |(partition, epoch): &&(Partition, Epoch)| {
+        directories.range((*partition, *epoch)..=(*partition, Epoch(u64::MAX))).next().is_none()
+    };
+    for (partition, epoch) in known.iter().filter(is_gone) {
+        report.add(&directory_name(*partition, *epoch), None, Problem::Missing);
+    }
     for name in names {
         let directory = format!("{OBJECTS}/{name}");
         match parse_directory_name(&name) {
@@ -40,12 +48,31 @@ pub(super) fn check_objects<D: Disk>(
                 report.add(&directory, None, Problem::OldDirectory);
             }
             Some((partition, epoch)) => {
-                let place = IndexPlace { partition, epoch, directory };
+                let must_exist = known.contains(&(partition, epoch));
+                let place = IndexPlace { partition, epoch, directory, must_exist };
                 check_partition(disk, place, logged, report)?;
             }
         }
     }
     Ok(())
+}
+
+/// The partitions that must have a directory.
+fn check_known<D: Disk>(
+    disk: &D,
+    superblock: &Superblock,
+    report: &mut Report,
+) -> BTreeSet<(Partition, Epoch)> {
+    let (offset, problem) = match KnownPartitions::load(disk, superblock.disk) {
+        Ok(known) => return known.all().collect(),
+        // A store that was begun but not finished.
+        Err(_) if !superblock.is_complete() => return BTreeSet::new(),
+        Err(KnownError::Io(error)) if error.kind() == io::ErrorKind::NotFound => (None, Problem::Missing),
+        Err(KnownError::Io(error)) => (None, Problem::Unreadable { reason: error.to_string() }),
+        Err(KnownError::Damaged { offset_bytes }) => (Some(offset_bytes), Problem::DamagedPartitions),
+    };
+    report.add(known::PATH, offset, problem);
+    BTreeSet::new()
 }
 
 fn is_old(directories: &BTreeSet<(Partition, Epoch)>, partition: Partition, epoch: Epoch) -> bool {

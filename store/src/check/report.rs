@@ -55,6 +55,9 @@ pub enum Problem {
     /// Something that was there is gone.
     #[error("is missing, and what was in it is lost (is everything mounted?)")]
     Missing,
+    /// The record of partitions is no good.
+    #[error("both copies of the record of partitions are damaged: the store cannot be opened")]
+    DamagedPartitions,
     /// The log cannot be read to its end.
     #[error("{reason}{}: acknowledged writes may be lost", cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default())]
     DamagedLog {

@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 
+use huntaway_wire::Epoch;
+
 use super::sector::{BatchSector, ITEMS_PER_SECTOR, Item, encode_header, is_header};
 use super::{IndexError, IndexPlace};
 use crate::disk::{Disk, Open};
@@ -76,8 +78,13 @@ impl IndexLog {
         Ok((log, items))
     }
 
+    /// In which epoch the partition's directory was made.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.place.epoch
+    }
+
     /// Whether there is a file.
-    pub(super) fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.exists
     }
 
@@ -232,7 +239,12 @@ mod tests {
     use crate::disk::FileDisk;
 
     fn place() -> IndexPlace {
-        IndexPlace { partition: Partition::new(5).unwrap(), epoch: Epoch(1), directory: "p".into() }
+        IndexPlace {
+            partition: Partition::new(5).unwrap(),
+            epoch: Epoch(1),
+            directory: "p".into(),
+            must_exist: false,
+        }
     }
 
     fn item(index: u64, state: State) -> Item {
@@ -316,6 +328,17 @@ mod tests {
         assert!(matches!(Index::load(&disk, place(), &Loading::AfterCrash(&none)), Err(IndexError::Missing)));
         assert!(objects(&disk).unwrap().is_empty());
         assert_eq!(Index::load(&disk, place(), &Loading::Quiet).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_missing_index_that_was_there_is_damage_whatever_the_log_explains() {
+        let (_directory, disk) = disk();
+        let known = IndexPlace { must_exist: true, ..place() };
+        assert!(matches!(
+            Index::load(&disk, known.clone(), &Loading::AfterCrash(&all)),
+            Err(IndexError::Missing)
+        ));
+        assert!(matches!(Index::load(&disk, known, &Loading::Quiet), Err(IndexError::Missing)));
     }
 
     #[test]

@@ -162,12 +162,13 @@ fn a_directory_of_somebody_else_is_refused() {
 
 #[test]
 fn a_log_or_directory_that_is_gone_is_refused_and_found() {
-    for lost in ["wal", "objects"] {
+    for lost in ["wal", "objects", "partitions"] {
         let harness = Harness::new();
         harness.write(oid(0), 0, &[1; 4096]);
         harness.apply();
         harness.store.checkpoint().unwrap();
-        fs::remove_dir_all(harness.directory().join(lost)).unwrap();
+        let path = harness.directory().join(lost);
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
         let open = || Store::open(harness.place.disk.clone(), options()).err();
         let error = open().expect("it is refused").to_string();
         assert!(error.contains("mounted"), "{error}");
@@ -178,6 +179,34 @@ fn a_log_or_directory_that_is_gone_is_refused_and_found() {
             assert!(matches!(open(), Some(OpenError::Wal(WalError::Incomplete { .. }))));
             assert_eq!(check(harness.directory()).unwrap().damages, 1);
         }
+    }
+}
+
+#[test]
+fn a_partition_that_is_gone_is_not_zeroes() {
+    let index_only = |path: &std::path::Path| fs::remove_file(path.join("index"));
+    let everything = |path: &std::path::Path| fs::remove_dir_all(path);
+    let with_objects_gone = |path: &std::path::Path| {
+        fs::remove_dir_all(path.parent().unwrap())?;
+        fs::create_dir(path.parent().unwrap())
+    };
+    for lose in [index_only as fn(&std::path::Path) -> _, everything, with_objects_gone] {
+        let harness = Harness::new();
+        harness.write(oid(0), 0, &[1; 4096]);
+        harness.apply();
+        assert_eq!(
+            harness.ask(oid(0), Operation::Remove { durability: Durability::Logged }),
+            Ok(Reply::Done)
+        );
+        harness.write(oid(0), 4096, &[1; 4096]);
+        harness.apply();
+        harness.store.checkpoint().unwrap();
+        lose(harness.object_path(oid(0)).parent().unwrap()).unwrap();
+        assert_eq!(check(harness.directory()).unwrap().damages, 1);
+        let harness = harness.restart();
+        assert_eq!(harness.read(oid(0), 0, 4096), Err(Broken::DamagedObject { oid: oid(0) }.into()));
+        harness.write(oid(1), 0, &[2; 4096]);
+        harness.apply();
     }
 }
 
