@@ -2,6 +2,7 @@
 
 mod checking;
 mod crashes;
+mod damage;
 mod faults;
 mod harness;
 mod hooked;

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use huntaway_wire::{BLOCK_SIZE_BYTES, Error, Oid, Partition, Refusal};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Oid, Partition, Refusal};
 
 use super::object::{Changed, Plan};
 use super::{Applied, ApplyError, Batch};
@@ -33,6 +33,7 @@ impl<D: Disk> Store<D> {
                 Ok(Plan::Remove) => removed.push(captured),
                 Ok(Plan::Change(target)) => changed.push(Changed { captured, target }),
                 Err(error) if error.may_pass() => self.put_back(batch.partition, &captured, applied),
+                Err(ApplyError::Object(_)) => self.give_up(batch.partition, &captured),
                 Err(error) => return Err(error),
             }
         }
@@ -211,6 +212,21 @@ impl<D: Disk> Store<D> {
     fn settle(&self, partition: Partition, captured: &Captured) {
         self.with_loaded(partition, |state| state.memory.forget(captured));
         self.room.give_back(captured.promised_bytes);
+    }
+
+    /// Drops what was to be applied to an object whose file is damaged. Whatever is asked of it is answered so, until it
+    /// is removed; nothing else is to suffer for it.
+    fn give_up(&self, partition: Partition, captured: &Captured) {
+        let (oid, blocks) = (captured.oid, captured.changes.len());
+        let first_block = captured.changes.first().map(|(block, _)| *block);
+        tracing::error!(
+            %partition, %oid, blocks, first_block, erased = captured.erased.is_some(),
+            "the file of an object is damaged: acknowledged changes of it that were not applied yet are lost"
+        );
+        if let Some((stamp, true)) = captured.reservation {
+            self.waiters.not_applied(stamp.lsn, &Broken::DamagedObject { oid }.into());
+        }
+        self.settle(partition, captured);
     }
 
     /// Leaves in memory what the disk had no room for. A reservation is given up: nobody was told that it is there.

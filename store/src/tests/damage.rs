@@ -1,0 +1,77 @@
+//! Damaged files: what they hold is lost, nothing else.
+
+use std::io::IoSlice;
+
+use huntaway_wire::{Broken, Durability, Error, Oid, Operation, Reply, Submission};
+
+use super::harness::{Harness, oid, options, partition, pattern, write};
+use crate::disk::{Disk, Open, SimulatedDisk};
+
+fn harness() -> Harness<SimulatedDisk> {
+    let harness = Harness::simulated(1 << 30, options());
+    for index in 0..3 {
+        harness.write(oid(index), 0, &pattern(index as u8, 8192));
+    }
+    harness.apply();
+    harness.store.checkpoint().unwrap();
+    harness
+}
+
+/// Changes a bit at `offset` of a file.
+fn damage(harness: &Harness<SimulatedDisk>, path: &str, offset: u64) {
+    let disk = &harness.place.disk;
+    let file = disk.open(path, Open::Existing).unwrap();
+    let mut byte = [0];
+    disk.read_at(&file, &mut byte, offset).unwrap();
+    disk.write_at(&file, &[IoSlice::new(&[byte[0] ^ 4])], offset).unwrap();
+}
+
+fn directory(oid: Oid) -> String {
+    format!("objects/{}.1", partition(oid))
+}
+
+fn damaged(oid: Oid) -> Error {
+    Broken::DamagedObject { oid }.into()
+}
+
+#[test]
+fn a_damaged_object_with_writes_to_be_applied_is_the_only_one_to_suffer() {
+    let harness = harness();
+    harness.write(oid(0), 4096, &pattern(9, 4096));
+    harness.write(oid(1), 4096, &pattern(8, 4096));
+    damage(&harness, &format!("{}/{}", directory(oid(0)), oid(0)), 17);
+    let mut harness = harness.restart();
+    for _ in 0..2 {
+        harness.apply();
+        assert!(!harness.store.has_failed());
+        assert_eq!((harness.store.memory_bytes(), harness.store.wal_bytes()), (0, 0));
+        assert_eq!(harness.read_only(oid(0)), Err(damaged(oid(0))));
+        assert_eq!(harness.ask(oid(0), write(0, &[1; 4096], Durability::Logged)), Err(damaged(oid(0))));
+        assert!(harness.read(oid(1), 4096, 4096).unwrap() == pattern(8, 4096));
+        assert!(harness.read(oid(2), 0, 8192).unwrap() == pattern(2, 8192));
+        harness.store.checkpoint().unwrap();
+        harness = harness.restart();
+    }
+    // Removed, it can be made again.
+    let remove = Operation::Remove { durability: Durability::Logged };
+    assert_eq!(harness.ask(oid(0), remove), Ok(Reply::Done));
+    harness.write(oid(0), 0, &pattern(7, 4096));
+    harness.apply();
+    assert!(harness.read(oid(0), 0, 4096).unwrap() == pattern(7, 4096));
+}
+
+#[test]
+fn a_reservation_of_an_object_that_is_damaged_meanwhile_is_told_so() {
+    let harness = Harness::simulated(1 << 30, options());
+    harness.write(oid(0), 0, &pattern(0, 8192));
+    harness.apply();
+    let harness = harness.restart();
+    let Submission::Waiting(mut reserve) = harness.submit(oid(0), Operation::Reserve) else {
+        panic!("answered before its space is there")
+    };
+    // What is open is let go, so that the file is looked at again.
+    harness.store.objects.remove((partition(oid(0)), oid(0)));
+    damage(&harness, &format!("{}/{}", directory(oid(0)), oid(0)), 17);
+    harness.apply();
+    assert_eq!(reserve.try_recv(), Ok(Err(damaged(oid(0)))));
+}
