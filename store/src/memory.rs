@@ -67,6 +67,8 @@ pub(crate) struct RecentObject {
     erased: Option<Stamp>,
     /// Whether its space is to be set aside, if that changed.
     reservation: Option<(Stamp, bool)>,
+    /// Where the records end of those who wait for its space to be set aside, in order.
+    reservers: Vec<Lsn>,
     /// Bytes of disk that its application was promised.
     promised_bytes: u64,
 }
@@ -105,6 +107,8 @@ pub(crate) struct Captured {
     pub(crate) changes: Vec<(u32, Change)>,
     pub(crate) erased: Option<Stamp>,
     pub(crate) reservation: Option<(Stamp, bool)>,
+    /// Where the records end of those who wait for the reservation.
+    pub(crate) reservers: Vec<Lsn>,
     pub(crate) promised_bytes: u64,
     /// The newest version in it.
     pub(crate) version: Version,
@@ -149,13 +153,18 @@ impl Memory {
 
     /// The object's space is to be set aside.
     pub(crate) fn reserve(&mut self, oid: Oid, stamp: Stamp) {
-        entry(&mut self.objects, &self.account, oid).reservation = Some((stamp, true));
+        let object = entry(&mut self.objects, &self.account, oid);
+        object.reservation = Some((stamp, true));
+        object.reservers.push(stamp.lsn);
     }
 
     /// The object and its reservation are gone.
     pub(crate) fn remove(&mut self, oid: Oid, stamp: Stamp) {
         self.erase(oid, stamp);
-        entry(&mut self.objects, &self.account, oid).reservation = Some((stamp, false));
+        let object = entry(&mut self.objects, &self.account, oid);
+        object.reservation = Some((stamp, false));
+        // They come about with the removal: the object was reserved before.
+        object.reservers.clear();
     }
 
     fn erase(&mut self, oid: Oid, stamp: Stamp) {
@@ -206,20 +215,22 @@ impl Memory {
         if object.reservation == applied.reservation {
             object.reservation = None;
         }
+        object.reservers.retain(|lsn| *lsn > applied.lsn);
         if object.is_settled() {
             self.objects.remove(&applied.oid);
             self.account.change(0, OBJECT_OVERHEAD_BYTES);
         }
     }
 
-    /// Drops the wish to set an object's space aside, if it is still this one.
-    pub(crate) fn drop_reservation(&mut self, oid: Oid, stamp: Stamp) {
-        let Some(object) = self.objects.get_mut(&oid) else { return };
-        if object.reservation == Some((stamp, true)) {
+    /// Drops the wish to set an object's space aside, unless there is a newer one.
+    pub(crate) fn drop_reservation(&mut self, refused: &Captured) {
+        let Some(object) = self.objects.get_mut(&refused.oid) else { return };
+        if object.reservation == refused.reservation {
             object.reservation = None;
         }
+        object.reservers.retain(|lsn| *lsn > refused.lsn);
         if object.is_settled() {
-            self.objects.remove(&oid);
+            self.objects.remove(&refused.oid);
             self.account.change(0, OBJECT_OVERHEAD_BYTES);
         }
     }
@@ -286,6 +297,7 @@ impl RecentObject {
             lsns: self.blocks.values().map(|found| found.lsn).collect(),
             erased: self.erased,
             reservation: self.reservation,
+            reservers: self.reservers.clone(),
             promised_bytes: std::mem::take(&mut self.promised_bytes),
             version,
             lsn,

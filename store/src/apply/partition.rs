@@ -223,9 +223,7 @@ impl<D: Disk> Store<D> {
             %partition, %oid, blocks, first_block, erased = captured.erased.is_some(),
             "the file of an object is damaged: acknowledged changes of it that were not applied yet are lost"
         );
-        if let Some((stamp, true)) = captured.reservation {
-            self.waiters.not_applied(stamp.lsn, &Broken::DamagedObject { oid }.into());
-        }
+        self.refuse_reservers(captured, &Broken::DamagedObject { oid }.into());
         self.settle(partition, captured);
     }
 
@@ -233,10 +231,9 @@ impl<D: Disk> Store<D> {
     fn put_back(&self, partition: Partition, captured: &Captured, applied: &mut Applied) {
         applied.objects_without_room += 1;
         self.with_loaded(partition, |state| {
-            if let Some((stamp, true)) = captured.reservation {
-                state.memory.drop_reservation(captured.oid, stamp);
-                let needed_bytes = FILE_BYTES;
-                self.waiters.not_applied(stamp.lsn, &Refusal::NoSpace { needed_bytes }.into());
+            if let Some((_, true)) = captured.reservation {
+                state.memory.drop_reservation(captured);
+                self.refuse_reservers(captured, &Refusal::NoSpace { needed_bytes: FILE_BYTES }.into());
             }
             if state.memory.object(captured.oid).is_some() {
                 state.memory.promise(captured.oid, captured.promised_bytes);
@@ -245,6 +242,11 @@ impl<D: Disk> Store<D> {
                 self.room.give_back(captured.promised_bytes);
             }
         });
+    }
+
+    /// Tells all who wait for the object's reservation that it comes to nothing.
+    fn refuse_reservers(&self, captured: &Captured, error: &Error) {
+        captured.reservers.iter().for_each(|lsn| self.waiters.not_applied(*lsn, error));
     }
 
     fn append_new(&self, partition: Partition, place: &Place, items: &[Item]) -> Result<(), ApplyError> {

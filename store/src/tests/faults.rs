@@ -87,6 +87,29 @@ fn a_reservation_that_meets_a_full_disk_is_told_so() {
 }
 
 #[test]
+fn all_who_reserve_an_object_are_told_when_a_disk_is_full() {
+    let harness = roomy();
+    let reserve = || match harness.submit(oid(0), Operation::Reserve) {
+        Submission::Waiting(receiver) => receiver,
+        Submission::Done(answer) => panic!("{answer:?} before its space is there"),
+    };
+    let (mut first, mut second) = (reserve(), reserve());
+    harness.place.disk.fail(Fault {
+        operation: DiskOperation::Allocate,
+        after: 0,
+        error: ErrorKind::StorageFull,
+    });
+    assert_eq!(harness.store.apply().unwrap().objects_without_room, 1);
+    assert!(is_no_space(&first.try_recv().unwrap()) && is_no_space(&second.try_recv().unwrap()));
+    harness.apply();
+    assert_eq!(harness.map(oid(0)).len(), 1);
+    let (mut first, mut second) = (reserve(), reserve());
+    harness.apply();
+    assert_eq!((first.try_recv(), second.try_recv()), (Ok(Ok(Reply::Done)), Ok(Ok(Reply::Done))));
+    assert_eq!(harness.map(oid(0))[0].provisioning, huntaway_wire::Provisioning::Mapped);
+}
+
+#[test]
 fn application_that_meets_a_full_disk_loses_nothing() {
     // Wherever the disk becomes full, what was acknowledged stays, is readable, and is applied once there is room.
     for after in 0.. {
