@@ -76,7 +76,7 @@ impl Index {
         match (loading, log.torn_at()) {
             (Loading::Quiet, Some(offset_bytes)) => return Err(IndexError::Damaged { offset_bytes }),
             (Loading::AfterCrash(_), _) => log.mend(disk)?,
-            (Loading::Quiet, None) | (Loading::Looking(_), _) => {}
+            (Loading::Quiet, None) | (Loading::Looking(_), _) => log.forget_content(),
         }
         let mut index = Self { objects: BTreeMap::new(), log: Arc::new(Mutex::new(log)) };
         index.publish(&items);

@@ -27,7 +27,7 @@ pub use error::WalError;
 pub use record::{Change, Record, RecordHeader};
 use record::{HEADER_BYTES, Place};
 use released::Released;
-use replay::{End, Found, io_error};
+use replay::{End, Found, Replay, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
 use crate::disk::{Disk, Open};
@@ -112,9 +112,9 @@ impl<D: Disk> Wal<D> {
         let released = open_released(&*disk, &options)?;
         let from = released.lsn();
         let mut found = Found::look(&*disk, &options.disk_uuid, from, options.may_be_new)?;
-        let end = read_all(&*disk, &found, from, replay)?;
+        let end = read_all(&*disk, &found, from, Replay::Rewriting, replay)?;
         replay::destroy_tail(&*disk, &mut found, &end)?;
-        replay::sync_all(&*disk, &found.live)?;
+        replay::sync_all(&*disk, &options.disk_uuid, &found.live)?;
         let mut full = VecDeque::from(found.live);
         let current = match full.pop_back() {
             Some(last) => last,
@@ -357,16 +357,17 @@ pub fn inspect<D: Disk, E: From<WalError>>(
         None => check_new(disk, may_be_new).map(|()| Lsn(0))?,
     };
     let found = Found::look(disk, &disk_uuid, from, may_be_new)?;
-    Ok(read_all(disk, &found, from, visit)?.lsn)
+    Ok(read_all(disk, &found, from, Replay::Looking, visit)?.lsn)
 }
 
 fn read_all<D: Disk, E: From<WalError>>(
     disk: &D,
     found: &Found<D::File>,
     from: Lsn,
+    how: Replay,
     visit: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
-    let end = replay::replay(disk, &found.live, from, visit)?;
+    let end = replay::replay(disk, &found.live, from, how, visit)?;
     if end.lsn < from {
         return Err(WalError::Incomplete { what: "it ends before the point from which to replay" }.into());
     }
@@ -380,8 +381,8 @@ fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::
     } else if !has_directory(disk)? {
         return Err(MISSING);
     }
-    if let Some(released) = Released::read(disk, options.disk_uuid).map_err(fail)? {
-        released.sync(disk).map_err(fail)?;
+    if let Some(mut released) = Released::read(disk, options.disk_uuid).map_err(fail)? {
+        released.renew(disk).map_err(fail)?;
         return Ok(released);
     }
     check_new(disk, options.may_be_new)?;

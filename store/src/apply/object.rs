@@ -97,9 +97,11 @@ impl<D: Disk> Store<D> {
     pub(super) fn change_object(&self, changed: &Changed<D>) -> Result<(), ApplyError> {
         let Target { object, path, reserved, .. } = &changed.target;
         let was_reserved = object.content().reserved;
-        if *reserved && !was_reserved {
+        // What was asked for is done again: the header that says so may not be on stable storage.
+        let is_asked = changed.captured.reservation.is_some();
+        if *reserved && (is_asked || !was_reserved) {
             object.reserve(&*self.disk).map_err(DiskError::new("reserve", path.as_str()))?;
-        } else if was_reserved && !reserved {
+        } else if !reserved && (is_asked || was_reserved) {
             object.unreserve(&*self.disk).map_err(DiskError::new("write", path.as_str()))?;
         }
         object

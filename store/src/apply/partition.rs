@@ -70,7 +70,7 @@ impl<D: Disk> Store<D> {
     fn make_sure(&self, place: &Place) -> Result<(), ApplyError> {
         let directory = &place.directory;
         self.disk.sync_dir(directory).map_err(DiskError::new("sync", directory))?;
-        Ok(lock(&place.index).sync(&*self.disk).map_err(DiskError::new("open or sync", directory))?)
+        Ok(lock(&place.index).make_sure(&*self.disk).map_err(DiskError::new("open or sync", directory))?)
     }
 
     /// Makes the directories that partitions lack, all at once. A partition for which that is not possible now is left

@@ -32,6 +32,8 @@ pub(crate) struct IndexLog {
     name_is_unsynced: bool,
     next_batch: u64,
     next_sector: u64,
+    /// What the file was found to hold, if that may not be on stable storage.
+    content: Vec<u8>,
 }
 
 impl IndexLog {
@@ -46,6 +48,7 @@ impl IndexLog {
             name_is_unsynced: false,
             next_batch: 1,
             next_sector: 1,
+            content: Vec::new(),
         };
         let file = match disk.open(&log.path, Open::Existing) {
             Ok(file) => file,
@@ -74,7 +77,10 @@ impl IndexLog {
         if rest.iter().any(|sector| BatchSector::decode(sector, log.place.partition).is_some_and(is_later)) {
             return Err(IndexError::Damaged { offset_bytes: log.next_sector * SECTOR_BYTES as u64 });
         }
-        log.torn = bytes.len() as u64 != log.next_sector * SECTOR_BYTES as u64;
+        let end = log.next_sector as usize * SECTOR_BYTES;
+        log.torn = bytes.len() != end;
+        bytes.truncate(end);
+        log.content = bytes;
         Ok((log, items))
     }
 
@@ -125,10 +131,19 @@ impl IndexLog {
             .filter(|batch| !batch.is_empty())
     }
 
-    /// Puts what was read on stable storage.
-    pub(crate) fn sync<D: Disk>(&self, disk: &D) -> io::Result<()> {
+    /// What was read is on stable storage, because nothing that the log says came after it.
+    pub(super) fn forget_content(&mut self) {
+        self.content = Vec::new();
+    }
+
+    /// Puts what was read on stable storage, before anything is appended. It is written again: after a sync that failed,
+    /// another one does nothing.
+    pub(crate) fn make_sure<D: Disk>(&mut self, disk: &D) -> io::Result<()> {
         let file = disk.open(&self.path, Open::Existing)?;
-        disk.sync_data(&file).map_err(io::Error::other)
+        disk.write_at(&file, &[IoSlice::new(&self.content)], 0)?;
+        disk.sync_data(&file).map_err(io::Error::other)?;
+        self.content = Vec::new();
+        Ok(())
     }
 
     /// Puts the names in the directory on stable storage: before objects are put in the index. The index's own, if it

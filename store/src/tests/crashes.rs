@@ -1,12 +1,14 @@
 //! What a crash leaves is never damage: the offline check finds every store sound, whenever its process or the power
 //! died. (That the right data is there is shown by the simulation.)
 
-use huntaway_wire::{ByteRange, Durability, OBJECT_SIZE_BYTES, Operation};
+use std::io::ErrorKind;
 
-use super::harness::{Harness, oid, options, pattern, write};
+use huntaway_wire::{ByteRange, Durability, OBJECT_SIZE_BYTES, Operation, Reply};
+
+use super::harness::{Harness, oid, options, partition, pattern, write};
 use crate::StoreOptions;
 use crate::check::check_disk;
-use crate::disk::{Crash, SeededRandom, SimulatedDisk};
+use crate::disk::{Crash, Fault, Operation as DiskOperation, SeededRandom, SimulatedDisk};
 
 const SEEDS: u64 = 60;
 
@@ -85,6 +87,44 @@ fn what_a_dead_process_left_unsynced_is_synced_before_it_is_built_on() {
         let harness = harness.restart();
         let found = harness.read(oid(0), 0, 4096);
         assert!(found == Ok(pattern(1, 4096)), "died after {operations} operations, power loss {seed}");
+    }
+}
+
+/// A sync that failed leaves bytes that the next process can read, but that no later sync writes: they are written again.
+#[test]
+fn what_a_failed_sync_left_in_memory_only_is_made_durable_after_a_restart() {
+    let home = partition(oid(0));
+    let neighbour = (1..100_000).map(oid).find(|other| partition(*other) == home).unwrap();
+    for (after, seed, applies) in
+        (0..8).flat_map(|after| (0..8).flat_map(move |seed| [(after, seed, false), (after, seed, true)]))
+    {
+        let told = format!("sync {after}, power loss {seed}, applied: {applies}");
+        let stable = |byte| write(0, &[byte; 4096], Durability::Stable);
+        let harness = Harness::simulated(1 << 30, options());
+        assert_eq!(harness.ask(oid(0), stable(1)), Ok(Reply::Done));
+        harness.apply();
+        harness.write(oid(0), 0, &[2; 4096]);
+        harness.write(neighbour, 0, &[3; 4096]);
+        let disk = harness.place.disk.clone();
+        disk.fail(Fault { operation: DiskOperation::SyncData, after, error: ErrorKind::Other });
+        let _ = harness.store.sync();
+        let _ = harness.store.apply();
+        disk.crash(Crash::Process, 0);
+        let harness = harness.restart();
+        let found = |harness: &Harness<SimulatedDisk>| {
+            [oid(0), neighbour].map(|oid| harness.read(oid, 0, 4096).map(|bytes| bytes[0]))
+        };
+        assert_eq!(found(&harness), [Ok(2), Ok(3)], "{told}");
+        // Everything written before is promised by that.
+        assert_eq!(harness.ask(oid(2), stable(4)), Ok(Reply::Done), "{told}");
+        if applies {
+            harness.apply();
+            harness.store.checkpoint().unwrap();
+        }
+        disk.crash(Crash::Power, seed);
+        let harness = harness.restart();
+        assert_eq!(found(&harness), [Ok(2), Ok(3)], "{told}");
+        assert!(check_disk(&*disk).unwrap().is_sound(), "{told}");
     }
 }
 

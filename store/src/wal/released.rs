@@ -62,9 +62,10 @@ impl<F> Released<F> {
         Ok(newest.map(|(count, lsn)| Self { file, uuid, count, lsn }))
     }
 
-    /// Puts what was read on stable storage: a process that died may have left it in memory only.
-    pub(super) fn sync<D: Disk<File = F>>(&self, disk: &D) -> io::Result<()> {
-        disk.sync_data(&self.file)
+    /// Puts what was read on stable storage: a process that died may have left it in memory only. It is written again:
+    /// after a sync that failed, another one does nothing.
+    pub(super) fn renew<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        self.advance(disk, self.lsn)
     }
 
     /// Puts a new position on stable storage.

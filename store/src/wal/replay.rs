@@ -3,8 +3,7 @@
 //! Each record tells what was on stable storage when it was written. An unreadable record ends the log (a *torn tail*:
 //! power was lost before it was synced) unless some record after it says that it had been synced: then it is damage.
 
-use std::io;
-use std::sync::Arc;
+use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
@@ -76,11 +75,29 @@ pub(super) struct End {
     pub(super) has_leftovers: bool,
 }
 
+/// What is done with the records that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replay {
+    /// Nothing is changed.
+    Looking,
+    /// Those that are not released are written again where they are, so that the next sync puts them on stable storage: a
+    /// process whose sync had failed leaves bytes that can be read, are not on the disk, and that no sync writes.
+    Rewriting,
+}
+
+/// A record as it was read.
+struct Raw {
+    header: [u8; HEADER_BYTES],
+    fixed: Fixed,
+    rest: Bytes,
+}
+
 /// Hands every record that ends after `released` to `replay`, in order, until the log's end.
 pub(super) fn replay<D: Disk, E: From<WalError>>(
     disk: &D,
     live: &[Segment<D::File>],
     released: Lsn,
+    how: Replay,
     replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
     let mut crcs = Vec::new();
@@ -88,35 +105,41 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
     for (place, segment) in live.iter().enumerate() {
         let next = live.get(place + 1);
         while next.is_none_or(|next| next.base != lsn) {
-            let Some((fixed, rest)) = read(disk, segment, lsn)? else {
+            let Some(Raw { header, fixed, rest }) = read(disk, segment, lsn)? else {
                 return Ok(end(disk, live, place, lsn)?);
             };
-            let Some(record) = fixed.complete(rest, &mut crcs) else {
+            let Some(record) = fixed.complete(rest.clone(), &mut crcs) else {
                 return Ok(end(disk, live, place, lsn)?);
             };
+            let offset = segment.offset(lsn);
             lsn = Lsn(lsn.0 + fixed.logged_bytes());
-            if lsn > released {
-                replay(lsn, record)?;
+            if lsn <= released {
+                continue;
             }
+            if how == Replay::Rewriting {
+                disk.write_at(&segment.file, &[IoSlice::new(&header), IoSlice::new(&rest)], offset)
+                    .map_err(|source| io_error("write", segment::path(segment.number), source))?;
+            }
+            replay(lsn, record)?;
         }
     }
     Ok(End { lsn, segment: live.len().saturating_sub(1), has_leftovers: false })
 }
 
-fn read<D: Disk>(disk: &D, segment: &Segment<D::File>, lsn: Lsn) -> Result<Option<(Fixed, Bytes)>, WalError> {
+fn read<D: Disk>(disk: &D, segment: &Segment<D::File>, lsn: Lsn) -> Result<Option<Raw>, WalError> {
     let fail = |source| io_error("read", segment::path(segment.number), source);
     let offset = segment.offset(lsn);
-    let mut bytes = [0; HEADER_BYTES];
-    if disk.read_at(&segment.file, &mut bytes, offset).map_err(fail)? < HEADER_BYTES {
+    let mut header = [0; HEADER_BYTES];
+    if disk.read_at(&segment.file, &mut header, offset).map_err(fail)? < HEADER_BYTES {
         return Ok(None);
     }
-    let Some(fixed) = Fixed::decode(&bytes, segment.seed).filter(|fixed| fixed.place.lsn == lsn) else {
+    let Some(fixed) = Fixed::decode(&header, segment.seed).filter(|fixed| fixed.place.lsn == lsn) else {
         return Ok(None);
     };
     let mut rest = vec![0; fixed.rest_bytes()];
     let length = disk.read_at(&segment.file, &mut rest, offset + HEADER_BYTES as u64).map_err(fail)?;
     rest.truncate(length);
-    Ok(Some((fixed, rest.into())))
+    Ok(Some(Raw { header, fixed, rest: rest.into() }))
 }
 
 /// The record at `lsn` of segment `place` is unreadable: is that the end, or damage?
@@ -190,19 +213,25 @@ pub(super) fn destroy_tail<D: Disk>(disk: &D, found: &mut Found<D::File>, end: &
         let mut offset = last.offset(end.lsn);
         while offset < length {
             let count = (length - offset).min(zeroes.len() as u64);
-            disk.write_at(&last.file, &[io::IoSlice::new(&zeroes[..count as usize])], offset)
-                .map_err(fail)?;
+            disk.write_at(&last.file, &[IoSlice::new(&zeroes[..count as usize])], offset).map_err(fail)?;
             offset += count;
         }
     }
     Ok(())
 }
 
-/// Puts all that was replayed on stable storage: a process that died may have left it in memory only.
-pub(super) fn sync_all<D: Disk>(disk: &D, live: &[Segment<D::File>]) -> Result<(), WalError> {
+/// Puts all that was replayed on stable storage: a process that died may have left it in memory only. The records were
+/// written again before.
+pub(super) fn sync_all<D: Disk>(
+    disk: &D,
+    uuid: &[u8; 16],
+    live: &[Segment<D::File>],
+) -> Result<(), WalError> {
     for segment in live {
-        let file: &Arc<D::File> = &segment.file;
-        disk.sync_data(file).map_err(|source| io_error("sync", segment::path(segment.number), source))?;
+        let written = segment.write_header(disk, uuid);
+        written.map_err(|source| io_error("write", segment::path(segment.number), source))?;
+        disk.sync_data(&segment.file)
+            .map_err(|source| io_error("sync", segment::path(segment.number), source))?;
     }
     disk.sync_dir(DIRECTORY).map_err(|source| io_error("sync", DIRECTORY.into(), source))
 }

@@ -38,9 +38,15 @@ impl<F> Segment<F> {
         number: u64,
         base: Lsn,
     ) -> io::Result<Self> {
-        let header = encode(uuid, number, base);
-        disk.write_at(&file, &[IoSlice::new(&header)], 0)?;
-        Ok(Self { number, base, seed: seed(&header), file })
+        let seed = seed(&encode(uuid, number, base));
+        let segment = Self { number, base, seed, file };
+        segment.write_header(disk, uuid)?;
+        Ok(segment)
+    }
+
+    /// Writes the header.
+    pub(super) fn write_header<D: Disk<File = F>>(&self, disk: &D, uuid: &[u8; 16]) -> io::Result<()> {
+        disk.write_at(&self.file, &[IoSlice::new(&encode(uuid, self.number, self.base))], 0)
     }
 }
 

@@ -141,7 +141,7 @@ impl Simulation {
 
     fn plan_fault(&mut self) {
         let kinds = [
-            (DiskOperation::SyncData, Crash::Power),
+            (DiskOperation::SyncData, Crash::Process),
             (DiskOperation::SyncDir, Crash::Power),
             (DiskOperation::Write, Crash::Process),
             (DiskOperation::Name, Crash::Process),
@@ -193,7 +193,7 @@ impl Simulation {
 
     fn crash(&mut self) {
         let by_chance = if self.random.chance(1, 2) { Crash::Power } else { Crash::Process };
-        // After a failed sync the system's memory no longer tells the truth.
+        // After a failed sync of names nobody knows what is there.
         let crash = self.fault.take().filter(|crash| *crash == Crash::Power).unwrap_or(by_chance);
         self.summary.deaths += u64::from(self.disk.is_dead());
         match crash {

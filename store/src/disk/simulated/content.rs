@@ -104,11 +104,13 @@ impl Content {
     }
 
     pub(super) fn sync(&mut self) {
-        self.replaced.clear();
+        for sector in std::mem::take(&mut self.replaced).into_keys() {
+            self.forgotten.remove(&sector);
+        }
         self.lengths.clear();
     }
 
-    /// What a failed sync leaves: readers still see the data, but no later sync writes it.
+    /// What a failed sync leaves: readers still see the data, but no later sync writes it, unless it is written again.
     pub(super) fn forget(&mut self) {
         for (sector, versions) in std::mem::take(&mut self.replaced) {
             self.forgotten.entry(sector).or_insert(versions);
