@@ -89,7 +89,7 @@ pub enum OpenError {
     /// The write-ahead log cannot be used.
     #[error("{0}; nothing was changed: `huntaway store check` tells more")]
     Wal(#[from] WalError),
-    /// The index of a partition cannot be used, and writes to the partition wait in the log.
+    /// The index of a partition cannot be read or mended now, and writes to the partition wait in the log.
     #[error(
         "the index of objects in {directory} cannot be used: {reason}; `huntaway store check` tells more"
     )]

@@ -122,6 +122,11 @@ impl Memory {
         Self { account, objects: BTreeMap::new() }
     }
 
+    /// Of how many objects something is here, and of how many blocks.
+    pub(crate) fn counts(&self) -> (usize, usize) {
+        (self.objects.len(), self.objects.values().map(|object| object.blocks.len()).sum())
+    }
+
     /// Whether anything happened to the object.
     pub(crate) fn object(&self, oid: Oid) -> Option<&RecentObject> {
         self.objects.get(&oid)
@@ -233,6 +238,14 @@ impl Memory {
             self.objects.remove(&refused.oid);
             self.account.change(0, OBJECT_OVERHEAD_BYTES);
         }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let (objects, blocks) = self.counts();
+        let bytes = objects as u64 * OBJECT_OVERHEAD_BYTES + blocks as u64 * BLOCK_OVERHEAD_BYTES;
+        self.account.change(0, bytes);
     }
 }
 

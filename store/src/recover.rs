@@ -11,13 +11,14 @@ use crate::backlog::Backlog;
 use crate::dirty::DirtyPartitions;
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::index::IndexError;
 use crate::known::{self, KnownPartitions};
 use crate::locking::lock;
 use crate::memory::{Account, Memory, Stamp};
 use crate::metrics::Metrics;
 use crate::object::ObjectCache;
 use crate::options::StoreOptions;
-use crate::partition::{Epochs, OBJECTS, PartitionState, Slot, parse_directory_name};
+use crate::partition::{Epochs, OBJECTS, PartitionState, Slot, directory_name, parse_directory_name};
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
 use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
@@ -53,25 +54,24 @@ impl<D: Disk> Store<D> {
         let account = Arc::new(Account::default());
         let (wal, replayed) = replay(&disk, &options, &superblock, is_complete, &account)?;
         let dirty = DirtyPartitions::new();
+        let metrics = Metrics::new();
         let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
         let segments = (options.wal_bytes / segment_bytes).max(MIN_SEGMENTS);
         let log = LogSize { segments, segment_bytes };
         let room = Room::new(options.space_reserve_bytes, log);
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
-        for (partition, mut memory) in replayed {
-            room.promise_anyway(memory.promise_all());
+        for (partition, memory) in replayed {
             let epochs = directories[partition.index()];
-            dirty.insert(partition);
-            let state =
-                PartitionState::load(&*disk, partition, epochs, superblock.pepoch, Some(memory), &account)
-                    .map_err(OpenError::index(&crate::partition::directory_name(
-                        partition,
-                        epochs.of_directory(),
-                    )))?;
-            if lock(&state.index.log()).exists() {
-                known.renew(partition, epochs.of_directory());
+            let loading = (partition, epochs, superblock.pepoch);
+            let slot = load_replayed(&*disk, loading, memory, &account, &metrics)?;
+            if let Slot::Loaded(state) = &mut *lock(&slot) {
+                room.promise_anyway(state.memory.promise_all());
+                dirty.insert(partition);
+                if lock(&state.index.log()).exists() {
+                    known.renew(partition, epochs.of_directory());
+                }
             }
-            partitions[partition.index()] = Mutex::new(Slot::Loaded(Box::new(state)));
+            partitions[partition.index()] = slot;
         }
         room.refresh(&*disk);
         superblock.store(&*disk).map_err(OpenError::io("write", crate::superblock::PATH))?;
@@ -79,7 +79,7 @@ impl<D: Disk> Store<D> {
             objects: ObjectCache::new(options.open_objects),
             backlog: Backlog::new(options.waiting_requests, options.memory_bytes),
             waiters: Waiters::new(wal.written()),
-            metrics: Metrics::new(),
+            metrics,
             applying: Mutex::new(()),
             draining: Mutex::new(()),
             failed: AtomicBool::new(false),
@@ -197,6 +197,33 @@ fn replay<D: Disk>(
         Ok(())
     })?;
     Ok((wal, replayed))
+}
+
+/// Loads a partition of which the log said something. If its index is damaged, that is lost: the partition answers that it
+/// is damaged, and the others are served.
+fn load_replayed<D: Disk>(
+    disk: &D,
+    (partition, epochs, pepoch): (Partition, Epochs, Pepoch),
+    memory: Memory,
+    account: &Arc<Account>,
+    metrics: &Metrics,
+) -> Result<Mutex<Slot>, OpenError> {
+    let (objects, blocks) = memory.counts();
+    match PartitionState::load(disk, partition, epochs, pepoch, Some(memory), account) {
+        Ok(state) => Ok(Mutex::new(Slot::Loaded(Box::new(state)))),
+        // Nothing is given up for what may succeed the next time.
+        Err(error @ IndexError::Io(_)) => {
+            Err(OpenError::index(&directory_name(partition, epochs.of_directory()))(error))
+        }
+        Err(error) => {
+            metrics.damaged_indexes.inc();
+            tracing::error!(
+                %partition, %error, objects, blocks,
+                "the index of a partition cannot be used: acknowledged changes that were not applied yet are lost"
+            );
+            Ok(Mutex::new(Slot::Damaged))
+        }
+    }
 }
 
 /// Puts into memory what a record says, as the request that made it did.

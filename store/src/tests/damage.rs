@@ -75,3 +75,23 @@ fn a_reservation_of_an_object_that_is_damaged_meanwhile_is_told_so() {
     harness.apply();
     assert_eq!(reserve.try_recv(), Ok(Err(damaged(oid(0)))));
 }
+
+#[test]
+fn a_damaged_index_with_writes_to_be_applied_is_the_only_one_to_suffer() {
+    let harness = harness();
+    harness.write(oid(0), 4096, &pattern(9, 4096));
+    harness.write(oid(1), 4096, &pattern(8, 4096));
+    damage(&harness, &format!("{}/index", directory(oid(0))), 17);
+    let mut harness = harness.restart();
+    assert_eq!(harness.store.metrics.damaged_indexes.get(), 1);
+    for _ in 0..2 {
+        assert_eq!(harness.read_only(oid(0)), Err(damaged(oid(0))));
+        assert_eq!(harness.ask(oid(0), write(0, &[1; 4096], Durability::Logged)), Err(damaged(oid(0))));
+        assert!(harness.read(oid(1), 4096, 4096).unwrap() == pattern(8, 4096));
+        harness.apply();
+        assert_eq!((harness.store.memory_bytes(), harness.store.wal_bytes()), (0, 0));
+        assert!(harness.read(oid(2), 0, 8192).unwrap() == pattern(2, 8192));
+        harness.store.checkpoint().unwrap();
+        harness = harness.restart();
+    }
+}
