@@ -26,10 +26,10 @@ impl<D: Disk> Store<D> {
     /// Applies a batch to its partition. What the disk has no room for is counted and stays where it is.
     pub(super) fn apply_partition(&self, batch: Batch, applied: &mut Applied) -> Result<(), ApplyError> {
         let Some(place) = self.prepare_partition(&batch, applied)? else { return Ok(()) };
-        let (mut removed, mut changed) = (Vec::new(), Vec::new());
+        let (mut gone, mut removed, mut changed) = (Vec::new(), Vec::new(), Vec::new());
         for captured in batch.objects {
             match self.plan_object(batch.partition, &place.directory, &captured) {
-                Ok(Plan::Nothing) => self.settle(batch.partition, &captured),
+                Ok(Plan::Nothing) => gone.push(captured),
                 Ok(Plan::Remove) => removed.push(captured),
                 Ok(Plan::Change(target)) => changed.push(Changed { captured, target }),
                 Err(error) if error.may_pass() => self.put_back(batch.partition, &captured, applied),
@@ -37,6 +37,8 @@ impl<D: Disk> Store<D> {
                 Err(error) => return Err(error),
             }
         }
+        // A process that died may have left their files.
+        self.remove_files(batch.partition, &place, gone)?;
         self.remove_objects(batch.partition, &place, removed, applied)?;
         self.change_objects(batch.partition, &place, changed, applied)
     }
@@ -127,18 +129,36 @@ impl<D: Disk> Store<D> {
             state.index.publish(&items);
             removed.iter().for_each(|captured| self.objects.remove((partition, captured.oid)));
         });
-        for captured in removed {
+        applied.objects += removed.len() as u64;
+        applied.blocks += removed.iter().map(|captured| captured.changes.len() as u64).sum::<u64>();
+        self.remove_files(partition, place, removed)
+    }
+
+    /// Removes the files, if there are any, of objects that are not in the index, and forgets them. On stable storage: what
+    /// a power loss brought back when the log no longer tells of it, would take its space for ever.
+    fn remove_files(
+        &self,
+        partition: Partition,
+        place: &Place,
+        gone: Vec<Captured>,
+    ) -> Result<(), ApplyError> {
+        let mut is_changed = false;
+        for captured in &gone {
             let path = ObjectPath::new(&place.directory, captured.oid);
             match self.disk.remove(path.as_str()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(DiskError::new("remove", path.as_str())(error).into());
-                }
-                _ => {}
+                Ok(()) => is_changed = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(DiskError::new("remove", path.as_str())(error).into()),
             }
-            applied.objects += 1;
-            applied.blocks += captured.changes.len() as u64;
-            self.settle(partition, &captured);
         }
+        if is_changed {
+            match self.disk.sync_dir(&place.directory).map_err(DiskError::new("sync", &place.directory)) {
+                // The space is free unless power is lost; `huntaway store check` tells of what that brings back.
+                Err(error) if error.may_pass() => tracing::warn!(%error, "removed files may come back"),
+                result => result?,
+            }
+        }
+        gone.iter().for_each(|captured| self.settle(partition, captured));
         Ok(())
     }
 

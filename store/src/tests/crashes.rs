@@ -129,6 +129,31 @@ fn what_a_failed_sync_left_in_memory_only_is_made_durable_after_a_restart() {
 }
 
 #[test]
+fn what_was_removed_takes_no_space_after_any_crash() {
+    const OBJECTS: u32 = 10;
+    let removal = || Operation::Remove { durability: Durability::Stable };
+    // The process dies while it applies the removals; or it lives, and only then power is lost.
+    for (died_after, seed) in (0..40).step_by(3).flat_map(|at| (0..4).map(move |seed| (at, seed))) {
+        let harness = Harness::simulated(1 << 30, options());
+        (0..OBJECTS).for_each(|index| harness.write(oid(index), 0, &[1; 65_536]));
+        harness.apply();
+        (0..OBJECTS).for_each(|index| assert_eq!(harness.ask(oid(index), removal()), Ok(Reply::Done)));
+        let disk = harness.place.disk.clone();
+        if seed % 2 == 0 {
+            disk.die_after(died_after);
+        }
+        if harness.store.apply().is_ok() {
+            let _ = harness.store.checkpoint();
+        }
+        disk.crash(Crash::Power, seed);
+        let harness = harness.restart();
+        harness.apply();
+        let report = check_disk(&*disk).unwrap();
+        assert!(report.findings.is_empty(), "died after {died_after}, seed {seed}: {report}");
+    }
+}
+
+#[test]
 fn no_crash_leaves_damage() {
     (0..SEEDS).for_each(run);
 }
