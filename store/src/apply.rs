@@ -177,7 +177,13 @@ impl<D: Disk> Store<D> {
         if cut > self.wal.durable() {
             self.sync()?;
         }
-        if let Err(error) = self.wal.release(cut) {
+        let mut released = self.wal.release(cut);
+        // While nothing is left to be applied, the mark follows: what was applied is not replayed, so that a record that
+        // cannot be read any more does not bring back what was there before it.
+        if self.dirty.is_empty() {
+            released = released.and_then(|()| self.wal.checkpoint());
+        }
+        if let Err(error) = released {
             self.fail(&error);
             return Err(DiskStopped);
         }

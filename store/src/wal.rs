@@ -27,7 +27,7 @@ pub use error::WalError;
 pub use record::{Change, Record, RecordHeader};
 use record::{HEADER_BYTES, Place};
 use released::Released;
-use replay::{End, Found, Replay, io_error};
+use replay::{Found, Replay, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
 use crate::disk::{Disk, Open};
@@ -47,7 +47,8 @@ const MIN_SEGMENTS: u64 = 2;
 /// Parts of a record handed to the disk without allocating.
 const INLINE_PARTS: usize = 8;
 
-/// A position in the log: bytes of records since it was made. Grows for ever; never used twice.
+/// A position in the log: bytes of records since it was made. Grows for ever; only positions beyond an end that a crash
+/// left are used again, where nothing of the earlier use can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 
@@ -112,7 +113,7 @@ impl<D: Disk> Wal<D> {
         let released = open_released(&*disk, &options)?;
         let from = released.lsn();
         let mut found = Found::look(&*disk, &options.disk_uuid, from, options.may_be_new)?;
-        let end = read_all(&*disk, &found, from, Replay::Rewriting, replay)?;
+        let end = replay::replay(&*disk, &found.live, from, Replay::Rewriting, replay)?;
         replay::destroy_tail(&*disk, &mut found, &end)?;
         replay::sync_all(&*disk, &options.disk_uuid, &found.live)?;
         let mut full = VecDeque::from(found.live);
@@ -209,8 +210,8 @@ impl<D: Disk> Wal<D> {
         Ok(self.durable())
     }
 
-    /// Says that everything before `up_to` is applied, and on stable storage, in the object files. Segments that hold
-    /// nothing else are used again.
+    /// Says that everything before `up_to`, where a record ends, is applied, and on stable storage, in the object files.
+    /// Segments that hold nothing else are used again.
     ///
     /// # Errors
     /// `Io` when that cannot be noted; the log is poisoned by it.
@@ -225,7 +226,8 @@ impl<D: Disk> Wal<D> {
         }
     }
 
-    /// Notes durably what was released, so that the next opening replays only the rest: for a clean end.
+    /// Notes durably what was released, so that the next opening replays only the rest: for a clean end, and when all is
+    /// released. Released records that cannot be read do not matter then.
     ///
     /// # Errors
     /// As [`Wal::release`].
@@ -357,21 +359,7 @@ pub fn inspect<D: Disk, E: From<WalError>>(
         None => check_new(disk, may_be_new).map(|()| Lsn(0))?,
     };
     let found = Found::look(disk, &disk_uuid, from, may_be_new)?;
-    Ok(read_all(disk, &found, from, Replay::Looking, visit)?.lsn)
-}
-
-fn read_all<D: Disk, E: From<WalError>>(
-    disk: &D,
-    found: &Found<D::File>,
-    from: Lsn,
-    how: Replay,
-    visit: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
-) -> Result<End, E> {
-    let end = replay::replay(disk, &found.live, from, how, visit)?;
-    if end.lsn < from {
-        return Err(WalError::Incomplete { what: "it ends before the point from which to replay" }.into());
-    }
-    Ok(end)
+    Ok(replay::replay(disk, &found.live, from, Replay::Looking, visit)?.lsn)
 }
 
 fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::File>, WalError> {

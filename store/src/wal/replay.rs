@@ -92,7 +92,7 @@ struct Raw {
     rest: Bytes,
 }
 
-/// Hands every record that ends after `released` to `replay`, in order, until the log's end.
+/// Hands every record from `released` on to `replay`, in order, until the log's end.
 pub(super) fn replay<D: Disk, E: From<WalError>>(
     disk: &D,
     live: &[Segment<D::File>],
@@ -101,7 +101,7 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
     replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
     let mut crcs = Vec::new();
-    let mut lsn = live.first().map_or(released, |first| first.base);
+    let mut lsn = released;
     for (place, segment) in live.iter().enumerate() {
         let next = live.get(place + 1);
         while next.is_none_or(|next| next.base != lsn) {
@@ -113,9 +113,6 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
             };
             let offset = segment.offset(lsn);
             lsn = Lsn(lsn.0 + fixed.logged_bytes());
-            if lsn <= released {
-                continue;
-            }
             if how == Replay::Rewriting {
                 disk.write_at(&segment.file, &[IoSlice::new(&header), IoSlice::new(&rest)], offset)
                     .map_err(|source| io_error("write", segment::path(segment.number), source))?;

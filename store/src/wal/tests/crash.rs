@@ -25,7 +25,9 @@ impl Model {
                 0 => self.durable = wal.sync().unwrap_or(self.durable),
                 1 => {
                     // Whether a release took effect when the process died during it is not known: replay tells.
-                    let up_to = Lsn(wal.durable().0 - random.below(9000).min(wal.durable().0));
+                    let aim = Lsn(wal.durable().0.saturating_sub(random.below(9000)));
+                    let ends = self.records.iter().map(|(end, _)| *end).filter(|end| *end <= aim);
+                    let up_to = ends.max().unwrap_or_default();
                     self.released = self.released.max(up_to);
                     assert!(wal.release(up_to).is_ok() || disk.is_dead());
                 }
