@@ -163,18 +163,20 @@ fn newest_claim<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io:
     let mut offset = from;
     loop {
         let length = disk.read_at(&segment.file, &mut buffer, offset)?;
-        for place in possible_headers(&buffer[..length]) {
+        let (found, is_last) = (&buffer[..length], length < buffer.len());
+        for place in possible_headers(found) {
+            // A header that goes on behind what was read is the first thing read the next time.
+            let Some((header, _)) = found[place as usize..].split_first_chunk::<HEADER_BYTES>() else {
+                break;
+            };
             let lsn = Lsn(segment.base.0 + (offset + place - RECORDS_OFFSET));
-            let mut bytes = [0; HEADER_BYTES];
-            if disk.read_at(&segment.file, &mut bytes, offset + place)? == HEADER_BYTES {
-                let fixed = Fixed::decode(&bytes, segment.seed).filter(|fixed| fixed.place.lsn == lsn);
-                newest = newest.max(fixed.map(|fixed| fixed.place.durable_before));
-            }
+            let fixed = Fixed::decode(header, segment.seed).filter(|fixed| fixed.place.lsn == lsn);
+            newest = newest.max(fixed.map(|fixed| fixed.place.durable_before));
         }
-        if length < buffer.len() {
+        if is_last {
             return Ok(newest);
         }
-        offset += length as u64;
+        offset += (length - HEADER_BYTES) as u64;
     }
 }
 

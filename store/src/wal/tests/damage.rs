@@ -3,8 +3,8 @@
 use std::io::IoSlice;
 use std::sync::Arc;
 
-use super::super::{Lsn, Wal, WalError, WalOptions, inspect};
-use super::{OPTIONS, PER_SEGMENT, RECORD_BYTES, append, open, seqs, simulated};
+use super::super::{Change, Lsn, Record, Wal, WalError, WalOptions, inspect};
+use super::{OPTIONS, PER_SEGMENT, RECORD_BYTES, append, header, open, seqs, simulated};
 use crate::disk::{Crash, Disk, Open, SimulatedDisk};
 
 /// A log of `records` in which the first `durable` were synced before the last was written.
@@ -54,6 +54,32 @@ fn damage_is_told_from_records_of_later_segments_too() {
     let disk = log(PER_SEGMENT * 2 + 1, PER_SEGMENT * 2);
     flip(&disk, &path(1), offset(PER_SEGMENT));
     assert!(matches!(open(&disk), Err(WalError::Damaged { segment: 1, .. })));
+}
+
+#[test]
+fn claims_are_found_quickly_among_data_that_looks_like_records() {
+    let disk = simulated();
+    let options = WalOptions { segment_bytes: 2 << 20, bound_bytes: 8 << 20, ..OPTIONS };
+    let open = || Wal::open(disk.clone(), options, &mut |_, _: Record<'_>| Ok::<(), WalError>(()));
+    let wal = open().unwrap();
+    let block: Vec<u8> = b"HWrc\0\0\0\0".iter().copied().cycle().take(4096).collect();
+    let crcs = [crc32c::crc32c(&block); 255];
+    let write = header(1, Change::Write { first_block: 0, crcs: &crcs });
+    wal.append(&write, &vec![IoSlice::new(&block); 255]).unwrap();
+    let discard = |seq| wal.append(&header(seq, Change::Discard { blocks: 0..1 }), &[]).unwrap();
+    for seq in 2..55 {
+        discard(seq);
+    }
+    wal.sync().unwrap();
+    // The only record that says so lies across the end of what is read at once.
+    assert_eq!(wal.written(), Lsn((1 << 20) - 48));
+    discard(55);
+    drop(wal);
+    disk.crash(Crash::Process, 0);
+    flip(&disk, &path(1), 4096);
+    let before = disk.operations();
+    assert!(matches!(open(), Err(WalError::Damaged { segment: 1, offset: 4096 })));
+    assert!(disk.operations() - before < 50, "{} operations", disk.operations() - before);
 }
 
 #[test]
