@@ -84,6 +84,7 @@ impl<D: Disk> Store<D> {
             draining: Mutex::new(()),
             failed: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
             rung: RungBell::default(),
             #[cfg(feature = "planted-bugs")]
             kept_back: crate::planted::KeptBack::default(),

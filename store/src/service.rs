@@ -94,7 +94,8 @@ impl LocalStore {
         &self.shared.store
     }
 
-    /// Takes no more requests, applies everything and stops the threads. The next start has nothing to replay then.
+    /// Takes no more requests, applies everything and stops the threads. The next start has nothing to replay then. A
+    /// request that still waits, because the disk has no room, is answered by `NotServing`.
     ///
     /// # Errors
     /// The disk has failed, now or before; what was acknowledged is in the log as far as the disk holds it. A disk
@@ -108,6 +109,13 @@ impl LocalStore {
             // A thread that panicked has said so itself; the store can be closed without it.
             drop(thread.join());
         }
+        let finished = self.finish();
+        store.end();
+        finished
+    }
+
+    fn finish(&self) -> Result<(), DiskStopped> {
+        let store = &self.shared.store;
         store.sync()?;
         while store.has_unapplied() {
             if store.apply()?.objects_without_room > 0 {

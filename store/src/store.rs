@@ -58,6 +58,8 @@ pub struct Store<D: Disk> {
     pub(crate) draining: Mutex<()>,
     pub(crate) failed: AtomicBool,
     pub(crate) stopping: AtomicBool,
+    /// Nobody syncs or applies any more: whoever waits would wait for ever.
+    pub(crate) ended: AtomicBool,
     pub(crate) rung: RungBell,
     #[cfg(feature = "planted-bugs")]
     pub(crate) kept_back: crate::planted::KeptBack,
@@ -183,6 +185,16 @@ impl<D: Disk> Store<D> {
         self.stopping.store(true, Ordering::Release);
     }
 
+    /// Says that nobody will sync or apply any more: whoever waits still, or will wait, is answered by
+    /// [`Refusal::NotServing`].
+    pub fn end(&self) {
+        self.stop();
+        self.ended.store(true, Ordering::Release);
+        let error = Refusal::NotServing.into();
+        self.waiters.fail(&error);
+        self.fail_backlog(&error);
+    }
+
     fn submit_object(&self, request: ObjectRequest) -> Submission {
         if !self.must_queue(&request) {
             match self.execute(&request) {
@@ -198,7 +210,7 @@ impl<D: Disk> Store<D> {
         }
         self.ring(Task::Apply);
         // Whoever stopped the disk may have looked for requests before this one was there.
-        if let Err(error) = self.check_not_failed() {
+        if let Err(error) = self.check_at_work() {
             self.fail_backlog(&error);
         }
         Submission::Waiting(receiver)
@@ -284,7 +296,7 @@ impl<D: Disk> Store<D> {
             Until::Applied(_) => self.ring(Task::Apply),
         }
         // Whoever stopped the disk may have looked for waiters before this one was there.
-        if let Err(error) = self.check_not_failed() {
+        if let Err(error) = self.check_at_work() {
             self.waiters.fail(&error);
         }
     }
@@ -330,6 +342,11 @@ impl<D: Disk> Store<D> {
 
     pub(crate) fn check_not_failed(&self) -> Result<(), Error> {
         if self.has_failed() { Err(self.disk_failed()) } else { Ok(()) }
+    }
+
+    fn check_at_work(&self) -> Result<(), Error> {
+        self.check_not_failed()?;
+        if self.ended.load(Ordering::Acquire) { Err(Refusal::NotServing.into()) } else { Ok(()) }
     }
 
     fn check_open(&self) -> Result<(), Error> {

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use huntaway_wire::{ByteRange, Durability, ObjectRequest, Oid, Operation, Read, Reply, Request, Submission};
+use huntaway_wire::{
+    ByteRange, Durability, ObjectRequest, Oid, Operation, Read, Refusal, Reply, Request, Submission,
+};
 
 use super::harness::{oid, options, partition, write};
 use super::hooked::{Hooked, Moment};
@@ -155,4 +157,19 @@ fn making_objects_takes_few_syncs() {
     // the record of them, and the mark of what is released.
     let syncs = *lock(&syncs);
     assert!(syncs <= OBJECTS * 4 + 3, "{syncs} syncs for {OBJECTS} new objects");
+}
+
+#[test]
+fn who_waits_when_the_store_ends_is_told_so() {
+    let disk = Arc::new(Hooked::new());
+    let store = with_full_memory(&disk);
+    let stable = Operation::Remove { durability: Durability::Stable };
+    let submissions =
+        [submit(&store, oid(100), write(0, &[2; LARGE], Durability::Logged)), submit(&store, oid(0), stable)];
+    store.end();
+    for submission in submissions {
+        let Submission::Waiting(mut receiver) = submission else { panic!("answered at once") };
+        assert_eq!(receiver.try_recv(), Ok(Err(Refusal::NotServing.into())));
+    }
+    assert_eq!(store.waiting_requests(), 0);
 }
