@@ -62,7 +62,7 @@ fn claims_are_found_quickly_among_data_that_looks_like_records() {
     let options = WalOptions { segment_bytes: 2 << 20, bound_bytes: 8 << 20, ..OPTIONS };
     let open = || Wal::open(disk.clone(), options, &mut |_, _: Record<'_>| Ok::<(), WalError>(()));
     let wal = open().unwrap();
-    let block: Vec<u8> = b"HWrc\0\0\0\0".iter().copied().cycle().take(4096).collect();
+    let block: Vec<u8> = b"\0\0\0\0HWrc".iter().copied().cycle().take(4096).collect();
     let crcs = [crc32c::crc32c(&block); 255];
     let write = header(1, Change::Write { first_block: 0, crcs: &crcs });
     wal.append(&write, &vec![IoSlice::new(&block); 255]).unwrap();
