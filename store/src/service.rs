@@ -1,7 +1,8 @@
 //! The store of a directory of this machine, at work: [`Store`] with a lock on the directory and two threads.
 //!
 //! `wal-sync` puts the log on stable storage when somebody waits for it; `apply` moves what is in the log to the object
-//! files. Both sleep without waking up while there is nothing to do.
+//! files; while it does, [`FileDisk`] gives it a few short-lived threads more. Both sleep without waking up while there is
+//! nothing to do.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
