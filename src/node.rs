@@ -242,16 +242,20 @@ fn check(
     if needed_bytes > free_bytes { Err(Unsuitable::NoSpace { needed_bytes, free_bytes }) } else { Ok(()) }
 }
 
-/// Makes the directory if it does not exist; refuses one that holds anything but ours, before anything is put there.
+/// Makes the directory if it does not exist; refuses one that holds something but no ledger, before anything is put
+/// there. It may be a file system of its own.
 fn prepare(dir: &Path) -> Result<(), Box<dyn Error>> {
     let place = dir.display();
     if dir.exists() && !dir.is_dir() {
         return Err(format!("{place} is not a directory: give another --dir").into());
     }
     std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {place}: {error}"))?;
+    if dir.join("epoch").exists() {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(dir).map_err(|error| format!("cannot list {place}: {error}"))? {
         let name = entry?.file_name();
-        if !OWN_NAMES.iter().any(|own| name == **own) {
+        if name != "lost+found" {
             let name = name.display();
             return Err(
                 format!("{place} holds something else ({name}): choose an empty or a new --dir").into()
@@ -260,10 +264,6 @@ fn prepare(dir: &Path) -> Result<(), Box<dyn Error>> {
     }
     Ok(())
 }
-
-/// What may lie in a node's directory, which may be a file system of its own.
-const OWN_NAMES: [&str; 7] =
-    ["epoch", "lock", "lost+found", "objects", "superblock", "superblock.new", "wal"];
 
 /// What comes before the LUN in the name of a demo's disk.
 const NAME_PREFIX: &str = "demo-";
