@@ -35,7 +35,7 @@ const SECRET_UUID: &str = "6877746e-6177-4179-8000-000000003260";
 impl Recipe<'_> {
     /// Commands for each kind of initiator, with headings.
     pub(crate) fn text(&self) -> String {
-        let Self { portal, target, lun, admin, .. } = self;
+        let Self { portal, target, admin, .. } = self;
         let url = self.url();
         let mut text = String::new();
         let _ = write!(
@@ -54,7 +54,6 @@ impl Recipe<'_> {
             self.libvirt_secret(),
             self.libvirt_pool(),
         );
-        debug_assert!(*lun < 256);
         text
     }
 

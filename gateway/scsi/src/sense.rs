@@ -125,20 +125,9 @@ impl Sense {
         Self::new(SenseKey::NotReady, 0x04, 0x01)
     }
 
-    /// LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN UNAVAILABLE STATE (04h/0Ch): this path is of no use, another
-    /// may be.
-    pub const fn target_port_unavailable() -> Self {
-        Self::new(SenseKey::NotReady, 0x04, 0x0c)
-    }
-
     /// UNRECOVERED READ ERROR (11h/00h) at `lba`.
     pub const fn read_error(lba: u64) -> Self {
         Self::new(SenseKey::MediumError, 0x11, 0x00).with_information(lba)
-    }
-
-    /// WRITE ERROR (0Ch/00h) at `lba`.
-    pub const fn write_error(lba: u64) -> Self {
-        Self::new(SenseKey::MediumError, 0x0c, 0x00).with_information(lba)
     }
 
     /// INTERNAL TARGET FAILURE (44h/00h).
@@ -212,11 +201,6 @@ impl Sense {
         Self::new(SenseKey::DataProtect, 0x27, 0x07).with_information(lba)
     }
 
-    /// NO ADDITIONAL SENSE INFORMATION (00h/00h) with key ABORTED COMMAND: given up, may be sent again.
-    pub const fn aborted() -> Self {
-        Self::new(SenseKey::AbortedCommand, 0x00, 0x00)
-    }
-
     /// PROTOCOL SERVICE CRC ERROR (47h/05h): write data arrived with a wrong digest (RFC 7143 §7.8).
     pub const fn protocol_crc_error() -> Self {
         Self::new(SenseKey::AbortedCommand, 0x47, 0x05)
@@ -230,16 +214,6 @@ impl Sense {
     /// WRITE ERROR - NOT ENOUGH UNSOLICITED DATA (0Ch/0Dh): also for any other wrong amount.
     pub const fn incorrect_amount_of_data() -> Self {
         Self::new(SenseKey::AbortedCommand, 0x0c, 0x0d)
-    }
-
-    /// DATA PHASE ERROR (4Bh/00h): write data did not arrive as asked for.
-    pub const fn data_phase_error() -> Self {
-        Self::new(SenseKey::AbortedCommand, 0x4b, 0x00)
-    }
-
-    /// INSUFFICIENT RESOURCES (55h/03h) with key ABORTED COMMAND: may be sent again later.
-    pub const fn insufficient_resources() -> Self {
-        Self::new(SenseKey::AbortedCommand, 0x55, 0x03)
     }
 
     /// MISCOMPARE DURING VERIFY OPERATION (1Dh/00h); `offset_bytes` counts from the first byte of the write data
@@ -263,11 +237,6 @@ impl Sense {
         Self::new(SenseKey::UnitAttention, 0x29, 0x03)
     }
 
-    /// I_T NEXUS LOSS OCCURRED (29h/07h).
-    pub const fn nexus_loss() -> Self {
-        Self::new(SenseKey::UnitAttention, 0x29, 0x07)
-    }
-
     /// MODE PARAMETERS CHANGED (2Ah/01h): through another I_T nexus.
     pub const fn mode_parameters_changed() -> Self {
         Self::new(SenseKey::UnitAttention, 0x2a, 0x01)
@@ -281,16 +250,6 @@ impl Sense {
     /// COMMANDS CLEARED BY ANOTHER INITIATOR (2Fh/00h): CLEAR TASK SET through another I_T nexus.
     pub const fn commands_cleared() -> Self {
         Self::new(SenseKey::UnitAttention, 0x2f, 0x00)
-    }
-
-    /// THIN PROVISIONING SOFT THRESHOLD REACHED (38h/07h).
-    pub const fn thin_provisioning_threshold() -> Self {
-        Self::new(SenseKey::UnitAttention, 0x38, 0x07)
-    }
-
-    /// INQUIRY DATA HAS CHANGED (3Fh/03h).
-    pub const fn inquiry_data_changed() -> Self {
-        Self::new(SenseKey::UnitAttention, 0x3f, 0x03)
     }
 
     /// REPORTED LUNS DATA HAS CHANGED (3Fh/0Eh).

@@ -42,11 +42,6 @@ pub fn piece_crcs(range: ByteRange, data: &Segments) -> SmallVec<[u32; 4]> {
     crcs
 }
 
-/// The CRC32C of two byte strings joined, from the CRC of each and the second one's length in bytes.
-pub fn combine_crcs(first: u32, second: u32, second_length: usize) -> u32 {
-    crc32c::crc32c_combine(first, second, second_length)
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -71,7 +66,5 @@ mod tests {
         ];
         let expected: Vec<u32> = [0..96, 96..4192, 4192..5000].map(|r| crc32c::crc32c(&bytes[r])).to_vec();
         assert_eq!(piece_crcs(range, &segments).to_vec(), expected);
-        let joined = combine_crcs(expected[0], expected[1], 4096);
-        assert_eq!(joined, crc32c::crc32c(&bytes[..4192]));
     }
 }
