@@ -22,11 +22,19 @@ const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 70;
 
 /// Which of our crates each crate may be built with. The binary puts the parts together, so it knows most of them.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     (
         "huntaway",
-        &["huntaway-gateway", "huntaway-ledger", "huntaway-membership", "huntaway-store", "huntaway-wire"],
+        &[
+            "huntaway-config",
+            "huntaway-gateway",
+            "huntaway-ledger",
+            "huntaway-membership",
+            "huntaway-store",
+            "huntaway-wire",
+        ],
     ),
+    ("huntaway-config", &[]),
     ("huntaway-gateway", &["huntaway-membership", "huntaway-scsi", "huntaway-wire", "iscsi-target-rs"]),
     ("huntaway-ledger", &["huntaway-wire"]),
     ("huntaway-membership", &["huntaway-ledger", "huntaway-wire"]),
