@@ -4,24 +4,21 @@ mod address;
 mod admin;
 mod demo;
 mod disk_option;
+#[allow(dead_code, reason = "levels change when a node reloads its configuration")]
+mod logging;
 mod node;
+#[allow(dead_code, reason = "a node tells its service manager")]
+mod notify;
 mod open_files;
 mod recipes;
 mod signals;
 mod store_check;
 
-use std::env::VarError;
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
-
-/// Chooses what is logged.
-const LOG_VARIABLE: &str = "HUNTAWAY_LOG";
-
-/// What is logged unless told otherwise.
-const DEFAULT_LOG: &str = "info";
+use logging::{DEFAULT_LEVEL, LogFormat, Logging};
 
 /// Shared iSCSI block storage from a few ordinary Linux machines.
 #[derive(Parser)]
@@ -47,16 +44,18 @@ enum StoreCommand {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_logging();
-    let result = match cli.command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("huntaway: {}", in_full(&*error));
+    run(Cli::parse()).unwrap_or_else(|error| {
+        logging::last_words(&in_full(&*error));
         ExitCode::FAILURE
     })
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
+    Logging::start(LogFormat::Text, DEFAULT_LEVEL)?;
+    match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
+    }
 }
 
 /// An error with everything that led to it, in one line. A cause that its effect names already is not repeated.
@@ -71,25 +70,4 @@ fn in_full(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Log lines go to standard error; `HUNTAWAY_LOG` (such as `debug` or `huntaway_gateway=trace`) chooses which.
-fn start_logging() {
-    let (filter, mistake) = match std::env::var(LOG_VARIABLE) {
-        Ok(text) => match EnvFilter::try_new(&text) {
-            Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new(DEFAULT_LOG), Some(format!("{text:?}: {}", in_full(&error)))),
-        },
-        Err(VarError::NotPresent) => (EnvFilter::new(DEFAULT_LOG), None),
-        Err(error) => (EnvFilter::new(DEFAULT_LOG), Some(error.to_string())),
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(false)
-        .init();
-    if let Some(mistake) = mistake {
-        tracing::warn!("{LOG_VARIABLE} cannot be used, {DEFAULT_LOG} is taken instead: {mistake}");
-    }
 }
