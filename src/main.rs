@@ -2,10 +2,12 @@
 
 mod address;
 mod admin;
+mod completions;
 mod demo;
 mod disk_option;
 #[allow(dead_code, reason = "levels change when a node reloads its configuration")]
 mod logging;
+mod manual;
 mod node;
 #[allow(dead_code, reason = "a node tells its service manager")]
 mod notify;
@@ -17,12 +19,16 @@ mod store_check;
 use std::error::Error;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use logging::{DEFAULT_LEVEL, LogFormat, Logging};
+
+/// What the environment decides.
+const ENVIRONMENT_HELP: &str = "HUNTAWAY_LOG in the environment says what is logged, whatever else says: a level (error, \
+                                warn, info, debug, trace) or such as info,huntaway_gateway=debug.";
 
 /// Shared iSCSI block storage from a few ordinary Linux machines.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, after_help = ENVIRONMENT_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -35,6 +41,10 @@ enum Command {
     /// Look after the files of a store
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
+    /// Print what a shell needs to complete huntaway's subcommands and options
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages
+    Man(manual::ManArgs),
 }
 
 #[derive(Subcommand)]
@@ -55,6 +65,8 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
     match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => manual::run(&args, Cli::command()),
     }
 }
 
