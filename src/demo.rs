@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ use crate::admin::{Admin, Readiness};
 use crate::disk_option::DiskOption;
 use crate::node::{self, Disk, Node};
 use crate::open_files::OpenFiles;
-use crate::recipes::{ChapRecipe, Recipe};
+use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
 use crate::signals::Signals;
 
 /// The demo's one target.
@@ -203,14 +203,36 @@ fn announce(
     }
     writeln!(out, "Huntaway serves {} from {}:", TARGET, args.dir.display())?;
     disks.iter().try_for_each(|disk| writeln!(out, "  {disk}"))?;
-    if let (Some(portal), Some(disk)) = (gateway.portals().first(), disks.first()) {
-        let chap =
-            args.chap.as_ref().map(|AccountFile { user, file }| ChapRecipe { user, secret_file: file });
-        let recipe = Recipe { portal: *portal, target: TARGET, lun: disk.lun, chap, admin: &admin };
-        write!(out, "{}", recipe.text())?;
-    }
+    write!(out, "{}", recipes::for_people(&recipe(args, gateway, disks), &admin))?;
     writeln!(out, "\nCtrl-C stops it; the data stays in {}.", args.dir.display())?;
     Ok(out.flush()?)
+}
+
+fn recipe(args: &DemoArgs, gateway: &Gateway, disks: &[Disk]) -> Recipe {
+    let portals = match &*args.advertise {
+        [] => gateway.portals().iter().map(ToString::to_string).collect(),
+        advertised => advertised.to_vec(),
+    };
+    let account = |account: &AccountFile| ChapRecipe {
+        user: account.user.clone(),
+        secret_file: path::absolute(&account.file).unwrap_or_else(|_| account.file.clone()),
+    };
+    let lun = |Disk { lun, vdi, option }: &Disk| LunRecipe {
+        number: *lun,
+        vdi: vdi.name.as_str().to_owned(),
+        size_bytes: Some(vdi.size_bytes),
+        read_only: option.is_read_only(),
+    };
+    Recipe {
+        portals,
+        target: TARGET.into(),
+        luns: disks.iter().map(lun).collect(),
+        initiator: None,
+        allowed: vec!["*".into()],
+        chap: args.chap.as_ref().map(account),
+        mutual_chap: args.mutual_chap.as_ref().map(account),
+        digests_required: false,
+    }
 }
 
 /// Listens on the loopback address at `port`, or at the next free one.

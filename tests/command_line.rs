@@ -9,9 +9,9 @@ use support::script::Script;
 
 /// The text that `huntaway` prints.
 fn printed(args: &[&str]) -> String {
-    let output = huntaway().args(args).output().unwrap();
+    let output = huntaway().args(args).output().expect("huntaway can be started");
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("it prints text")
 }
 
 #[test]
