@@ -20,7 +20,7 @@ pub(crate) fn libvirt(recipe: &Recipe, pool: PoolType) -> String {
     format!(
         "{secret}virsh pool-define /dev/stdin <<'XML'\n{xml}XML\n\
          virsh pool-autostart {name}\n\
-         virsh pool-list --name | grep -qx {name} || virsh pool-start {name}\n",
+         virsh pool-list --name | grep -q '^{name} *$' || virsh pool-start {name}\n",
         secret = secret(recipe),
         xml = pool_xml(recipe, pool),
     )
@@ -67,12 +67,15 @@ fn pool_xml(recipe: &Recipe, pool: PoolType) -> String {
     format!(
         "<pool type='{kind}'>\n  \
          <name>{name}</name>\n  \
+         <uuid>{uuid}</uuid>\n  \
          <source>\n    \
          <host name='{host}' port='{port}'/>\n    \
          <device path='{device}'/>\n{auth}{initiator}  \
          </source>\n{target}\
          </pool>\n",
         name = recipe.name(),
+        // with the same one it may be defined again
+        uuid = uuid(&recipe.target),
         host = xml_text(host),
         device = xml_text(&recipe.target),
         auth = auth.unwrap_or_default(),
@@ -86,14 +89,14 @@ fn usage(recipe: &Recipe) -> String {
     format!("{}/{user}", recipe.target)
 }
 
-/// `virsh secret-set-value` wants a UUID. That a usage always has the same one lets the commands be repeated: the 128-bit
-/// FNV-1a of its text, as a UUID of version 8 (RFC 9562 §5.8).
-fn uuid(usage: &str) -> String {
+/// `virsh secret-set-value` wants a UUID. That a text always has the same one lets the commands be repeated: its 128-bit
+/// FNV-1a, as a UUID of version 8 (RFC 9562 §5.8).
+fn uuid(text: &str) -> String {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     const FIXED: u128 = 0xf << 76 | 0xc << 60;
     const VERSION_AND_VARIANT: u128 = 0x8 << 76 | 0x8 << 60;
-    let hash = usage.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
+    let hash = text.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
     let digits = format!("{:032x}", hash & !FIXED | VERSION_AND_VARIANT);
     let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default();
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_usage_always_has_the_same_uuid() {
+    fn a_text_always_has_the_same_uuid() {
         let uuid = uuid("iqn.2026-11.net.example:vm/alice");
         assert_eq!(uuid.len(), 36);
         assert_eq!(uuid.as_bytes()[14], b'8', "{uuid}");
