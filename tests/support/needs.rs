@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Root,
     /// QEMU with its iSCSI driver, of one version with `qemu-img`.
     QemuIscsi,
+    /// `cargo deb`.
+    CargoDeb,
 }
 
 impl Need {
@@ -31,6 +33,7 @@ impl Need {
             Self::QemuIscsi => {
                 (!qemu_speaks_iscsi()).then(|| "qemu-img has no iSCSI driver of its version".to_owned())
             }
+            Self::CargoDeb => (!has_cargo_deb()).then(|| "cargo-deb is not installed".to_owned()),
         }
     }
 }
@@ -49,6 +52,11 @@ fn qemu_speaks_iscsi() -> bool {
         return false;
     };
     !String::from_utf8_lossy(&output.stderr).contains("Unknown protocol")
+}
+
+fn has_cargo_deb() -> bool {
+    let output = Command::new("cargo").args(["deb", "--version"]).stdin(Stdio::null()).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 /// True if the machine has all of `needs`. Otherwise the line `SKIPPED: test: reason` goes to stderr, past the capture of
