@@ -35,3 +35,7 @@ conformance:
 # Compare speed and CPU cost with tgt, in turn, on tmpfs
 bench *ARGS:
     benches/load/compare {{ARGS}}
+
+# Build the Debian package
+package *ARGS:
+    config/debian/build {{ARGS}}

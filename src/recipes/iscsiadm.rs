@@ -18,6 +18,7 @@ pub(crate) fn iscsiadm(recipe: &Recipe) -> String {
          # Logs this machine in to {target} (as root; package open-iscsi), now and at each boot.\n\
          # Its initiator name (/etc/iscsi/initiatorname.iscsi) has to match {allowed}.\n\
          set -eu\n{initiator}{secrets}\
+         failed=\n\
          for portal in {portals}; do\n  \
          node() {{ iscsiadm -m node -T {word} -p \"$portal\" \"$@\"; }}\n  \
          node -o new >/dev/null\n",
@@ -34,8 +35,9 @@ pub(crate) fn iscsiadm(recipe: &Recipe) -> String {
     let _ = write!(
         script,
         "  # {SESSION_EXISTS}: it is logged in already\n  \
-         node --login || [ $? = {SESSION_EXISTS} ]\n\
-         done\n"
+         node --login || [ $? = {SESSION_EXISTS} ] || failed=\"$failed $portal\"\n\
+         done\n\
+         [ -z \"$failed\" ] || {{ echo \"not logged in through$failed\" >&2; exit 1; }}\n"
     );
     script
 }

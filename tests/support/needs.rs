@@ -55,7 +55,7 @@ fn qemu_speaks_iscsi() -> bool {
 }
 
 fn has_cargo_deb() -> bool {
-    let output = Command::new("cargo").args(["deb", "--version"]).stdin(Stdio::null()).output();
+    let output = Command::new(env!("CARGO")).args(["deb", "--version"]).stdin(Stdio::null()).output();
     output.is_ok_and(|output| output.status.success())
 }
 
