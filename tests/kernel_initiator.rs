@@ -3,7 +3,6 @@
 mod support;
 
 use std::fs;
-use std::time::Duration;
 
 use support::demo::{Demo, lun};
 use support::guest;
@@ -52,26 +51,18 @@ fn mutual_chap_proves_both_sides() {
         .run();
 }
 
-struct Guest {
-    directory: std::path::PathBuf,
-}
+struct Guest;
 
 impl Guest {
     fn available() -> Option<Self> {
         let needs = [guest::NEEDS, &[Need::Program("mkfs.ext4"), Need::Program("iscsiadm")]].concat();
-        available(&needs).then(|| Self { directory: guest::directory() })
+        available(&needs).then_some(Self)
     }
 
-    /// The job `initiator` on a demo; its time limit is above that of the guest.
     fn job(&self, demo: &Demo, arguments: &str) -> Script {
-        let job = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/jobs/initiator");
-        Script::new("clients/guest-run")
-            .args([&self.directory])
-            .args([job])
+        guest::job("initiator", &[])
             .env("PORTALS", demo.portal_in_guest())
             .env("IQN", demo.target())
             .env("JOB_ARGS", arguments)
-            .env("LIMIT", "240")
-            .limit(Duration::from_secs(260))
     }
 }
