@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_gateway::{
-    Authentication, Chap, ChapAccount, Gateway, GatewayConfig, Metrics, Secret, TargetConfig, listen,
+    Authentication, Chap, ChapAccount, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics,
+    PortalConfig, Secret, Served, TargetConfig, listen,
 };
 
 use prometheus::Registry;
@@ -73,7 +74,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "USER:SECRETFILE", value_parser = parse_account, requires = "chap")]
     mutual_chap: Option<AccountFile>,
 
-    /// Address that discovery shows instead of those it listens on; may be repeated
+    /// Address that discovery shows instead of those it listens on: one for all, or one for each --listen
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_advertised)]
     advertise: Vec<String>,
 }
@@ -140,10 +141,7 @@ async fn serve(
             return Ok(());
         }
     };
-    let portals = match &*args.listen {
-        [] => vec![listen_near(DEFAULT_PORTAL_PORT)?],
-        addresses => addresses.iter().map(|address| listen_at(address.0)).collect::<Result<_, _>>()?,
-    };
+    let portals = portals(args)?;
     let admin_listener = match args.admin {
         None => listen_near(DEFAULT_ADMIN_PORT)?,
         Some(address) => listen_at(address.0)?,
@@ -153,10 +151,17 @@ async fn serve(
     let admin = Admin::new(registry.clone(), readiness(node, Arc::clone(&accepts)));
     let admin = tokio::spawn(admin.serve(admin_listener));
     let units = disks.iter().map(|disk| node.unit(disk)).collect();
+    let anyone = InitiatorConfig { pattern: "*".into(), luns: None, authentication };
+    let target = TargetConfig {
+        name: TARGET.into(),
+        portals: None,
+        initiators: vec![anyone],
+        digests: DigestPolicy::Allowed,
+        units,
+    };
     let gateway = Gateway::start(GatewayConfig {
-        targets: vec![TargetConfig { name: TARGET.into(), authentication, units }],
         portals,
-        advertised: args.advertise.clone(),
+        served: Served { targets: vec![target], discovery: Authentication::None },
         max_connections,
         metrics: Metrics::new(&registry)?,
     })?;
@@ -169,6 +174,34 @@ async fn serve(
     gateway.shut_down().await;
     admin.abort();
     Ok(())
+}
+
+/// Opens the portals: each is shown in discovery by what is advertised for it, if anything is.
+fn portals(args: &DemoArgs) -> Result<Vec<PortalConfig>, Box<dyn Error>> {
+    let listeners = match &*args.listen {
+        [] => vec![listen_near(DEFAULT_PORTAL_PORT)?],
+        addresses => addresses.iter().map(|address| listen_at(address.0)).collect::<Result<_, _>>()?,
+    };
+    let portals = listeners.len();
+    let advertised: Vec<Option<String>> = match &*args.advertise {
+        [] => vec![None; portals],
+        [one] => vec![Some(one.clone()); portals],
+        several if several.len() == portals => several.iter().cloned().map(Some).collect(),
+        several => {
+            let given = several.len();
+            return Err(format!(
+                "{given} addresses are advertised for {portals} portals: give --advertise once, or once for each \
+                 --listen, in the same order"
+            )
+            .into());
+        }
+    };
+    let portal = |((listener, advertised), number)| PortalConfig {
+        name: format!("portal-{number}"),
+        listener,
+        advertised,
+    };
+    Ok(listeners.into_iter().zip(advertised).zip(0..).map(portal).collect())
 }
 
 /// What `/readyz` says, by whether logins are accepted and by the store.
@@ -192,7 +225,7 @@ fn announce(
     let mut out = std::io::stdout().lock();
     if args.json {
         let ready = Ready {
-            portals: gateway.portals().iter().map(ToString::to_string).collect(),
+            portals: gateway.portals().iter().map(|(_, address)| address.to_string()).collect(),
             target: TARGET,
             luns: disks.iter().map(ReadyLun::of).collect(),
             admin,
@@ -210,7 +243,7 @@ fn announce(
 
 fn recipe(args: &DemoArgs, gateway: &Gateway, disks: &[Disk]) -> Recipe {
     let portals = match &*args.advertise {
-        [] => gateway.portals().iter().map(ToString::to_string).collect(),
+        [] => gateway.portals().iter().map(|(_, address)| address.to_string()).collect(),
         advertised => advertised.to_vec(),
     };
     let account = |account: &AccountFile| ChapRecipe {

@@ -39,7 +39,7 @@ impl Driver {
     /// A SCSI command has arrived, perhaps with all its write data.
     pub(crate) fn on_command(&mut self, command: Command, arrived: Instant) {
         let nexus = self.session.as_ref().map(|session| &session.registration.nexus);
-        let unit = nexus.and_then(|nexus| nexus.target.units.get(&command.lun.flat()?).cloned());
+        let unit = nexus.and_then(|nexus| nexus.unit(command.lun.flat()?));
         let (Some(nexus), Some(unit)) = (nexus, unit) else { return self.on_absent_unit(&command) };
         tracing::trace!(lun = unit.lun, cmd_sn = command.cmd_sn, command = command_name(&command.cdb));
         let planned = match nexus.intercept(unit.lun, &command.cdb) {
@@ -232,7 +232,7 @@ impl Driver {
                 {
                     let others = self.shared.sessions.beside(&session.registration.nexus);
                     let attention = Sense::mode_parameters_changed();
-                    others.iter().for_each(|other| other.establish(Some(unit.lun), attention));
+                    others.iter().for_each(|other| other.establish(&[unit.lun], attention));
                 }
                 return Outcome::Good;
             }
@@ -302,7 +302,7 @@ impl Driver {
 
     /// Answers CHECK CONDITION. `data_out` is how many bytes of write data the command asks for.
     fn fail(&mut self, task: TaskTag, unit: &Unit, sense: &Sense, data_out: u32) {
-        unit.metrics.count_failure(sense.key.label());
+        unit.metrics.count_failure(sense.key);
         tracing::debug!(
             lun = unit.lun,
             key = sense.key.label(),
@@ -339,7 +339,7 @@ impl Driver {
     /// The LUNs this initiator may see.
     fn luns(&self) -> Vec<u16> {
         let session = self.session.as_ref();
-        session.map(|session| session.registration.nexus.target.luns().collect()).unwrap_or_default()
+        session.map(|session| session.registration.nexus.luns()).unwrap_or_default()
     }
 
     /// Gives up one task; `done` is dropped when it can take no effect any more.
@@ -347,11 +347,22 @@ impl Driver {
         self.give_up(vec![task], done);
     }
 
-    /// Gives up all tasks of one LUN, or of all.
-    pub(crate) fn abort_tasks(&mut self, lun: Option<u16>, done: oneshot::Sender<()>) {
-        let chosen = self.tasks.live.iter().filter(|(_, live)| lun.is_none_or(|lun| lun == live.unit.lun));
+    /// Gives up all tasks of these LUNs.
+    pub(crate) fn abort_tasks(&mut self, luns: &[u16], done: oneshot::Sender<()>) {
+        let chosen = self.tasks.live.iter().filter(|(_, live)| luns.contains(&live.unit.lun));
         let chosen = chosen.map(|(task, _)| *task).collect();
         self.give_up(chosen, done);
+    }
+
+    /// Fails the commands that wait for write data and whose unit is no more: their initiator has had its time.
+    pub(crate) fn fail_retired(&mut self) {
+        let owes = |live: &Task| matches!(live.work, Work::Gathering(_)) && live.unit.is_retired();
+        let chosen: Vec<_> =
+            self.tasks.live.iter().filter(|(_, live)| owes(live)).map(|(task, _)| *task).collect();
+        for task in chosen {
+            self.fail_live(task, &Sense::logical_unit_not_supported());
+        }
+        self.resume_waiting();
     }
 
     /// Gives up the tasks that no store has yet.

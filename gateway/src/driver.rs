@@ -16,9 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::gateway::Shared;
+use crate::nexus::{Call, Origin};
 use crate::operation::Outcome;
 use crate::session::Session;
-use crate::sessions::{Call, Registration};
+use crate::sessions::Registration;
 use crate::tasks::Tasks;
 
 /// Output that may wait for the initiator before its further commands are left unread.
@@ -52,6 +53,7 @@ enum Wake {
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Connection,
+    pub(crate) origin: Origin,
     pub(crate) tasks: Tasks,
     /// Block operations that stores have. They are waited for, also when the connection has ended.
     pub(crate) running: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
@@ -65,10 +67,11 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, connection: Connection) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection, origin: Origin) -> Self {
         Self {
             shared,
             connection,
+            origin,
             tasks: Tasks::new(),
             running: FuturesUnordered::new(),
             waits: FuturesUnordered::new(),
@@ -166,10 +169,7 @@ impl Driver {
 
     fn report(&self, error: &ConnectionError) {
         match error {
-            ConnectionError::LoginRefused(status) => {
-                self.shared.metrics.count_login(*status);
-                tracing::info!(?status, "login refused");
-            }
+            ConnectionError::LoginRefused(refusal) => self.report_refusal(refusal),
             error => {
                 self.shared.metrics.protocol_errors.inc();
                 match self.session {

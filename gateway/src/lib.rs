@@ -7,26 +7,37 @@
 //!
 //! A gateway holds nothing that matters: what is acknowledged is in the stores.
 
+mod acceptor;
+mod catalog;
 mod commands;
 mod driver;
 mod gateway;
 mod metrics;
+mod nexus;
 mod operation;
 mod order;
+mod portals;
 mod router;
+mod served;
 mod session;
 mod sessions;
 mod target;
 mod task_management;
 mod tasks;
 mod unit;
+mod unit_metrics;
+mod update;
+mod view;
 mod volume;
 
-pub use iscsi_target::Authentication;
 pub use iscsi_target::chap::{Chap, ChapAccount, Secret};
+pub use iscsi_target::{Authentication, DigestPolicy};
 
-pub use gateway::{DEFAULT_MAX_CONNECTIONS, Gateway, GatewayConfig, listen};
+pub use acceptor::listen;
+pub use gateway::{DEFAULT_MAX_CONNECTIONS, Gateway, GatewayConfig};
 pub use metrics::Metrics;
+pub use portals::{MAX_PORTALS, PortalConfig};
 pub use router::Router;
-pub use target::{MAX_LUNS, TargetConfig, TargetError, UnitConfig};
+pub use served::{InitiatorConfig, MAX_LUNS, Served, TargetConfig, TargetError, UnitConfig};
+pub use sessions::SessionInfo;
 pub use volume::Volume;

@@ -1,13 +1,10 @@
 //! What a gateway counts. All names begin with `huntaway_gateway_`; `operation` is a command family of
 //! [`OperationKind`], `lun` is `TARGET/NUMBER`.
 
-use std::time::Duration;
-
 use iscsi_target::LoginStatus;
-use prometheus::core::{AtomicU64, GenericCounter};
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::unit_metrics::UnitLabels;
 
 /// Upper bounds of the latency buckets in seconds: 25 us to 2.5 s.
 const LATENCY_BUCKETS_SECONDS: [f64; 16] = [
@@ -29,7 +26,7 @@ pub(crate) enum OperationKind {
 }
 
 impl OperationKind {
-    const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Read,
         Self::Write,
         Self::Flush,
@@ -40,7 +37,7 @@ impl OperationKind {
         Self::Other,
     ];
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Read => "read",
             Self::Write => "write",
@@ -62,18 +59,7 @@ pub struct Metrics {
     pub(crate) refused_connections: IntCounter,
     pub(crate) protocol_errors: IntCounter,
     logins: IntCounterVec,
-    durations: HistogramVec,
-    bytes: IntCounterVec,
-    failures: IntCounterVec,
-}
-
-/// The metrics of one LUN, looked up once so that a command costs a few atomic additions.
-pub(crate) struct UnitMetrics {
-    durations: [Histogram; OperationKind::ALL.len()],
-    read_bytes: GenericCounter<AtomicU64>,
-    written_bytes: GenericCounter<AtomicU64>,
-    failures: IntCounterVec,
-    lun: String,
+    pub(crate) units: UnitLabels,
 }
 
 impl Metrics {
@@ -115,13 +101,15 @@ impl Metrics {
             )?
             .with_label_values::<&str>(&[]),
             logins: counter("logins_total", "Login attempts by result", &["result"])?,
-            durations,
-            bytes: counter("transferred_bytes_total", "Bytes of SCSI data", &["lun", "direction"])?,
-            failures: counter(
-                "failed_commands_total",
-                "Commands that ended in CHECK CONDITION",
-                &["lun", "sense_key"],
-            )?,
+            units: UnitLabels::new(
+                durations,
+                counter("transferred_bytes_total", "Bytes of SCSI data", &["lun", "direction"])?,
+                counter(
+                    "failed_commands_total",
+                    "Commands that ended in CHECK CONDITION",
+                    &["lun", "sense_key"],
+                )?,
+            ),
         })
     }
 
@@ -136,39 +124,5 @@ impl Metrics {
             _ => "invalid",
         };
         self.logins.with_label_values(&[result]).inc();
-    }
-
-    /// The metrics of one LUN.
-    pub(crate) fn unit(&self, lun: String) -> UnitMetrics {
-        UnitMetrics {
-            durations: OperationKind::ALL
-                .map(|kind| self.durations.with_label_values(&[&*lun, kind.label()])),
-            read_bytes: self.bytes.with_label_values(&[&*lun, "read"]),
-            written_bytes: self.bytes.with_label_values(&[&*lun, "write"]),
-            failures: self.failures.clone(),
-            lun,
-        }
-    }
-}
-
-impl UnitMetrics {
-    /// Counts a command that has been answered.
-    pub(crate) fn observe(&self, kind: OperationKind, duration: Duration) {
-        self.durations[kind as usize].observe(duration.as_secs_f64());
-    }
-
-    /// Counts bytes sent to an initiator.
-    pub(crate) fn count_read(&self, bytes: u64) {
-        self.read_bytes.inc_by(bytes);
-    }
-
-    /// Counts bytes taken from an initiator.
-    pub(crate) fn count_written(&self, bytes: u64) {
-        self.written_bytes.inc_by(bytes);
-    }
-
-    /// Counts a CHECK CONDITION.
-    pub(crate) fn count_failure(&self, sense_key: &str) {
-        self.failures.with_label_values(&[&*self.lun, sense_key]).inc();
     }
 }

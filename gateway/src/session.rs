@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use huntaway_scsi::Sense;
-use iscsi_target::{LoginStatus, Logout, LogoutResponse, Negotiated, SessionKind};
+use iscsi_target::{
+    LoginRefusal, LoginStatus, Logout, LogoutResponse, Negotiated, RefusalReason, SessionKind,
+};
 use prometheus::IntGauge;
 
 use crate::driver::{Driver, Waited};
-use crate::sessions::{Call, Registration, SessionKey};
+use crate::nexus::{Call, Nexus, SessionKey};
+use crate::sessions::Registration;
 
-/// Seconds an initiator is given to log out when the gateway stops.
+/// Seconds an initiator is given to log out when the gateway stops, or when it may no longer use its target.
 pub(crate) const LOGOUT_SECONDS: u16 = 3;
 
 /// A session in full feature phase. Dropping it gives up its place among the others.
@@ -32,48 +35,28 @@ impl Drop for Session {
 impl Driver {
     /// The login phase is over but for the session: RFC 7143 §6.3.5, §7.3.
     pub(crate) fn on_login(&mut self, negotiated: Negotiated) {
-        if self.shared.is_stopping() {
-            return self.refuse_login(LoginStatus::ServiceUnavailable);
-        }
         let Negotiated { kind, initiator_name, target_name, isid, connection_id, tsih, .. } = negotiated;
-        let target = match (kind, target_name) {
-            (SessionKind::Normal, Some(name)) => name,
-            (SessionKind::Discovery, _) | (SessionKind::Normal, None) => {
-                return self.start_discovery(&initiator_name);
-            }
-        };
-        let Some(served) = self.shared.targets.find(&target) else {
-            return self.refuse_login(LoginStatus::NotFound);
-        };
-        let key = SessionKey { initiator: initiator_name, isid, target };
-        // A TSIH asks for its session to go on: with this connection in the place of the one it has (§6.3.4), for it can
-        // have no second one.
-        if tsih != 0 {
-            match self.shared.sessions.find(&key, tsih) {
-                None => return self.refuse_login(LoginStatus::SessionDoesNotExist),
-                Some(nexus) if nexus.connection_id != connection_id => {
-                    return self.refuse_login(LoginStatus::TooManyConnections);
-                }
-                Some(_) => {}
-            }
+        let target = target_name.filter(|_| kind == SessionKind::Normal);
+        if self.shared.is_stopping() {
+            return self.refuse_login(LoginStatus::ServiceUnavailable.into(), initiator_name, target);
         }
-        match self.shared.sessions.register(key, served, connection_id, (tsih != 0).then_some(tsih)) {
-            None => {
-                tracing::warn!("login refused: the gateway has as many sessions as it can hold");
-                self.refuse_login(LoginStatus::OutOfResources);
-            }
-            Some((registration, None)) => {
-                registration.nexus.establish(None, Sense::power_on());
+        let Some(target) = target else { return self.start_discovery(&initiator_name) };
+        let key =
+            SessionKey { initiator: initiator_name.to_lowercase(), isid, target: target.to_lowercase() };
+        match self.register(key.clone(), connection_id, tsih) {
+            Err(reason) => self.refuse_login(reason, key.initiator, Some(key.target)),
+            Ok((registration, None)) => {
+                registration.nexus.establish_everywhere(Sense::power_on());
                 self.start_session(registration);
             }
-            Some((registration, Some(predecessor))) => {
+            Ok((registration, Some(predecessor))) => {
                 let registration = Box::new(registration);
                 let closed = async move {
                     predecessor.close().await;
                     if predecessor.tsih == registration.nexus.tsih {
                         registration.nexus.inherit(&predecessor);
                     } else {
-                        registration.nexus.establish(None, Sense::power_on());
+                        registration.nexus.establish_everywhere(Sense::power_on());
                     }
                     Waited::Predecessor(registration)
                 };
@@ -82,9 +65,39 @@ impl Driver {
         }
     }
 
-    fn refuse_login(&mut self, status: LoginStatus) {
-        self.shared.metrics.count_login(status);
-        self.connection.refuse_session(status);
+    /// A TSIH asks for its session to go on: with this connection in the place of the one it has (RFC 7143 §6.3.4), for
+    /// it can have no second one.
+    fn register(
+        &self,
+        key: SessionKey,
+        connection_id: u16,
+        tsih: u16,
+    ) -> Result<(Registration, Option<Arc<Nexus>>), RefusalReason> {
+        let sessions = &self.shared.sessions;
+        if tsih != 0 {
+            match sessions.find(&key, tsih) {
+                None => return Err(LoginStatus::SessionDoesNotExist.into()),
+                Some(nexus) if nexus.connection_id != connection_id => {
+                    return Err(LoginStatus::TooManyConnections.into());
+                }
+                Some(_) => {}
+            }
+        }
+        sessions.register(key, self.origin.clone(), connection_id, (tsih != 0).then_some(tsih))
+    }
+
+    fn refuse_login(&mut self, reason: RefusalReason, initiator: String, target: Option<String>) {
+        self.report_refusal(&LoginRefusal { reason, initiator: Some(initiator), target });
+        self.connection.refuse_session(reason.status());
+    }
+
+    /// Counts and logs a login that is refused. What an initiator sent to prove itself is not in it.
+    pub(crate) fn report_refusal(&self, refusal: &LoginRefusal) {
+        let LoginRefusal { reason, initiator, target } = refusal;
+        self.shared.metrics.count_login(reason.status());
+        let (initiator, target) = (initiator.as_deref(), target.as_deref());
+        let (peer, portal) = (self.origin.peer, &*self.origin.portal);
+        tracing::info!(initiator, target, %peer, portal, %reason, "login refused");
     }
 
     fn start_discovery(&mut self, initiator: &str) {
@@ -108,7 +121,8 @@ impl Driver {
     /// What another session, or the gateway, asks.
     pub(crate) fn on_call(&mut self, call: Call) -> ControlFlow<()> {
         match call {
-            Call::AbortTasks { lun, done } => self.abort_tasks(lun, done),
+            Call::AbortTasks { luns, done } => self.abort_tasks(&luns, done),
+            Call::FailRetired => self.fail_retired(),
             Call::RequestLogout => self.connection.request_logout(LOGOUT_SECONDS),
             Call::Close => {
                 self.last_words = Duration::ZERO;

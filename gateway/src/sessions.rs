@@ -1,16 +1,20 @@
-//! All sessions of this gateway, and how one reaches another.
+//! All sessions of this gateway, and what they see.
 //!
-//! Each session is driven by its connection's task. What others want of it is asked by a [`Call`] in its mailbox; what
-//! its initiator is to be told is put into its [`Nexus`] at once, so that it cannot come too late or be lost.
+//! A login and an update of what is served exclude each other: a session is entered with the catalog of that moment, or
+//! the update finds it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use huntaway_scsi::{Sense, UnitAttentions};
-use tokio::sync::{mpsc, oneshot};
+use arc_swap::ArcSwap;
+use iscsi_target::{LoginStatus, RefusalReason};
+use tokio::sync::{mpsc, watch};
 
-use crate::target::Target;
+use crate::catalog::Catalog;
+use crate::metrics::Metrics;
+use crate::nexus::{Call, Nexus, Origin, SessionKey};
+use crate::served::{Served, TargetError};
 
 /// Calls a session may have waiting; a caller waits for room.
 const MAILBOX_CALLS: usize = 64;
@@ -18,107 +22,35 @@ const MAILBOX_CALLS: usize = 64;
 /// Sessions one gateway holds at most, discovery sessions not counted: they hold nothing but their connection.
 pub(crate) const MAX_SESSIONS: usize = 4096;
 
-/// What makes a session the same one to its initiator (RFC 7143 §6.3.5): a second login with it reinstates.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct SessionKey {
-    pub(crate) initiator: String,
-    pub(crate) isid: [u8; 6],
-    pub(crate) target: String,
+/// A session that an initiator has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The initiator's iSCSI name, in lower case.
+    pub initiator: String,
+    /// The target's iSCSI name, in lower case.
+    pub target: String,
+    /// The initiator's end of the connection.
+    pub peer: SocketAddr,
+    /// The name of the portal it came in by.
+    pub portal: String,
+    /// Our handle of the session.
+    pub tsih: u16,
 }
 
-/// What is asked of a session by others.
-#[derive(Debug)]
-pub(crate) enum Call {
-    /// Give up all tasks of one LUN (or of all). `done` is dropped when none of them can take effect any more.
-    AbortTasks { lun: Option<u16>, done: oneshot::Sender<()> },
-    /// Ask the initiator to log out.
-    RequestLogout,
-    /// End now.
-    Close,
-}
-
-/// An I_T nexus as other sessions see it.
-pub(crate) struct Nexus {
-    pub(crate) key: SessionKey,
-    pub(crate) tsih: u16,
-    /// The CID of its one connection.
-    pub(crate) connection_id: u16,
-    pub(crate) target: Arc<Target>,
-    mailbox: mpsc::Sender<Call>,
-    /// What the initiator is to be told, for each LUN.
-    attentions: Mutex<BTreeMap<u16, UnitAttentions>>,
-    /// Spares commands the lock when there is nothing to tell.
-    has_attentions: AtomicBool,
-}
-
-impl Nexus {
-    /// Takes over what the initiator was to be told through `predecessor`.
-    pub(crate) fn inherit(&self, predecessor: &Self) {
-        *lock(&self.attentions) = std::mem::take(&mut *lock(&predecessor.attentions));
-        self.has_attentions.store(true, Ordering::Release);
-    }
-
-    /// Has the initiator told at its next command to one LUN, or to each.
-    pub(crate) fn establish(&self, lun: Option<u16>, attention: Sense) {
-        let mut attentions = lock(&self.attentions);
-        for number in self.target.luns().filter(|number| lun.is_none_or(|lun| lun == *number)) {
-            attentions.entry(number).or_default().establish(attention);
-        }
-        self.has_attentions.store(true, Ordering::Release);
-    }
-
-    /// The sense to answer this command with instead of carrying it out, if there is something to tell.
-    pub(crate) fn intercept(&self, lun: u16, cdb: &[u8]) -> Option<Sense> {
-        self.told(lun, |attentions| attentions.intercept(cdb))
-    }
-
-    /// The oldest thing to tell, for REQUEST SENSE.
-    pub(crate) fn take_attention(&self, lun: u16) -> Option<Sense> {
-        self.told(lun, UnitAttentions::take)
-    }
-
-    fn told(&self, lun: u16, take: impl FnOnce(&mut UnitAttentions) -> Option<Sense>) -> Option<Sense> {
-        if !self.has_attentions.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut attentions = lock(&self.attentions);
-        let of_unit = attentions.get_mut(&lun)?;
-        let sense = take(of_unit);
-        if of_unit.is_empty() {
-            attentions.remove(&lun);
-        }
-        self.has_attentions.store(!attentions.is_empty(), Ordering::Release);
-        sense
-    }
-
-    /// Asks for something. A session that has ended does not care.
-    pub(crate) async fn call(&self, call: Call) {
-        let _ = self.mailbox.send(call).await;
-    }
-
-    /// Has the session give up its tasks of one LUN (or all), and waits until none of them can take effect any more.
-    pub(crate) async fn abort_tasks(&self, lun: Option<u16>) {
-        let (done, settled) = oneshot::channel();
-        self.call(Call::AbortTasks { lun, done }).await;
-        tokio::select! {
-            // Only ever dropped.
-            _ = settled => {}
-            // A call that came too late may lie in the mailbox of an ended session for as long as we hold that.
-            () = self.mailbox.closed() => {}
-        }
-    }
-
-    /// Closes the session and waits until none of its commands can take effect any more.
-    pub(crate) async fn close(&self) {
-        self.call(Call::Close).await;
-        self.mailbox.closed().await;
-    }
+/// What an update did to sessions and units.
+pub(crate) struct Aftermath {
+    /// Each closes when no command has its unit any more.
+    pub(crate) retired: Vec<watch::Receiver<()>>,
+    /// Sessions whose initiator may no longer use its target.
+    pub(crate) revoked: Vec<Arc<Nexus>>,
 }
 
 /// The table of sessions.
 #[derive(Default)]
 pub(crate) struct Sessions {
     table: Mutex<Table>,
+    /// What is served. Replaced only under the lock of `table`.
+    catalog: ArcSwap<Catalog>,
 }
 
 #[derive(Default)]
@@ -142,30 +74,69 @@ impl Drop for Registration {
 
 impl Sessions {
     /// Enters a new session, in the place of one with the same key, which is returned: it is to be closed before the login
-    /// is answered. It gets a fresh TSIH, or goes on under `tsih`. `None` when the table is full.
+    /// is answered. It gets a fresh TSIH, or goes on under `tsih`.
+    ///
+    /// # Errors
+    /// The table is full, or what was served when the login began no longer is.
     pub(crate) fn register(
         self: &Arc<Self>,
         key: SessionKey,
-        target: Arc<Target>,
+        origin: Origin,
         connection_id: u16,
         tsih: Option<u16>,
-    ) -> Option<(Registration, Option<Arc<Nexus>>)> {
+    ) -> Result<(Registration, Option<Arc<Nexus>>), RefusalReason> {
         let mut table = lock(&self.table);
         if table.sessions.len() >= MAX_SESSIONS && !table.sessions.contains_key(&key) {
-            return None;
+            return Err(LoginStatus::OutOfResources.into());
         }
+        let catalog = self.catalog.load();
+        let (_, access) = catalog.admit(&origin.portal, &key.initiator, &key.target)?;
         let (mailbox, calls) = mpsc::channel(MAILBOX_CALLS);
-        let nexus = Arc::new(Nexus {
-            key: key.clone(),
-            tsih: tsih.unwrap_or_else(|| table.fresh_tsih()),
-            connection_id,
-            target,
-            mailbox,
-            attentions: Mutex::default(),
-            has_attentions: AtomicBool::new(false),
-        });
+        let tsih = tsih.unwrap_or_else(|| table.fresh_tsih());
+        let view = Arc::clone(&access.view);
+        let nexus = Arc::new(Nexus::new(key.clone(), tsih, connection_id, origin, view, mailbox));
         let predecessor = table.sessions.insert(key, Arc::clone(&nexus));
-        Some((Registration { nexus, calls, sessions: Arc::clone(self) }, predecessor))
+        Ok((Registration { nexus, calls, sessions: Arc::clone(self) }, predecessor))
+    }
+
+    /// What is served now.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// Serves this from now on, to the sessions there are as well. All or nothing.
+    ///
+    /// # Errors
+    /// What cannot be served.
+    pub(crate) fn update(&self, served: Served, metrics: &Metrics) -> Result<Aftermath, TargetError> {
+        let table = lock(&self.table);
+        let before = self.catalog.load_full();
+        let catalog = Arc::new(Catalog::new(served, &before, metrics)?);
+        self.catalog.store(Arc::clone(&catalog));
+        let mut revoked = Vec::new();
+        for nexus in table.sessions.values().filter(|nexus| !nexus.is_revoked()) {
+            match catalog.access(&nexus.key.initiator, &nexus.key.target) {
+                Some(access) => nexus.show(Arc::clone(&access.view)),
+                None if nexus.revoke() => revoked.push(Arc::clone(nexus)),
+                None => {}
+            }
+        }
+        let retired = before.units_not_in(&catalog).map(|unit| unit.retire()).collect();
+        Ok(Aftermath { retired, revoked })
+    }
+
+    /// What people are told of the sessions, by target and initiator.
+    pub(crate) fn infos(&self) -> Vec<SessionInfo> {
+        let info = |nexus: &Arc<Nexus>| SessionInfo {
+            initiator: nexus.key.initiator.clone(),
+            target: nexus.key.target.clone(),
+            peer: nexus.origin.peer,
+            portal: nexus.origin.portal.to_string(),
+            tsih: nexus.tsih,
+        };
+        let mut infos: Vec<_> = self.all().iter().map(info).collect();
+        infos.sort_by(|a, b| (&a.target, &a.initiator, a.tsih).cmp(&(&b.target, &b.initiator, b.tsih)));
+        infos
     }
 
     /// A TSIH for a session that is not entered: a discovery session.
@@ -218,25 +189,44 @@ impl Table {
 }
 
 /// A panic elsewhere leaves these tables whole: each change is one step.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::served::{InitiatorConfig, TargetConfig};
+    use iscsi_target::{Authentication, DigestPolicy};
+
+    fn sessions() -> Arc<Sessions> {
+        let sessions = Sessions::default();
+        let anyone =
+            InitiatorConfig { pattern: "*".into(), luns: None, authentication: Authentication::None };
+        let target = TargetConfig {
+            name: "t".into(),
+            portals: None,
+            initiators: vec![anyone],
+            digests: DigestPolicy::Allowed,
+            units: Vec::new(),
+        };
+        let served = Served { targets: vec![target], discovery: Authentication::None };
+        sessions.update(served, &Metrics::new(&prometheus::Registry::new()).unwrap()).unwrap();
+        Arc::new(sessions)
+    }
 
     fn key(isid: u8) -> SessionKey {
         SessionKey { initiator: "iqn.2026-11.test:a".into(), isid: [isid; 6], target: "t".into() }
     }
 
     fn register(sessions: &Arc<Sessions>, key: SessionKey) -> Option<(Registration, Option<Arc<Nexus>>)> {
-        sessions.register(key, Arc::new(Target::empty()), 0, None)
+        let origin = Origin { peer: "192.0.2.1:1".parse().unwrap(), portal: "p".into() };
+        sessions.register(key, origin, 0, None).ok()
     }
 
     #[test]
     fn a_second_login_with_the_same_key_takes_the_place_of_the_first() {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = sessions();
         let (first, predecessor) = register(&sessions, key(1)).unwrap();
         assert!(predecessor.is_none());
         let (second, predecessor) = register(&sessions, key(1)).unwrap();
@@ -249,14 +239,14 @@ mod tests {
 
     #[test]
     fn a_registration_that_is_dropped_leaves_no_entry() {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = sessions();
         drop(register(&sessions, key(1)));
         assert_eq!(sessions.len(), 0);
     }
 
     #[test]
     fn tsihs_are_unique_and_never_zero() {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = sessions();
         let (first, _) = register(&sessions, key(1)).unwrap();
         lock(&sessions.table).last_tsih = u16::MAX;
         let (second, _) = register(&sessions, key(2)).unwrap();
@@ -265,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_table_has_a_bound() {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = sessions();
         let register = |n: usize| {
             let isid = [0, 0, 0, 0, (n >> 8) as u8, n as u8];
             register(&sessions, SessionKey { isid, ..key(0) })

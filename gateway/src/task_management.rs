@@ -10,12 +10,12 @@ use iscsi_target::{TaskFunction, TaskManagement, TaskManagementResponse};
 use tokio::sync::oneshot;
 
 use crate::driver::{Driver, Waited};
-use crate::sessions::Nexus;
+use crate::nexus::{Luns, Nexus};
 
 /// What is given up, and who is told.
 struct Scope {
-    /// One LUN, or all.
-    lun: Option<u16>,
+    /// One LUN, or all that the initiator sees.
+    luns: Luns,
     /// Tasks of other sessions too.
     everywhere: bool,
     /// What the other sessions' initiators are told.
@@ -38,7 +38,7 @@ impl Driver {
         }
         match scope(request, &nexus) {
             Err(response) => self.connection.respond_task_management(tag, response),
-            Ok(scope) => self.manage(tag, &scope, &nexus),
+            Ok(scope) => self.manage(tag, scope, &nexus),
         }
     }
 
@@ -55,26 +55,28 @@ impl Driver {
         self.waits.push(settled.map(answer).boxed());
     }
 
-    fn manage(&mut self, tag: u32, scope: &Scope, nexus: &Arc<Nexus>) {
-        let Scope { lun, closes, .. } = *scope;
-        let others = if scope.everywhere { self.shared.sessions.beside(nexus) } else { Vec::new() };
+    fn manage(&mut self, tag: u32, scope: Scope, nexus: &Arc<Nexus>) {
+        let Scope { luns, everywhere, attention, resets, closes } = scope;
+        let mut others = if everywhere { self.shared.sessions.beside(nexus) } else { Vec::new() };
+        // Who sees none of these LUNs is not concerned.
+        others.retain(|other| luns.iter().any(|lun| other.unit(*lun).is_some()));
         // Told before anything is given up, so that no command in between goes without.
-        if let Some(attention) = scope.attention {
-            others.iter().for_each(|other| other.establish(lun, attention));
-            if scope.resets {
-                nexus.establish(lun, attention);
-                nexus.target.reset_modes(lun);
+        if let Some(attention) = attention {
+            others.iter().for_each(|other| other.establish(&luns, attention));
+            if resets {
+                nexus.establish(&luns, attention);
+                nexus.reset_modes(&luns);
             }
         }
         let (done, settled) = oneshot::channel();
-        self.abort_tasks(lun, done);
+        self.abort_tasks(&luns, done);
         let finish = async move {
             // Only ever dropped.
             let _ = settled.await;
             if closes {
                 join_all(others.iter().map(|other| other.close())).await;
             } else {
-                join_all(others.iter().map(|other| other.abort_tasks(lun))).await;
+                join_all(others.iter().map(|other| other.abort_tasks(Arc::clone(&luns)))).await;
             }
             Waited::TaskManagement { initiator_task_tag: tag, closes }
         };
@@ -84,10 +86,11 @@ impl Driver {
 
 /// What a request concerns, or the answer that it cannot be carried out.
 fn scope(request: &TaskManagement, nexus: &Nexus) -> Result<Scope, TaskManagementResponse> {
-    let lun = request.lun.flat().filter(|lun| nexus.target.units.contains_key(lun));
-    let one = lun.ok_or(TaskManagementResponse::LunDoesNotExist).map(Some);
-    let reset = |lun, attention| Scope {
-        lun,
+    let lun = request.lun.flat().filter(|lun| nexus.unit(*lun).is_some());
+    let one = lun.ok_or(TaskManagementResponse::LunDoesNotExist).map(|lun| Luns::from([lun]));
+    let all = || Luns::from(nexus.luns());
+    let reset = |luns, attention| Scope {
+        luns,
         everywhere: true,
         attention: Some(attention),
         resets: true,
@@ -95,12 +98,12 @@ fn scope(request: &TaskManagement, nexus: &Nexus) -> Result<Scope, TaskManagemen
     };
     Ok(match request.function {
         TaskFunction::AbortTaskSet => {
-            Scope { lun: one?, everywhere: false, attention: None, resets: false, closes: false }
+            Scope { luns: one?, everywhere: false, attention: None, resets: false, closes: false }
         }
         TaskFunction::ClearTaskSet => Scope { resets: false, ..reset(one?, Sense::commands_cleared()) },
         TaskFunction::LogicalUnitReset => reset(one?, Sense::logical_unit_reset()),
-        TaskFunction::TargetWarmReset => reset(None, Sense::target_reset()),
-        TaskFunction::TargetColdReset => Scope { closes: true, ..reset(None, Sense::power_on()) },
+        TaskFunction::TargetWarmReset => reset(all(), Sense::target_reset()),
+        TaskFunction::TargetColdReset => Scope { closes: true, ..reset(all(), Sense::power_on()) },
         TaskFunction::TaskReassign => return Err(TaskManagementResponse::ReassignmentUnsupported),
         TaskFunction::AbortTask | TaskFunction::ClearAca | TaskFunction::Unknown(_) => {
             return Err(TaskManagementResponse::FunctionUnsupported);

@@ -1,28 +1,95 @@
 //! A logical unit as this gateway serves it: the SCSI description, its mode state and the volume behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use huntaway_scsi::{Extent, LogicalUnit, ModeState};
+use huntaway_scsi::{Extent, LogicalUnit, ModeState, Sense};
 use huntaway_wire::Durability;
+use tokio::sync::watch;
 
-use crate::metrics::UnitMetrics;
+use crate::unit_metrics::UnitMetrics;
 use crate::volume::Volume;
 
-/// One LUN of one target. Shared by all sessions.
+/// One LUN of one target. Shared by all sessions. Immutable but for its modes: a disk that changes is another unit, and
+/// commands go on with the one they began with.
 pub(crate) struct Unit {
     /// Its number.
     pub(crate) lun: u16,
+    pub(crate) description: Description,
     pub(crate) scsi: LogicalUnit,
     pub(crate) volume: Arc<Volume>,
-    pub(crate) metrics: UnitMetrics,
-    modes: AtomicModes,
+    pub(crate) metrics: Arc<UnitMetrics>,
+    modes: Arc<AtomicModes>,
+    /// No view has it any more.
+    retired: AtomicBool,
+    /// Never sent: dropped with the unit, when no command has it any more.
+    end: watch::Sender<()>,
+}
+
+/// What tells two units apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Description {
+    pub(crate) uuid: [u8; 16],
+    pub(crate) size_bytes: u64,
+    pub(crate) block_size: u32,
+    pub(crate) physical_block_size: u32,
+    pub(crate) thin: bool,
+    pub(crate) read_only: bool,
+    pub(crate) write_cache: bool,
+}
+
+impl Description {
+    /// Whether initiators may go on with their data: another size or other flags do not make another disk.
+    pub(crate) fn is_same_disk(&self, other: &Self) -> bool {
+        (self.uuid, self.block_size) == (other.uuid, other.block_size)
+    }
+
+    /// What initiators are to be told when the same disk was described by `before` until now.
+    pub(crate) fn attentions_since(&self, before: &Self) -> Vec<Sense> {
+        let has_other_pages =
+            (self.thin, self.physical_block_size) != (before.thin, before.physical_block_size);
+        let has_other_modes = (self.read_only, self.write_cache) != (before.read_only, before.write_cache);
+        let changes = [
+            (has_other_pages, Sense::inquiry_changed()),
+            (self.size_bytes != before.size_bytes, Sense::capacity_changed()),
+            (has_other_modes, Sense::mode_parameters_changed()),
+        ];
+        changes.into_iter().filter_map(|(changed, attention)| changed.then_some(attention)).collect()
+    }
 }
 
 impl Unit {
-    pub(crate) fn new(lun: u16, scsi: LogicalUnit, volume: Arc<Volume>, metrics: UnitMetrics) -> Self {
-        let modes = AtomicModes::new(scsi.default_modes());
-        Self { lun, scsi, volume, metrics, modes }
+    /// A unit in the place of `before`, if there was one. What MODE SELECT set stays set, unless the flags that decide
+    /// what can be set have changed.
+    pub(crate) fn new(
+        lun: u16,
+        description: Description,
+        scsi: LogicalUnit,
+        volume: Arc<Volume>,
+        metrics: Arc<UnitMetrics>,
+        before: Option<&Self>,
+    ) -> Self {
+        let keeps_modes = |before: &&Self| {
+            let flags = |of: &Description| (of.read_only, of.write_cache);
+            before.description.is_same_disk(&description) && flags(&before.description) == flags(&description)
+        };
+        let modes = match before.filter(keeps_modes) {
+            Some(before) => Arc::clone(&before.modes),
+            None => Arc::new(AtomicModes::new(scsi.default_modes())),
+        };
+        let (retired, end) = (AtomicBool::new(false), watch::Sender::new(()));
+        Self { lun, description, scsi, volume, metrics, modes, retired, end }
+    }
+
+    /// Marks a unit that no view has any more. What is returned closes when no command has it either.
+    pub(crate) fn retire(&self) -> watch::Receiver<()> {
+        self.retired.store(true, Ordering::Release);
+        self.end.subscribe()
+    }
+
+    /// Whether no view has it any more.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// What MODE SELECT set last.

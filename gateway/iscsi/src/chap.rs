@@ -7,4 +7,4 @@ mod exchange;
 
 pub use account::{Chap, ChapAccount, Secret};
 pub use algorithm::ChapAlgorithm;
-pub(crate) use exchange::{ChapExchange, ChapKeys};
+pub(crate) use exchange::{ChapError, ChapExchange, ChapKeys};

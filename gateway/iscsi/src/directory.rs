@@ -2,7 +2,7 @@
 //! asks; the gateway answers from its configuration.
 
 use crate::chap::Chap;
-use crate::login::LoginStatus;
+use crate::login::RefusalReason;
 
 /// Pure look-ups about targets and initiators. They are called while a PDU is handled, so they must not block.
 pub trait Directory: Send + Sync {
@@ -13,9 +13,30 @@ pub trait Directory: Send + Sync {
     /// is?
     ///
     /// # Errors
-    /// The status the login is refused with: [`LoginStatus::NotFound`] for a target that does not exist,
-    /// [`LoginStatus::AuthorizationFailure`] for one that this initiator may not use.
-    fn admit(&self, initiator: &str, target: Option<&str>) -> Result<Authentication, LoginStatus>;
+    /// Why the login is refused: [`RefusalReason::NoSuchTarget`], [`RefusalReason::NotThroughPortal`] or
+    /// [`RefusalReason::NotAllowed`].
+    fn admit(&self, initiator: &str, target: Option<&str>) -> Result<Admission, RefusalReason>;
+}
+
+/// On what terms an initiator is let in.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// What it must prove.
+    pub authentication: Authentication,
+    /// Whether its session has digests.
+    pub digests: DigestPolicy,
+}
+
+/// Whether a session's PDUs carry CRC32C digests, of header and data alike (RFC 7143 §13.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum DigestPolicy {
+    /// As the initiator prefers.
+    #[default]
+    Allowed,
+    /// Both digests: an initiator that does not offer CRC32C is refused.
+    Required,
+    /// None: CRC32C is not agreed to.
+    Off,
 }
 
 /// One target as SendTargets shows it.

@@ -1,7 +1,7 @@
 //! Why a connection must be closed.
 
 use crate::framing::FrameError;
-use crate::login::LoginStatus;
+use crate::login::LoginRefusal;
 use crate::pdu::Opcode;
 use crate::status_sequence::AcknowledgedBeyondSent;
 
@@ -19,9 +19,9 @@ pub enum ConnectionError {
         /// [`Limits::login_input`](crate::Limits::login_input).
         limit: usize,
     },
-    /// The login was refused, by us or by the caller.
-    #[error("login refused with status {0:?}")]
-    LoginRefused(LoginStatus),
+    /// The login was refused.
+    #[error(transparent)]
+    LoginRefused(Box<LoginRefusal>),
     /// Another PDU than a Login Request before full feature phase.
     #[error("{0:?} during login")]
     UnexpectedDuringLogin(Opcode),

@@ -73,12 +73,12 @@ mod tasks;
 mod transfer;
 
 pub use connection::{Connection, ConnectionConfig, DataIn};
-pub use directory::{Authentication, Directory, TargetListing};
+pub use directory::{Admission, Authentication, DigestPolicy, Directory, TargetListing};
 pub use entropy::Entropy;
 pub use error::ConnectionError;
 pub use event::{Cdb, Command, DataFailure, Event, Logout, ScsiResponse, SenseData, TaskManagement};
 pub use limits::Limits;
-pub use login::LoginStatus;
+pub use login::{LoginRefusal, LoginStatus, RefusalReason};
 pub use lun::{Lun, MAX_LUN};
 pub use output::OutputBuffer;
 pub use parameters::{Negotiated, Parameters, SessionKind};

@@ -3,6 +3,7 @@
 //! exchange; whether a session of that name exists already is for the caller to say.
 
 mod identity;
+mod refusal;
 mod request;
 mod security;
 mod status;
@@ -10,14 +11,15 @@ mod status;
 use std::sync::Arc;
 
 use identity::Identity;
+pub use refusal::{LoginRefusal, RefusalReason};
 pub use request::{LoginReply, LoginRequest, LoginStep};
 use security::Security;
 pub use status::LoginStatus;
 
-use crate::directory::Directory;
+use crate::directory::{Admission, Directory};
 use crate::entropy::Entropy;
 use crate::limits::Limits;
-use crate::negotiation::{MAX_RECV_DATA_SEGMENT_LENGTH, Negotiation, Stage};
+use crate::negotiation::{MAX_RECV_DATA_SEGMENT_LENGTH, Negotiation, NegotiationError, Stage};
 use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Negotiated, SessionKind};
 use crate::text::{Pair, TextInbox, TextLimits, TextOutbox, TextWriter, decode};
 
@@ -37,6 +39,8 @@ pub struct Login {
     inbox: TextInbox,
     outbox: TextOutbox,
     progress: Progress,
+    /// Initiator and target, once they are known: for the report of a refusal.
+    names: Option<(Option<String>, Option<String>)>,
 }
 
 /// How far the login has come.
@@ -85,6 +89,7 @@ impl Login {
             inbox: TextInbox::default(),
             outbox: TextOutbox::default(),
             progress: Progress::Start(None),
+            names: None,
         }
     }
 
@@ -93,13 +98,17 @@ impl Login {
         match self.advance(request) {
             Ok(reply) if reply.transit && reply.nsg == FULL_FEATURE_PHASE => self.finish(reply),
             Ok(reply) => LoginStep::Reply(reply),
-            Err(status) => {
-                self.progress = Progress::Over;
-                self.inbox.take();
-                self.outbox.start(Vec::new());
-                LoginStep::Refuse(LoginReply::refusal(request, status))
-            }
+            Err(reason) => self.refuse(request, reason),
         }
+    }
+
+    fn refuse(&mut self, request: &LoginRequest<'_>, reason: RefusalReason) -> LoginStep {
+        self.progress = Progress::Over;
+        self.inbox.take();
+        self.outbox.start(Vec::new());
+        let (initiator, target) = self.names.take().unwrap_or_default();
+        let reply = LoginReply::refusal(request, reason.status());
+        LoginStep::Refuse { reply, refusal: LoginRefusal { reason, initiator, target } }
     }
 
     /// Bytes of text held for the peer, in both directions.
@@ -108,18 +117,18 @@ impl Login {
         self.inbox.len() + self.outbox.len()
     }
 
-    fn advance(&mut self, request: &LoginRequest<'_>) -> Result<LoginReply, LoginStatus> {
+    fn advance(&mut self, request: &LoginRequest<'_>) -> Result<LoginReply, RefusalReason> {
         self.requests += 1;
         if self.requests > self.limits.login_exchanges {
-            return Err(LoginStatus::InitiatorError);
+            return Err(LoginStatus::InitiatorError.into());
         }
         self.check_header(request)?;
         if !self.outbox.is_empty() {
             // The initiator asks for the rest of an answer with empty requests (RFC 7143 §6.2).
             if request.cont || !request.data.is_empty() {
-                return Err(LoginStatus::InitiatorError);
+                return Err(LoginStatus::InitiatorError.into());
             }
-            return Ok(self.reply(request));
+            return self.reply(request);
         }
         let text_limits = TextLimits::from(&self.limits);
         self.inbox.push(request.data, &text_limits).map_err(|_| LoginStatus::InitiatorError)?;
@@ -130,7 +139,7 @@ impl Login {
         let pairs = decode(&text, &text_limits).map_err(|_| LoginStatus::InitiatorError)?;
         let answers = self.answer(request, &pairs)?;
         self.outbox.start(answers.into_bytes());
-        Ok(self.reply(request))
+        self.reply(request)
     }
 
     /// Checks what must hold for a request whatever its text says.
@@ -153,7 +162,11 @@ impl Login {
     }
 
     /// Answers a complete message.
-    fn answer(&mut self, request: &LoginRequest<'_>, pairs: &[Pair<'_>]) -> Result<TextWriter, LoginStatus> {
+    fn answer(
+        &mut self,
+        request: &LoginRequest<'_>,
+        pairs: &[Pair<'_>],
+    ) -> Result<TextWriter, RefusalReason> {
         let stage = Stage::from_csg(request.csg).ok_or(LoginStatus::InitiatorError)?;
         let mut answers = TextWriter::default();
         let first_request = matches!(self.progress, Progress::Start(_));
@@ -164,33 +177,38 @@ impl Login {
             }
             self.progress = Progress::Known(Box::new(dialogue));
         }
-        let Progress::Known(dialogue) = &mut self.progress else { return Err(LoginStatus::InitiatorError) };
-        dialogue
-            .negotiation
-            .answer(pairs, stage, first_request, &self.limits, &mut answers)
-            .map_err(|_| LoginStatus::InitiatorError)?;
+        let Progress::Known(dialogue) = &mut self.progress else {
+            return Err(LoginStatus::InitiatorError.into());
+        };
+        dialogue.negotiation.answer(pairs, stage, first_request, &self.limits, &mut answers).map_err(
+            |error| match error {
+                NegotiationError::DigestsRequired => RefusalReason::DigestsRequired,
+                _ => LoginStatus::InitiatorError.into(),
+            },
+        )?;
         match stage {
             Stage::Security => dialogue.security.step(pairs, &mut answers)?,
             Stage::Operational => dialogue.declare_segment_length(&self.limits, &mut answers),
         }
         if (request.transit || stage == Stage::Operational) && dialogue.security.is_untouched() {
             // Authentication is required and the initiator wants to go on without it.
-            return Err(LoginStatus::AuthenticationFailure);
+            return Err(RefusalReason::ChapNotOffered);
         }
         Ok(answers)
     }
 
     /// Takes in the first message: who logs in to what, and whether it may.
     fn open(
-        &self,
+        &mut self,
         request: &LoginRequest<'_>,
         stage: Stage,
         pairs: &[Pair<'_>],
-    ) -> Result<Dialogue, LoginStatus> {
+    ) -> Result<Dialogue, RefusalReason> {
         let identity = Identity::read(pairs)?;
         let target = identity.target_name.as_deref().filter(|_| identity.kind == SessionKind::Normal);
-        let authentication = self.directory.admit(&identity.initiator_name, target)?;
-        let negotiation = Negotiation::new(identity.kind);
+        self.names = Some((Some(identity.initiator_name.clone()), target.map(str::to_owned)));
+        let Admission { authentication, digests } = self.directory.admit(&identity.initiator_name, target)?;
+        let negotiation = Negotiation::new(identity.kind, digests);
         Ok(Dialogue {
             header: Header { isid: request.isid, tsih: request.tsih, cid: request.cid },
             identity,
@@ -203,7 +221,10 @@ impl Login {
 
     /// The next part of the answer. The stage changes with its last part, if the initiator asked for that and
     /// the stage has nothing left to do.
-    fn reply(&mut self, request: &LoginRequest<'_>) -> LoginReply {
+    ///
+    /// # Errors
+    /// The login would be complete without the digests that are required.
+    fn reply(&mut self, request: &LoginRequest<'_>) -> Result<LoginReply, RefusalReason> {
         let data = self.outbox.next_chunk(DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH as usize);
         let cont = !self.outbox.is_empty();
         let mut transit = false;
@@ -211,16 +232,18 @@ impl Login {
             transit = request.transit && !cont && dialogue.security.is_done();
             if transit && request.nsg != FULL_FEATURE_PHASE {
                 dialogue.stage = Stage::Operational;
+            } else if transit && dialogue.negotiation.lacks_digests() {
+                return Err(RefusalReason::DigestsRequired);
             }
         }
-        LoginReply {
+        Ok(LoginReply {
             transit,
             cont,
             csg: request.csg,
             nsg: if transit { request.nsg } else { 0 },
             status: LoginStatus::Success,
             data,
-        }
+        })
     }
 
     fn finish(&mut self, reply: LoginReply) -> LoginStep {

@@ -6,13 +6,14 @@ mod keys;
 use std::borrow::Cow;
 
 use keys::Relevance::{self, Always, Normal, UnsolicitedData};
-use keys::Rule::{Alias, Constant, Ignored, Leading, Misplaced, Security, SegmentLength};
+use keys::Rule::{Alias, Constant, Digest, Ignored, Leading, Misplaced, Security, SegmentLength};
 pub(crate) use keys::{
     INITIATOR_NAME, MAX_RECV_DATA_SEGMENT_LENGTH, Rule, SEND_TARGETS, SESSION_TYPE, TARGET_NAME, find,
 };
 use keys::{KEYS, LENGTHS};
 use thiserror::Error;
 
+use crate::directory::DigestPolicy;
 use crate::limits::Limits;
 use crate::parameters::{Parameters, SessionKind};
 use crate::text::{Pair, TextWriter, decode_number};
@@ -23,6 +24,11 @@ pub(crate) const REJECT: &str = "Reject";
 const IRRELEVANT: &str = "Irrelevant";
 /// The answer to a key we do not know.
 pub(crate) const NOT_UNDERSTOOD: &str = "NotUnderstood";
+
+/// The digest we know (§13.1).
+const CRC32C: &str = "CRC32C";
+/// No digest.
+const NO_DIGEST: &str = "None";
 
 /// The longest simple value, in bytes (§6.1).
 const MAX_SIMPLE_VALUE_BYTES: usize = 255;
@@ -62,6 +68,9 @@ pub(crate) enum NegotiationError {
         /// The key.
         key: &'static str,
     },
+    /// A digest that must be is not offered (§13.1).
+    #[error("digests are required, but not offered")]
+    DigestsRequired,
 }
 
 /// The keys of one login phase: what was said, and what is agreed so far.
@@ -73,14 +82,21 @@ pub(crate) struct Negotiation {
     pub(crate) kind: SessionKind,
     /// The declared InitiatorAlias.
     pub(crate) initiator_alias: Option<String>,
+    digests: DigestPolicy,
     /// Rows of the table that were offered, a bit each.
     seen: u64,
 }
 
 impl Negotiation {
-    pub(crate) fn new(kind: SessionKind) -> Self {
+    pub(crate) fn new(kind: SessionKind, digests: DigestPolicy) -> Self {
         const { assert!(KEYS.len() <= 64) };
-        Self { parameters: Parameters::default(), kind, initiator_alias: None, seen: 0 }
+        Self { parameters: Parameters::default(), kind, initiator_alias: None, digests, seen: 0 }
+    }
+
+    /// Whether digests are required and not agreed on.
+    pub(crate) fn lacks_digests(&self) -> bool {
+        let Parameters { header_digest, data_digest, .. } = self.parameters;
+        self.digests == DigestPolicy::Required && !(header_digest && data_digest)
     }
 
     /// Answers the pairs of one request, except those of the security exchange. Keys whose answer depends on
@@ -136,8 +152,29 @@ impl Negotiation {
                 self.parameters.initiator_max_recv_data_segment_length = declared_segment_length(value)?;
                 Ok(None)
             }
+            Digest(set) => self.agree_on_digest(value, set).map(Some),
             _ if !self.is_relevant(key.relevance) => Ok(Some(IRRELEVANT.into())),
             _ => Ok(Some(key.rule.combine(value, limits, &mut self.parameters))),
+        }
+    }
+
+    fn agree_on_digest(
+        &mut self,
+        offered: &str,
+        set: fn(&mut Parameters, bool),
+    ) -> Result<Cow<'static, str>, NegotiationError> {
+        let known: &[&'static str] = match self.digests {
+            DigestPolicy::Allowed => &[CRC32C, NO_DIGEST],
+            DigestPolicy::Required => &[CRC32C],
+            DigestPolicy::Off => &[NO_DIGEST],
+        };
+        match choose(offered, known) {
+            Some(agreed) => {
+                set(&mut self.parameters, agreed == CRC32C);
+                Ok(agreed.into())
+            }
+            None if self.digests == DigestPolicy::Required => Err(NegotiationError::DigestsRequired),
+            None => Ok(REJECT.into()),
         }
     }
 
@@ -182,7 +219,7 @@ impl Rule {
                 agreed.into()
             }
             Constant(answer) => answer.into(),
-            Leading | Security | Alias | SegmentLength | Ignored | Misplaced => REJECT.into(),
+            Leading | Security | Alias | SegmentLength | Digest(_) | Ignored | Misplaced => REJECT.into(),
         }
     }
 }

@@ -14,8 +14,8 @@ pub struct BadSendTargets;
 
 /// Answers `SendTargets=value`: TargetName and TargetAddress of each target that the session's initiator may see.
 ///
-/// `All` lists every target (in normal sessions too, where the RFC asks for less), a name that target, and an empty
-/// value the session's own. A name that is not there gives an empty answer.
+/// `All` lists every target the initiator may see (in normal sessions too, where the RFC asks for less), a name that target, and an empty
+/// value the session's own. A name that is not there gives an empty answer. Names compare in lower case (RFC 3722).
 ///
 /// # Errors
 /// The value is none of these.
@@ -32,7 +32,7 @@ pub fn answer_text(
     };
     let mut answer = TextWriter::default();
     for listing in directory.targets(&session.initiator_name) {
-        if wanted.is_none_or(|name| name == listing.name) {
+        if wanted.is_none_or(|name| name.to_lowercase() == listing.name.to_lowercase()) {
             write_listing(&listing, &mut answer);
         }
     }

@@ -13,7 +13,8 @@ use iscsi_target::pdu::{
     TextRequestPdu, TextResponsePdu,
 };
 use iscsi_target::{
-    ConnectionError, Event, Limits, LoginStatus, LogoutReason, LogoutResponse, Lun, ScsiResponse, SessionKind,
+    ConnectionError, Event, Limits, LoginStatus, LogoutReason, LogoutResponse, Lun, RefusalReason,
+    ScsiResponse, SessionKind,
 };
 
 fn log_out(initiator: &mut Initiator, reason: LogoutReason, connection_id: u16) -> LogoutRequestPdu {
@@ -83,7 +84,10 @@ fn a_refused_login_ends_the_connection_behind_its_response() {
     initiator
         .send(&request.build(), &text("InitiatorName=iqn.2026-11.test:me TargetName=iqn.2026-11.test:none"));
     let error = initiator.next_event().expect_err("refused");
-    assert_eq!(error, ConnectionError::LoginRefused(LoginStatus::NotFound));
+    let ConnectionError::LoginRefused(refusal) = error else { panic!("{error:?}") };
+    assert_eq!(refusal.reason, RefusalReason::NoSuchTarget);
+    assert_eq!(refusal.initiator.as_deref(), Some("iqn.2026-11.test:me"));
+    assert_eq!(refusal.target.as_deref(), Some("iqn.2026-11.test:none"));
     assert_eq!(receive_login_status(&mut initiator), 0x0203);
 }
 

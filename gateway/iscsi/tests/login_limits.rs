@@ -147,7 +147,7 @@ proptest! {
             // Each pair is answered by at most its key and a word; the security exchange adds less than 200 bytes.
             assert!(login.held_bytes() <= limits.text + limits.text_keys * 78 + 400);
             match step {
-                LoginStep::Refuse(reply) => {
+                LoginStep::Refuse { reply, .. } => {
                     assert_ne!(reply.status, LoginStatus::Success);
                     over = true;
                 }

@@ -4,7 +4,7 @@
 mod login_support;
 
 use iscsi_target::Limits;
-use iscsi_target::directory::Authentication;
+use iscsi_target::directory::{Authentication, DigestPolicy};
 use iscsi_target::parameters::Negotiated;
 use iscsi_target::send_targets::BadSendTargets;
 use iscsi_target::text::TextError;
@@ -38,7 +38,11 @@ impl Peer {
     }
 
     fn step(&mut self, request: &TextRequest<'_>) -> Result<TextReply, TextRefusal> {
-        self.exchange.step(request, &mut self.session, &TestDirectory(Authentication::None))
+        self.exchange.step(
+            request,
+            &mut self.session,
+            &TestDirectory(Authentication::None, DigestPolicy::Allowed),
+        )
     }
 
     /// A request in one PDU, and its answer in one PDU.

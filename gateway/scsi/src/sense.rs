@@ -39,6 +39,19 @@ pub enum SenseKey {
 }
 
 impl SenseKey {
+    /// Every one of them.
+    pub const ALL: [Self; 9] = [
+        Self::NoSense,
+        Self::NotReady,
+        Self::MediumError,
+        Self::HardwareError,
+        Self::IllegalRequest,
+        Self::UnitAttention,
+        Self::DataProtect,
+        Self::AbortedCommand,
+        Self::Miscompare,
+    ];
+
     /// Its name in lower case with underscores, for logs and metrics.
     pub const fn label(self) -> &'static str {
         match self {
@@ -250,6 +263,11 @@ impl Sense {
     /// COMMANDS CLEARED BY ANOTHER INITIATOR (2Fh/00h): CLEAR TASK SET through another I_T nexus.
     pub const fn commands_cleared() -> Self {
         Self::new(SenseKey::UnitAttention, 0x2f, 0x00)
+    }
+
+    /// INQUIRY DATA HAS CHANGED (3Fh/03h).
+    pub const fn inquiry_changed() -> Self {
+        Self::new(SenseKey::UnitAttention, 0x3f, 0x03)
     }
 
     /// REPORTED LUNS DATA HAS CHANGED (3Fh/0Eh).

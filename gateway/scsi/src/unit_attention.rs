@@ -69,6 +69,11 @@ impl UnitAttentions {
         if self.pending.is_empty() { None } else { Some(self.pending.remove(0)) }
     }
 
+    /// What is pending, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Sense> {
+        self.pending.iter()
+    }
+
     /// Whether nothing is pending.
     pub fn is_empty(&self) -> bool {
         self.pending.is_empty()

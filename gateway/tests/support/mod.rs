@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_gateway::{
-    Authentication, Gateway, GatewayConfig, Metrics, Router, TargetConfig, UnitConfig, Volume, listen,
+    Authentication, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics, PortalConfig, Router,
+    Served, TargetConfig, UnitConfig, Volume, listen,
 };
 use huntaway_wire::{
     Answer, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Pepoch, Reply, Request, Segments,
@@ -142,18 +143,30 @@ impl TestGateway {
             }
         };
         let gateway = Gateway::start(GatewayConfig {
-            targets: vec![TargetConfig {
-                name: TARGET.into(),
-                authentication: Authentication::None,
-                units: (0..luns).map(unit).collect(),
+            served: Served {
+                targets: vec![TargetConfig {
+                    name: TARGET.into(),
+                    portals: None,
+                    initiators: vec![InitiatorConfig {
+                        pattern: "*".into(),
+                        luns: None,
+                        authentication: Authentication::None,
+                    }],
+                    digests: DigestPolicy::Allowed,
+                    units: (0..luns).map(unit).collect(),
+                }],
+                discovery: Authentication::None,
+            },
+            portals: vec![PortalConfig {
+                name: "p".into(),
+                listener: listen("127.0.0.1:0".parse().unwrap()).unwrap(),
+                advertised: None,
             }],
-            portals: vec![listen("127.0.0.1:0".parse().unwrap()).unwrap()],
-            advertised: Vec::new(),
             max_connections: 1000,
             metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
         })
         .unwrap();
-        let portal = gateway.portals()[0];
+        let portal = gateway.portals()[0].1;
         Self { portal, peer, gateway: Some(gateway), runtime }
     }
 }

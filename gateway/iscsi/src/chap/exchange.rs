@@ -1,7 +1,7 @@
 //! One CHAP exchange: algorithm, challenge, response, and the target's own response if the initiator asks for it.
 //!
 //! Every failure looks the same from outside (login status 0201, and an unknown user costs the same work as a wrong
-//! secret); [`ChapError`] tells them apart for tests and for whoever steps through with a debugger.
+//! secret); [`ChapError`] tells them apart for the log.
 
 use std::mem;
 
@@ -58,9 +58,12 @@ pub(crate) enum ChapError {
     /// A value that is malformed or too long.
     #[error("a CHAP value is malformed")]
     Malformed,
-    /// The user is unknown or the response wrong.
-    #[error("wrong CHAP user or secret")]
-    WrongCredentials,
+    /// No account has this name.
+    #[error("unknown CHAP user")]
+    UnknownUser,
+    /// The response does not fit the account's secret.
+    #[error("wrong CHAP secret")]
+    WrongSecret,
     /// The initiator asks us for a proof and we have no account.
     #[error("mutual CHAP is not configured")]
     NoMutualAccount,
@@ -150,7 +153,7 @@ impl ChapExchange {
             return Err(ChapError::Malformed);
         }
         let response = decode_binary(response)?;
-        let user = self.verify(challenge, name, &response).ok_or(ChapError::WrongCredentials)?;
+        let user = self.verify(challenge, name, &response)?;
         if self.both_directions_share_a_secret(challenge, &response) {
             return Err(ChapError::Reflected);
         }
@@ -164,12 +167,13 @@ impl ChapExchange {
 
     /// The account whose response this is. An unknown user's response is computed and compared like any other, with
     /// an empty secret, and refused even if it fits.
-    fn verify(&self, challenge: &Challenge, name: &str, response: &[u8]) -> Option<String> {
+    fn verify(&self, challenge: &Challenge, name: &str, response: &[u8]) -> Result<String, ChapError> {
         let account = self.chap.accounts.iter().find(|account| account.user == name);
         let secret = account.map_or(&[][..], |account| account.secret.expose());
         let expected = challenge.algorithm.response(challenge.identifier, secret, &challenge.bytes);
         let proved = bool::from(expected.ct_eq(response));
-        account.filter(|_| proved).map(|account| account.user.clone())
+        let account = account.ok_or(ChapError::UnknownUser)?;
+        if proved { Ok(account.user.clone()) } else { Err(ChapError::WrongSecret) }
     }
 
     /// RFC 7143 §9.2.1: a response equal to the one we would give ourselves is a failure, since it means that one

@@ -92,9 +92,9 @@ impl Connection {
                 self.events.push_back(Event::Login(session.clone()));
                 phase.decision = Some(Decision { request, reply, session });
             }
-            LoginStep::Refuse(reply) => {
+            LoginStep::Refuse { reply, refusal } => {
                 self.send_login_reply(&request, &reply, request.tsih);
-                return Err(ConnectionError::LoginRefused(reply.status));
+                return Err(ConnectionError::LoginRefused(Box::new(refusal)));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What a login step takes and gives: the fields of Login Request and Response PDUs that matter to the login phase
 //! (RFC 7143 §11.12, §11.13).
 
+use super::refusal::LoginRefusal;
 use super::status::LoginStatus;
 use crate::parameters::Negotiated;
 
@@ -83,6 +84,11 @@ pub enum LoginStep {
         /// What was agreed.
         session: Negotiated,
     },
-    /// Send this and close the connection.
-    Refuse(LoginReply),
+    /// Send `reply` and close the connection.
+    Refuse {
+        /// The final response.
+        reply: LoginReply,
+        /// Who is refused, and why.
+        refusal: LoginRefusal,
+    },
 }

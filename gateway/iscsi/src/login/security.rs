@@ -1,6 +1,6 @@
 //! The security stage (RFC 7143 §6.3.2, §12.1): which method, and its exchange.
 
-use super::status::LoginStatus;
+use super::refusal::RefusalReason;
 use crate::chap::{ChapExchange, ChapKeys};
 use crate::directory::Authentication;
 use crate::entropy::Entropy;
@@ -32,8 +32,8 @@ impl Security {
     /// Answers the security keys of one request.
     ///
     /// # Errors
-    /// The status the login is refused with.
-    pub(super) fn step(&mut self, pairs: &[Pair<'_>], answers: &mut TextWriter) -> Result<(), LoginStatus> {
+    /// Why the login is refused.
+    pub(super) fn step(&mut self, pairs: &[Pair<'_>], answers: &mut TextWriter) -> Result<(), RefusalReason> {
         if let Some(offered) = value(pairs, AUTH_METHOD) {
             self.agree(offered, answers)?;
         }
@@ -46,25 +46,25 @@ impl Security {
         };
         match self {
             Self::Chap(exchange) => {
-                let user = exchange.step(&keys, answers).map_err(|_| LoginStatus::AuthenticationFailure)?;
-                if let Some(user) = user {
+                if let Some(user) = exchange.step(&keys, answers)? {
                     *self = Self::Proved(user);
                 }
                 Ok(())
             }
             _ if keys.is_empty() => Ok(()),
-            _ => Err(LoginStatus::AuthenticationFailure),
+            Self::Required(_) => Err(RefusalReason::ChapNotOffered),
+            Self::NotRequired | Self::Proved(_) => Err(RefusalReason::ChapMalformed),
         }
     }
 
     /// Answers AuthMethod. Nothing in common ends the login.
-    fn agree(&mut self, offered: &str, answers: &mut TextWriter) -> Result<(), LoginStatus> {
-        let acceptable: &[&'static str] = match self {
-            Self::NotRequired => &["None"],
-            Self::Required(_) => &["CHAP"],
-            Self::Chap(_) | Self::Proved(_) => &[],
+    fn agree(&mut self, offered: &str, answers: &mut TextWriter) -> Result<(), RefusalReason> {
+        let (acceptable, otherwise): (&[&'static str], _) = match self {
+            Self::NotRequired => (&["None"], RefusalReason::AuthenticationNotConfigured),
+            Self::Required(_) => (&["CHAP"], RefusalReason::ChapNotOffered),
+            Self::Chap(_) | Self::Proved(_) => (&[], RefusalReason::ChapMalformed),
         };
-        let method = choose(offered, acceptable).ok_or(LoginStatus::AuthenticationFailure)?;
+        let method = choose(offered, acceptable).ok_or(otherwise)?;
         answers.push(AUTH_METHOD, method);
         *self = match std::mem::replace(self, Self::NotRequired) {
             Self::Required(exchange) => Self::Chap(exchange),

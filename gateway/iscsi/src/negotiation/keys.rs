@@ -5,7 +5,7 @@ use crate::negotiation::REJECT;
 use crate::parameters::{Parameters, TaskReporting};
 
 use Relevance::{Always, Normal, UnsolicitedData};
-use Rule::{Alias, Constant, Ignored, Leading, Misplaced, Security, SegmentLength};
+use Rule::{Alias, Constant, Digest, Ignored, Leading, Misplaced, Security, SegmentLength};
 
 /// The keys in which an initiator says what the session is about.
 pub(crate) const INITIATOR_NAME: &str = "InitiatorName";
@@ -62,6 +62,8 @@ pub(crate) enum Rule {
         ours: fn(&Limits, &Parameters) -> u32,
         set: fn(&mut Parameters, u32),
     },
+    /// CRC32C or none, as the target's policy and the initiator's preference have it.
+    Digest(fn(&mut Parameters, bool)),
     /// The first value offered that we know.
     List { known: &'static [&'static str], set: fn(&mut Parameters, &str) },
     /// Always the same answer.
@@ -82,8 +84,8 @@ pub(super) const KEYS: &[Key] = &[
     key("CHAP_I", Always, Security),
     key("CHAP_N", Always, Security),
     key("CHAP_R", Always, Security),
-    key("HeaderDigest", Always, list(DIGESTS, |p, value| p.header_digest = value == "CRC32C")),
-    key("DataDigest", Always, list(DIGESTS, |p, value| p.data_digest = value == "CRC32C")),
+    key("HeaderDigest", Always, Digest(|p, yes| p.header_digest = yes)),
+    key("DataDigest", Always, Digest(|p, yes| p.data_digest = yes)),
     key(MAX_RECV_DATA_SEGMENT_LENGTH, Always, SegmentLength),
     key(
         "MaxConnections",
@@ -141,8 +143,6 @@ pub(super) const KEYS: &[Key] = &[
     key("TargetAddress", Always, Misplaced),
     key("TargetPortalGroupTag", Always, Misplaced),
 ];
-
-const DIGESTS: &[&str] = &["CRC32C", "None"];
 
 const fn key(name: &'static str, relevance: Relevance, rule: Rule) -> Key {
     Key { name, relevance, rule }

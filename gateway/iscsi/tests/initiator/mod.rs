@@ -12,8 +12,8 @@ use iscsi_target::pdu::{
     RESERVED_TAG, ScsiCommandPdu, ScsiResponsePdu, TextRequestPdu,
 };
 use iscsi_target::{
-    Authentication, Command, Connection, ConnectionConfig, ConnectionError, Directory, Event, Limits,
-    LoginStatus, Lun, OutputBuffer, TargetListing, TaskAttribute, TaskTag,
+    Admission, Authentication, Command, Connection, ConnectionConfig, ConnectionError, DigestPolicy,
+    Directory, Event, Limits, Lun, OutputBuffer, RefusalReason, TargetListing, TaskAttribute, TaskTag,
 };
 
 pub(crate) const TARGET: &str = "iqn.2026-11.test:disk";
@@ -26,10 +26,12 @@ impl Directory for OneTarget {
         vec![TargetListing { name: TARGET.into(), addresses: vec![("10.0.0.1:3260".into(), 1)] }]
     }
 
-    fn admit(&self, _initiator: &str, target: Option<&str>) -> Result<Authentication, LoginStatus> {
+    fn admit(&self, _initiator: &str, target: Option<&str>) -> Result<Admission, RefusalReason> {
         match target {
-            None | Some(TARGET) => Ok(Authentication::None),
-            Some(_) => Err(LoginStatus::NotFound),
+            None | Some(TARGET) => {
+                Ok(Admission { authentication: Authentication::None, digests: DigestPolicy::Allowed })
+            }
+            Some(_) => Err(RefusalReason::NoSuchTarget),
         }
     }
 }

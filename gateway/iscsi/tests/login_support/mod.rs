@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use iscsi_target::Limits;
 use iscsi_target::chap::{Chap, ChapAccount, Secret};
-use iscsi_target::directory::{Authentication, Directory, TargetListing};
-use iscsi_target::login::{Login, LoginReply, LoginRequest, LoginStatus, LoginStep};
+use iscsi_target::directory::{Admission, Authentication, DigestPolicy, Directory, TargetListing};
+use iscsi_target::login::{
+    Login, LoginRefusal, LoginReply, LoginRequest, LoginStatus, LoginStep, RefusalReason,
+};
 use iscsi_target::parameters::Negotiated;
 
 pub(crate) const INITIATOR: &str = "iqn.2026-11.test:initiator";
@@ -34,7 +36,7 @@ pub(crate) fn counting_entropy(bytes: &mut [u8]) {
 }
 
 /// Two targets, admitted to as told.
-pub(crate) struct TestDirectory(pub(crate) Authentication);
+pub(crate) struct TestDirectory(pub(crate) Authentication, pub(crate) DigestPolicy);
 
 impl Directory for TestDirectory {
     fn targets(&self, _initiator: &str) -> Vec<TargetListing> {
@@ -44,13 +46,15 @@ impl Directory for TestDirectory {
         vec![first, TargetListing { name: OTHER_TARGET.to_owned(), addresses: vec![address(3261)] }]
     }
 
-    fn admit(&self, initiator: &str, target: Option<&str>) -> Result<Authentication, LoginStatus> {
+    fn admit(&self, initiator: &str, target: Option<&str>) -> Result<Admission, RefusalReason> {
         if initiator.ends_with("stranger") {
-            return Err(LoginStatus::AuthorizationFailure);
+            return Err(RefusalReason::NotAllowed);
         }
         match target {
-            None | Some(TARGET | OTHER_TARGET) => Ok(self.0.clone()),
-            Some(_) => Err(LoginStatus::NotFound),
+            None | Some(TARGET | OTHER_TARGET) => {
+                Ok(Admission { authentication: self.0.clone(), digests: self.1 })
+            }
+            Some(_) => Err(RefusalReason::NoSuchTarget),
         }
     }
 }
@@ -76,7 +80,14 @@ pub(crate) fn login(authentication: Authentication) -> Login {
 }
 
 pub(crate) fn login_within(authentication: Authentication, limits: &Limits) -> Login {
-    Login::new(PORTAL_GROUP_TAG, Arc::new(TestDirectory(authentication)), counting_entropy, limits)
+    let directory = TestDirectory(authentication, DigestPolicy::Allowed);
+    Login::new(PORTAL_GROUP_TAG, Arc::new(directory), counting_entropy, limits)
+}
+
+/// A login phase without authentication, with this policy of digests.
+pub(crate) fn login_with_digests(digests: DigestPolicy) -> Login {
+    let directory = TestDirectory(Authentication::None, digests);
+    Login::new(PORTAL_GROUP_TAG, Arc::new(directory), counting_entropy, &Limits::default())
 }
 
 /// `"a=1 b=2"` as text of a PDU.
@@ -136,10 +147,16 @@ pub(crate) fn finished(step: LoginStep) -> (LoginReply, Negotiated) {
 
 /// The status of a step that refused the login.
 pub(crate) fn refused(step: LoginStep) -> LoginStatus {
+    refusal(step).reason.status()
+}
+
+/// All that a step tells that refused the login.
+pub(crate) fn refusal(step: LoginStep) -> LoginRefusal {
     match step {
-        LoginStep::Refuse(reply) => {
+        LoginStep::Refuse { reply, refusal } => {
             assert!(!reply.transit && !reply.cont && reply.data.is_empty(), "{reply:?}");
-            reply.status
+            assert_eq!(reply.status, refusal.reason.status());
+            refusal
         }
         other => panic!("expected a refusal, got {other:?}"),
     }
