@@ -9,6 +9,7 @@ use std::fmt::{self, Write};
 use std::io::{IsTerminal, stderr};
 use std::os::fd::AsFd;
 
+use huntaway_config::LogFormat;
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::EnvFilter;
@@ -29,15 +30,6 @@ const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
 /// What may stand alone in a list of levels.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
 
 /// A text that does not say what is to be logged.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

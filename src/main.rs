@@ -5,6 +5,7 @@ mod admin;
 mod completions;
 mod demo;
 mod disk_option;
+mod export;
 #[allow(dead_code, reason = "levels change when a node reloads its configuration")]
 mod logging;
 mod manual;
@@ -25,7 +26,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use logging::{DEFAULT_LEVEL, LogFormat, Logging};
+use huntaway_config::LogFormat;
+use logging::{DEFAULT_LEVEL, Logging};
 
 /// What the environment decides.
 const ENVIRONMENT_HELP: &str = "HUNTAWAY_LOG in the environment says what is logged, whatever else says: a level (error, \
@@ -46,6 +48,8 @@ enum Command {
     /// Look after the files of a store
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
+    /// Print what initiators need to reach a target: scripts and settings, without secrets
+    Export(export::ExportArgs),
     /// Print what a shell needs to complete huntaway's subcommands and options
     Completions(completions::CompletionsArgs),
     /// Write the manual pages
@@ -70,6 +74,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
     match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => manual::run(&args, Cli::command()),
     }
