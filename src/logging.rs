@@ -9,7 +9,7 @@ use std::fmt::{self, Write};
 use std::io::{IsTerminal, stderr};
 use std::os::fd::AsFd;
 
-use huntaway_config::LogFormat;
+pub(crate) use huntaway_config::LogFormat;
 use rustix::fs::fstat;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::EnvFilter;

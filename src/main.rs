@@ -26,8 +26,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use huntaway_config::LogFormat;
-use logging::{DEFAULT_LEVEL, Logging};
+use logging::{DEFAULT_LEVEL, LogFormat, Logging};
 
 /// What the environment decides.
 const ENVIRONMENT_HELP: &str = "HUNTAWAY_LOG in the environment says what is logged, whatever else says: a level (error, \
