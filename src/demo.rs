@@ -206,8 +206,8 @@ fn portals(args: &DemoArgs) -> Result<Vec<PortalConfig>, Box<dyn Error>> {
 
 /// What `/readyz` says, by whether logins are accepted and by the store.
 fn readiness(node: &Node, accepts: Arc<AtomicBool>) -> impl Fn() -> Readiness + Send + Sync + 'static {
-    let store = node.store();
-    move || match (store.store().has_failed(), accepts.load(Ordering::Acquire)) {
+    let has_failed = node.has_failed();
+    move || match (has_failed(), accepts.load(Ordering::Acquire)) {
         (true, _) => Readiness::DiskFailed,
         (false, true) => Readiness::Ready,
         (false, false) => Readiness::NoLogins,

@@ -10,7 +10,7 @@ use huntaway_gateway::{MAX_LUNS, Router, UnitConfig, Volume};
 use huntaway_ledger::{Name, Operation, Vdi, VdiOptions};
 use huntaway_membership::Driver;
 use huntaway_membership::local::{LocalDriver, LocalOptions};
-use huntaway_store::{DiskStopped, LocalStore, StoreOptions};
+use huntaway_store::{DiskDirectory, DiskState, NodeStore, StoreOptions};
 use huntaway_wire::{Partition, Peer};
 use prometheus::Registry;
 
@@ -20,7 +20,7 @@ use crate::disk_option::{DiskOption, Mismatch};
 pub(crate) struct Node {
     directory: PathBuf,
     ledger: LocalDriver,
-    store: Arc<LocalStore>,
+    store: Arc<NodeStore>,
     router: Arc<Router>,
 }
 
@@ -104,15 +104,17 @@ impl Node {
             open_objects,
             ..StoreOptions::default()
         };
-        let store = Arc::new(LocalStore::open(dir, options, registry)?);
-        let served = store.pepoch();
-        let router = Arc::new(Router::to_one(Arc::clone(&store) as Arc<dyn Peer>, |_| served));
+        let disk = DiskDirectory { path: dir.to_owned(), weight: None };
+        let store = Arc::new(NodeStore::open(dir, &[disk], options, registry)?);
+        let peer = Arc::clone(&store) as Arc<dyn Peer>;
+        let router = Arc::new(Router::to_one(peer, |partition| store.pepoch(partition)));
         Ok(Self { directory: dir.to_owned(), ledger, store, router })
     }
 
-    /// The store, to be looked at.
-    pub(crate) fn store(&self) -> Arc<LocalStore> {
-        Arc::clone(&self.store)
+    /// Tells whether the disk has failed.
+    pub(crate) fn has_failed(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let store = Arc::clone(&self.store);
+        move || store.disks().iter().any(|disk| disk.state != DiskState::Serving)
     }
 
     /// Finds the disks of this directory by their LUNs, and makes those that are asked for and not there.
@@ -129,7 +131,7 @@ impl Node {
             [] => existing.keys().map(|lun| (*lun, DiskOption::default())).collect(),
             options => (0..).zip(options.iter().cloned()).collect(),
         };
-        check(&wanted, &existing, self.store.store().space().free_bytes)?;
+        check(&wanted, &existing, self.store.disks().iter().map(|disk| disk.free_bytes).sum())?;
         let mut disks = Vec::new();
         for (lun, option) in wanted {
             let place = |error: &dyn Error| format!("LUN {lun}: {error}");
@@ -163,7 +165,7 @@ impl Node {
     /// # Errors
     /// What could not be written; it is still in the log, and read from there at the next start.
     pub(crate) fn close(&self) -> Result<(), StoppedDisk> {
-        self.store.close().map_err(|DiskStopped| StoppedDisk { directory: self.directory.clone() })
+        self.store.close().map_err(|_| StoppedDisk { directory: self.directory.clone() })
     }
 
     /// The demo's disks are named after their LUNs.
@@ -201,8 +203,8 @@ impl Node {
 
     async fn reserve(&self, vdi: &Vdi) -> Result<(), Box<dyn Error>> {
         let volume = self.volume(vdi);
-        if let Err(error) = volume.reserve().await {
-            volume.remove().await?;
+        if let Err(error) = volume.reserve(0).await {
+            volume.remove(0).await?;
             return Err(error.into());
         }
         Ok(())

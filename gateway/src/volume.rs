@@ -21,6 +21,13 @@ const PATTERN_CHUNK_BYTES: u64 = 1 << 20;
 /// Most objects asked for one map (16 GiB of volume).
 const MAX_MAPPED_OBJECTS: usize = 4096;
 
+/// Most objects that are removed or set aside at the same time.
+const OBJECTS_AT_ONCE: usize = 64;
+
+/// Objects after which a run over a whole disk lets others have the thread: a large thin disk has millions that do not
+/// exist, each answered at once.
+const OBJECTS_BETWEEN_YIELDS: u64 = 256;
+
 /// Bytes of one volume, mapped or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MappedBytes {
@@ -249,27 +256,51 @@ impl Volume {
         Pending::of(self.router.flush())
     }
 
-    /// Sets space aside for the whole volume (a thick disk). May be repeated after an interruption.
+    /// Sets space aside for everything at and beyond `from_bytes` (a thick disk). May be repeated after an interruption.
     ///
     /// # Errors
     /// [`huntaway_wire::Refusal::NoSpace`] when it does not fit; what was set aside by then is kept: see [`Volume::remove`].
-    pub async fn reserve(&self) -> Result<(), Error> {
-        for slice in self.slices(0, self.size_bytes) {
-            self.router.submit(slice.partition, slice.oid, Operation::Reserve).answer().await?;
-        }
-        Ok(())
+    pub async fn reserve(&self, from_bytes: u64) -> Result<(), Error> {
+        self.each_object(from_bytes, |_| Operation::Reserve).await
     }
 
-    /// Removes every object of the volume.
+    /// Removes everything at and beyond `from_bytes`, for good: it reads as zeroes from now on, also after a power loss
+    /// and when the disk has grown again. Whole objects are removed; of the one in which it begins, the rest is
+    /// discarded, and stays set aside if it is. May be repeated after an interruption, and costs little where nothing is.
     ///
     /// # Errors
-    /// The first store's that failed.
-    pub async fn remove(&self) -> Result<(), Error> {
-        for slice in self.slices(0, self.size_bytes) {
-            let operation = Operation::Remove { durability: Durability::Logged };
-            self.router.submit(slice.partition, slice.oid, operation).answer().await?;
+    /// The first store's that failed; any part may be removed by then.
+    pub async fn remove(&self, from_bytes: u64) -> Result<(), Error> {
+        self.each_object(from_bytes, |range| match range.offset() {
+            0 => Operation::Remove { durability: Durability::Stable },
+            _ => Operation::Discard { range, durability: Durability::Stable },
+        })
+        .await
+    }
+
+    /// Carries out an operation on each object from `from_bytes` on, the first time on what lies beyond it, a few objects
+    /// at a time; gives way to others now and then.
+    async fn each_object(
+        &self,
+        from_bytes: u64,
+        operation: impl Fn(ByteRange) -> Operation,
+    ) -> Result<(), Error> {
+        let end_bytes = self.size_bytes.next_multiple_of(OBJECT_SIZE_BYTES.into());
+        let mut waiting = Pending::default();
+        for (count, slice) in (1_u64..).zip(self.slices(from_bytes, end_bytes.saturating_sub(from_bytes))) {
+            match self.router.submit(slice.partition, slice.oid, operation(slice.range)) {
+                Submission::Done(Ok(_)) => {}
+                Submission::Done(Err(error)) => waiting.fail(error),
+                Submission::Waiting(receiver) => waiting.waiting.push(receiver),
+            }
+            if waiting.waiting.len() >= OBJECTS_AT_ONCE || waiting.failed.is_some() {
+                std::mem::take(&mut waiting).finish().await?;
+            }
+            if count.is_multiple_of(OBJECTS_BETWEEN_YIELDS) {
+                tokio::task::yield_now().await;
+            }
         }
-        Ok(())
+        waiting.finish().await
     }
 
     /// As `each_slice`, with each slice's part of `data` and the CRCs of its pieces.

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use crate::index::IndexError;
 use crate::known::{self, KnownError};
+use crate::node_store::DisksError;
 use crate::superblock::{ClusterId, FORMAT, SuperblockError};
 use crate::wal::WalError;
 
@@ -86,6 +87,17 @@ pub enum OpenError {
         /// Where in each of its two copies, in bytes.
         offset_bytes: u64,
     },
+    /// The node's disks do not fit together.
+    #[error(transparent)]
+    Disks(#[from] DisksError),
+    /// One of several directories cannot be used.
+    #[error("{directory}")]
+    InDirectory {
+        /// The directory.
+        directory: String,
+        /// Why.
+        source: Box<OpenError>,
+    },
     /// The write-ahead log cannot be used.
     #[error("{0}; nothing was changed: `huntaway store check` tells more")]
     Wal(#[from] WalError),
@@ -102,6 +114,29 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// In words, with what the operating system says.
+    pub(crate) fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
+    /// Whether it may succeed the next time, and nothing is wrong with the disk: too many open files, no memory.
+    pub(crate) fn is_shortage(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if error.downcast_ref::<io::Error>().is_some_and(is_shortage) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// For `map_err` on what the operating system says about `path`.
     pub(crate) fn io(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

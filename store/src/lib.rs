@@ -6,6 +6,7 @@ pub mod check;
 mod dirty;
 mod discard;
 pub mod disk;
+mod disk_table;
 mod error;
 mod index;
 mod known;
@@ -13,6 +14,7 @@ mod layout;
 mod locking;
 mod memory;
 mod metrics;
+mod node_store;
 mod object;
 mod options;
 mod partition;
@@ -31,8 +33,10 @@ pub mod wal;
 mod write;
 
 pub use apply::Applied;
+pub use disk_table::MAX_DISKS;
 pub use error::OpenError;
 pub use metrics::Metrics;
+pub use node_store::{DiskDirectory, DiskState, DiskStatus, DisksError, DisksStopped, NodeStore};
 pub use options::StoreOptions;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;

@@ -1,4 +1,4 @@
-//! What a store counts: `huntaway_store_*`.
+//! What a store counts: `huntaway_store_*`, each with its directory as the label `disk`.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -30,7 +30,9 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(disk: &str) -> Self {
+        let counter = |name, help| counter(disk, name, help);
+        let histogram = |name, help| histogram(disk, name, help);
         Self {
             corrupt_blocks: counter("corrupt_blocks_total", "Blocks that did not match their checksum."),
             damaged_objects: counter("damaged_objects_total", "Times an indexed object had no sound file."),
@@ -63,13 +65,17 @@ impl Metrics {
     }
 }
 
-fn counter(name: &str, help: &str) -> IntCounter {
-    IntCounter::with_opts(Opts::new(format!("huntaway_store_{name}"), help)).expect("the name is a valid one")
+fn counter(disk: &str, name: &str, help: &str) -> IntCounter {
+    IntCounter::with_opts(options(disk, name, help)).expect("the name is a valid one")
 }
 
-fn histogram(name: &str, help: &str) -> Histogram {
-    let options = HistogramOpts::new(format!("huntaway_store_{name}"), help).buckets(DISK_SECONDS.to_vec());
+fn histogram(disk: &str, name: &str, help: &str) -> Histogram {
+    let options = HistogramOpts::from(options(disk, name, help)).buckets(DISK_SECONDS.to_vec());
     Histogram::with_opts(options).expect("the name and the buckets are valid ones")
+}
+
+fn options(disk: &str, name: &str, help: &str) -> Opts {
+    Opts::new(format!("huntaway_store_{name}"), help).const_label("disk", disk)
 }
 
 /// What a store holds at one moment.
@@ -94,7 +100,8 @@ pub(crate) struct LevelCollector {
 }
 
 impl LevelCollector {
-    pub(crate) fn new(ask: impl Fn() -> Option<Levels> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(disk: &str, ask: impl Fn() -> Option<Levels> + Send + Sync + 'static) -> Self {
+        let gauge = |name, help| gauge(disk, name, help);
         let gauges = [
             gauge("memory_bytes", "Bytes of recent writes held in memory."),
             gauge("wal_bytes", "Bytes of the write-ahead log that are not applied."),
@@ -102,7 +109,7 @@ impl LevelCollector {
             gauge("waiting_requests", "Requests that wait for room in memory or in the log."),
             gauge("free_bytes", "Bytes free on the disk."),
             gauge("size_bytes", "Size of the disk in bytes."),
-            gauge("disk_failed", "1 when the disk has failed and was stopped, else 0."),
+            failed_gauge(disk),
         ];
         Self { ask: Box::new(ask), gauges }
     }
@@ -131,6 +138,25 @@ impl Collector for LevelCollector {
     }
 }
 
-fn gauge(name: &str, help: &str) -> IntGauge {
-    IntGauge::with_opts(Opts::new(format!("huntaway_store_{name}"), help)).expect("the name is a valid one")
+fn gauge(disk: &str, name: &str, help: &str) -> IntGauge {
+    IntGauge::with_opts(options(disk, name, help)).expect("the name is a valid one")
+}
+
+/// The gauge that says whether a disk is not served.
+fn failed_gauge(disk: &str) -> IntGauge {
+    gauge(
+        disk,
+        "disk_failed",
+        "1 when the disk is not served: it failed and was stopped, or was absent; else 0.",
+    )
+}
+
+/// Shows in `registry` that a disk was absent at the start.
+///
+/// # Errors
+/// When the registry has the disk already.
+pub(crate) fn register_absent(disk: &str, registry: &Registry) -> Result<(), prometheus::Error> {
+    let failed = failed_gauge(disk);
+    failed.set(1);
+    registry.register(Box::new(failed))
 }

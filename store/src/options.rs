@@ -15,6 +15,8 @@ pub struct StoreOptions {
     pub node: NodeId,
     /// Names the disk if the directory is new; a directory that has a name keeps it.
     pub new_disk: DiskId,
+    /// How many disks the node has, noted in a new directory.
+    pub disks: u32,
     /// This boot of the kernel, noted with the pepoch: in another one, unsynced writes may have been lost.
     pub boot: BootId,
     /// The epoch in which this node got the partitions whose directories do not exist yet.
@@ -48,6 +50,7 @@ impl Default for StoreOptions {
             cluster: ClusterId([0; 16]),
             node: NodeId([0; 16]),
             new_disk: DiskId([0; 16]),
+            disks: 1,
             boot: BootId([0; 16]),
             epoch: Epoch(1),
             pepoch: Pepoch(1),

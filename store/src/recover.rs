@@ -54,7 +54,7 @@ impl<D: Disk> Store<D> {
         let account = Arc::new(Account::default());
         let (wal, replayed) = replay(&disk, &options, &superblock, is_complete, &account)?;
         let dirty = DirtyPartitions::new();
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&options.directory);
         let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
         let segments = (options.wal_bytes / segment_bytes).max(MIN_SEGMENTS);
         let log = LogSize { segments, segment_bytes };
@@ -118,15 +118,7 @@ impl<D: Disk> Store<D> {
 /// everything else must be found to be in order. Also says whether the store was ever made to the end.
 fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superblock, bool), OpenError> {
     let Some(old) = Superblock::load(disk)? else {
-        let names = disk.list("").map_err(OpenError::io("list", "the directory"))?;
-        for name in DATA_NAMES.into_iter().filter(|data| names.iter().any(|name| name == data)) {
-            if !disk.list(name).map_err(OpenError::io("list", name))?.is_empty() {
-                return Err(OpenError::LostSuperblock { name });
-            }
-        }
-        if let Some(name) = names.into_iter().find(|name| !HARMLESS_NAMES.contains(&name.as_str())) {
-            return Err(OpenError::NotAStore { name });
-        }
+        check_unused(disk)?;
         let new = Superblock {
             cluster: options.cluster,
             node: options.node,
@@ -134,6 +126,7 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superbl
             boot: options.boot,
             incarnation: 0,
             pepoch: options.pepoch,
+            disks: options.disks,
         };
         new.create(disk).map_err(OpenError::io("create", crate::superblock::PATH))?;
         return Ok((Superblock { incarnation: 1, ..new }, false));
@@ -152,6 +145,23 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superbl
         ..old
     };
     Ok((next, old.is_complete()))
+}
+
+/// Whether a store may be made on a disk that has no superblock.
+///
+/// # Errors
+/// There is something on it: a store's data, or anything else.
+pub(crate) fn check_unused<D: Disk>(disk: &D) -> Result<(), OpenError> {
+    let names = disk.list("").map_err(OpenError::io("list", "the directory"))?;
+    for name in DATA_NAMES.into_iter().filter(|data| names.iter().any(|name| name == data)) {
+        if !disk.list(name).map_err(OpenError::io("list", name))?.is_empty() {
+            return Err(OpenError::LostSuperblock { name });
+        }
+    }
+    match names.into_iter().find(|name| !HARMLESS_NAMES.contains(&name.as_str())) {
+        Some(name) => Err(OpenError::NotAStore { name }),
+        None => Ok(()),
+    }
 }
 
 /// The epochs of each partition's directory: the newest that is there, where there are several.

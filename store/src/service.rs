@@ -70,6 +70,17 @@ impl LocalStore {
         let name = directory.display().to_string();
         fs::create_dir_all(directory).map_err(OpenError::io("create", &name))?;
         let lock = lock_directory(directory)?;
+        Self::open_locked(directory, lock, options, registry)
+    }
+
+    /// As [`LocalStore::open`], in an existing directory whose `lock` the caller holds.
+    pub(crate) fn open_locked(
+        directory: &Path,
+        lock: File,
+        options: StoreOptions,
+        registry: &Registry,
+    ) -> Result<Self, OpenError> {
+        let name = directory.display().to_string();
         let options = fill_in(options, &name)?;
         let disk = Arc::new(FileDisk::new(directory).map_err(OpenError::io("open", &name))?);
         let store = Store::open(disk, options)?;
@@ -210,7 +221,9 @@ impl Shared {
 
 fn register(shared: &Arc<Shared>, registry: &Registry) -> Result<(), OpenError> {
     let weak = Arc::downgrade(shared);
-    let levels = LevelCollector::new(move || weak.upgrade().map(|shared| levels(&shared.store)));
+    let levels = LevelCollector::new(&shared.store.options.directory, move || {
+        weak.upgrade().map(|shared| levels(&shared.store))
+    });
     let registered =
         shared.store.metrics.register(registry).and_then(|()| registry.register(Box::new(levels)));
     registered.map_err(|error| OpenError::io("register", "the store's metrics")(io::Error::other(error)))
@@ -263,8 +276,7 @@ fn fill_in(mut options: StoreOptions, directory: &str) -> Result<StoreOptions, O
         options.directory = directory.to_owned();
     }
     if options.new_disk == DiskId([0; 16]) {
-        let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut options.new_disk.0));
-        random.map_err(OpenError::io("read", "/dev/urandom"))?;
+        options.new_disk = new_disk_id()?;
     }
     options.open_objects = options.open_objects.min(files_allowed() / 2);
     if options.boot == BootId([0; 16]) {
@@ -273,14 +285,22 @@ fn fill_in(mut options: StoreOptions, directory: &str) -> Result<StoreOptions, O
     Ok(options)
 }
 
+/// Names a new disk, at random.
+pub(crate) fn new_disk_id() -> Result<DiskId, OpenError> {
+    let mut id = DiskId([0; 16]);
+    let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut id.0));
+    random.map_err(OpenError::io("read", "/dev/urandom"))?;
+    Ok(id)
+}
+
 /// How many files this process may have open.
-fn files_allowed() -> usize {
+pub(crate) fn files_allowed() -> usize {
     let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     allowed.and_then(|allowed| allowed.try_into().ok()).unwrap_or(usize::MAX)
 }
 
 /// This boot's id, if the kernel tells it.
-fn boot_id() -> Option<BootId> {
+pub(crate) fn boot_id() -> Option<BootId> {
     let text: io::Result<String> = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let digits: String = text.ok()?.trim().replace('-', "");
     u128::from_str_radix(&digits, 16).ok().map(|value| BootId(value.to_be_bytes()))

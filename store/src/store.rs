@@ -205,7 +205,7 @@ impl<D: Disk> Store<D> {
             }
         }
         let (sender, receiver) = oneshot::channel();
-        if self.backlog.push(request, sender).is_err() {
+        if self.backlog.push(request, Sender::One(sender)).is_err() {
             return Submission::Done(Err(Refusal::NotServing.into()));
         }
         self.ring(Task::Apply);
@@ -266,10 +266,25 @@ impl<D: Disk> Store<D> {
             // Gone if the disk was stopped meanwhile.
             let Some(sender) = self.backlog.take(number) else { return };
             match answer {
-                Ok(answer) => drop(sender.send(answer)),
+                Ok(answer) => sender.send(answer),
                 Err(until) => self.answer_later(until, sender),
             }
         }
+    }
+
+    /// As a flush that is submitted, but the answer goes to `sender`.
+    pub(crate) fn flush_for(&self, sender: Sender) {
+        match self.check_open().and_then(|()| self.flush()) {
+            Ok(None) => sender.send(Ok(Reply::Done)),
+            Ok(Some(until)) => self.answer_later(until, sender),
+            Err(error) => sender.send(Err(error)),
+        }
+    }
+
+    /// Whether something was acknowledged that is not on stable storage. Nothing will be there any more once the disk has
+    /// failed.
+    pub(crate) fn is_unflushed(&self) -> bool {
+        self.wal.durable() < self.wal.written()
     }
 
     fn flush(&self) -> Result<Option<Until>, Error> {
@@ -283,7 +298,7 @@ impl<D: Disk> Store<D> {
 
     fn wait(&self, until: Until) -> Submission {
         let (sender, receiver) = oneshot::channel();
-        self.answer_later(until, sender);
+        self.answer_later(until, Sender::One(sender));
         Submission::Waiting(receiver)
     }
 
@@ -371,7 +386,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn fail_backlog(&self, error: &Error) {
-        self.backlog.clear().into_iter().for_each(|sender| drop(sender.send(Answer::Err(error.clone()))));
+        self.backlog.clear().into_iter().for_each(|sender| sender.send(Answer::Err(error.clone())));
     }
 
     /// What an error of the log means for the request that met it.

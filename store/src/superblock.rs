@@ -70,6 +70,8 @@ pub struct Superblock {
     pub incarnation: u64,
     /// The highest pepoch it was opened to serve.
     pub pepoch: Pepoch,
+    /// How many disks its node had when it was made; 0 if the store is older than that was written.
+    pub disks: u32,
 }
 
 /// Why there is no superblock to be had.
@@ -99,6 +101,7 @@ impl Superblock {
         put(&mut sector, 56, &self.disk.0);
         put(&mut sector, 72, &self.boot.0);
         put(&mut sector, 88, &self.pepoch.0.to_le_bytes());
+        put(&mut sector, 92, &self.disks.to_le_bytes());
         seal(&mut sector);
         sector
     }
@@ -118,6 +121,7 @@ impl Superblock {
             disk: DiskId(array_at(sector, 56)),
             boot: BootId(array_at(sector, 72)),
             pepoch: Pepoch(u32_at(sector, 88)),
+            disks: u32_at(sector, 92),
         })
     }
 
@@ -178,9 +182,10 @@ impl Superblock {
     }
 }
 
-/// Names that may lie in a directory in which a store is made: of one that was begun but not finished, of the ledger, and
-/// of the file system itself. Directories of a store ([`DATA_NAMES`]) must be empty.
-pub(crate) const HARMLESS_NAMES: [&str; 6] = [NEW_PATH, "epoch", "lock", "lost+found", "objects", "wal"];
+/// Names that may lie in a directory in which a store is made: of one that was begun but not finished, of the node's state
+/// (`store/FORMAT.md`, "disks"), and of the file system itself. Directories of a store ([`DATA_NAMES`]) must be empty.
+pub(crate) const HARMLESS_NAMES: [&str; 9] =
+    [NEW_PATH, "control.sock", "disks", "disks.new", "epoch", "lock", "lost+found", "objects", "wal"];
 
 /// What a store with data has. It is made after the superblock.
 pub(crate) const DATA_NAMES: [&str; 2] = ["objects", "wal"];
@@ -198,6 +203,7 @@ mod tests {
             boot: BootId([4; 16]),
             incarnation,
             pepoch: Pepoch(5),
+            disks: 6,
         }
     }
 
@@ -208,9 +214,9 @@ mod tests {
         for id in 1..=4 {
             expected.extend([id; 16]);
         }
-        expected.extend([5, 0, 0, 0]);
-        assert_eq!(sector[..92], expected);
-        assert!(sector[92..508].iter().all(|&byte| byte == 0));
+        expected.extend([5, 0, 0, 0, 6, 0, 0, 0]);
+        assert_eq!(sector[..96], expected);
+        assert!(sector[96..508].iter().all(|&byte| byte == 0));
         assert!(is_sealed(&sector));
     }
 

@@ -1,7 +1,7 @@
 //! Requests that were carried out but are not to be answered yet: until the log is on stable storage, or applied.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use huntaway_wire::{Answer, Error, Reply};
 use tokio::sync::oneshot;
@@ -19,7 +19,43 @@ pub(crate) enum Until {
 }
 
 /// Where an answer goes. Nobody may be there any more.
-pub(crate) type Sender = oneshot::Sender<Answer>;
+#[derive(Debug)]
+pub(crate) enum Sender {
+    /// To whoever asked.
+    One(oneshot::Sender<Answer>),
+    /// To those that other disks give, for one who asked them all.
+    Joined(Arc<Joined>),
+}
+
+/// The answers of several disks as one: the first error, otherwise that of the last.
+#[derive(Debug)]
+pub(crate) struct Joined(Mutex<(usize, Option<oneshot::Sender<Answer>>)>);
+
+impl Sender {
+    pub(crate) fn send(self, answer: Answer) {
+        match self {
+            Self::One(sender) => drop(sender.send(answer)),
+            Self::Joined(joined) => joined.add(answer),
+        }
+    }
+}
+
+impl Joined {
+    /// For the answers of so many disks (at least one), to be given to `sender`. If one of them never answers, nobody does.
+    pub(crate) fn new(disks: usize, sender: oneshot::Sender<Answer>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((disks, Some(sender)))))
+    }
+
+    fn add(&self, answer: Answer) {
+        let mut state = lock(&self.0);
+        state.0 = state.0.saturating_sub(1);
+        if (answer.is_err() || state.0 == 0)
+            && let Some(sender) = state.1.take()
+        {
+            drop(sender.send(answer));
+        }
+    }
+}
 
 /// Answers that wait, by what they wait for. Bounded by the requests that gateways have under way.
 #[derive(Debug)]
@@ -52,7 +88,7 @@ impl Waiters {
         };
         let mut queue = lock(queue);
         if let Some(error) = queue.refused.remove(&lsn) {
-            drop(sender.send(Err(error)));
+            sender.send(Err(error));
             return;
         }
         queue.count += 1;
@@ -79,7 +115,7 @@ impl Waiters {
             queue.refused.insert(lsn, error.clone());
         }
         drop(queue);
-        senders.into_iter().for_each(|(_, sender)| drop(sender.send(Err(error.clone()))));
+        senders.into_iter().for_each(|(_, sender)| sender.send(Err(error.clone())));
     }
 
     /// Whether somebody waits for stable storage.
@@ -96,7 +132,7 @@ impl Waiters {
     pub(crate) fn fail(&self, error: &Error) {
         for queue in [&self.durable, &self.applied] {
             let senders = std::mem::take(&mut lock(queue).senders);
-            senders.into_values().for_each(|sender| drop(sender.send(Err(error.clone()))));
+            senders.into_values().for_each(|sender| sender.send(Err(error.clone())));
         }
     }
 }
@@ -106,7 +142,7 @@ fn done(queue: &Mutex<Queue>, lsn: Lsn) {
     let later = queue.senders.split_off(&(Lsn(lsn.0 + 1), 0));
     let due = std::mem::replace(&mut queue.senders, later);
     drop(queue);
-    due.into_values().for_each(|sender| drop(sender.send(Ok(Reply::Done))));
+    due.into_values().for_each(|sender| sender.send(Ok(Reply::Done)));
 }
 
 #[cfg(test)]
@@ -120,7 +156,7 @@ mod tests {
         let waiters = Waiters::new(Lsn(0));
         let add = |until| {
             let (sender, receiver) = oneshot::channel();
-            waiters.add(until, sender);
+            waiters.add(until, Sender::One(sender));
             receiver
         };
         let mut first = add(Until::Durable(Lsn(10)));

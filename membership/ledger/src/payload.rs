@@ -25,13 +25,20 @@ pub(crate) enum Kind {
     CreateVdi = 3,
     ProvisionedVdi = 4,
     DeleteVdi = 5,
+    ResizeVdi = 6,
 }
 
 impl Kind {
     pub(crate) fn from_number(number: u16) -> Option<Self> {
-        [Self::Epoch, Self::Incarnation, Self::CreateVdi, Self::ProvisionedVdi, Self::DeleteVdi]
-            .into_iter()
-            .find(|kind| *kind as u16 == number)
+        let all = [
+            Self::Epoch,
+            Self::Incarnation,
+            Self::CreateVdi,
+            Self::ProvisionedVdi,
+            Self::DeleteVdi,
+            Self::ResizeVdi,
+        ];
+        all.into_iter().find(|kind| *kind as u16 == number)
     }
 }
 
@@ -77,6 +84,12 @@ struct VidForm {
     vid: u32,
 }
 
+#[derive(Archive, Serialize)]
+struct ResizeVdiForm {
+    size_bytes: u64,
+    vid: u32,
+}
+
 /// Writes a record's payload.
 pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
     Ok(match record {
@@ -101,6 +114,10 @@ pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
             (Kind::ProvisionedVdi, rkyv::to_bytes(&VidForm { vid: vid.value() })?)
         }
         Record::DeleteVdi { vid } => (Kind::DeleteVdi, rkyv::to_bytes(&VidForm { vid: vid.value() })?),
+        Record::ResizeVdi { vid, size_bytes } => {
+            let form = ResizeVdiForm { size_bytes: *size_bytes, vid: vid.value() };
+            (Kind::ResizeVdi, rkyv::to_bytes(&form)?)
+        }
     })
 }
 
@@ -135,6 +152,11 @@ pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
         Kind::CreateVdi => create_vdi(rkyv::access::<_, Failure>(payload).ok()?),
         Kind::ProvisionedVdi => Some(Record::ProvisionedVdi { vid: vid(payload)? }),
         Kind::DeleteVdi => Some(Record::DeleteVdi { vid: vid(payload)? }),
+        Kind::ResizeVdi => {
+            let form: &ArchivedResizeVdiForm = rkyv::access::<_, Failure>(payload).ok()?;
+            let vid = Vid::new(form.vid.to_native()).ok()?;
+            Some(Record::ResizeVdi { vid, size_bytes: form.size_bytes.to_native() })
+        }
     }
 }
 

@@ -32,6 +32,14 @@ pub enum Record {
         /// The VDI.
         vid: Vid,
     },
+    /// A VDI has another size. What lay beyond a smaller one is gone from the stores before this is recorded, and what
+    /// a larger one of a thick VDI takes is set aside.
+    ResizeVdi {
+        /// The VDI.
+        vid: Vid,
+        /// Its new size, in bytes.
+        size_bytes: u64,
+    },
     /// A VDI is gone; the stores free what no other VDI shows.
     DeleteVdi {
         /// The VDI.
@@ -54,6 +62,13 @@ pub enum Operation {
     ProvisionedVdi {
         /// The VDI.
         vid: Vid,
+    },
+    /// Give a VDI another size, for which the stores are prepared.
+    ResizeVdi {
+        /// The VDI.
+        vid: Vid,
+        /// Its new size, in bytes.
+        size_bytes: u64,
     },
     /// Delete a VDI.
     DeleteVdi {

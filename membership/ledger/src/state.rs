@@ -112,6 +112,14 @@ pub enum ApplyError {
         /// The id.
         vid: Vid,
     },
+    /// The VDI has that size.
+    #[error("VDI {name} has {size_bytes} bytes already")]
+    SameSize {
+        /// The VDI.
+        name: Name,
+        /// Its size, in bytes.
+        size_bytes: u64,
+    },
     /// The VDI's space is set aside already.
     #[error("VDI {name} is provisioned already")]
     AlreadyProvisioned {
@@ -189,6 +197,7 @@ impl State {
                 Record::CreateVdi { vid, name, uuid, options }
             }
             Operation::ProvisionedVdi { vid } => Record::ProvisionedVdi { vid },
+            Operation::ResizeVdi { vid, size_bytes } => Record::ResizeVdi { vid, size_bytes },
             Operation::DeleteVdi { vid } => Record::DeleteVdi { vid },
         })
     }
@@ -205,6 +214,7 @@ impl State {
             _ if self.epoch.is_none() => return Err(ApplyError::NoEpoch),
             Record::CreateVdi { vid, name, uuid, options } => self.create_vdi(*vid, name, *uuid, options)?,
             Record::ProvisionedVdi { vid } => self.provisioned_vdi(*vid)?,
+            Record::ResizeVdi { vid, size_bytes } => self.resize_vdi(*vid, *size_bytes)?,
             Record::DeleteVdi { vid } => self.delete_vdi(*vid)?,
         }
         self.number += 1;
@@ -302,6 +312,16 @@ impl State {
             return Err(ApplyError::AlreadyProvisioned { name: vdi.name.clone() });
         }
         vdi.provisioned = true;
+        Ok(())
+    }
+
+    fn resize_vdi(&mut self, vid: Vid, size_bytes: u64) -> Result<(), ApplyError> {
+        let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
+        VdiOptions { size_bytes, ..vdi.options() }.check()?;
+        if vdi.size_bytes == size_bytes {
+            return Err(ApplyError::SameSize { name: vdi.name.clone(), size_bytes });
+        }
+        vdi.size_bytes = size_bytes;
         Ok(())
     }
 

@@ -35,6 +35,18 @@ pub struct Vdi {
     pub provisioned: bool,
 }
 
+impl Vdi {
+    /// What a new VDI like this one would be made with.
+    pub fn options(&self) -> VdiOptions {
+        VdiOptions {
+            size_bytes: self.size_bytes,
+            block_size: self.block_size,
+            physical_block_size: self.physical_block_size,
+            thin: self.thin,
+        }
+    }
+}
+
 /// What a new VDI is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VdiOptions {

@@ -155,13 +155,43 @@ fn a_thick_vdi_is_ready_once_it_is_provisioned_and_a_thin_one_at_once() {
 
 #[test]
 fn a_name_can_be_used_again_and_a_vid_never() {
-    let before = one_of_each();
+    let before = one_of_each()[..5].to_vec();
     let mut state = state_after(&before);
     assert_eq!((state.vdi("disk-1"), state.vdi_by_vid(vid(1))), (None, None));
     refused(&before, &create(1, "disk-2"), &ApplyError::VidUsed { vid: vid(1), last: 1 });
     state.apply(&create(2, "disk-1")).unwrap();
     assert_eq!(state.vdi("disk-1").unwrap().vid, vid(2));
     assert_eq!(state.apply(&create(3, "disk-1")), Err(ApplyError::NameTaken { name: name("disk-1") }));
+}
+
+#[test]
+fn a_vdi_takes_another_size_and_is_otherwise_the_same() {
+    let before = [Record::Epoch(epoch(1)), create(1, "a"), create(2, "b")];
+    let mut state = state_after(&before);
+    let old = state.vdi("a").unwrap().clone();
+    for size_bytes in [2 << 30, 512, 1 << 54] {
+        state.apply(&Record::ResizeVdi { vid: vid(1), size_bytes }).unwrap();
+        let expected = huntaway_ledger::Vdi { size_bytes, ..old.clone() };
+        assert_eq!(state.vdi("a"), Some(&expected));
+    }
+    assert_eq!(state.vdi("b").unwrap().size_bytes, OPTIONS.size_bytes);
+    let operation = Operation::ResizeVdi { vid: vid(1), size_bytes: 1024 };
+    let record = Record::ResizeVdi { vid: vid(1), size_bytes: 1024 };
+    assert_eq!(state.record_for(operation, [0; 16]), Ok(record));
+}
+
+#[test]
+fn a_vdi_takes_no_impossible_size_nor_the_one_it_has() {
+    let before = [Record::Epoch(epoch(1)), create(1, "a")];
+    let resize = |value, size_bytes| Record::ResizeVdi { vid: vid(value), size_bytes };
+    for size_bytes in [0, 1000] {
+        refused(&before, &resize(1, size_bytes), &InvalidVdi::Size { size_bytes, block_size: 512 }.into());
+    }
+    let size_bytes = (1 << 54) + 512;
+    refused(&before, &resize(1, size_bytes), &InvalidVdi::TooLarge { size_bytes }.into());
+    let size_bytes = OPTIONS.size_bytes;
+    refused(&before, &resize(1, size_bytes), &ApplyError::SameSize { name: name("a"), size_bytes });
+    refused(&before, &resize(2, 1024), &ApplyError::UnknownVdi { vid: vid(2) });
 }
 
 #[test]

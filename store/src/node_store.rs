@@ -1,0 +1,247 @@
+//! The disks of a node as one store: each partition's requests go to the disk that holds it.
+//!
+//! A disk that is absent, or fails, is an error for its partitions only. A flush concerns all disks, for whoever asks for
+//! it may have written to any of them: it fails as long as a disk that is not served may lack writes that were
+//! acknowledged.
+
+mod budget;
+mod error;
+mod open;
+mod probe;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
+
+use huntaway_wire::{Broken, Error, Partition, Peer, Pepoch, Read, Reply, Request, Submission};
+use tokio::sync::oneshot;
+
+pub use self::error::DisksError;
+use crate::disk::{FileDisk, Space};
+use crate::disk_table::DiskTable;
+use crate::locking::lock;
+use crate::service::LocalStore;
+use crate::superblock::DiskId;
+use crate::waiters::{Joined, Sender};
+
+/// A directory that keeps one disk of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskDirectory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its share of the partitions, relative to the others'; if not given, its size in GiB when it is first used.
+    pub weight: Option<u32>,
+}
+
+/// How a disk is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskState {
+    /// It is served.
+    Serving,
+    /// It failed while it was served, and was stopped.
+    Failed,
+    /// It could not be opened.
+    Absent {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One disk of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskStatus {
+    /// Where it is, or should be.
+    pub directory: PathBuf,
+    /// Its id.
+    pub id: DiskId,
+    /// Its share of the partitions.
+    pub weight: u32,
+    /// How it is.
+    pub state: DiskState,
+    /// Bytes free; 0 if it is absent.
+    pub free_bytes: u64,
+    /// Its size in bytes; 0 if it is absent.
+    pub total_bytes: u64,
+}
+
+/// Disks have failed. Shown as their directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DisksStopped {
+    /// Their directories.
+    pub directories: Vec<PathBuf>,
+}
+
+impl fmt::Display for DisksStopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, directory) in self.directories.iter().enumerate() {
+            let separator = if place == 0 { "" } else { " " };
+            write!(f, "{separator}{}", directory.display())?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for DisksStopped {}
+
+/// The stores of all disks of a node, at work.
+pub struct NodeStore {
+    disks: Vec<NodeDisk>,
+    /// Which disk holds a partition.
+    routes: Box<[u8]>,
+    least_pepoch: Pepoch,
+    /// Where the table is kept, and what it says.
+    state: FileDisk,
+    table: Mutex<DiskTable>,
+}
+
+/// One disk.
+struct NodeDisk {
+    directory: PathBuf,
+    id: DiskId,
+    weight: u32,
+    service: Service,
+}
+
+enum Service {
+    Serving(LocalStore),
+    Absent { reason: String, may_owe: bool },
+}
+
+impl NodeDisk {
+    fn failed(&self) -> Error {
+        Broken::DiskFailed { disk: self.directory.display().to_string() }.into()
+    }
+
+    /// Whether it is not served, and may lack writes that were acknowledged in this boot.
+    fn may_lack_writes(&self) -> bool {
+        match &self.service {
+            Service::Serving(local) => local.store().has_failed() && local.store().is_unflushed(),
+            Service::Absent { may_owe, .. } => *may_owe,
+        }
+    }
+
+    /// The store, unless it failed or was absent.
+    fn at_work(&self) -> Option<&LocalStore> {
+        match &self.service {
+            Service::Serving(local) if !local.store().has_failed() => Some(local),
+            Service::Serving(_) | Service::Absent { .. } => None,
+        }
+    }
+
+    fn status(&self) -> DiskStatus {
+        let (state, space) = match &self.service {
+            Service::Serving(local) => {
+                let failed = local.store().has_failed();
+                let state = if failed { DiskState::Failed } else { DiskState::Serving };
+                (state, local.store().space())
+            }
+            Service::Absent { reason, .. } => {
+                (DiskState::Absent { reason: reason.clone() }, Space { free_bytes: 0, total_bytes: 0 })
+            }
+        };
+        DiskStatus {
+            directory: self.directory.clone(),
+            id: self.id,
+            weight: self.weight,
+            state,
+            free_bytes: space.free_bytes,
+            total_bytes: space.total_bytes,
+        }
+    }
+}
+
+impl NodeStore {
+    /// The pepoch that requests for the partition must carry.
+    pub fn pepoch(&self, partition: Partition) -> Pepoch {
+        match &self.disk_of(partition).service {
+            Service::Serving(local) => local.pepoch(),
+            Service::Absent { .. } => self.least_pepoch,
+        }
+    }
+
+    /// How the disks are, in the order of the table.
+    pub fn disks(&self) -> Vec<DiskStatus> {
+        self.disks.iter().map(NodeDisk::status).collect()
+    }
+
+    /// Takes no more requests, applies everything and stops the threads of all disks; see [`LocalStore::close`].
+    ///
+    /// # Errors
+    /// Disks have failed, now or before; what was acknowledged is in their logs as far as they hold it. Absent ones do
+    /// not count.
+    pub fn close(&self) -> Result<(), DisksStopped> {
+        let closed: Vec<bool> = thread::scope(|scope| {
+            let close = |disk: &'_ NodeDisk| match &disk.service {
+                Service::Serving(local) => local.close().is_ok(),
+                Service::Absent { .. } => true,
+            };
+            let closing: Vec<_> = self.disks.iter().map(|disk| scope.spawn(move || close(disk))).collect();
+            closing.into_iter().map(|closing| closing.join().unwrap_or(false)).collect()
+        });
+        self.note_what_is_flushed();
+        let stopped = self.disks.iter().zip(closed).filter(|(_, closed)| !closed);
+        let directories: Vec<PathBuf> = stopped.map(|(disk, _)| disk.directory.clone()).collect();
+        if directories.is_empty() { Ok(()) } else { Err(DisksStopped { directories }) }
+    }
+
+    /// Notes that the disks can be done without at the next start, as far as flushes are concerned.
+    fn note_what_is_flushed(&self) {
+        let mut table = lock(&self.table);
+        for disk in &self.disks {
+            if let Service::Serving(local) = &disk.service
+                && let Some(entry) = table.disks.iter_mut().find(|entry| entry.id == disk.id)
+            {
+                entry.may_owe = local.store().is_unflushed();
+            }
+        }
+        if let Err(error) = table.store(&self.state) {
+            // What it says stays true: it says less than is so.
+            let state = self.state.directory().display();
+            tracing::warn!(%error, %state, "cannot note in the table of disks that they were closed");
+        }
+    }
+
+    #[inline]
+    fn disk_of(&self, partition: Partition) -> &NodeDisk {
+        &self.disks[usize::from(self.routes[partition.index()])]
+    }
+
+    fn flush(&self) -> Submission {
+        if let Some(disk) = self.disks.iter().find(|disk| disk.may_lack_writes()) {
+            return Submission::Done(Err(disk.failed()));
+        }
+        let at_work: Vec<&LocalStore> = self.disks.iter().filter_map(NodeDisk::at_work).collect();
+        match (&*at_work, &*self.disks) {
+            ([], [first, ..]) => Submission::Done(Err(first.failed())),
+            ([], []) => Submission::Done(Ok(Reply::Done)),
+            ([only], _) => only.submit(Request::Flush),
+            (several, _) => {
+                let (sender, receiver) = oneshot::channel();
+                let joined = Joined::new(several.len(), sender);
+                several.iter().for_each(|local| local.store().flush_for(Sender::Joined(joined.clone())));
+                Submission::Waiting(receiver)
+            }
+        }
+    }
+}
+
+impl Peer for NodeStore {
+    fn submit(&self, request: Request) -> Submission {
+        let Request::Object(object) = &request else { return self.flush() };
+        let disk = self.disk_of(object.partition);
+        match &disk.service {
+            Service::Serving(local) => local.submit(request),
+            Service::Absent { .. } => Submission::Done(Err(disk.failed())),
+        }
+    }
+
+    #[inline]
+    fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
+        let disk = self.disk_of(read.partition);
+        match &disk.service {
+            Service::Serving(local) => local.read_now(read, into),
+            Service::Absent { .. } => Some(Err(disk.failed())),
+        }
+    }
+}
