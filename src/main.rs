@@ -13,11 +13,6 @@ mod node;
 #[allow(dead_code, reason = "a node tells its service manager")]
 mod notify;
 mod open_files;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "huntaway export, which needs a configuration, prints the others"
-)]
 mod recipes;
 mod signals;
 mod store_check;

@@ -10,7 +10,7 @@ mod qemu;
 
 use std::path::PathBuf;
 
-pub(crate) use csi_pv::{UnknownSize, csi_pv};
+pub(crate) use csi_pv::csi_pv;
 pub(crate) use iscsiadm::iscsiadm;
 pub(crate) use libvirt::{PoolType, libvirt};
 pub(crate) use multipath::multipath;
