@@ -106,7 +106,7 @@ fn after_stopping_nobody_gets_in() {
     early.set_read_timeout(Some(PATIENCE)).unwrap();
     // Whoever connected after it was accepted after it.
     Initiator::login(gateway.portal, "iqn.2026-11.test:a").logout(1);
-    let stopping = gateway.gateway.take().unwrap();
+    let stopping = gateway.take();
     gateway.runtime.block_on(stopping.shut_down());
     assert!(matches!(early.read(&mut [0]), Ok(0)), "the connection is closed");
     assert!(TcpStream::connect(gateway.portal).is_err());
@@ -123,7 +123,7 @@ fn stopping_waits_for_no_initiator_that_takes_nothing() {
         })
         .collect();
     wait_for("a read of each", || gateway.peer.reads() >= deaf.len());
-    let stopping = gateway.gateway.take().unwrap();
+    let stopping = gateway.take();
     // The limit only tells a stop from a hang.
     let stopped = async { tokio::time::timeout(PATIENCE, stopping.shut_down()).await };
     assert!(gateway.runtime.block_on(stopped).is_ok());

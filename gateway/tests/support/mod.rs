@@ -1,24 +1,24 @@
 //! A gateway over a store in memory whose answers can be held back, and an initiator that sends what it is told.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod login;
+mod serving;
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use huntaway_gateway::{
-    Authentication, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics, PortalConfig, Router,
-    Served, TargetConfig, UnitConfig, Volume, listen,
-};
 use huntaway_wire::{
-    Answer, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Pepoch, Reply, Request, Segments,
-    Submission, Vid,
+    Answer, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Reply, Request, Segments, Submission,
 };
+pub use login::{Account, discover, try_login};
+pub use serving::{TestGateway, anyone, initiator, served, target};
 use tokio::sync::oneshot;
 
 pub const TARGET: &str = "iqn.2026-11.test.huntaway:disk";
@@ -113,64 +113,6 @@ impl Peer for MemoryPeer {
     }
 }
 
-/// A gateway that runs in a thread of its own until it is dropped or shut down.
-pub struct TestGateway {
-    pub portal: SocketAddr,
-    pub peer: Arc<MemoryPeer>,
-    pub gateway: Option<Gateway>,
-    pub runtime: tokio::runtime::Runtime,
-}
-
-impl TestGateway {
-    /// Serves `luns` disks of 8 MiB.
-    pub fn start(luns: u16) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let _entered = runtime.enter();
-        let peer = Arc::new(MemoryPeer::default());
-        let router = Arc::new(Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)));
-        let unit = |lun| {
-            let vid = Vid::new(u32::from(lun) + 1).unwrap();
-            UnitConfig {
-                lun,
-                uuid: [lun as u8; 16],
-                block_size: 512,
-                physical_block_size: 4096,
-                thin: true,
-                read_only: false,
-                write_cache: true,
-                volume: Arc::new(Volume::new(vid, vid, 8 << 20, Arc::clone(&router))),
-            }
-        };
-        let gateway = Gateway::start(GatewayConfig {
-            served: Served {
-                targets: vec![TargetConfig {
-                    name: TARGET.into(),
-                    portals: None,
-                    initiators: vec![InitiatorConfig {
-                        pattern: "*".into(),
-                        luns: None,
-                        authentication: Authentication::None,
-                    }],
-                    digests: DigestPolicy::Allowed,
-                    units: (0..luns).map(unit).collect(),
-                }],
-                discovery: Authentication::None,
-            },
-            portals: vec![PortalConfig {
-                name: "p".into(),
-                listener: listen("127.0.0.1:0".parse().unwrap()).unwrap(),
-                advertised: None,
-            }],
-            max_connections: 1000,
-            metrics: Metrics::new(&prometheus::Registry::new()).unwrap(),
-        })
-        .unwrap();
-        let portal = gateway.portals()[0].1;
-        Self { portal, peer, gateway: Some(gateway), runtime }
-    }
-}
-
 /// A PDU: its header and its data segment.
 #[derive(Debug)]
 pub struct Pdu {
@@ -209,6 +151,7 @@ const NOP_IN: u8 = 0x20;
 
 pub const ABORT_TASK: u8 = 1;
 pub const LOGICAL_UNIT_RESET: u8 = 5;
+pub const TARGET_WARM_RESET: u8 = 6;
 pub const TARGET_COLD_RESET: u8 = 7;
 
 /// One connection of an initiator that keeps no state but its sequence numbers.
@@ -272,11 +215,35 @@ impl Initiator {
         self.cmd_sn += 1;
     }
 
-    /// Sends a WRITE(10) of one block of `value`, with or without its data.
+    /// Whether a TEST UNIT READY ends well, or else the sense.
+    pub fn test_unit(&mut self, tag: u32, lun: u8) -> Result<(), (u8, u8, u8)> {
+        self.command(tag, lun, &[0; 6], 0, None);
+        let response = self.expect(SCSI_RESPONSE);
+        if response.header[3] == 0 { Ok(()) } else { Err(response.sense()) }
+    }
+
+    /// The LUNs that REPORT LUNS names.
+    pub fn luns(&mut self, tag: u32) -> Vec<u8> {
+        self.command(tag, 0, &[0xa0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], 65536, None);
+        self.expect(DATA_IN).data[8..].chunks(8).map(|lun| lun[1]).collect()
+    }
+
+    /// The last block that READ CAPACITY(10) names.
+    pub fn last_block(&mut self, tag: u32, lun: u8) -> u32 {
+        self.command(tag, lun, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], 8, None);
+        u32::from_be_bytes(self.expect(DATA_IN).data[..4].try_into().unwrap())
+    }
+
+    /// Sends a WRITE(10) of one block of `value` to LUN 0, with or without its data.
     pub fn write(&mut self, tag: u32, lba: u8, value: u8, immediate: bool) {
+        self.write_unit(tag, 0, lba, value, immediate);
+    }
+
+    /// The same to another LUN.
+    pub fn write_unit(&mut self, tag: u32, lun: u8, lba: u8, value: u8, immediate: bool) {
         let block = [value; 512];
         let cdb = [0x2a, 0, 0, 0, 0, lba, 0, 0, 1, 0];
-        self.command(tag, 0, &cdb, 512, immediate.then_some(&block));
+        self.command(tag, lun, &cdb, 512, immediate.then_some(&block));
     }
 
     /// Sends the data that an R2T asks for.
@@ -289,9 +256,15 @@ impl Initiator {
         self.send(header, &vec![value; length as usize]);
     }
 
-    /// Sends an immediate task management request.
+    /// Sends an immediate task management request for LUN 0.
     pub fn manage(&mut self, tag: u32, function: u8, referenced: u32) {
+        self.manage_unit(tag, function, referenced, 0);
+    }
+
+    /// The same for another LUN.
+    pub fn manage_unit(&mut self, tag: u32, function: u8, referenced: u32, lun: u8) {
         let mut header = [0; 48];
+        header[9] = lun;
         header[0] = 0x42;
         header[1] = 0x80 | function;
         header[16..20].copy_from_slice(&tag.to_be_bytes());

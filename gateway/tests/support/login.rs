@@ -1,0 +1,119 @@
+//! Logins key by key: CHAP, discovery, and what is refused.
+
+use std::net::{SocketAddr, TcpStream};
+
+use huntaway_gateway::{Authentication, Chap, ChapAccount, Secret};
+use md5::{Digest, Md5};
+
+use super::{Initiator, LOGIN_RESPONSE, PATIENCE, Pdu};
+
+/// Identifier and challenge that an initiator sends for mutual CHAP.
+const OUR_CHALLENGE: &str = "CHAP_I=9\0CHAP_C=0x00112233445566778899aabbccddeeff\0";
+
+/// A CHAP user and secret.
+#[derive(Clone, Copy)]
+pub struct Account(pub &'static str, pub &'static str);
+
+impl Account {
+    fn chap(self) -> ChapAccount {
+        ChapAccount { user: self.0.into(), secret: Secret::new(self.1.as_bytes()) }
+    }
+
+    /// What a target asks for that this account may use.
+    pub fn required(self) -> Authentication {
+        Authentication::Chap(Chap::new(vec![self.chap()]))
+    }
+
+    /// The same, of a target that proves itself by another account.
+    pub fn required_by(self, own: Self) -> Authentication {
+        Authentication::Chap(Chap { mutual: Some(own.chap()), ..Chap::new(vec![self.chap()]) })
+    }
+}
+
+/// Logs in with these keys (`"A=1 B=2"`); if there is an account, by CHAP, asking for the target's proof if `mutual`.
+/// The last response's status is the error.
+pub fn try_login(
+    portal: SocketAddr,
+    keys: &str,
+    account: Option<Account>,
+    mutual: bool,
+) -> Result<Initiator, u16> {
+    let stream = TcpStream::connect(portal).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut initiator = Initiator { stream, cmd_sn: 1, exp_stat_sn: 0 };
+    let keys: String = keys.split(' ').map(|key| format!("{key}\0")).collect();
+    let Some(Account(user, secret)) = account else {
+        let response = initiator.exchange(0x80 | 1 << 2 | 3, &keys);
+        return initiator.finished(&response);
+    };
+    let response = initiator.exchange(0, &format!("{keys}AuthMethod=CHAP\0"));
+    if status(&response) != 0 {
+        return Err(status(&response));
+    }
+    let response = initiator.exchange(0, "CHAP_A=5\0");
+    if status(&response) != 0 {
+        return Err(status(&response));
+    }
+    let identifier: u8 = value(&response, "CHAP_I").unwrap().parse().unwrap();
+    let challenge = bytes(&value(&response, "CHAP_C").unwrap());
+    let proof = Md5::new().chain_update([identifier]).chain_update(secret).chain_update(challenge).finalize();
+    let proof: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
+    let ours = if mutual { OUR_CHALLENGE } else { "" };
+    let response = initiator.exchange(0x80 | 3, &format!("CHAP_N={user}\0CHAP_R=0x{proof}\0{ours}"));
+    initiator.finished(&response)
+}
+
+/// The values of SendTargets=All in a discovery session of this initiator.
+pub fn discover(portal: SocketAddr, name: &str, account: Option<Account>) -> Result<Vec<String>, u16> {
+    let keys = format!("InitiatorName={name} SessionType=Discovery");
+    Ok(try_login(portal, &keys, account, false)?.send_targets())
+}
+
+impl Initiator {
+    /// Sends a Login request with these flags, and takes the answer.
+    fn exchange(&mut self, flags: u8, text: &str) -> Pdu {
+        let mut header = [0; 48];
+        header[0] = 0x43;
+        header[1] = flags;
+        header[8] = 0x80;
+        self.send(header, text.as_bytes());
+        self.expect(LOGIN_RESPONSE)
+    }
+
+    fn finished(self, response: &Pdu) -> Result<Self, u16> {
+        match status(response) {
+            0 => Ok(self),
+            status => Err(status),
+        }
+    }
+
+    /// What SendTargets=All tells.
+    pub fn send_targets(&mut self) -> Vec<String> {
+        let mut header = [0; 48];
+        header[0] = 0x04;
+        header[1] = 0x80;
+        header[16..20].copy_from_slice(&77_u32.to_be_bytes());
+        header[20..24].fill(0xff);
+        self.send(header, b"SendTargets=All\0");
+        self.cmd_sn += 1;
+        pairs(&self.expect(0x24))
+    }
+}
+
+fn status(response: &Pdu) -> u16 {
+    u16::from_be_bytes([response.header[36], response.header[37]])
+}
+
+fn pairs(pdu: &Pdu) -> Vec<String> {
+    let text = String::from_utf8(pdu.data.clone()).unwrap();
+    text.split_terminator('\0').map(str::to_owned).collect()
+}
+
+fn value(response: &Pdu, key: &str) -> Option<String> {
+    pairs(response).iter().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('=').map(str::to_owned))
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let digits = hexadecimal.strip_prefix("0x").unwrap();
+    (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
+}

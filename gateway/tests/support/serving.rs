@@ -1,0 +1,142 @@
+//! A gateway to test, and what it is told to serve.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use huntaway_gateway::{
+    Authentication, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics, PortalConfig, Router,
+    Served, TargetConfig, TargetError, UnitConfig, Volume, listen,
+};
+use huntaway_wire::{Peer, Pepoch, Vid};
+use prometheus::Registry;
+use tokio::task::JoinHandle;
+
+use super::{MemoryPeer, TARGET};
+
+/// Bytes of a disk unless a test says otherwise.
+const DISK_BYTES: u64 = 8 << 20;
+
+/// A gateway that runs in threads of its own until it is dropped or shut down.
+pub struct TestGateway {
+    pub portal: SocketAddr,
+    pub peer: Arc<MemoryPeer>,
+    pub gateway: Option<Arc<Gateway>>,
+    pub runtime: tokio::runtime::Runtime,
+    pub registry: Registry,
+    router: Arc<Router>,
+}
+
+impl TestGateway {
+    /// Serves `luns` disks of 8 MiB to anyone.
+    pub fn start(luns: u16) -> Self {
+        let gateway = Self::empty();
+        gateway.update(gateway.disks(luns)).unwrap();
+        gateway
+    }
+
+    /// Serves nothing yet, through a portal named `p`.
+    pub fn empty() -> Self {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let entered = runtime.enter();
+        let peer = Arc::new(MemoryPeer::default());
+        let router = Arc::new(Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)));
+        let registry = Registry::new();
+        let gateway = Gateway::start(GatewayConfig {
+            portals: vec![portal("p", "127.0.0.1:0".parse().unwrap())],
+            served: served(Vec::new()),
+            max_connections: 1000,
+            metrics: Metrics::new(&registry).unwrap(),
+        })
+        .unwrap();
+        drop(entered);
+        let portal = gateway.portals()[0].1;
+        Self { portal, peer, gateway: Some(Arc::new(gateway)), runtime, registry, router }
+    }
+
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        self.gateway.as_ref().unwrap()
+    }
+
+    /// The one target with `luns` disks of 8 MiB for anyone.
+    pub fn disks(&self, luns: u16) -> Served {
+        served(vec![target(vec![anyone()], (0..luns).map(|lun| self.unit(lun)).collect())])
+    }
+
+    /// A disk of 8 MiB, one for each LUN.
+    pub fn unit(&self, lun: u16) -> UnitConfig {
+        self.disk(lun, u32::from(lun) + 1, DISK_BYTES)
+    }
+
+    /// Disk number `vid` with so many bytes.
+    pub fn disk(&self, lun: u16, vid: u32, size_bytes: u64) -> UnitConfig {
+        let id = Vid::new(vid).unwrap();
+        UnitConfig {
+            lun,
+            uuid: [vid as u8; 16],
+            block_size: 512,
+            physical_block_size: 4096,
+            thin: true,
+            read_only: false,
+            write_cache: true,
+            volume: Arc::new(Volume::new(id, id, size_bytes, Arc::clone(&self.router))),
+        }
+    }
+
+    pub fn update(&self, served: Served) -> Result<(), TargetError> {
+        self.runtime.block_on(self.gateway().update(served))
+    }
+
+    /// Begins an update that is waited for elsewhere.
+    pub fn start_update(&self, served: Served) -> JoinHandle<Result<(), TargetError>> {
+        let gateway = Arc::clone(self.gateway());
+        self.runtime.spawn(async move { gateway.update(served).await })
+    }
+
+    /// Opens another portal; returns where it listens.
+    pub fn add_portal(&self, name: &str, address: SocketAddr) -> Result<SocketAddr, TargetError> {
+        let _entered = self.runtime.enter();
+        let config = portal(name, address);
+        let address = config.listener.local_addr().unwrap();
+        self.gateway().add_portal(config).map(|()| address)
+    }
+
+    /// The gateway, to be shut down.
+    pub fn take(&mut self) -> Gateway {
+        Arc::into_inner(self.gateway.take().unwrap()).unwrap()
+    }
+
+    /// The value of a counter in the registry; `None` if it is not there.
+    pub fn counter(&self, family: &str, label: (&str, &str)) -> Option<f64> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|found| found.name() == family)?;
+        let has_label = |metric: &&prometheus::proto::Metric| {
+            metric.get_label().iter().any(|pair| (pair.name(), pair.value()) == label)
+        };
+        family.get_metric().iter().find(has_label).map(|metric| metric.get_counter().get_value())
+    }
+}
+
+fn portal(name: &str, address: SocketAddr) -> PortalConfig {
+    PortalConfig { name: name.into(), listener: listen(address).unwrap(), advertised: None }
+}
+
+/// Everybody, without authentication.
+pub fn anyone() -> InitiatorConfig {
+    initiator("*")
+}
+
+/// Initiators of this pattern, without authentication.
+pub fn initiator(pattern: &str) -> InitiatorConfig {
+    InitiatorConfig { pattern: pattern.into(), luns: None, authentication: Authentication::None }
+}
+
+/// [`TARGET`] with these initiators and disks.
+pub fn target(initiators: Vec<InitiatorConfig>, units: Vec<UnitConfig>) -> TargetConfig {
+    TargetConfig { name: TARGET.into(), portals: None, initiators, digests: DigestPolicy::Allowed, units }
+}
+
+/// These targets; discovery is free.
+pub fn served(targets: Vec<TargetConfig>) -> Served {
+    Served { targets, discovery: Authentication::None }
+}

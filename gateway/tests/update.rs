@@ -1,0 +1,319 @@
+//! What is served changes, and sessions stay: what their initiators are told, and when commands see what.
+
+mod support;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use huntaway_gateway::{Served, TargetError};
+use support::{
+    DATA_IN, Initiator, R2T, SCSI_RESPONSE, TARGET, TestGateway, anyone, served, target, wait_for,
+};
+
+const A: &str = "iqn.2026-11.test:a";
+
+const CAPACITY_CHANGED: (u8, u8, u8) = (6, 0x2a, 0x09);
+const MODES_CHANGED: (u8, u8, u8) = (6, 0x2a, 0x01);
+const INQUIRY_CHANGED: (u8, u8, u8) = (6, 0x3f, 0x03);
+const LUNS_CHANGED: (u8, u8, u8) = (6, 0x3f, 0x0e);
+const NO_SUCH_LUN: (u8, u8, u8) = (5, 0x25, 0);
+const WRITE_PROTECTED: (u8, u8, u8) = (7, 0x27, 0);
+
+/// Disks for anyone.
+fn disks(units: Vec<huntaway_gateway::UnitConfig>) -> Served {
+    served(vec![target(vec![anyone()], units)])
+}
+
+/// An initiator that has been told of its new nexus at each of these LUNs.
+fn login(gateway: &TestGateway, luns: u8) -> Initiator {
+    let mut initiator = Initiator::login(gateway.portal, A);
+    (1..luns).for_each(|lun| assert_eq!(initiator.test_unit(90, lun), Err((6, 0x29, 0))));
+    initiator
+}
+
+#[test]
+fn the_same_again_is_no_news() {
+    let gateway = TestGateway::start(2);
+    let mut initiator = login(&gateway, 2);
+    gateway.update(gateway.disks(2)).unwrap();
+    assert_eq!(initiator.test_unit(1, 0), Ok(()));
+    assert_eq!(initiator.test_unit(2, 1), Ok(()));
+}
+
+#[test]
+fn a_new_lun_is_told_and_found() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    gateway.update(gateway.disks(2)).unwrap();
+    assert_eq!(initiator.test_unit(1, 0), Err(LUNS_CHANGED));
+    assert_eq!(initiator.test_unit(2, 0), Ok(()));
+    assert_eq!(initiator.luns(3), [0, 1]);
+    assert_eq!(initiator.test_unit(4, 1), Err(LUNS_CHANGED));
+    assert_eq!(initiator.test_unit(5, 1), Ok(()));
+}
+
+#[test]
+fn report_luns_tells_as_well_as_the_attention() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    gateway.update(gateway.disks(2)).unwrap();
+    assert_eq!(initiator.luns(1), [0, 1]);
+    assert_eq!(initiator.test_unit(2, 0), Ok(()));
+}
+
+#[test]
+fn a_removed_lun_is_told_and_gone() {
+    let gateway = TestGateway::start(2);
+    let mut initiator = login(&gateway, 2);
+    gateway.update(gateway.disks(1)).unwrap();
+    assert_eq!(initiator.test_unit(1, 1), Err(NO_SUCH_LUN));
+    assert_eq!(initiator.test_unit(2, 0), Err(LUNS_CHANGED));
+    assert_eq!(initiator.luns(3), [0]);
+}
+
+#[test]
+fn what_a_removed_lun_had_to_tell_is_not_told_when_it_comes_back() {
+    let gateway = TestGateway::start(2);
+    let mut initiator = Initiator::login(gateway.portal, A);
+    gateway.update(gateway.disks(1)).unwrap();
+    gateway.update(gateway.disks(2)).unwrap();
+    assert_eq!(initiator.test_unit(1, 1), Err(LUNS_CHANGED), "not power on");
+    assert_eq!(initiator.test_unit(2, 1), Ok(()));
+}
+
+#[test]
+fn another_size_is_told_there_and_nowhere_else() {
+    let gateway = TestGateway::start(2);
+    let mut initiator = login(&gateway, 2);
+    for blocks in [32 << 11, 4 << 11] {
+        let resized = gateway.disk(0, 1, u64::from(blocks) * 512);
+        gateway.update(disks(vec![resized, gateway.unit(1)])).unwrap();
+        assert_eq!(initiator.test_unit(1, 0), Err(CAPACITY_CHANGED));
+        assert_eq!(initiator.last_block(2, 0), blocks - 1);
+        assert_eq!(initiator.test_unit(3, 1), Ok(()));
+    }
+}
+
+#[test]
+fn other_flags_are_told_and_hold() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    let mut read_only = gateway.unit(0);
+    read_only.read_only = true;
+    gateway.update(disks(vec![read_only])).unwrap();
+    assert_eq!(initiator.test_unit(1, 0), Err(MODES_CHANGED));
+    initiator.write(2, 0, 7, true);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).sense(), WRITE_PROTECTED);
+}
+
+#[test]
+fn another_disk_in_the_same_place_is_told() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    gateway.update(disks(vec![gateway.disk(0, 9, 8 << 20)])).unwrap();
+    assert_eq!(initiator.test_unit(1, 0), Err(INQUIRY_CHANGED));
+    assert_eq!(initiator.test_unit(2, 0), Err(LUNS_CHANGED));
+    assert_eq!(initiator.test_unit(3, 0), Ok(()));
+}
+
+#[test]
+fn mode_parameters_stay_when_the_size_changes() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    let d_sense = |initiator: &mut Initiator| {
+        initiator.command(8, 0, &[0x1a, 0x08, 0x0a, 0, 255, 0], 255, None);
+        initiator.expect(DATA_IN).data
+    };
+    let mut list = d_sense(&mut initiator);
+    list[..4].fill(0);
+    list[4 + 2] |= 0x04;
+    let length = list.len() as u8;
+    initiator.command(1, 0, &[0x15, 0x10, 0, 0, length, 0], length.into(), Some(&list));
+    assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], 0);
+    gateway.update(disks(vec![gateway.disk(0, 1, 16 << 20)])).unwrap();
+    initiator.command(2, 0, &[0; 6], 0, None);
+    let sense = initiator.expect(SCSI_RESPONSE).data;
+    assert_eq!(sense[2..6], [0x72, 6, 0x2a, 0x09], "in descriptor format");
+    assert_eq!(d_sense(&mut initiator)[4 + 2] & 0x04, 0x04);
+}
+
+#[test]
+fn commands_under_way_to_what_is_removed_end_well_and_the_update_waits_for_them() {
+    let gateway = TestGateway::start(2);
+    let mut initiator = login(&gateway, 2);
+    for (changed, sense) in [
+        (disks(vec![gateway.disk(0, 1, 4 << 20), gateway.unit(1)]), CAPACITY_CHANGED),
+        (disks(vec![gateway.unit(1)]), NO_SUCH_LUN),
+    ] {
+        gateway.peer.hold();
+        initiator.write(1, 0, 7, true);
+        wait_for("the write", || gateway.peer.waiting() == 1);
+        let update = gateway.start_update(changed);
+        initiator.expect_silence();
+        assert!(!update.is_finished(), "a store has the write");
+        gateway.peer.release();
+        assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], 0, "the write ends well");
+        gateway.runtime.block_on(update).unwrap().unwrap();
+        assert_eq!(initiator.test_unit(2, 0), Err(sense));
+    }
+}
+
+#[test]
+fn commands_under_way_to_what_stays_hold_nothing_up() {
+    let gateway = TestGateway::start(2);
+    let mut initiator = login(&gateway, 2);
+    gateway.peer.hold();
+    initiator.write(1, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    gateway.update(gateway.disks(1)).unwrap();
+    assert_eq!(initiator.test_unit(2, 0), Err(LUNS_CHANGED));
+    gateway.peer.release();
+    assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], 0);
+}
+
+#[test]
+fn write_data_that_is_owed_to_a_removed_lun_is_not_waited_for_for_ever() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    initiator.write(1, 0, 7, false);
+    initiator.expect(R2T);
+    gateway.update(disks(Vec::new())).unwrap();
+    let response = initiator.expect(SCSI_RESPONSE);
+    assert_eq!((response.tag(), response.sense()), (1, NO_SUCH_LUN));
+}
+
+#[test]
+fn write_data_that_comes_in_time_is_written_to_the_removed_lun() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    initiator.write(1, 0, 7, false);
+    let r2t = initiator.expect(R2T);
+    let update = gateway.start_update(disks(Vec::new()));
+    wait_for("the update", || gateway_has_no_lun(&mut initiator));
+    initiator.data_out(&r2t, 7);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], 0);
+    gateway.runtime.block_on(update).unwrap().unwrap();
+    assert_eq!(gateway.peer.writes(), [7]);
+}
+
+fn gateway_has_no_lun(initiator: &mut Initiator) -> bool {
+    initiator.test_unit(50, 0) == Err(NO_SUCH_LUN)
+}
+
+#[test]
+fn what_cannot_be_served_changes_nothing() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    let twice = disks(vec![gateway.unit(0), gateway.unit(0)]);
+    assert_eq!(gateway.update(twice), Err(TargetError::LunTwice(0)));
+    let mut other_case = target(vec![anyone()], Vec::new());
+    other_case.name = TARGET.to_uppercase();
+    let both = served(vec![target(vec![anyone()], vec![gateway.unit(0), gateway.unit(1)]), other_case]);
+    assert!(matches!(gateway.update(both), Err(TargetError::TargetTwice(_))));
+    assert_eq!(initiator.test_unit(1, 0), Ok(()));
+    assert_eq!(initiator.luns(2), [0]);
+}
+
+#[test]
+fn metrics_of_a_lun_go_with_it_and_begin_anew() {
+    const BYTES: &str = "huntaway_gateway_transferred_bytes_total";
+    const FAILURES: &str = "huntaway_gateway_failed_commands_total";
+    let gateway = TestGateway::start(2);
+    let mut initiator = login(&gateway, 2);
+    let label = format!("{TARGET}/1");
+    let label = ("lun", label.as_str());
+    assert!(gateway.counter(BYTES, label).is_some());
+    assert!(gateway.counter(FAILURES, label).is_some(), "power on");
+    gateway.update(disks(vec![gateway.unit(0), gateway.disk(1, 2, 16 << 20)])).unwrap();
+    assert!(gateway.counter(BYTES, label).is_some(), "a grown disk keeps its metrics");
+    gateway.update(gateway.disks(1)).unwrap();
+    wait_for("the metrics to go", || {
+        gateway.counter(BYTES, label).is_none() && gateway.counter(FAILURES, label).is_none()
+    });
+    assert_eq!(initiator.test_unit(1, 1), Err(NO_SUCH_LUN));
+    assert_eq!(gateway.counter(FAILURES, label), None);
+    gateway.update(gateway.disks(2)).unwrap();
+    assert_eq!(gateway.counter(BYTES, label), Some(0.0));
+}
+
+#[test]
+fn no_response_is_lost_during_200_updates() {
+    let gateway = TestGateway::start(2);
+    let stop = AtomicBool::new(false);
+    let (mut written, mut attentions) = (0, 0);
+    std::thread::scope(|scope| {
+        let io = scope.spawn(|| {
+            let mut initiator = login(&gateway, 1);
+            while !stop.load(Ordering::Relaxed) {
+                // Eight at once, overlapping in pairs.
+                (0..8).for_each(|tag| initiator.write(tag, tag as u8 / 2, 7, tag % 3 != 0));
+                let mut answers = 0;
+                while answers < 8 {
+                    let pdu = initiator.receive();
+                    match pdu.opcode() {
+                        R2T => initiator.data_out(&pdu, 7),
+                        SCSI_RESPONSE if pdu.header[3] == 0 => {
+                            (answers, written) = (answers + 1, written + 1)
+                        }
+                        SCSI_RESPONSE => {
+                            assert!([CAPACITY_CHANGED, LUNS_CHANGED].contains(&pdu.sense()), "{pdu:?}");
+                            (answers, attentions) = (answers + 1, attentions + 1);
+                        }
+                        _ => panic!("{pdu:?}"),
+                    }
+                }
+            }
+        });
+        for round in 0..200_u64 {
+            let mut units = vec![gateway.disk(0, 1, (8 + round % 3) << 20)];
+            units.extend((round % 2 == 0).then(|| gateway.unit(1)));
+            gateway.update(disks(units)).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        io.join().unwrap();
+    });
+    assert!(written > 0 && attentions > 0, "{written} written, {attentions} attentions");
+}
+
+#[test]
+fn a_login_during_updates_is_either_refused_or_revoked() {
+    let gateway = TestGateway::start(1);
+    let open = || gateway.disks(1);
+    let closed = || served(vec![target(Vec::new(), vec![gateway.unit(0)])]);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let logins = scope.spawn(|| {
+            let (mut admitted, mut refused) = (0, 0);
+            let mut sessions = Vec::new();
+            while !stop.load(Ordering::Relaxed) || admitted == 0 || refused == 0 {
+                let name = format!("iqn.2026-11.test:a{}", admitted % 50);
+                let keys = format!("InitiatorName={name} TargetName={TARGET}");
+                match support::try_login(gateway.portal, &keys, None, false) {
+                    Ok(session) => (admitted, _) = (admitted + 1, sessions.push(session)),
+                    Err(status) => {
+                        assert_eq!(status, 0x0202);
+                        refused += 1;
+                    }
+                }
+                sessions.truncate(50);
+            }
+            sessions
+        });
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline {
+            gateway.update(open()).unwrap();
+            gateway.update(closed()).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+        gateway.update(open()).unwrap();
+        wait_for("the logins", || {
+            gateway.update(closed()).unwrap();
+            gateway.update(open()).unwrap();
+            logins.is_finished()
+        });
+        gateway.update(closed()).unwrap();
+        let sessions = logins.join().unwrap();
+        wait_for("the sessions to end", || gateway.gateway().sessions().is_empty());
+        drop(sessions);
+    });
+}
