@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use huntaway_gateway::{Served, TargetError};
 use support::{
-    DATA_IN, Initiator, R2T, SCSI_RESPONSE, TARGET, TestGateway, anyone, served, target, wait_for,
+    DATA_IN, Initiator, LOGIN_RESPONSE, R2T, SCSI_RESPONSE, TARGET, TestGateway, anyone, served, target,
+    wait_for,
 };
 
 const A: &str = "iqn.2026-11.test:a";
@@ -169,6 +170,27 @@ fn commands_under_way_to_what_stays_hold_nothing_up() {
     assert_eq!(initiator.test_unit(2, 0), Err(LUNS_CHANGED));
     gateway.peer.release();
     assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], 0);
+}
+
+#[test]
+fn a_session_that_goes_on_through_another_connection_is_told_what_changed_meanwhile() {
+    let gateway = TestGateway::start(1);
+    let mut other = Initiator::login(gateway.portal, "iqn.2026-11.test:b");
+    let mut old = Initiator::start_login(gateway.portal, A);
+    let response = old.expect(LOGIN_RESPONSE);
+    let tsih = u16::from_be_bytes([response.header[14], response.header[15]]);
+    assert_eq!(old.test_unit(1, 0), Err((6, 0x29, 0)));
+    gateway.peer.hold();
+    old.write(2, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    let mut new = Initiator::start_login_to(gateway.portal, A, tsih);
+    old.expect_end();
+    let update = gateway.start_update(disks(vec![gateway.disk(0, 1, 16 << 20)]));
+    wait_for("the update", || other.test_unit(3, 0) == Err(CAPACITY_CHANGED));
+    gateway.peer.release();
+    assert_eq!(new.expect(LOGIN_RESPONSE).header[36], 0);
+    assert_eq!(new.test_unit(4, 0), Err(CAPACITY_CHANGED));
+    gateway.runtime.block_on(update).unwrap().unwrap();
 }
 
 #[test]
