@@ -156,7 +156,7 @@ impl Gateway {
 
     /// Stops: asks initiators to log out, waits [`LOGOUT_SECONDS`] for them, then closes what is left. When this returns, no
     /// command can take effect any more.
-    pub async fn shut_down(self) {
+    pub async fn shut_down(&self) {
         self.shared.stopping.send_replace(true);
         let mut acceptors = std::mem::take(&mut *lock(&self.acceptors));
         let mut connections = Vec::new();

@@ -119,7 +119,7 @@ fn a_stopping_gateway_asks_for_logout_and_then_closes() {
     let mut polite = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
     let mut deaf = Initiator::login(gateway.portal, "iqn.2026-11.test:b");
     let stopping = gateway.take();
-    let stopped = gateway.runtime.spawn(stopping.shut_down());
+    let stopped = gateway.runtime.spawn(async move { stopping.shut_down().await });
     assert_eq!(polite.expect(ASYNC_MESSAGE).header[36], 1);
     polite.logout(9);
     assert_eq!(polite.expect(LOGOUT_RESPONSE).tag(), 9);
