@@ -1,4 +1,4 @@
-//! The admin address: `/metrics` for Prometheus, `/healthz` (the process works) and `/readyz` (it accepts logins and its
+//! The admin address: `/metrics` for Prometheus, `/healthz` (the process works) and `/readyz` (it accepts logins and a
 //! disk works).
 
 use std::convert::Infallible;
@@ -29,14 +29,17 @@ pub(crate) struct Admin {
 }
 
 /// Whether initiators can work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Readiness {
     /// They can.
-    Ready,
+    Ready {
+        /// The directories of disks that failed or are missing: commands that need them are answered by an error.
+        failed_disks: Vec<String>,
+    },
     /// Not yet, or not any more.
     NoLogins,
-    /// The store's disk was stopped: every command is answered by an error.
-    DiskFailed,
+    /// No disk serves: every command is answered by an error.
+    DisksFailed,
 }
 
 impl Admin {
@@ -95,9 +98,15 @@ impl Admin {
     fn readiness(&self) -> Response<Full<Bytes>> {
         let unavailable = |reason: &str| text(StatusCode::SERVICE_UNAVAILABLE, reason.into());
         match (self.readiness)() {
-            Readiness::Ready => text(StatusCode::OK, "ready\n".into()),
+            Readiness::Ready { failed_disks } => {
+                let degraded =
+                    |disk: String| format!("degraded: disk {disk} has failed or is missing: see the log\n");
+                let lines =
+                    std::iter::once("ready\n".to_owned()).chain(failed_disks.into_iter().map(degraded));
+                text(StatusCode::OK, lines.collect())
+            }
             Readiness::NoLogins => unavailable("not accepting logins\n"),
-            Readiness::DiskFailed => unavailable("the disk has failed: see the log\n"),
+            Readiness::DisksFailed => unavailable("no disk works: see the log\n"),
         }
     }
 
@@ -135,8 +144,12 @@ mod tests {
 
     use super::*;
 
+    fn ready<const FAILED: usize>(failed_disks: [&str; FAILED]) -> Readiness {
+        Readiness::Ready { failed_disks: failed_disks.map(str::to_owned).into() }
+    }
+
     async fn get(readiness: Readiness, path: &str) -> (StatusCode, String) {
-        let admin = Admin::new(Registry::new(), move || readiness);
+        let admin = Admin::new(Registry::new(), move || readiness.clone());
         let response = admin.answer(&Request::get(path).body(()).unwrap());
         let status = response.status();
         (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().into()).unwrap())
@@ -145,18 +158,25 @@ mod tests {
     #[tokio::test]
     async fn a_failed_disk_is_not_ready_though_the_process_is_healthy() {
         let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-        let failed = (unavailable, "the disk has failed: see the log\n".into());
-        assert_eq!(get(Readiness::DiskFailed, "/readyz").await, failed);
-        assert_eq!(get(Readiness::DiskFailed, "/healthz").await.0, StatusCode::OK);
+        let failed = (unavailable, "no disk works: see the log\n".into());
+        assert_eq!(get(Readiness::DisksFailed, "/readyz").await, failed);
+        assert_eq!(get(Readiness::DisksFailed, "/healthz").await.0, StatusCode::OK);
         assert_eq!(get(Readiness::NoLogins, "/readyz").await.0, unavailable);
-        assert_eq!(get(Readiness::Ready, "/readyz").await.0, StatusCode::OK);
+        assert_eq!(get(ready([]), "/readyz").await, (StatusCode::OK, "ready\n".into()));
+    }
+
+    #[tokio::test]
+    async fn one_disk_of_several_may_fail_and_is_named() {
+        let (status, text) = get(ready(["/srv/disk2"]), "/readyz").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.starts_with("ready\n") && text.contains("disk /srv/disk2 has failed"), "{text}");
     }
 
     #[tokio::test]
     async fn a_connection_is_for_one_request() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(Admin::new(Registry::new(), || Readiness::Ready).serve(listener));
+        let server = tokio::spawn(Admin::new(Registry::new(), || ready([])).serve(listener));
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n").await.unwrap();
         let mut answer = String::new();

@@ -19,9 +19,11 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 use crate::address::Address;
-use crate::admin::{Admin, Readiness};
+use crate::admin::Admin;
+use crate::demo_disks::{self, Disk};
 use crate::disk_option::DiskOption;
-use crate::node::{self, Disk, Node};
+use crate::node::{Storage, cannot_listen};
+use crate::node_command::readiness;
 use crate::open_files::OpenFiles;
 use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
 use crate::signals::Signals;
@@ -40,6 +42,9 @@ const PORTS_TRIED: u16 = 100;
 
 /// Longest secret read from a file, in bytes.
 const MAX_SECRET_BYTES: usize = 255;
+
+/// Bits of a secret file's mode that must not be set: its group may read it, nobody else may do anything.
+const OPEN_TO_OTHERS: u32 = 0o027;
 
 /// Arguments of `huntaway demo`.
 #[derive(clap::Args)]
@@ -112,29 +117,29 @@ impl<'a> ReadyLun<'a> {
 
 /// Serves until it is told to stop.
 pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
-    node::check_count(args.lun.len())?;
+    demo_disks::check_count(args.lun.len())?;
     let files = OpenFiles::take()?;
     let authentication = authentication(args)?;
     let registry = Registry::new();
-    let node = Node::open(&args.dir, files.objects, &registry)?;
+    let storage = Arc::new(demo_disks::open(&args.dir, files.objects, &registry)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args, &node, registry, authentication, files.connections))?;
+    runtime.block_on(serve(args, &storage, registry, authentication, files.connections))?;
     // The runtime goes on until the store is closed: it hears a second signal.
-    node.close()?;
+    storage.close()?;
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(
     args: &DemoArgs,
-    node: &Node,
+    storage: &Arc<Storage>,
     registry: Registry,
     authentication: Authentication,
     max_connections: usize,
 ) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
     let disks = tokio::select! {
-        disks = node.disks(&args.lun) => disks?,
+        disks = demo_disks::disks(storage, &args.lun) => disks?,
         signal = signals.next() => {
             tracing::info!(signal, "stopping before all disks were there; the next start goes on with them");
             signals.end_at_the_next();
@@ -148,9 +153,9 @@ async fn serve(
     };
     let admin_address = admin_listener.local_addr()?;
     let accepts = Arc::new(AtomicBool::new(false));
-    let admin = Admin::new(registry.clone(), readiness(node, Arc::clone(&accepts)));
+    let admin = Admin::new(registry.clone(), readiness(Arc::clone(storage), Arc::clone(&accepts)));
     let admin = tokio::spawn(admin.serve(admin_listener));
-    let units = disks.iter().map(|disk| node.unit(disk)).collect();
+    let units = disks.iter().map(|disk| demo_disks::unit(storage, disk)).collect();
     let anyone = InitiatorConfig { pattern: "*".into(), luns: None, authentication };
     let target = TargetConfig {
         name: TARGET.into(),
@@ -202,16 +207,6 @@ fn portals(args: &DemoArgs) -> Result<Vec<PortalConfig>, Box<dyn Error>> {
         advertised,
     };
     Ok(listeners.into_iter().zip(advertised).zip(0..).map(portal).collect())
-}
-
-/// What `/readyz` says, by whether logins are accepted and by the store.
-fn readiness(node: &Node, accepts: Arc<AtomicBool>) -> impl Fn() -> Readiness + Send + Sync + 'static {
-    let has_failed = node.has_failed();
-    move || match (has_failed(), accepts.load(Ordering::Acquire)) {
-        (true, _) => Readiness::DiskFailed,
-        (false, true) => Readiness::Ready,
-        (false, false) => Readiness::NoLogins,
-    }
 }
 
 /// Tells a program (`--json`) or a person how to reach the disks.
@@ -274,24 +269,14 @@ fn listen_near(port: u16) -> Result<TcpListener, Box<dyn Error>> {
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
         match listen(address) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}
-            result => return result.map_err(|error| cannot_listen(address, &error)),
+            result => return result.map_err(|error| cannot_listen(address, &error).into()),
         }
     }
     Err(format!("ports {port} to {} are all taken: give an address yourself", port + PORTS_TRIED - 1).into())
 }
 
 fn listen_at(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
-    listen(address).map_err(|error| cannot_listen(address, &error))
-}
-
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Box<dyn Error> {
-    let cure = match error.kind() {
-        ErrorKind::AddrInUse => "something else listens there; give another port, or port 0 for any free one",
-        ErrorKind::AddrNotAvailable => "this machine does not have that address",
-        ErrorKind::PermissionDenied => "ports below 1024 need root; give a higher one",
-        _ => "give another address",
-    };
-    format!("cannot listen on {address}: {error} ({cure})").into()
+    listen(address).map_err(|error| cannot_listen(address, &error).into())
 }
 
 fn parse_account(text: &str) -> Result<AccountFile, String> {
@@ -338,8 +323,10 @@ fn read_secret(file: &Path) -> Result<Secret, Box<dyn Error>> {
         );
     }
     let mode = std::fs::metadata(file)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        tracing::warn!("{place} can be read by other users: chmod 600 {place}");
+    if mode & OPEN_TO_OTHERS != 0 {
+        return Err(
+            format!("the secret in {place} can be read or changed by others: chmod 600 {place}").into()
+        );
     }
     Ok(Secret::new(secret))
 }

@@ -93,7 +93,9 @@ impl FromStr for DiskOption {
     }
 }
 
-const SIZE: &str = "write a multiple of 4 KiB from 1MiB to 64TiB, such as 10GiB, 512MiB or 1073741824";
+/// What a size looks like.
+pub(crate) const SIZE: &str =
+    "write a multiple of 4 KiB from 1MiB to 64TiB, such as 10GiB, 512MiB or 1073741824";
 const BOOLEAN: &str = "write true or false";
 const BLOCK_SIZE: &str = "write 512 or 4096; the physical block size cannot be the smaller one";
 const CACHE: &str = "write writeback or writethrough";
@@ -114,7 +116,7 @@ fn set<T>(
 }
 
 /// A number with an optional unit KiB, MiB, GiB or TiB (or K, M, G, T).
-fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -126,7 +128,12 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     let bytes = number.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    (bytes.is_multiple_of(4096) && (1 << 20..=64 << 40).contains(&bytes)).then_some(bytes)
+    is_size(bytes).then_some(bytes)
+}
+
+/// Whether a disk may be so large, in bytes.
+pub(crate) fn is_size(bytes: u64) -> bool {
+    bytes.is_multiple_of(4096) && (1 << 20..=64 << 40).contains(&bytes)
 }
 
 fn parse_block_size(text: &str) -> Option<u32> {

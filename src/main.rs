@@ -2,20 +2,25 @@
 
 mod address;
 mod admin;
+mod apply_command;
 mod completions;
+mod control;
 mod demo;
+mod demo_disks;
 mod disk_option;
 mod export;
-#[allow(dead_code, reason = "levels change when a node reloads its configuration")]
 mod logging;
 mod manual;
 mod node;
-#[allow(dead_code, reason = "a node tells its service manager")]
+mod node_address;
+mod node_command;
 mod notify;
 mod open_files;
 mod recipes;
 mod signals;
 mod store_check;
+mod table;
+mod vdi_command;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -39,6 +44,13 @@ struct Cli {
 enum Command {
     /// Serve disks from a directory of this machine: no root, no daemon, no configuration
     Demo(Box<demo::DemoArgs>),
+    /// Serve what a configuration says, until told to stop
+    Node(node_command::NodeArgs),
+    /// Show what a configuration changes on the node that runs here, and put it in force
+    Apply(apply_command::ApplyArgs),
+    /// Look after the virtual disks of the node that runs here
+    #[command(subcommand, arg_required_else_help = true)]
+    Vdi(vdi_command::VdiCommand),
     /// Look after the files of a store
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
@@ -64,9 +76,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
-    Logging::start(LogFormat::Text, DEFAULT_LEVEL)?;
+    if !matches!(cli.command, Command::Node(_)) {
+        // a node is told by its configuration
+        Logging::start(LogFormat::Text, DEFAULT_LEVEL)?;
+    }
     match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Node(args) => node_command::run(&args),
+        Command::Apply(args) => apply_command::run(&args),
+        Command::Vdi(command) => vdi_command::run(&command),
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),

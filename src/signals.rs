@@ -1,4 +1,4 @@
-//! Being told to stop: SIGTERM and SIGINT (Ctrl-C).
+//! Being told to stop: SIGTERM and SIGINT (Ctrl-C); and to read the configuration again: SIGHUP.
 
 use std::io;
 use std::process::exit;
@@ -12,6 +12,14 @@ const STOPPED_AT_ONCE: i32 = 1;
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+}
+
+/// SIGHUP, heard from now on: before, it ends the process. Must be called within a tokio runtime.
+///
+/// # Errors
+/// When the system does not let us hear it.
+pub(crate) fn hangups() -> io::Result<Signal> {
+    signal(SignalKind::hangup())
 }
 
 impl Signals {

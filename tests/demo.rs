@@ -3,15 +3,16 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::demo::{Demo, huntaway, lun, refused};
+use support::demo::{Demo, huntaway, lun, refused, write_secret};
 use support::discovery::{LoggedIn, send_targets};
 use support::http::get;
 use support::needs::{Need, available};
@@ -277,7 +278,7 @@ fn chap_admits_who_knows_the_secret_and_nobody_else() {
     }
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("secret");
-    fs::write(&file, "correct-horse-battery\n").unwrap();
+    write_secret(&file, "correct-horse-battery\n");
     let account = format!("alice:{}", file.display());
     let demo = Demo::start([&lun("size=32MiB")[..], &["--chap".into(), account]].concat());
     let url = |login: &str| demo.url(0).replacen("iscsi://", &format!("iscsi://{login}"), 1);
@@ -294,7 +295,10 @@ fn a_bad_secret_file_is_refused_with_its_name() {
     let missing = scratch.path().join("missing").display().to_string();
     let empty = scratch.path().join("empty").display().to_string();
     fs::write(&empty, "").unwrap();
-    for file in [&missing, &empty] {
+    let open = scratch.path().join("open").display().to_string();
+    fs::write(&open, "correct-horse-battery\n").unwrap();
+    fs::set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
+    for file in [&missing, &empty, &open] {
         let error = refused_demo(&["--chap", &format!("alice:{file}")]);
         assert!(error.contains(file), "{error}");
     }

@@ -2,9 +2,7 @@
 
 mod support;
 
-use std::fs;
-
-use support::demo::{Demo, lun};
+use support::demo::{Demo, lun, write_secret};
 use support::guest;
 use support::needs::{Need, available};
 use support::script::Script;
@@ -33,7 +31,7 @@ fn mutual_chap_proves_both_sides() {
     let secrets = tempfile::tempdir().unwrap();
     let account = |user: &str, secret: &str| {
         let file = secrets.path().join(user);
-        fs::write(&file, secret).unwrap();
+        write_secret(&file, secret);
         format!("{user}:{}", file.display())
     };
     let initiators = account("initiator", "the initiator's word");

@@ -5,10 +5,9 @@
 
 mod support;
 
-use std::fs;
 use std::time::Duration;
 
-use support::demo::{Demo, lun};
+use support::demo::{Demo, lun, write_secret};
 use support::guest;
 use support::needs::{Need, available};
 use support::script::Script;
@@ -73,7 +72,7 @@ fn a_classic_pool_with_a_chap_secret() {
 fn demo_with_chap() -> Demo {
     let secrets = tempfile::tempdir().expect("a temporary directory can be made");
     let file = secrets.path().join("secret");
-    fs::write(&file, SECRET).expect("the temporary directory is writable");
+    write_secret(&file, SECRET);
     // the file was read when the demo is ready
     Demo::builder()
         .args(lun("size=64MiB"))

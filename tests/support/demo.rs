@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -266,6 +267,12 @@ impl Drop for Demo {
 /// The arguments of one `--lun`, for readable tests: `lun("size=64MiB,thin=true")`.
 pub(crate) fn lun(options: &str) -> [String; 2] {
     ["--lun".to_owned(), options.to_owned()]
+}
+
+/// Writes a file that its owner alone may read, as secrets must be.
+pub(crate) fn write_secret(file: &Path, secret: &str) {
+    fs::write(file, secret).expect("the directory is writable");
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).expect("an own file can be changed");
 }
 
 /// Runs `huntaway` with arguments that are expected to fail at once, and returns its standard error.

@@ -9,5 +9,6 @@ pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod iload;
 pub(crate) mod needs;
+pub(crate) mod node;
 pub(crate) mod script;
 pub(crate) mod wait;

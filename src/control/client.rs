@@ -1,0 +1,193 @@
+//! The control socket as `huntaway apply` and `huntaway vdi` use it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::protocol::{Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus};
+
+/// Longest answer that is read, in bytes: the list of as many VDIs as there can be.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Time that an answer may take. Setting the space of a large thick VDI aside takes long.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// A node's control socket.
+pub(crate) struct Client {
+    socket: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What did not come of a call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CallError {
+    /// The node says so.
+    #[error("{report}")]
+    Refused {
+        /// The status of its answer.
+        status: StatusCode,
+        /// What it says.
+        report: String,
+    },
+    /// There is no node.
+    #[error("no node answers at {}: {reason} ({})", socket.display(), cure(reason))]
+    NoNode {
+        /// Where it should be.
+        socket: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+    /// What it says makes no sense, or nothing came. What was asked for may have been done.
+    #[error("the node at {} did not answer as it should: {reason}", socket.display())]
+    NoAnswer {
+        /// Where it is.
+        socket: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+fn cure(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::PermissionDenied => "be root, or the user that the node runs as",
+        _ => "is it running? --config names its configuration, --socket its control socket",
+    }
+}
+
+impl Client {
+    /// Talks to the node whose socket this is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn new(socket: &Path) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { socket: socket.to_owned(), runtime })
+    }
+
+    /// What another configuration, called `name` in reports, would change.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn plan(&self, name: &str, yaml: String) -> Result<PlanAnswer, CallError> {
+        self.call("POST", "/v1/plan", Some(name), yaml)
+    }
+
+    /// Has the node read its configuration again.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn reload(&self) -> Result<PlanAnswer, CallError> {
+        self.call("POST", "/v1/reload", None, String::new())
+    }
+
+    /// How the node is.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn status(&self) -> Result<Status, CallError> {
+        self.call("GET", "/v1/status", None, String::new())
+    }
+
+    /// All VDIs.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn vdis(&self) -> Result<Vec<VdiStatus>, CallError> {
+        self.call("GET", "/v1/vdis", None, String::new())
+    }
+
+    /// One VDI.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn vdi(&self, name: &str) -> Result<VdiStatus, CallError> {
+        self.call("GET", &format!("/v1/vdis/{name}"), None, String::new())
+    }
+
+    /// Makes a VDI.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn create(&self, new: &NewVdi) -> Result<VdiStatus, CallError> {
+        self.call("POST", "/v1/vdis", None, self.json(new)?)
+    }
+
+    /// Resizes a VDI.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn resize(&self, name: &str, size: &NewSize) -> Result<VdiStatus, CallError> {
+        self.call("PATCH", &format!("/v1/vdis/{name}"), None, self.json(size)?)
+    }
+
+    /// Deletes a VDI.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn delete(&self, name: &str) -> Result<(), CallError> {
+        let _: serde_json::Value = self.call("DELETE", &format!("/v1/vdis/{name}"), None, String::new())?;
+        Ok(())
+    }
+
+    fn json(&self, value: &impl Serialize) -> Result<String, CallError> {
+        serde_json::to_string(value).map_err(|error| self.no_answer(&error))
+    }
+
+    fn no_answer(&self, reason: &dyn std::fmt::Display) -> CallError {
+        CallError::NoAnswer { socket: self.socket.clone(), reason: reason.to_string() }
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        name: Option<&str>,
+        body: String,
+    ) -> Result<T, CallError> {
+        let exchange = async {
+            tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, name, body))
+                .await
+                .map_err(|_| self.no_answer(&"nothing came within an hour"))?
+        };
+        let (status, text) = self.runtime.block_on(exchange)?;
+        if status.is_success() {
+            return serde_json::from_slice(&text).map_err(|error| self.no_answer(&error));
+        }
+        match serde_json::from_slice::<Failure>(&text) {
+            Ok(Failure { report }) => Err(CallError::Refused { status, report }),
+            Err(_) => Err(self.no_answer(&status)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        name: Option<&str>,
+        body: String,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|reason| CallError::NoNode { socket: self.socket.clone(), reason })?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.no_answer(&error))?;
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header("host", "node");
+        if let Some(name) = name.filter(|name| name.bytes().all(|byte| (b' '..=b'~').contains(&byte))) {
+            request = request.header(NAME_HEADER, name);
+        }
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.no_answer(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.no_answer(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        Ok((status, body.map_err(|error| self.no_answer(&error))?.to_bytes()))
+    }
+}

@@ -1,0 +1,220 @@
+//! What each request on the control socket does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use huntaway_ledger::VdiOptions;
+use huntaway_store::DiskState;
+use hyper::body::Body;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::protocol::{
+    DiskStatus, Failure, LunOfVdi, MAX_BODY_BYTES, NAME_HEADER, NewSize, NewVdi, PlanAnswer, PortalStatus,
+    SessionStatus, Status, VdiStatus,
+};
+use crate::node::{
+    DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, Engine, MappedVdi, OperationError, Planned,
+    ReloadError,
+};
+
+/// Time in which a request's body has to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a configuration is called if the client does not say.
+const NAMELESS: &str = "the configuration";
+
+/// An answer that is an error.
+struct Refusal {
+    status: StatusCode,
+    report: String,
+}
+
+type Answer = Result<Response<Full<Bytes>>, Refusal>;
+
+/// Answers one request. What it begins goes on if the client goes away.
+pub(super) async fn answer<B>(engine: Arc<Engine>, request: Request<B>) -> Response<Full<Bytes>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let answered = match body_text(body).await {
+        Ok(body) => {
+            let named = head.headers.get(NAME_HEADER).and_then(|name| name.to_str().ok());
+            let name = named.unwrap_or(NAMELESS).to_owned();
+            let path = head.uri.path().to_owned();
+            let work = async move { route(&engine, &head.method, &path, name, body).await };
+            match tokio::spawn(work).await {
+                Ok(answered) => answered,
+                Err(_) => Err(Refusal::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the node failed on this request: see its log",
+                )),
+            }
+        }
+        Err(refusal) => Err(refusal),
+    };
+    answered.unwrap_or_else(|Refusal { status, report }| {
+        json(status, &Failure { report }).unwrap_or_else(|_| Response::new(Full::default()))
+    })
+}
+
+async fn route(engine: &Engine, method: &Method, path: &str, name: String, body: String) -> Answer {
+    let words: Vec<&str> = path.split('/').skip(1).collect();
+    match (method.as_str(), &*words) {
+        ("GET", ["v1", "status"]) => json(StatusCode::OK, &status(engine)),
+        ("GET", ["v1", "vdis"]) => {
+            let vdis: Vec<VdiStatus> = engine.vdis().iter().map(vdi_status).collect();
+            json(StatusCode::OK, &vdis)
+        }
+        ("GET", ["v1", "vdis", vdi]) => json(StatusCode::OK, &vdi_status(&engine.vdi(vdi)?)),
+        ("POST", ["v1", "vdis"]) => {
+            let new: NewVdi = parse(&body)?;
+            let made = engine.create_vdi(&new.name, options(&new)).await?;
+            json(StatusCode::CREATED, &vdi_status(&made))
+        }
+        ("PATCH", ["v1", "vdis", vdi]) => {
+            let NewSize { size_bytes, allow_shrink } = parse(&body)?;
+            let resized = engine.resize_vdi(vdi, size_bytes, allow_shrink).await?;
+            json(StatusCode::OK, &vdi_status(&resized))
+        }
+        ("DELETE", ["v1", "vdis", vdi]) => {
+            engine.delete_vdi(vdi).await?;
+            json(StatusCode::OK, &serde_json::json!({}))
+        }
+        ("POST", ["v1", "plan"]) => json(StatusCode::OK, &plan_answer(&engine.plan_for(name, body).await?)),
+        ("POST", ["v1", "reload"]) => json(StatusCode::OK, &plan_answer(&engine.reload().await?)),
+        _ => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            &format!("nothing answers {method} {path} here: is the node of another version than the client?"),
+        )),
+    }
+}
+
+async fn body_text<B>(body: B) -> Result<String, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let bad = |reason: &str| Refusal::new(StatusCode::BAD_REQUEST, reason);
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect());
+    let collected = collected.await.map_err(|_| {
+        Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request did not arrive within 10 seconds")
+    })?;
+    let bytes = collected
+        .map_err(|error| {
+            let report = format!("the request cannot be read (at most {MAX_BODY_BYTES} bytes are): {error}");
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, &report)
+        })?
+        .to_bytes();
+    String::from_utf8(bytes.into()).map_err(|_| bad("the request is not text: save it as UTF-8"))
+}
+
+fn parse<T: DeserializeOwned>(body: &str) -> Result<T, Refusal> {
+    serde_json::from_str(body).map_err(|error| {
+        Refusal::new(StatusCode::BAD_REQUEST, &format!("the request does not say what is asked for: {error}"))
+    })
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let text = serde_json::to_string(value)
+        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+    let mut response = Response::new(Full::new(Bytes::from(text + "\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+impl Refusal {
+    fn new(status: StatusCode, report: &str) -> Self {
+        Self { status, report: report.to_owned() }
+    }
+}
+
+impl From<OperationError> for Refusal {
+    fn from(error: OperationError) -> Self {
+        let status = match error {
+            OperationError::Unknown(_) => StatusCode::NOT_FOUND,
+            OperationError::Invalid(_) => StatusCode::BAD_REQUEST,
+            OperationError::Conflict(_) => StatusCode::CONFLICT,
+            OperationError::Failed(_) | OperationError::NotShown(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            OperationError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, &crate::in_full(&error))
+    }
+}
+
+impl From<ReloadError> for Refusal {
+    fn from(error: ReloadError) -> Self {
+        let status = match error {
+            ReloadError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ReloadError::Interrupted(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ReloadError::Stopping(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, &error.to_string())
+    }
+}
+
+fn options(new: &NewVdi) -> VdiOptions {
+    let block_size = new.block_size.unwrap_or(DEFAULT_BLOCK_SIZE_BYTES);
+    let physical = new.physical_block_size;
+    VdiOptions {
+        size_bytes: new.size_bytes,
+        block_size,
+        physical_block_size: physical.unwrap_or(DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES.max(block_size)),
+        thin: new.thin.unwrap_or(true),
+    }
+}
+
+fn plan_answer(Planned { plan, warnings }: &Planned) -> PlanAnswer {
+    PlanAnswer { text: plan.to_string(), changes: plan.len(), warnings: warnings.clone() }
+}
+
+fn vdi_status(MappedVdi { vdi, mappings }: &MappedVdi) -> VdiStatus {
+    VdiStatus {
+        name: vdi.name.as_str().to_owned(),
+        uuid: vdi.uuid.iter().map(|byte| format!("{byte:02x}")).collect(),
+        size_bytes: vdi.size_bytes,
+        block_size: vdi.block_size,
+        physical_block_size: vdi.physical_block_size,
+        thin: vdi.thin,
+        provisioned: vdi.provisioned,
+        luns: mappings.iter().map(|at| LunOfVdi { target: at.target.clone(), lun: at.lun }).collect(),
+    }
+}
+
+fn status(engine: &Engine) -> Status {
+    let loaded = engine.served();
+    let config = &loaded.config;
+    let portal =
+        |(name, address): (String, std::net::SocketAddr)| PortalStatus { name, address: address.to_string() };
+    let disk = |disk: huntaway_store::DiskStatus| DiskStatus {
+        directory: disk.directory.display().to_string(),
+        state: match &disk.state {
+            DiskState::Serving => "serving".into(),
+            DiskState::Failed => "failed".into(),
+            DiskState::Absent { reason } => format!("absent: {reason}"),
+        },
+        free_bytes: disk.free_bytes,
+        total_bytes: disk.total_bytes,
+    };
+    let session = |session: &huntaway_gateway::SessionInfo| SessionStatus {
+        initiator: session.initiator.clone(),
+        target: session.target.clone(),
+    };
+    Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        node: config.node.name.value.clone(),
+        cluster: config.cluster.name.value.clone(),
+        config: engine.file().display().to_string(),
+        portals: engine.gateway().portals().into_iter().map(portal).collect(),
+        targets: config.targets.iter().map(|target| target.iqn.value.clone()).collect(),
+        sessions: engine.gateway().sessions().iter().map(session).collect(),
+        disks: engine.disks().into_iter().map(disk).collect(),
+    }
+}

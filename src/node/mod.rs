@@ -1,0 +1,30 @@
+//! A node at work: what its configuration says, carried out; at the start, and again whenever it changes.
+//!
+//! ```text
+//! file, secrets ─ Loaded ─► plan ─► apply ─► gateway (targets, portals), ledger (VDIs), store (space)
+//! ```
+//!
+//! Nothing is changed before the plan stands, which has found everything that can be found wrong by then.
+
+mod apply;
+mod engine;
+mod files_seen;
+mod loaded;
+mod metrics;
+mod operations;
+mod plan;
+mod portals;
+mod reload;
+mod served;
+mod storage;
+mod vdis;
+mod watch;
+
+pub(crate) use engine::{Engine, EngineOptions, Phase};
+pub(crate) use loaded::{Loaded, directory_of, read_text};
+pub(crate) use operations::{MappedVdi, OperationError};
+pub(crate) use plan::{DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, size};
+pub(crate) use portals::cannot_listen;
+pub(crate) use reload::{Planned, ReloadError};
+pub(crate) use storage::{Storage, StorageOptions};
+pub(crate) use watch::watch;

@@ -1,0 +1,332 @@
+//! What it takes to get from what is served to what a configuration says. Pure: nothing is changed here.
+
+mod changes;
+mod restart;
+mod vdi_steps;
+
+use std::fmt;
+use std::sync::Arc;
+
+use huntaway_config::{Problem, Report};
+use huntaway_ledger::State;
+
+pub(crate) use vdi_steps::{DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, VdiStep};
+
+use super::loaded::Loaded;
+use super::portals;
+
+/// Where a plan begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Current<'a> {
+    /// The configuration in force; none while the node starts.
+    pub(crate) served: Option<&'a Loaded>,
+    /// The VDIs that exist.
+    pub(crate) state: &'a State,
+    /// Space that new thick disks may take, in bytes.
+    pub(crate) free_bytes: u64,
+}
+
+/// The way to a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// What is to be done with VDIs, in this order.
+    pub(crate) vdis: Vec<VdiStep>,
+    /// All that will be different.
+    changes: Vec<Change>,
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    sign: Sign,
+    /// 0: a thing; 1: a part of the thing above it.
+    depth: usize,
+    text: String,
+}
+
+/// What becomes of a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// It is new.
+    Added,
+    /// It goes.
+    Removed,
+    /// It stays, and differs.
+    Changed,
+}
+
+impl Plan {
+    /// Nothing is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.vdis.is_empty() && self.changes.is_empty()
+    }
+
+    /// How many lines it has.
+    pub(crate) fn len(&self) -> usize {
+        self.changes.len()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("no changes");
+        }
+        for (index, Change { sign, depth, text }) in self.changes.iter().enumerate() {
+            let sign = match sign {
+                Sign::Added => '+',
+                Sign::Removed => '-',
+                Sign::Changed => '~',
+            };
+            let end = if index == 0 { "" } else { "\n" };
+            write!(f, "{end}{sign} {:indent$}{text}", "", indent = depth * 2)?;
+        }
+        Ok(())
+    }
+}
+
+/// Plans the way from `current` to `wanted`.
+///
+/// # Errors
+/// Every line of the configuration that this node cannot follow, or not without a restart.
+pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report> {
+    let mut problems: Vec<Problem> = Vec::new();
+    if let Some(served) = current.served {
+        problems.extend(restart::check(&served.config, &wanted.config));
+    }
+    problems.extend(portals::check_count(&wanted.config));
+    let vdis = vdi_steps::steps(&wanted.config, current.state, current.free_bytes, &mut problems);
+    if !problems.is_empty() {
+        return Err(Report::new(Arc::clone(&wanted.config.source), problems));
+    }
+    let mut changes = vdi_steps::changes(&vdis);
+    changes.extend(changes::between(current.served, wanted));
+    Ok(Plan { vdis, changes })
+}
+
+/// A size for people: in the largest unit that it is a whole number of.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let unit = UNITS.iter().find(|(_, shift)| bytes != 0 && bytes.is_multiple_of(1 << shift));
+    match unit {
+        Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use huntaway_ledger::{Cluster, EpochRecord, Incarnation, Member, MemberState, Name, Record, VdiOptions};
+    use huntaway_wire::{Epoch, NodeId, Vid};
+
+    use super::*;
+
+    const NODE: &str = "\
+node:
+  name: one
+  data_directories: [disk]
+  portals: [{name: a, listen: 127.0.0.1:3260}, {name: b, listen: 127.0.0.1:3261}]
+cluster: {name: test}
+";
+    const GIB: u64 = 1 << 30;
+
+    fn loaded(text: &str) -> Loaded {
+        Loaded::of("huntaway.yaml", text, Path::new("/nonexistent")).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// One target `iqn.2026-11.net.example:t` with these properties.
+    fn target(properties: &str) -> Loaded {
+        loaded(&format!("{NODE}targets:\n  - {{iqn: \"iqn.2026-11.net.example:t\", {properties}}}\n"))
+    }
+
+    /// A target with these LUNs.
+    fn luns(luns: &str) -> Loaded {
+        target(&format!("initiators: [\"iqn.2026-11.net.example:i\"], luns: [{luns}]"))
+    }
+
+    /// A ledger with the thin VDI `thin` and the thick VDI `thick`, of 1 GiB each.
+    fn state() -> State {
+        let name = |text: &str| Name::new(text).unwrap();
+        let node = NodeId([1; 16]);
+        let mut state = State::default();
+        let epoch = EpochRecord {
+            number: Epoch(1),
+            cluster: Cluster { uuid: [2; 16], name: name("test") },
+            members: vec![Member {
+                node,
+                name: name("one"),
+                incarnation: Incarnation(0),
+                addresses: Vec::new(),
+                zone: name("default"),
+                weight: 1,
+                state: MemberState::Up,
+            }],
+            voters: vec![node],
+        };
+        state.apply(&Record::Epoch(epoch)).unwrap();
+        for (number, thin) in [(1, true), (2, false)] {
+            let vid = Vid::new(number).unwrap();
+            let options = VdiOptions { size_bytes: GIB, block_size: 512, physical_block_size: 4096, thin };
+            let name = name(if thin { "thin" } else { "thick" });
+            state.apply(&Record::CreateVdi { vid, name, uuid: [0; 16], options }).unwrap();
+            if !thin {
+                state.apply(&Record::ProvisionedVdi { vid }).unwrap();
+            }
+        }
+        state
+    }
+
+    fn planned(served: Option<&Loaded>, wanted: &Loaded) -> Result<Plan, Report> {
+        plan(Current { served, state: &state(), free_bytes: 4 * GIB }, wanted)
+    }
+
+    /// The plan's lines, without the name of the target.
+    fn lines(old: &Loaded, new: &Loaded) -> Vec<String> {
+        let text = planned(Some(old), new).unwrap_or_else(|report| panic!("{report}")).to_string();
+        text.lines().map(|line| line.replace("iqn.2026-11.net.example:", "")).collect()
+    }
+
+    fn refusal(wanted: &Loaded) -> String {
+        planned(None, wanted).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_the_same_changes_nothing() {
+        let config = luns("{lun: 0, vdi: thin, size: 1GiB}, {lun: 1, vdi: thick}");
+        let again = luns("{lun: 1, vdi: thick, size: 1GiB}, {lun: 0, vdi: thin}");
+        assert_eq!(lines(&config, &again), ["no changes"]);
+        assert!(planned(Some(&config), &again).unwrap().is_empty());
+    }
+
+    #[test]
+    fn luns_and_their_vdis_are_shown() {
+        let old = luns("{lun: 0, vdi: thin}, {lun: 1, vdi: thick}");
+        for (new, expected) in [
+            ("{lun: 0, vdi: thin}", vec!["~ target t", "-   LUN 1: VDI thick, read-write, write-back"]),
+            (
+                "{lun: 0, vdi: thin, read_only: true}, {lun: 1, vdi: thick, cache: writethrough}",
+                vec![
+                    "~ target t",
+                    "~   LUN 0: read-write -> read-only",
+                    "~   LUN 1: write-back -> write-through",
+                ],
+            ),
+            (
+                "{lun: 0, vdi: thin, size: 3GiB}, {lun: 1, vdi: thick, size: 512MiB, allow_shrink: true}",
+                vec!["~ VDI thin: 1GiB -> 3GiB", "~ VDI thick: 1GiB -> 512MiB"],
+            ),
+            (
+                "{lun: 0, vdi: new, size: 10GiB, block_size: 4096}, {lun: 1, vdi: thick}",
+                vec![
+                    "+ VDI new: 10GiB, thin, blocks of 4096 bytes",
+                    "~ target t",
+                    "~   LUN 0: VDI thin -> VDI new",
+                ],
+            ),
+        ] {
+            assert_eq!(lines(&old, &luns(new)), expected);
+        }
+    }
+
+    #[test]
+    fn who_may_log_in_is_shown() {
+        let old = target("initiators: [\"iqn.2026-11.net.example:a\", \"iqn.2026-11.net.example:b\"]");
+        for (new, expected) in [
+            (
+                "initiators: [\"iqn.2026-11.net.example:b\", \"iqn.2026-11.net.example:a\"]",
+                vec!["~ target t", "~   order of initiators: b, a"],
+            ),
+            (
+                "digests: required, portals: [a], initiators: [\"iqn.2026-11.net.example:b\"]",
+                vec![
+                    "~ target t",
+                    "-   initiator a: all LUNs, the target's chap",
+                    "~   portals: all -> a",
+                    "~   digests: allowed -> required",
+                ],
+            ),
+        ] {
+            assert_eq!(lines(&old, &target(new)), expected);
+        }
+    }
+
+    #[test]
+    fn targets_portals_and_the_log_are_shown() {
+        let none = loaded(NODE);
+        let new = NODE.replace("3261}", "3262}").replace("name: one", "name: one\n  log: {level: debug}");
+        assert_eq!(
+            lines(&none, &loaded(&new)),
+            [
+                "~ log",
+                "~   level: info -> debug",
+                "~ portal b",
+                "~   listen: 127.0.0.1:3261 -> 127.0.0.1:3262"
+            ]
+        );
+        let one = target("initiators: []");
+        assert_eq!(lines(&none, &one), ["+ target t", "+   portals: all", "+   digests: allowed"]);
+        assert_eq!(lines(&one, &none), ["- target t", "-   portals: all", "-   digests: allowed"]);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_told_with_its_place_all_at_once() {
+        let wrong = luns(
+            "{lun: 0, vdi: thin, block_size: 4096, physical_block_size: 4096}, {lun: 1, vdi: thick, size: 512MiB}, \
+             {lun: 2, vdi: nothing}, {lun: 3, vdi: much, size: 5GiB, thin: false}",
+        );
+        let report = refusal(&wrong);
+        for reason in [
+            "VDI `thin` was made with block_size 512, which cannot change",
+            "VDI `thick` is larger: 1GiB; all data beyond 512MiB would be lost",
+            "there is no VDI `nothing` yet",
+            "thick VDI `much` takes 5120 MiB of space, but 4096 MiB are free",
+            "huntaway.yaml:7:",
+            "4 errors",
+        ] {
+            assert!(report.contains(reason), "{reason} is not in:\n{report}");
+        }
+    }
+
+    #[test]
+    fn thick_vdis_must_fit_together() {
+        let three = |size: &str| {
+            luns(&format!(
+                "{{lun: 0, vdi: a, size: {size}, thin: false}}, {{lun: 1, vdi: b, size: 2GiB, thin: false}}"
+            ))
+        };
+        assert!(planned(None, &three("2GiB")).is_ok());
+        assert!(
+            refusal(&three("3GiB")).contains("thick VDI `b` takes 2048 MiB of space, but 1024 MiB are free")
+        );
+        let grown = luns("{lun: 0, vdi: thick, size: 6GiB}");
+        assert!(refusal(&grown).contains("takes 5120 MiB"));
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_refused() {
+        let old = loaded(NODE);
+        for (from, to, key) in [
+            ("name: one", "name: two", "node.name"),
+            ("name: one", "name: one\n  zone: z", "node.zone"),
+            ("[disk]", "[disk, more]", "node.data_directories"),
+            ("[disk]", "[disk]\n  state_directory: s", "node.state_directory"),
+            ("[disk]", "[disk]\n  admin: 127.0.0.1:1", "node.admin"),
+            ("[disk]", "[disk]\n  control_socket: c", "node.control_socket"),
+            ("{name: test}", "{name: other}", "cluster.name"),
+            ("name: one", "name: one\n  log: {format: json}", "node.log.format"),
+        ] {
+            let report = planned(Some(&old), &loaded(&NODE.replace(from, to))).unwrap_err().to_string();
+            assert!(report.contains(&format!("`{key}` cannot change while the node runs")), "{report}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers_of_the_largest_unit() {
+        assert_eq!(
+            [0, 512, 4096, 1 << 20, 1536 << 20, 2 << 40].map(size),
+            ["0", "512", "4KiB", "1MiB", "1536MiB", "2TiB"]
+        );
+    }
+}

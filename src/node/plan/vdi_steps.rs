@@ -1,0 +1,258 @@
+//! What a configuration asks of VDIs: to be made, to grow, to shrink; never to be deleted.
+
+use std::collections::BTreeMap;
+
+use huntaway_config::{At, Config, Lun, Problem, Span};
+use huntaway_ledger::{Name, State, Vdi, VdiOptions};
+
+use super::{Change, Sign, size};
+
+/// Bytes of a logical block of a new VDI of which nothing else is said.
+pub(crate) const DEFAULT_BLOCK_SIZE_BYTES: u32 = 512;
+
+/// Bytes of a physical block of a new VDI of which nothing else is said.
+pub(crate) const DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES: u32 = 4096;
+
+/// One thing to be done with one VDI.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum VdiStep {
+    /// Make it.
+    Create {
+        /// Its name.
+        name: Name,
+        /// What it is to be.
+        options: VdiOptions,
+    },
+    /// Set the rest of a thick one's space aside: that was interrupted.
+    Provision {
+        /// The VDI.
+        vdi: Vdi,
+    },
+    /// Make it larger.
+    Grow {
+        /// The VDI as it is.
+        vdi: Vdi,
+        /// Its new size.
+        size_bytes: u64,
+    },
+    /// Make it smaller: what lies beyond the new end is lost.
+    Shrink {
+        /// The VDI as it is.
+        vdi: Vdi,
+        /// Its new size.
+        size_bytes: u64,
+    },
+}
+
+/// All that the LUNs of a configuration say of one VDI.
+#[derive(Default)]
+struct Asked<'a> {
+    size_bytes: Option<&'a At<u64>>,
+    block_size: Option<&'a At<u32>>,
+    physical_block_size: Option<&'a At<u32>>,
+    thin: Option<&'a At<bool>>,
+    allow_shrink: bool,
+    /// The first LUN that names it.
+    name: Option<&'a At<String>>,
+}
+
+/// What is to be done, in an order that takes space only after everything else was found to be right. What cannot be done
+/// is added to `problems`.
+pub(super) fn steps(
+    config: &Config,
+    state: &State,
+    free_bytes: u64,
+    problems: &mut Vec<Problem>,
+) -> Vec<VdiStep> {
+    let mut steps = Vec::new();
+    let mut free_bytes = free_bytes;
+    for asked in asked(config, problems) {
+        let Some(name) = asked.name else { continue };
+        let found = match state.vdi(name) {
+            Some(vdi) => existing(&asked, vdi, problems),
+            None => new(&asked, name, problems),
+        };
+        if let Some(step) = found {
+            let needed_bytes = step.space_bytes();
+            if needed_bytes > free_bytes {
+                let span = asked.size_bytes.map_or(name.span, |size| size.span);
+                problems.push(no_space(span, name, needed_bytes, free_bytes));
+            }
+            free_bytes = free_bytes.saturating_sub(needed_bytes);
+            steps.push(step);
+        }
+    }
+    steps
+}
+
+/// How the steps are shown.
+pub(super) fn changes(steps: &[VdiStep]) -> Vec<Change> {
+    let line = |sign, text| Change { sign, depth: 0, text };
+    let kind = |thin: bool| if thin { "thin" } else { "thick" };
+    let change = |step: &VdiStep| match step {
+        VdiStep::Create { name, options } => line(
+            Sign::Added,
+            format!(
+                "VDI {name}: {}, {}, blocks of {} bytes",
+                size(options.size_bytes),
+                kind(options.thin),
+                options.block_size
+            ),
+        ),
+        VdiStep::Provision { vdi } => {
+            line(Sign::Changed, format!("VDI {}: set the rest of its space aside", vdi.name))
+        }
+        VdiStep::Grow { vdi, size_bytes } | VdiStep::Shrink { vdi, size_bytes } => line(
+            Sign::Changed,
+            format!("VDI {}: {} -> {}", vdi.name, size(vdi.size_bytes), size(*size_bytes)),
+        ),
+    };
+    steps.iter().map(change).collect()
+}
+
+impl VdiStep {
+    /// Space that it needs at once.
+    fn space_bytes(&self) -> u64 {
+        match self {
+            Self::Create { options, .. } if !options.thin => options.size_bytes,
+            Self::Grow { vdi, size_bytes } if !vdi.thin => size_bytes.saturating_sub(vdi.size_bytes),
+            // what an interrupted step has taken already is not known: it is tried
+            _ => 0,
+        }
+    }
+}
+
+/// The VDIs that the LUNs name, in the order of the file.
+fn asked<'a>(config: &'a Config, problems: &mut Vec<Problem>) -> Vec<Asked<'a>> {
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut all: Vec<Asked<'_>> = Vec::new();
+    for lun in config.targets.iter().flat_map(|target| &target.luns) {
+        let place = *places.entry(&lun.vdi).or_insert_with(|| {
+            all.push(Asked { name: Some(&lun.vdi), ..Asked::default() });
+            all.len() - 1
+        });
+        if let Some(asked) = all.get_mut(place) {
+            asked.join(lun, problems);
+        }
+    }
+    all
+}
+
+impl<'a> Asked<'a> {
+    fn join(&mut self, lun: &'a Lun, problems: &mut Vec<Problem>) {
+        same("size", &lun.vdi, &mut self.size_bytes, lun.size_bytes.as_ref(), problems);
+        same("block_size", &lun.vdi, &mut self.block_size, lun.block_size.as_ref(), problems);
+        let physical = lun.physical_block_size.as_ref();
+        same("physical_block_size", &lun.vdi, &mut self.physical_block_size, physical, problems);
+        same("thin", &lun.vdi, &mut self.thin, lun.thin.as_ref(), problems);
+        self.allow_shrink |= lun.allow_shrink;
+    }
+}
+
+/// Two LUNs may show one VDI, but not say different things of it.
+fn same<'a, T: PartialEq>(
+    key: &str,
+    vdi: &str,
+    kept: &mut Option<&'a At<T>>,
+    said: Option<&'a At<T>>,
+    problems: &mut Vec<Problem>,
+) {
+    match (*kept, said) {
+        (Some(first), Some(second)) if first.value != second.value => problems.push(Problem::error(
+            second.span,
+            format!("another LUN says another {key} of VDI `{vdi}`"),
+            "write the same in both, or leave it out here",
+        )),
+        (None, Some(_)) => *kept = said,
+        _ => {}
+    }
+}
+
+fn new(asked: &Asked<'_>, name: &At<String>, problems: &mut Vec<Problem>) -> Option<VdiStep> {
+    let mut refuse = |span: Span, message: String, cure: &str| {
+        problems.push(Problem::error(span, message, cure));
+        None
+    };
+    let Some(size_bytes) = asked.size_bytes else {
+        return refuse(
+            name.span,
+            format!("there is no VDI `{}` yet, and the file does not say how large it is to be", **name),
+            "add `size`, such as `size: 10GiB`, or write the name of a VDI that exists (`huntaway vdi list`)",
+        );
+    };
+    let block_size = asked.block_size.map_or(DEFAULT_BLOCK_SIZE_BYTES, |at| at.value);
+    let options = VdiOptions {
+        size_bytes: size_bytes.value,
+        block_size,
+        physical_block_size: asked
+            .physical_block_size
+            .map_or(DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES.max(block_size), |at| at.value),
+        thin: asked.thin.is_none_or(|at| at.value),
+    };
+    if let Err(error) = options.check() {
+        return refuse(size_bytes.span, format!("VDI `{}` cannot be made: {error}", **name), "correct it");
+    }
+    match Name::new(name.as_str()) {
+        Ok(name) => Some(VdiStep::Create { name, options }),
+        Err(error) => {
+            refuse(name.span, format!("`{}` cannot be the name of a VDI: {error}", **name), "rename it")
+        }
+    }
+}
+
+fn existing(asked: &Asked<'_>, vdi: &Vdi, problems: &mut Vec<Problem>) -> Option<VdiStep> {
+    fixed("block_size", asked.block_size, vdi.block_size, vdi, problems);
+    fixed("physical_block_size", asked.physical_block_size, vdi.physical_block_size, vdi, problems);
+    fixed("thin", asked.thin, vdi.thin, vdi, problems);
+    let Some(size_bytes) = asked.size_bytes else { return provision(vdi) };
+    let wanted = size_bytes.value;
+    match wanted.cmp(&vdi.size_bytes) {
+        std::cmp::Ordering::Equal => provision(vdi),
+        std::cmp::Ordering::Greater => Some(VdiStep::Grow { vdi: vdi.clone(), size_bytes: wanted }),
+        std::cmp::Ordering::Less if asked.allow_shrink => {
+            Some(VdiStep::Shrink { vdi: vdi.clone(), size_bytes: wanted })
+        }
+        std::cmp::Ordering::Less => {
+            let is = size(vdi.size_bytes);
+            problems.push(Problem::error(
+                size_bytes.span,
+                format!("VDI `{}` is larger: {is}; all data beyond {} would be lost", vdi.name, size(wanted)),
+                format!("write `size: {is}`, or add `allow_shrink: true` if that data may go"),
+            ));
+            None
+        }
+    }
+}
+
+fn provision(vdi: &Vdi) -> Option<VdiStep> {
+    (!vdi.provisioned).then(|| VdiStep::Provision { vdi: vdi.clone() })
+}
+
+/// What a VDI keeps for as long as it exists.
+fn fixed<T: PartialEq + std::fmt::Display>(
+    key: &str,
+    asked: Option<&At<T>>,
+    is: T,
+    vdi: &Vdi,
+    problems: &mut Vec<Problem>,
+) {
+    if let Some(asked) = asked.filter(|asked| asked.value != is) {
+        problems.push(Problem::error(
+            asked.span,
+            format!("VDI `{}` was made with {key} {is}, which cannot change", vdi.name),
+            format!("write `{key}: {is}` or leave it out, or name another VDI"),
+        ));
+    }
+}
+
+fn no_space(span: Span, name: &str, needed_bytes: u64, free_bytes: u64) -> Problem {
+    Problem::error(
+        span,
+        format!(
+            "thick VDI `{name}` takes {} MiB of space, but {} MiB are free",
+            needed_bytes.div_ceil(1 << 20),
+            free_bytes >> 20
+        ),
+        "free space, write a smaller size, or `thin: true` for a new VDI",
+    )
+}

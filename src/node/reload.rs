@@ -1,0 +1,197 @@
+//! Reading the configuration again: because it changed, or because somebody asks for it.
+//!
+//! All or nothing: what has any error is refused whole, and what was in force stays so.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::apply::{ApplyError, Parts, apply};
+use super::engine::{Engine, Stopping};
+use super::files_seen::FilesSeen;
+use super::loaded::{Loaded, Unusable};
+use super::plan::{Current, Plan, plan};
+
+/// What became of the last reload.
+pub(super) struct LastReload {
+    /// The files as they were then.
+    seen: FilesSeen,
+    /// Why it was refused.
+    failure: Option<String>,
+}
+
+/// A configuration that can be followed.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    /// What it changes.
+    pub(crate) plan: Plan,
+    /// What may not be meant in it.
+    pub(crate) warnings: String,
+}
+
+/// A configuration that is not in force.
+#[derive(Debug)]
+pub(crate) enum ReloadError {
+    /// It cannot be followed: nothing was changed.
+    Refused(String),
+    /// It was followed a part of the way.
+    Interrupted(String),
+    /// There is no time for it.
+    Stopping(Stopping),
+}
+
+impl fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(text) | Self::Interrupted(text) => f.write_str(text),
+            Self::Stopping(stopping) => stopping.fmt(f),
+        }
+    }
+}
+
+impl From<Unusable> for ReloadError {
+    fn from(error: Unusable) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+impl From<ApplyError> for ReloadError {
+    fn from(error: ApplyError) -> Self {
+        let text = error.to_string();
+        match error {
+            ApplyError::Refused(_) => Self::Refused(text),
+            ApplyError::Interrupted { .. } => Self::Interrupted(text),
+        }
+    }
+}
+
+impl LastReload {
+    /// The configuration in force was read when the files were as they were `seen`.
+    pub(super) fn begin(seen: FilesSeen) -> Self {
+        Self { seen, failure: None }
+    }
+}
+
+impl Engine {
+    /// Reads the configuration again and carries it out.
+    ///
+    /// # Errors
+    /// See [`ReloadError`]; it is logged.
+    pub(crate) async fn reload(&self) -> Result<Planned, ReloadError> {
+        let work = async {
+            let mut last = self.changing.lock().await;
+            self.reload_now(&mut last, Asked::Explicitly).await
+        };
+        self.unless_stopping(work).await.map_err(ReloadError::Stopping)?
+    }
+
+    /// Does the same if a file may have changed. What was refused before, and is the same, is not told again.
+    pub(crate) async fn reload_if_changed(&self) {
+        let work = async {
+            let mut last = self.changing.lock().await;
+            let seen = last.seen.clone();
+            if blocking(move || seen.may_have_changed()).await {
+                // it tells by itself how it went
+                drop(self.reload_now(&mut last, Asked::ByTheFiles).await);
+            }
+        };
+        // if it stops, the next start reads the file as it is then
+        let _ = self.unless_stopping(work).await;
+    }
+
+    /// What another configuration would change. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ReloadError::Refused`].
+    pub(crate) async fn plan_for(&self, name: String, text: String) -> Result<Planned, ReloadError> {
+        let base = self.base().to_owned();
+        let wanted = blocking(move || Loaded::of(&name, &text, &base)).await?;
+        let plan = self.plan_to(&wanted)?;
+        Ok(Planned { plan, warnings: warnings(&wanted) })
+    }
+
+    fn plan_to(&self, wanted: &Loaded) -> Result<Plan, ReloadError> {
+        let (served, state) = (self.served(), self.storage.state());
+        let free_bytes = self.storage.free_bytes();
+        let current = Current { served: Some(&served), state: &state, free_bytes };
+        plan(current, wanted).map_err(|report| ReloadError::Refused(report.to_string()))
+    }
+
+    async fn reload_now(&self, last: &mut LastReload, asked: Asked) -> Result<Planned, ReloadError> {
+        let file = self.file.clone();
+        let (seen, read) = blocking(move || Loaded::read(&file)).await;
+        last.seen = seen;
+        let done = match read {
+            Ok(loaded) => self.change_to(loaded).await,
+            Err(error) => Err(error.into()),
+        };
+        self.conclude(last, asked, &done);
+        done
+    }
+
+    async fn change_to(&self, wanted: Loaded) -> Result<Planned, ReloadError> {
+        let plan = self.plan_to(&wanted)?;
+        let warnings = warnings(&wanted);
+        let served = self.served();
+        if !plan.is_empty() {
+            self.tell_reloading();
+            let parts = Parts { storage: &self.storage, gateway: &self.gateway };
+            apply(parts, &plan, Some(&served.config), &wanted).await?;
+            if let Err(error) = self.logging.set_level(&wanted.config.node.log.level) {
+                tracing::warn!(%error, "the log level stays as it is");
+            }
+        }
+        self.served.store(Arc::new(wanted));
+        Ok(Planned { plan, warnings })
+    }
+
+    /// Logs and counts how a reload went.
+    fn conclude(&self, last: &mut LastReload, asked: Asked, done: &Result<Planned, ReloadError>) {
+        let failure = done.as_ref().err().map(ToString::to_string);
+        let is_news = asked == Asked::Explicitly || failure != last.failure;
+        match done {
+            Ok(Planned { plan, warnings }) if !plan.is_empty() => {
+                tracing::info!(changes = plan.len(), "configuration applied:\n{plan}");
+                if !warnings.is_empty() {
+                    tracing::warn!("in the configuration:\n{warnings}");
+                }
+                self.metrics.succeeded();
+            }
+            Ok(_) if is_news => {
+                tracing::info!("the configuration is in force already");
+                self.metrics.succeeded();
+            }
+            Err(error) if is_news => {
+                tracing::error!("configuration refused, the one before it stays in force:\n{error}");
+                self.metrics.failed();
+            }
+            _ => {}
+        }
+        self.tell_what_is_served(failure.is_none());
+        last.failure = failure;
+    }
+}
+
+/// Why a reload takes place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// Somebody asked.
+    Explicitly,
+    /// A file looks as if it had changed.
+    ByTheFiles,
+}
+
+fn warnings(loaded: &Loaded) -> String {
+    if loaded.warnings.is_empty() { String::new() } else { loaded.warnings.to_string() }
+}
+
+/// Does `work`, which waits for a disk, where that keeps nobody else waiting.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // the runtime ends: nobody waits any more
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

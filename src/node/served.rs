@@ -1,0 +1,80 @@
+//! A configuration as the gateway wants it: targets, who may log in to them, and disks with their volumes.
+
+use std::sync::Arc;
+
+use huntaway_config::{self as config, Cache, Digests, Initiator, Target};
+use huntaway_gateway::{
+    Authentication, Chap, ChapAccount, DigestPolicy, InitiatorConfig, Secret, Served, TargetConfig,
+    UnitConfig,
+};
+use huntaway_ledger::Vdi;
+
+use super::loaded::Loaded;
+use super::storage::Storage;
+
+/// All that is to be served. `vdi` knows each VDI that a LUN names, with the size that initiators are to see.
+pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> Option<Vdi>) -> Served {
+    let discovery = authentication(
+        loaded,
+        loaded.config.node.discovery.chap.as_ref(),
+        loaded.config.node.discovery.mutual_chap.as_ref(),
+    );
+    let units = |target: &Target| {
+        let unit = |lun: &config::Lun| Some(unit(lun, &vdi(&lun.vdi)?, storage));
+        target.luns.iter().filter_map(unit).collect()
+    };
+    let target = |target: &Target| TargetConfig {
+        name: target.iqn.value.clone(),
+        portals: target.portals.as_ref().map(|names| names.iter().map(|name| name.value.clone()).collect()),
+        initiators: target.initiators.iter().map(|entry| initiator(loaded, target, entry)).collect(),
+        digests: match target.digests {
+            Digests::Allowed => DigestPolicy::Allowed,
+            Digests::Required => DigestPolicy::Required,
+            Digests::Off => DigestPolicy::Off,
+        },
+        units: units(target),
+    };
+    Served { targets: loaded.config.targets.iter().map(target).collect(), discovery }
+}
+
+fn unit(lun: &config::Lun, vdi: &Vdi, storage: &Storage) -> UnitConfig {
+    UnitConfig {
+        lun: lun.number.value,
+        uuid: vdi.uuid,
+        block_size: vdi.block_size,
+        physical_block_size: vdi.physical_block_size,
+        thin: vdi.thin,
+        read_only: lun.read_only,
+        write_cache: lun.cache == Cache::Writeback,
+        volume: Arc::new(storage.volume(vdi)),
+    }
+}
+
+/// An initiator's own account comes before the target's; the target proves itself to all in the same way.
+fn initiator(loaded: &Loaded, target: &Target, entry: &Initiator) -> InitiatorConfig {
+    let account = entry.chap.as_ref().or(target.chap.chap.as_ref());
+    InitiatorConfig {
+        pattern: entry.name.value.clone(),
+        luns: entry.luns.as_ref().map(|luns| luns.iter().map(|lun| lun.value).collect()),
+        authentication: authentication(loaded, account, target.chap.mutual_chap.as_ref()),
+    }
+}
+
+fn authentication(
+    loaded: &Loaded,
+    chap: Option<&config::ChapAccount>,
+    mutual: Option<&config::ChapAccount>,
+) -> Authentication {
+    // without its secret, nobody could use an account: that lets nobody in
+    let account = |account: &config::ChapAccount| {
+        let secret = Secret::new(loaded.secret(account)?);
+        Some(ChapAccount { user: account.user.value.clone(), secret })
+    };
+    match chap {
+        None => Authentication::None,
+        Some(chap) => Authentication::Chap(Chap {
+            mutual: mutual.and_then(account),
+            ..Chap::new(account(chap).into_iter().collect())
+        }),
+    }
+}

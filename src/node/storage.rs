@@ -1,0 +1,121 @@
+//! Where a node keeps things: its ledger, the stores of its disks, and the way from a VDI to them.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use huntaway_gateway::{Router, Volume};
+use huntaway_ledger::{Name, Operation, State, Vdi};
+use huntaway_membership::local::{LocalDriver, LocalOptions};
+use huntaway_membership::{Driver, ProposeError};
+use huntaway_store::{ClusterId, DiskDirectory, DiskState, DiskStatus, NodeStore, StoreOptions};
+use huntaway_wire::{Partition, Peer};
+use prometheus::Registry;
+
+/// What is opened.
+#[derive(Debug)]
+pub(crate) struct StorageOptions {
+    /// Where the ledger is, and which disks there are.
+    pub(crate) state: PathBuf,
+    /// The disks.
+    pub(crate) disks: Vec<DiskDirectory>,
+    /// The cluster's name: an existing ledger must be of that name.
+    pub(crate) cluster: Name,
+    /// The node's name.
+    pub(crate) node: Name,
+    /// The node's zone.
+    pub(crate) zone: Name,
+    /// Most object files kept open.
+    pub(crate) open_objects: usize,
+}
+
+/// The ledger and the stores, open.
+pub(crate) struct Storage {
+    ledger: Arc<LocalDriver>,
+    store: Arc<NodeStore>,
+    router: Arc<Router>,
+}
+
+/// Disks have failed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the disk that holds {directories} has failed and was stopped: look at the log above, and at the disk (kernel log, \
+     free space); what was acknowledged is in the write-ahead log as far as the disk holds it, and read from there at \
+     the next start; `huntaway store check {directories}` tells what is whole"
+)]
+pub(crate) struct StoppedDisks {
+    directories: String,
+}
+
+impl Storage {
+    /// Opens everything, or makes it, and reads the stores' logs.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, in words that say what to do.
+    pub(crate) fn open(options: StorageOptions, registry: &Registry) -> Result<Self, Box<dyn Error>> {
+        let StorageOptions { state: directory, disks, cluster, node, zone, open_objects } = options;
+        let names = LocalOptions { cluster_name: cluster, node_name: node, zone };
+        let ledger = LocalDriver::open(&directory, names)?;
+        let state = ledger.state();
+        let pepoch = Partition::all().map(|partition| state.pepoch(partition)).max();
+        let options = StoreOptions {
+            cluster: ClusterId(ledger.cluster()),
+            node: ledger.node(),
+            epoch: state.epoch(),
+            pepoch: pepoch.ok_or("the ledger names no partitions")?,
+            open_objects,
+            ..StoreOptions::default()
+        };
+        let store = Arc::new(NodeStore::open(&directory, &disks, options, registry)?);
+        let served = Arc::clone(&store);
+        let peer = Arc::clone(&store) as Arc<dyn Peer>;
+        let router = Arc::new(Router::to_one(peer, |partition| served.pepoch(partition)));
+        Ok(Self { ledger: Arc::new(ledger), store, router })
+    }
+
+    /// The VDIs that exist, and all else that is agreed.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.ledger.state()
+    }
+
+    /// The data of a VDI.
+    pub(crate) fn volume(&self, vdi: &Vdi) -> Volume {
+        Volume::new(vdi.vid, vdi.family, vdi.size_bytes, Arc::clone(&self.router))
+    }
+
+    /// How the disks are.
+    pub(crate) fn disks(&self) -> Vec<DiskStatus> {
+        self.store.disks()
+    }
+
+    /// What the disks that serve have room for, in bytes.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        let disks = self.disks();
+        let serving = disks.iter().filter(|disk| matches!(disk.state, DiskState::Serving));
+        serving.map(|disk| disk.free_bytes).sum()
+    }
+
+    /// Puts an operation into the ledger, which takes as long as its disk takes.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub(super) async fn propose(&self, operation: Operation) -> Result<Arc<State>, ProposeError> {
+        let ledger = Arc::clone(&self.ledger);
+        match tokio::task::spawn_blocking(move || ledger.propose(operation)).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // the runtime ends: nobody waits any more
+                Err(_) => std::future::pending().await,
+            },
+        }
+    }
+
+    /// Puts everything on stable storage and closes the stores.
+    ///
+    /// # Errors
+    /// What could not be written; it is still in the logs, and read from there at the next start.
+    pub(crate) fn close(&self) -> Result<(), StoppedDisks> {
+        self.store.close().map_err(|stopped| StoppedDisks { directories: stopped.to_string() })
+    }
+}

@@ -1,0 +1,146 @@
+//! What is done with VDIs: made, grown, shrunk, deleted.
+//!
+//! Each takes several steps, and the process may end between any two of them. So whatever takes space comes before the
+//! record that promises it, and whatever loses data or space before the record that forgets about it:
+//!
+//! | | steps | found at the next start |
+//! | --- | --- | --- |
+//! | create, thick | record, reserve, record "provisioned" | not provisioned: reserved again when it is served |
+//! | grow, thick | reserve the rest, record | the old size: grown again |
+//! | shrink | remove what is beyond the end, record | the old size: shrunk again |
+//! | delete | remove everything, record | an empty VDI: deleted again |
+
+use std::sync::Arc;
+
+use huntaway_ledger::{Name, Operation, State, Vdi, VdiOptions};
+use huntaway_membership::ProposeError;
+use huntaway_wire::{Error, Refusal};
+
+use super::storage::Storage;
+
+/// What could not be done with a VDI. It is as it was, or as the table above says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VdiError {
+    /// There is no room for a thick one.
+    #[error(
+        "cannot set {} MiB aside for VDI {name}: {reason}; free space, or write thin: true or a smaller size",
+        needed_bytes.div_ceil(1 << 20)
+    )]
+    NoSpace {
+        /// The VDI.
+        name: Name,
+        /// How much was asked for.
+        needed_bytes: u64,
+        /// What the store says.
+        reason: Error,
+    },
+    /// The store did not do it.
+    #[error("VDI {name}: {reason}")]
+    Store {
+        /// The VDI.
+        name: Name,
+        /// What the store says.
+        reason: Error,
+    },
+    /// The ledger did not take it.
+    #[error("VDI {name}: {reason}")]
+    Ledger {
+        /// The VDI.
+        name: Name,
+        /// What the ledger says.
+        reason: ProposeError,
+    },
+    /// The ledger took it, but does not show it.
+    #[error("VDI {name} is not in the ledger")]
+    Missing {
+        /// The VDI.
+        name: Name,
+    },
+}
+
+impl Storage {
+    /// Makes a VDI that may be used at once.
+    ///
+    /// # Errors
+    /// [`VdiError`]; then there is no such VDI.
+    pub(crate) async fn create(&self, name: &Name, options: VdiOptions) -> Result<Vdi, VdiError> {
+        let vdi = self.record(name, Operation::CreateVdi { name: name.clone(), options }).await?;
+        match self.provision(&vdi).await {
+            Ok(provisioned) => Ok(provisioned),
+            Err(error) => {
+                self.delete(&vdi).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Sets a thick VDI's space aside, unless that was done before.
+    ///
+    /// # Errors
+    /// [`VdiError`]; what was set aside stays so, for the next try.
+    pub(crate) async fn provision(&self, vdi: &Vdi) -> Result<Vdi, VdiError> {
+        if vdi.provisioned {
+            return Ok(vdi.clone());
+        }
+        let reserved = self.volume(vdi).reserve(0).await;
+        reserved.map_err(|reason| no_space(vdi, vdi.size_bytes, reason))?;
+        self.record(&vdi.name, Operation::ProvisionedVdi { vid: vdi.vid }).await
+    }
+
+    /// Makes a VDI larger. What is new reads as zeroes.
+    ///
+    /// # Errors
+    /// [`VdiError`]; the VDI is as it was.
+    pub(crate) async fn grow(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
+        let vdi = self.provision(vdi).await?;
+        if !vdi.thin {
+            let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
+            if let Err(reason) = larger.reserve(vdi.size_bytes).await {
+                larger.remove(vdi.size_bytes).await.map_err(|reason| store_error(&vdi, reason))?;
+                return Err(no_space(&vdi, size_bytes - vdi.size_bytes, reason));
+            }
+        }
+        self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await
+    }
+
+    /// Makes a VDI smaller: what lies beyond its new end is gone for ever. Nobody may write there any more.
+    ///
+    /// # Errors
+    /// [`VdiError`]; the VDI has its old size, and beyond the new end perhaps no data.
+    pub(crate) async fn shrink(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
+        self.volume(vdi).remove(size_bytes).await.map_err(|reason| store_error(vdi, reason))?;
+        let smaller = self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await?;
+        self.provision(&smaller).await
+    }
+
+    /// Deletes a VDI and its data. Nobody may use it any more.
+    ///
+    /// # Errors
+    /// [`VdiError`]; the VDI is still there, perhaps with less data.
+    pub(crate) async fn delete(&self, vdi: &Vdi) -> Result<(), VdiError> {
+        self.volume(vdi).remove(0).await.map_err(|reason| store_error(vdi, reason))?;
+        self.agree(&vdi.name, Operation::DeleteVdi { vid: vdi.vid }).await.map(|_| ())
+    }
+
+    async fn record(&self, name: &Name, operation: Operation) -> Result<Vdi, VdiError> {
+        let state = self.agree(name, operation).await?;
+        state.vdi(name.as_str()).cloned().ok_or_else(|| VdiError::Missing { name: name.clone() })
+    }
+
+    async fn agree(&self, name: &Name, operation: Operation) -> Result<Arc<State>, VdiError> {
+        let agreed = self.propose(operation).await;
+        agreed.map_err(|reason| VdiError::Ledger { name: name.clone(), reason })
+    }
+}
+
+fn no_space(vdi: &Vdi, needed_bytes: u64, reason: Error) -> VdiError {
+    let name = vdi.name.clone();
+    match reason {
+        Error::Refused(Refusal::NoSpace { .. }) => VdiError::NoSpace { name, needed_bytes, reason },
+        reason => VdiError::Store { name, reason },
+    }
+}
+
+fn store_error(vdi: &Vdi, reason: Error) -> VdiError {
+    VdiError::Store { name: vdi.name.clone(), reason }
+}

@@ -1,0 +1,204 @@
+//! `huntaway node`: serves what its configuration says, until it is told to stop.
+
+use std::error::Error;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{self, Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use huntaway_config::Node;
+use huntaway_ledger::Name;
+use huntaway_store::{DiskDirectory, DiskState, DiskStatus};
+use prometheus::Registry;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::admin::{Admin, Readiness};
+use crate::control::ControlSocket;
+use crate::logging::Logging;
+use crate::node::{
+    Engine, EngineOptions, Loaded, Phase, Storage, StorageOptions, cannot_listen, directory_of, watch,
+};
+use crate::node_address::DEFAULT_CONFIG;
+use crate::notify::ServiceManager;
+use crate::open_files::OpenFiles;
+use crate::signals::{Signals, hangups};
+
+/// Arguments of `huntaway node`.
+#[derive(clap::Args)]
+pub(crate) struct NodeArgs {
+    /// The configuration: see `huntaway config example`
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+
+    /// Print one line of JSON once logins are accepted
+    #[arg(long)]
+    json: bool,
+}
+
+/// The line that `--json` prints.
+#[derive(Serialize)]
+struct Ready {
+    portals: Vec<String>,
+    admin: Option<String>,
+    control: String,
+    pid: u32,
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
+    let file = path::absolute(&args.config)?;
+    let (seen, loaded) = Loaded::read(&file);
+    let loaded = loaded?;
+    let log = &loaded.config.node.log;
+    let logging = Logging::start(log.format, &log.level)?;
+    if !loaded.warnings.is_empty() {
+        tracing::warn!("in the configuration:\n{}", loaded.warnings);
+    }
+    let files = OpenFiles::take()?;
+    let registry = Registry::new();
+    let storage = Arc::new(Storage::open(storage_options(&loaded, &file, files.objects)?, &registry)?);
+    let max_connections = files.connections;
+    let options = EngineOptions { file, seen, storage: Arc::clone(&storage), logging, max_connections };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(args, options, loaded, registry))?;
+    // The runtime goes on until the storage is closed: it hears a second signal.
+    storage.close()?;
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn storage_options(
+    loaded: &Loaded,
+    file: &Path,
+    open_objects: usize,
+) -> Result<StorageOptions, Box<dyn Error>> {
+    let (node, base): (&Node, _) = (&loaded.config.node, directory_of(file));
+    let disks = node.data_directories(base).into_iter();
+    Ok(StorageOptions {
+        state: node.state_directory(base),
+        disks: disks.map(|(path, weight)| DiskDirectory { path, weight }).collect(),
+        cluster: Name::new(loaded.config.cluster.name.as_str())?,
+        node: Name::new(node.name.as_str())?,
+        zone: Name::new(node.zone.as_str())?,
+        open_objects,
+    })
+}
+
+async fn serve(
+    args: &NodeArgs,
+    options: EngineOptions,
+    loaded: Loaded,
+    registry: Registry,
+) -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::listen()?;
+    let hangups = hangups()?;
+    let mut manager = ServiceManager::find();
+    let path = loaded.config.node.control_socket(directory_of(&options.file));
+    let control = ControlSocket::listen(&path)?;
+    let accepts = Arc::new(AtomicBool::new(false));
+    let (admin, admin_address) = match &loaded.config.node.admin {
+        None => (None, None),
+        Some(address) => {
+            let listener = listen_at(address.value).await?;
+            let address = listener.local_addr()?;
+            let readiness = readiness(Arc::clone(&options.storage), Arc::clone(&accepts));
+            let admin = Admin::new(registry.clone(), readiness);
+            (Some(tokio::spawn(admin.serve(listener))), Some(address))
+        }
+    };
+    manager.status("making what the configuration asks for");
+    let engine = tokio::select! {
+        engine = Engine::start(options, loaded, &registry) => Arc::new(engine.map_err(|error| -> Box<dyn Error> { error })?),
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping before all disks were there; the next start goes on with them");
+            signals.end_at_the_next();
+            return Ok(());
+        }
+    };
+    accepts.store(true, Ordering::Release);
+    announce(args, &engine, admin_address, &path)?;
+    let mut background = JoinSet::new();
+    background.spawn(control.serve(Arc::clone(&engine)));
+    let watched = Arc::clone(&engine);
+    background.spawn(async move { watch(&watched, hangups).await });
+    let signal = work(&engine, &mut manager, &mut signals).await;
+    tracing::info!(signal, "stopping: asking initiators to log out; a second signal stops at once");
+    manager.stopping("asking initiators to log out");
+    signals.end_at_the_next();
+    accepts.store(false, Ordering::Release);
+    engine.stop().await;
+    background.shutdown().await;
+    if let Some(admin) = admin {
+        admin.abort();
+    }
+    Ok(())
+}
+
+/// Tells the service manager how we are until a signal comes, and returns its name.
+async fn work(engine: &Engine, manager: &mut ServiceManager, signals: &mut Signals) -> &'static str {
+    let mut phases = engine.phases();
+    phases.mark_changed();
+    loop {
+        tokio::select! {
+            signal = signals.next() => return signal,
+            Ok(()) = phases.changed() => match &*phases.borrow_and_update() {
+                Phase::Serving(status) => manager.ready(status),
+                Phase::Reloading => manager.reloading(),
+            },
+            () = manager.beat_due() => manager.beat(),
+        }
+    }
+}
+
+async fn listen_at(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| format!("node.admin: {}", cannot_listen(address, &error)).into())
+}
+
+/// What `/readyz` says, by whether logins are accepted and by the disks.
+pub(crate) fn readiness(
+    storage: Arc<Storage>,
+    accepts: Arc<AtomicBool>,
+) -> impl Fn() -> Readiness + Send + Sync + 'static {
+    move || {
+        let disks = storage.disks();
+        let serves = |disk: &DiskStatus| matches!(disk.state, DiskState::Serving);
+        if !disks.iter().any(serves) {
+            return Readiness::DisksFailed;
+        }
+        if !accepts.load(Ordering::Acquire) {
+            return Readiness::NoLogins;
+        }
+        let failed = disks.iter().filter(|disk| !serves(disk));
+        Readiness::Ready { failed_disks: failed.map(|disk| disk.directory.display().to_string()).collect() }
+    }
+}
+
+/// Tells a program (`--json`) where things are. People read the log.
+fn announce(
+    args: &NodeArgs,
+    engine: &Engine,
+    admin: Option<SocketAddr>,
+    control: &Path,
+) -> Result<(), Box<dyn Error>> {
+    let portals: Vec<String> =
+        engine.gateway().portals().iter().map(|(_, address)| address.to_string()).collect();
+    let pid = std::process::id();
+    tracing::info!(portals = portals.join(" "), config = %engine.file().display(), pid, "serving");
+    if args.json {
+        let ready = Ready {
+            portals,
+            admin: admin.map(|admin| format!("http://{admin}")),
+            control: control.display().to_string(),
+            pid,
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", serde_json::to_string(&ready)?)?;
+        out.flush()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! A running `huntaway node` on ports that the kernel chose, whose configuration a test rewrites. It is killed when it is
+//! dropped.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use super::demo::huntaway;
+use super::http::get;
+use super::wait;
+
+/// Time in which the node has to accept logins (it may have to replay its log first).
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Time in which the node has to stop when it is told to.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// Time in which a changed configuration has to be looked at.
+const RELOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// The sections `node` and `cluster` of a configuration: one disk, one portal `san`, an admin address.
+pub(crate) const NODE: &str = "\
+node:
+  name: test
+  data_directories: [disk1]
+  portals:
+    - {name: san, listen: \"127.0.0.1:0\"}
+  admin: 127.0.0.1:0
+cluster: {name: test, copies: 1, membership: local}
+";
+
+/// The line that `huntaway node --json` prints when it accepts logins.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ready {
+    /// What the portals listen on, `127.0.0.1:PORT`.
+    pub(crate) portals: Vec<String>,
+    /// Where the admin address serves HTTP.
+    pub(crate) admin: Option<String>,
+    /// The control socket.
+    pub(crate) control: String,
+    /// The process.
+    pub(crate) pid: u32,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    child: Child,
+    /// What it said when it was ready.
+    pub(crate) ready: Ready,
+    config: PathBuf,
+    log: PathBuf,
+    // kept for their Drop
+    _scratch: Option<TempDir>,
+    _stdout: BufReader<ChildStdout>,
+}
+
+impl Node {
+    /// A node that serves these `targets` (the value of that key in YAML, such as `[]`), in a temporary directory.
+    ///
+    /// # Panics
+    /// If it does not become ready; what it said is shown.
+    pub(crate) fn serving(targets: &str) -> Self {
+        Self::start(&with_targets(targets))
+    }
+
+    /// A node with this configuration. Relative paths in it begin in a temporary directory.
+    ///
+    /// # Panics
+    /// As above.
+    pub(crate) fn start(config: &str) -> Self {
+        let scratch = tempfile::tempdir().expect("a temporary directory can be made");
+        let mut node = Self::start_in(scratch.path(), config);
+        node._scratch = Some(scratch);
+        node
+    }
+
+    /// A node with this configuration as `DIRECTORY/huntaway.yaml`.
+    ///
+    /// # Panics
+    /// As above.
+    pub(crate) fn start_in(directory: &Path, config: &str) -> Self {
+        fs::write(directory.join("huntaway.yaml"), config).expect("the directory is writable");
+        Self::start_on(directory)
+    }
+
+    /// A node with the configuration that is there as `DIRECTORY/huntaway.yaml`.
+    ///
+    /// # Panics
+    /// As above.
+    pub(crate) fn start_on(directory: &Path) -> Self {
+        let config = directory.join("huntaway.yaml");
+        let log = directory.join("stderr");
+        let mut command = huntaway();
+        command.args(["node", "--json", "--config"]).arg(&config);
+        command.stdout(Stdio::piped()).stderr(File::create(&log).expect("the directory is writable"));
+        let mut child = command.spawn().expect("the built huntaway can be started");
+        let stdout = child.stdout.take().expect("stdout was piped");
+        let Some((line, stdout)) = first_line(stdout) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{command:?} did not become ready:\n{}", read(&log));
+        };
+        let ready = serde_json::from_str(&line)
+            .unwrap_or_else(|error| panic!("the ready line is not as documented: {error}: {line}"));
+        Self { child, ready, config, log, _scratch: None, _stdout: stdout }
+    }
+
+    /// The first portal, `127.0.0.1:PORT`.
+    pub(crate) fn portal(&self) -> &str {
+        &self.ready.portals[0]
+    }
+
+    /// The URL of a LUN through the first portal, as libiscsi and QEMU write it.
+    pub(crate) fn url(&self, target: &str, lun: u16) -> String {
+        format!("iscsi://{}/{target}/{lun}", self.portal())
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// Where relative paths in its configuration begin.
+    pub(crate) fn directory(&self) -> &Path {
+        self.config.parent().expect("a file has a directory")
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        read(&self.log)
+    }
+
+    /// What `/metrics` says.
+    ///
+    /// # Panics
+    /// If it has no admin address, or does not answer.
+    pub(crate) fn metrics(&self) -> String {
+        get(&format!("{}/metrics", self.admin())).body
+    }
+
+    /// The value of the metric whose line begins with `name`, labels included; None if there is none.
+    pub(crate) fn metric(&self, name: &str) -> Option<f64> {
+        let metrics = self.metrics();
+        metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Where the admin address serves HTTP.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub(crate) fn admin(&self) -> &str {
+        self.ready.admin.as_deref().expect("the configuration has an admin address")
+    }
+
+    /// Replaces the configuration, as an editor does: a new file takes the old one's name.
+    pub(crate) fn write_config(&self, config: &str) {
+        let new = self.directory().join("huntaway.yaml.new");
+        fs::write(&new, config).expect("the directory is writable");
+        fs::rename(&new, &self.config).expect("the directory is writable");
+    }
+
+    /// Replaces the configuration and waits until it is in force.
+    ///
+    /// # Panics
+    /// If it is refused, or nothing happens.
+    pub(crate) fn reload(&self, config: &str) {
+        let (good, bad) = self.reloads();
+        self.write_config(config);
+        wait::until("the configuration to be in force", RELOAD_LIMIT, || {
+            let now = self.reloads();
+            assert!(now.1 <= bad, "it was refused:\n{}", self.log());
+            (now.0 > good).then_some(())
+        });
+    }
+
+    /// Replaces the configuration and waits until it is refused.
+    ///
+    /// # Panics
+    /// If it is taken, or nothing happens.
+    pub(crate) fn reload_refused(&self, config: &str) {
+        let (good, bad) = self.reloads();
+        self.write_config(config);
+        wait::until("the configuration to be refused", RELOAD_LIMIT, || {
+            let now = self.reloads();
+            assert!(now.0 <= good, "it is in force:\n{}", self.log());
+            (now.1 > bad).then_some(())
+        });
+    }
+
+    /// How many reloads went well, and how many were refused.
+    pub(crate) fn reloads(&self) -> (u64, u64) {
+        let count = |result: &str| {
+            let name = format!("huntaway_config_reloads_total{{result=\"{result}\"}}");
+            self.metric(&name).unwrap_or_else(|| panic!("there is no metric {name}")) as u64
+        };
+        (count("success"), count("failure"))
+    }
+
+    /// Runs `huntaway ARGS --config FILE` with this node's configuration.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        let mut command = huntaway();
+        command.args(args).arg("--config").arg(&self.config);
+        command.output().expect("the built huntaway can be started")
+    }
+
+    /// What such a command prints.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let output = self.command(args);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("it prints text")
+    }
+
+    /// What such a command says when it refuses.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub(crate) fn refuses<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let output = self.command(args);
+        assert!(!output.status.success(), "it was not refused: {output:?}");
+        String::from_utf8(output.stderr).expect("it prints text")
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("a child can be killed");
+        self.child.wait().expect("a child can be waited for");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a child has a process id"), signal).expect("a child can be signalled");
+    }
+
+    /// True until the process has ended.
+    pub(crate) fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Tells it to stop (SIGTERM) and waits until it has.
+    ///
+    /// # Panics
+    /// If it does not stop in time.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        wait::until("the node to stop", STOP_LIMIT, || {
+            self.child.try_wait().expect("a child can be waited for")
+        })
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- what the node logged:\n{}", self.log());
+        }
+    }
+}
+
+/// [`NODE`] with these targets.
+pub(crate) fn with_targets(targets: &str) -> String {
+    format!("{NODE}targets: {targets}\n")
+}
+
+/// What `huntaway node` says when it does not start with this configuration.
+///
+/// # Panics
+/// If it starts.
+pub(crate) fn refused_start(directory: &Path, config: &str) -> String {
+    let file = directory.join("huntaway.yaml");
+    fs::write(&file, config).expect("the directory is writable");
+    super::demo::refused([OsStr::new("node"), OsStr::new("--json"), OsStr::new("--config"), file.as_os_str()])
+}
+
+fn read(log: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(log).unwrap_or_default()).into_owned()
+}
+
+/// Reads the first line, at most for [`START_LIMIT`]. None if there is none.
+fn first_line(stdout: ChildStdout) -> Option<(String, BufReader<ChildStdout>)> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        let mut line = String::new();
+        if reader.read_line(&mut line).is_ok_and(|length| length > 0) {
+            // the receiver is gone if this came too late
+            let _ = sender.send((line, reader));
+        }
+    });
+    receiver.recv_timeout(START_LIMIT).ok()
+}
