@@ -27,7 +27,7 @@ fn b_sees_one(gateway: &TestGateway) -> Served {
 
 /// A session of `B`, told of its nexus at LUN 1.
 fn login_b(gateway: &TestGateway) -> Initiator {
-    let mut b = try_plain(gateway, B, TARGET, "").unwrap();
+    let mut b = try_plain(gateway, B, TARGET, "").expect("a session");
     assert_eq!(b.test_unit(1, 1), Err((6, 0x29, 0)));
     b
 }

@@ -1,5 +1,7 @@
 //! Who is refused at login learns a status; the log gets one line with the reason, the metrics a count, and nobody a secret.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::io::Write;
