@@ -3,12 +3,11 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
-use huntaway_gateway::{Served, TargetError};
+use huntaway_gateway::{InitiatorConfig, Served, TargetConfig, TargetError};
 use support::{
-    DATA_IN, Initiator, LOGIN_RESPONSE, R2T, SCSI_RESPONSE, TARGET, TestGateway, anyone, served, target,
-    wait_for,
+    ASYNC_MESSAGE, Account, DATA_IN, Initiator, LOGIN_RESPONSE, R2T, SCSI_RESPONSE, TARGET, TestGateway,
+    anyone, served, target, try_login_while, wait_for,
 };
 
 const A: &str = "iqn.2026-11.test:a";
@@ -183,14 +182,18 @@ fn a_session_that_goes_on_through_another_connection_is_told_what_changed_meanwh
     gateway.peer.hold();
     old.write(2, 0, 7, true);
     wait_for("the write", || gateway.peer.waiting() == 1);
+    let read_only = |size| huntaway_gateway::UnitConfig { read_only: true, ..gateway.disk(0, 1, size) };
+    let first = gateway.start_update(disks(vec![read_only(8 << 20)]));
+    wait_for("the first update", || other.test_unit(3, 0) == Err(MODES_CHANGED));
     let mut new = Initiator::start_login_to(gateway.portal, A, tsih);
     old.expect_end();
-    let update = gateway.start_update(disks(vec![gateway.disk(0, 1, 16 << 20)]));
-    wait_for("the update", || other.test_unit(3, 0) == Err(CAPACITY_CHANGED));
+    let second = gateway.start_update(disks(vec![read_only(16 << 20)]));
+    wait_for("the second update", || other.test_unit(3, 0) == Err(CAPACITY_CHANGED));
     gateway.peer.release();
     assert_eq!(new.expect(LOGIN_RESPONSE).header[36], 0);
-    assert_eq!(new.test_unit(4, 0), Err(CAPACITY_CHANGED));
-    gateway.runtime.block_on(update).unwrap().unwrap();
+    assert_eq!(new.test_unit(4, 0), Err(MODES_CHANGED));
+    assert_eq!(new.test_unit(5, 0), Err(CAPACITY_CHANGED));
+    gateway.runtime.block_on(async { (first.await.unwrap().unwrap(), second.await.unwrap().unwrap()) });
 }
 
 #[test]
@@ -298,44 +301,46 @@ fn no_response_is_lost_during_200_updates() {
 }
 
 #[test]
-fn a_login_during_updates_is_either_refused_or_revoked() {
-    let gateway = TestGateway::start(1);
-    let open = || gateway.disks(1);
-    let closed = || served(vec![target(Vec::new(), vec![gateway.unit(0)])]);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let logins = scope.spawn(|| {
-            let (mut admitted, mut refused) = (0, 0);
-            let mut sessions = Vec::new();
-            while !stop.load(Ordering::Relaxed) || admitted == 0 || refused == 0 {
-                let name = format!("iqn.2026-11.test:a{}", admitted % 50);
-                let keys = format!("InitiatorName={name} TargetName={TARGET}");
-                match support::try_login(gateway.portal, &keys, None, false) {
-                    Ok(session) => (admitted, _) = (admitted + 1, sessions.push(session)),
-                    Err(status) => {
-                        assert_eq!(status, 0x0202);
-                        refused += 1;
-                    }
-                }
-                sessions.truncate(50);
-            }
-            sessions
-        });
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < deadline {
-            gateway.update(open()).unwrap();
-            gateway.update(closed()).unwrap();
+fn a_login_that_began_before_an_update_is_judged_by_it() {
+    let gateway = TestGateway::empty();
+    let account = Account("alice", "correct-horse-battery");
+    let alice = || InitiatorConfig { authentication: account.required(), ..anyone() };
+    let luns = |count: u16| (0..count).map(|lun| gateway.unit(lun)).collect();
+    let keys = format!("InitiatorName={A} TargetName={TARGET}");
+    for (changed, status) in [
+        (served(Vec::new()), 0x0203),
+        (served(vec![target(Vec::new(), luns(1))]), 0x0202),
+        (served(vec![TargetConfig { portals: Some(Vec::new()), ..target(vec![alice()], luns(1)) }]), 0x0203),
+        (served(vec![target(vec![alice()], luns(2))]), 0),
+    ] {
+        gateway.update(served(vec![target(vec![alice()], luns(1))])).unwrap();
+        let update = || gateway.update(changed).unwrap();
+        match try_login_while(gateway.portal, &keys, Some(account), false, update) {
+            Ok(mut session) => assert_eq!((status, session.luns(1)), (0, vec![0, 1])),
+            Err(refused) => assert_eq!(refused, status),
         }
-        stop.store(true, Ordering::Relaxed);
-        gateway.update(open()).unwrap();
-        wait_for("the logins", || {
-            gateway.update(closed()).unwrap();
-            gateway.update(open()).unwrap();
-            logins.is_finished()
-        });
-        gateway.update(closed()).unwrap();
-        let sessions = logins.join().unwrap();
-        wait_for("the sessions to end", || gateway.gateway().sessions().is_empty());
-        drop(sessions);
-    });
+    }
+}
+
+#[test]
+fn a_login_at_the_same_time_as_an_update_is_refused_or_revoked() {
+    let gateway = TestGateway::start(1);
+    let (mut refused, mut revoked) = (0, 0);
+    for round in 0..200 {
+        gateway.update(gateway.disks(1)).unwrap();
+        let mut session = Initiator::start_login(gateway.portal, A);
+        (0..round % 20).for_each(|_| std::thread::yield_now());
+        gateway.update(served(vec![target(Vec::new(), vec![gateway.unit(0)])])).unwrap();
+        match session.receive().header[36..38] {
+            [2, 2] => refused += 1,
+            [0, 0] => {
+                session.expect(ASYNC_MESSAGE);
+                session.logout(1);
+                revoked += 1;
+            }
+            ref status => panic!("{status:?}"),
+        }
+        wait_for("the session to end", || gateway.gateway().sessions().is_empty());
+    }
+    assert_eq!(refused + revoked, 200);
 }

@@ -38,6 +38,17 @@ pub fn try_login(
     account: Option<Account>,
     mutual: bool,
 ) -> Result<Initiator, u16> {
+    try_login_while(portal, keys, account, mutual, || ())
+}
+
+/// The same, with something that happens before the last request.
+pub fn try_login_while(
+    portal: SocketAddr,
+    keys: &str,
+    account: Option<Account>,
+    mutual: bool,
+    happens: impl FnOnce(),
+) -> Result<Initiator, u16> {
     let stream = TcpStream::connect(portal).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut initiator = Initiator { stream, cmd_sn: 1, exp_stat_sn: 0 };
@@ -58,6 +69,7 @@ pub fn try_login(
     let challenge = bytes(&value(&response, "CHAP_C").unwrap());
     let proof = Md5::new().chain_update([identifier]).chain_update(secret).chain_update(challenge).finalize();
     let proof: String = proof.iter().map(|byte| format!("{byte:02x}")).collect();
+    happens();
     let ours = if mutual { OUR_CHALLENGE } else { "" };
     let response = initiator.exchange(0x80 | 3, &format!("CHAP_N={user}\0CHAP_R=0x{proof}\0{ours}"));
     initiator.finished(&response)

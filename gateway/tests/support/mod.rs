@@ -17,7 +17,7 @@ use bytes::Bytes;
 use huntaway_wire::{
     Answer, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Reply, Request, Segments, Submission,
 };
-pub use login::{Account, discover, try_login};
+pub use login::{Account, discover, try_login, try_login_while};
 pub use serving::{TestGateway, anyone, initiator, served, target};
 use tokio::sync::oneshot;
 
