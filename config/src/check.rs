@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use crate::config::{ChapPair, Config, Lun, Node, Target};
-use crate::read::{Reader, covers, quoted};
+use crate::read::{Reader, covers, quoted, size_text};
 use crate::{At, Source, Span};
 
 /// Notes everything in `config` that does not fit together.
@@ -215,35 +215,38 @@ fn mutual(target: &Target, reader: &mut Reader) {
     }
 }
 
+/// How a VDI was used first.
+struct Uses<'a> {
+    first: &'a Lun,
+    /// The first LUN that initiators may write to, its target, and who they are.
+    writer: Option<(&'a Target, &'a Lun, BTreeSet<&'a str>)>,
+    is_warned: bool,
+}
+
 /// A VDI may be a LUN of several targets, if they agree on it.
 fn vdis(targets: &[Target], lines: &Lines, reader: &mut Reader) {
-    let mut uses: HashMap<&str, Vec<(&Target, &Lun)>> = HashMap::new();
-    let mut warned = BTreeSet::new();
-    for target in targets {
-        for lun in &target.luns {
-            let earlier = uses.entry(&lun.vdi).or_default();
-            if let Some((_, first)) = earlier.first() {
-                same_property(first, lun, lines, reader);
-            }
-            let clash = earlier.iter().find(|(other, other_lun)| {
-                !lun.read_only
-                    && !other_lun.read_only
-                    && other.iqn != target.iqn
-                    && who(other, other_lun) != who(target, lun)
-            });
-            if let Some((other, other_lun)) = clash
-                && warned.insert(&lun.vdi.value)
-            {
-                let (vdi, line) = (quoted(&lun.vdi), lines.number(other_lun.vdi.span));
-                let message = format!(
-                    "other initiators may write to {vdi} through {} (line {line})",
-                    quoted(&other.iqn)
-                );
-                let cure = "two that do not know of each other ruin a file system: give both targets the same \
-                            `initiators`, or one of them read_only: true";
-                reader.warning(lun.vdi.span, message, cure);
-            }
-            earlier.push((target, lun));
+    let mut vdis: HashMap<&str, Uses<'_>> = HashMap::new();
+    for (target, lun) in targets.iter().flat_map(|target| target.luns.iter().map(move |lun| (target, lun))) {
+        let Some(uses) = vdis.get_mut(lun.vdi.as_str()) else {
+            let writer = (!lun.read_only).then(|| (target, lun, who(target, lun)));
+            vdis.insert(&lun.vdi, Uses { first: lun, writer, is_warned: false });
+            continue;
+        };
+        same_property(uses.first, lun, lines, reader);
+        if lun.read_only || uses.is_warned {
+            continue;
+        }
+        let Some((other, other_lun, writers)) = &uses.writer else {
+            uses.writer = Some((target, lun, who(target, lun)));
+            continue;
+        };
+        if other.iqn != target.iqn && *writers != who(target, lun) {
+            let (vdi, iqn, line) = (quoted(&lun.vdi), quoted(&other.iqn), lines.number(other_lun.vdi.span));
+            let message = format!("other initiators may write to {vdi} through {iqn} (line {line})");
+            let cure = "two that do not know of each other ruin a file system: give both targets the same \
+                        `initiators`, or one of the LUNs `read_only: true`";
+            reader.warning(lun.vdi.span, message, cure);
+            uses.is_warned = true;
         }
     }
 }
@@ -272,13 +275,15 @@ fn same_property(first: &Lun, second: &Lun, lines: &Lines, reader: &mut Reader) 
             );
         }
     };
-    compare("size", said(&first.size_bytes, " bytes"), said(&second.size_bytes, " bytes"));
-    compare("block_size", said(&first.block_size, ""), said(&second.block_size, ""));
+    compare("size", said(&first.size_bytes, size_text), said(&second.size_bytes, size_text));
+    let text = |value: u32| value.to_string();
+    compare("block_size", said(&first.block_size, text), said(&second.block_size, text));
     let (one, other) = (&first.physical_block_size, &second.physical_block_size);
-    compare("physical_block_size", said(one, ""), said(other, ""));
-    compare("thin", said(&first.thin, ""), said(&second.thin, ""));
+    compare("physical_block_size", said(one, text), said(other, text));
+    let text = |value: bool| value.to_string();
+    compare("thin", said(&first.thin, text), said(&second.thin, text));
 }
 
-fn said<T: ToString>(value: &Option<At<T>>, unit: &str) -> Option<(String, Span)> {
-    value.as_ref().map(|value| (format!("{}{unit}", value.value.to_string()), value.span))
+fn said<T: Copy>(value: &Option<At<T>>, text: impl Fn(T) -> String) -> Option<(String, Span)> {
+    value.as_ref().map(|value| (text(value.value), value.span))
 }

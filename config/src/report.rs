@@ -139,15 +139,19 @@ impl Place {
         let line_end = line_start + text[line_start..line_end].trim_end_matches('\r').len();
         let start = start.min(line_end);
         let column = text[line_start..start].chars().count();
+        let marked = text[start..end.clamp(start, line_end)].chars().count();
+        let mut characters: Vec<char> = text[line_start..line_end].chars().map(harmless).collect();
+        mask_secrets(&mut characters);
         let skipped = column.saturating_sub(MAX_CHARACTERS_BEFORE);
         let mut before = if skipped > 0 { String::from("…") } else { String::new() };
-        before.extend(text[line_start..start].chars().skip(skipped).map(harmless));
+        before.extend(&characters[skipped..column]);
         let shown = MAX_LINE_CHARACTERS - (column - skipped);
-        let mut rest: String = text[start..line_end].chars().take(shown).map(harmless).collect();
-        if text[start..line_end].chars().nth(shown).is_some() {
+        let rest = &characters[column..];
+        let marked = rest.iter().take(shown.min(marked)).collect();
+        let mut rest: String = rest.iter().take(shown).collect();
+        if characters.len() - column > shown {
             rest.push('…');
         }
-        let marked = text[start..end.clamp(start, line_end)].chars().take(shown).map(harmless).collect();
         let line = text[..line_start].matches('\n').count() + 1;
         Self { line, column: column + 1, before, rest, marked }
     }
@@ -163,6 +167,31 @@ impl Place {
         }
         carets.extend(std::iter::repeat_n('^', self.marked.trim_end().width().max(1)));
         carets
+    }
+}
+
+/// Hides what someone wrote after `secret:` or `password:` by mistake: a report may end up in a log.
+fn mask_secrets(line: &mut [char]) {
+    for key in ["secret", "password"] {
+        let key: Vec<char> = key.chars().collect();
+        for at in 0..line.len().saturating_sub(key.len()) {
+            let (before, from) = line.split_at_mut(at);
+            let is_word = before.last().is_none_or(|character| !character.is_alphanumeric());
+            let (word, after) = from.split_at_mut(key.len());
+            if !is_word || word != &*key {
+                continue;
+            }
+            let Some(colon) = after.iter().position(|character| !matches!(character, '"' | '\'' | ' '))
+            else {
+                continue;
+            };
+            if after[colon] == ':' {
+                let value = after[colon + 1..].iter_mut().take_while(|character| !matches!(character, '}'));
+                value
+                    .filter(|character| !matches!(character, ' ' | '\t'))
+                    .for_each(|character| *character = '*');
+            }
+        }
     }
 }
 
@@ -211,6 +240,20 @@ mod tests {
     #[test]
     fn nothing_reaches_the_terminal_but_text() {
         assert!(!shown("a: \u{1b}[31m wrong", "wrong").contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_secret_in_the_file_is_not_repeated() {
+        for line in
+            ["  secret: geheim", "{user: vm, secret: geheim}, wrong", "{\"password\" : \"geheim\", a: b"]
+        {
+            let text = format!("{line}\nwrong");
+            let source = Source { name: "f".into(), text: text.clone() };
+            let problem = Problem::error(Span { start: 2, end: text.len() }, "bad", "mend it");
+            let report = Report::new(Arc::new(source), vec![problem]).to_string();
+            assert!(!report.contains("geheim") && report.contains("***"), "{report}");
+        }
+        assert!(shown("secret_file: secrets/vm", "secrets/vm").contains("secret_file: secrets/vm"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError};
+use serde_saphyr::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError};
 
 use crate::{Problem, Span};
 
@@ -55,7 +55,8 @@ pub(crate) fn read(text: &str) -> Result<Node, Problem> {
     for event in Parser::new_from_str_with_options(text, options) {
         let (event, span) = event.map_err(|error| not_yaml(text, &error))?;
         let place = |marker: granit_parser::Marker| marker.byte_offset().unwrap_or(text.len());
-        builder.take(event, Span { start: place(span.start), end: place(span.end) })?;
+        let place = |span: granit_parser::Span| Span { start: place(span.start), end: place(span.end) };
+        builder.take(event, place(span), place(span.tag_span().unwrap_or(span)))?;
     }
     let nothing = Value::Scalar { text: String::new(), plain: true };
     Ok(builder.root.unwrap_or(Node { value: nothing, span: Span::default() }))
@@ -89,7 +90,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Problem> {
+    fn take(&mut self, event: Event<'_>, span: Span, tag: Span) -> Result<(), Problem> {
         match event {
             Event::DocumentStart(..) if self.root.is_some() => Err(Problem::error(
                 span,
@@ -99,7 +100,7 @@ impl Builder {
             Event::Scalar(_, _, _, Some(_))
             | Event::SequenceStart(_, _, Some(_))
             | Event::MappingStart(_, _, Some(_)) => Err(Problem::error(
-                span,
+                tag,
                 "tags have no meaning here",
                 "take out the word that begins with `!`",
             )),
@@ -192,16 +193,28 @@ fn too_much(span: Span) -> Problem {
 fn not_yaml(text: &str, error: &ScanError) -> Problem {
     let start = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
     let start = text.floor_char_boundary(start);
-    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let message = format!("this is not YAML: {}", error.info());
+    Problem::error(Span { start, end: start + 1 }, message, cure(text, start, error))
+}
+
+/// What to do about the mistakes that are made again and again.
+fn cure(text: &str, place: usize, error: &ScanError) -> String {
+    let line_start = text[..place].rfind('\n').map_or(0, |newline| newline + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
-    let indented_by_tab = line.trim_start_matches(' ').starts_with('\t');
-    let address_in_brackets = line.split_once(": [").is_some_and(|(_, rest)| rest.contains("]:"));
-    let cure = if address_in_brackets {
-        "put an address with brackets in quotes: \"[2001:db8::1]:3260\""
-    } else if indented_by_tab {
-        "indent with spaces: YAML does not allow tabs"
+    let has_bare_star = ["- *", ": *", "[*", ", *"].iter().any(|star| line.contains(star));
+    if line.split_once(": [").is_some_and(|(_, rest)| rest.contains("]:")) {
+        "put an address with brackets in quotes: \"[2001:db8::1]:3260\"".into()
+    } else if has_bare_star {
+        "put what begins with a star in quotes, such as \"*\": without them it is an alias of a YAML anchor"
+            .into()
+    } else if line.trim_start_matches(' ').starts_with('\t') {
+        "indent with spaces: YAML does not allow tabs".into()
+    } else if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
+        format!("lists and mappings may be nested {MAX_DEPTH} deep")
+    } else if error.info().contains("mapping values") {
+        "indent keys of one mapping alike; a value that has `: ` inside, or a colon at its end, needs quotes"
+            .into()
     } else {
-        "look for an indentation, a quote or a bracket that does not fit, here or just above"
-    };
-    Problem::error(Span { start, end: start + 1 }, format!("this is not YAML: {}", error.info()), cure)
+        "look for an indentation, a quote or a bracket that does not fit, here or just above".into()
+    }
 }

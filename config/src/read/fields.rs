@@ -14,12 +14,15 @@ pub(crate) struct Fields<'a> {
     pub(crate) span: Span,
     values: HashMap<&'static str, &'a Node>,
     is_readable: bool,
+    /// Known keys that are there, but misspelt.
+    meant: Vec<&'static str>,
 }
 
 impl Reader {
     /// Takes a mapping apart. Notes if it is none, and keys that are unknown or there twice.
     pub(crate) fn fields<'a>(&mut self, node: &'a Node, section: Section) -> Fields<'a> {
-        let mut fields = Fields { section, span: node.span, values: HashMap::new(), is_readable: true };
+        let (values, meant) = (HashMap::new(), Vec::new());
+        let mut fields = Fields { section, span: node.span, values, is_readable: true, meant };
         let Value::Mapping(entries) = &node.value else {
             // An empty file lacks keys; an empty section is more likely a slip of indentation.
             fields.is_readable = section == Section::File && node.is_null();
@@ -38,6 +41,7 @@ impl Reader {
                 continue;
             };
             let Some(&known) = section.keys().iter().find(|known| *known == text) else {
+                fields.meant.extend(suggestion(text, section.keys()));
                 self.error(key.span, format!("unknown key {}", quoted(text)), cure(text, section));
                 continue;
             };
@@ -56,7 +60,7 @@ impl Reader {
         key: &'static str,
         read: impl FnOnce(&mut Self, &Node) -> Option<T>,
     ) -> Option<T> {
-        if !fields.values.contains_key(key) && fields.is_readable {
+        if !fields.values.contains_key(key) && !fields.meant.contains(&key) && fields.is_readable {
             let cure = format!("add `{}`", example_of(fields.section, key));
             self.error(fields.span, format!("{} has no `{key}`", fields.section.title()), cure);
         }
@@ -83,6 +87,12 @@ impl Reader {
 
 /// What to write instead of an unknown key.
 fn cure(key: &str, section: Section) -> String {
+    if section == Section::Chap && matches!(key, "secret" | "password") {
+        return "write the secret into a file, and its path here: `secret_file: secrets/vm`".into();
+    }
+    if key == "<<" {
+        return "YAML's merge key is not known here: write the keys out".into();
+    }
     if let Some(known) = suggestion(key, section.keys()) {
         return format!("write `{known}`");
     }

@@ -41,7 +41,7 @@ impl Reader {
             return Some(text);
         };
         let begins = |kind: &&str| text[..fixed].starts_with(*kind) || kind.starts_with(&text[..fixed]);
-        if !TYPES.iter().any(|kind| begins(kind)) {
+        if !TYPES.iter().any(begins) {
             let message =
                 format!("{} matches no initiator: names begin with iqn., eui. or naa.", quoted(&text));
             self.error(node.span, message, "write a pattern such as iqn.1993-08.org.debian:*");

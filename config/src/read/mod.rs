@@ -18,6 +18,7 @@ use crate::{At, Problem, Severity, Source, Span, check};
 use fields::Fields;
 pub(crate) use iscsi_name::covers;
 pub(crate) use keys::{SECTIONS, Section};
+pub(crate) use scalar::size_text;
 
 /// What was noted so far.
 #[derive(Default)]

@@ -147,13 +147,17 @@ impl Reader {
     pub(crate) fn size(&mut self, node: &Node) -> Option<At<u64>> {
         let text = self.text(node)?;
         let Some(bytes) = bytes(&text) else {
-            let cure =
-                "write a number with KiB, MiB, GiB or TiB (or K, M, G, T), such as 10GiB; 1.5TiB is 1536GiB";
+            let cure = match binary(&text) {
+                Some(binary) => format!("write {binary}: sizes are multiples of 1024"),
+                None => {
+                    "write a whole number with KiB, MiB, GiB or TiB, such as 10GiB; 1.5TiB is 1536GiB".into()
+                }
+            };
             self.error(node.span, format!("{} is not a size", quoted(&text)), cure);
             return None;
         };
         if !(MIN_SIZE_BYTES..=MAX_SIZE_BYTES).contains(&bytes) {
-            let message = format!("a disk cannot have {} bytes", bytes);
+            let message = format!("a disk cannot have {}", size_text(bytes));
             self.error(node.span, message, "write a size from 1MiB to 64TiB");
             return None;
         }
@@ -175,7 +179,12 @@ impl Reader {
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let cure = match suggestion(&text, &known) {
             Some(word) => format!("write {word}"),
-            None => format!("write {}", known.join(" or ")),
+            None => match known.split_last() {
+                Some((last, others)) if !others.is_empty() => {
+                    format!("write {} or {last}", others.join(", "))
+                }
+                _ => format!("write {}", known.join("")),
+            },
         };
         self.error(node.span, format!("{} is not {what}", quoted(&text)), cure);
         None
@@ -230,6 +239,21 @@ fn is_host(text: &str) -> bool {
     };
     let is_name = host.len() <= 253 && host.split('.').all(is_label);
     (is_address || is_name) && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+/// A size in units of another kind (`10GB`, `10g`) in those that are known.
+fn binary(text: &str) -> Option<String> {
+    let (number, unit) = text.split_at(text.find(|character: char| !character.is_ascii_digit())?);
+    let prefix = unit.trim_start().chars().next()?.to_ascii_uppercase();
+    let is_known = "KMGT".contains(prefix) && unit.len() <= 4;
+    (is_known && !number.is_empty()).then(|| format!("{number}{prefix}iB"))
+}
+
+/// A size as people write it.
+pub(crate) fn size_text(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fits = units.iter().find(|(_, shift)| bytes >> shift > 0 && bytes.trailing_zeros() >= *shift);
+    fits.map_or_else(|| format!("{bytes} bytes"), |(unit, shift)| format!("{}{unit}", bytes >> shift))
 }
 
 /// Bytes of a number with an optional unit KiB, MiB, GiB or TiB (or K, M, G, T).
