@@ -4,6 +4,7 @@ mod address;
 mod admin;
 mod apply_command;
 mod completions;
+mod config_command;
 mod control;
 mod demo;
 mod demo_disks;
@@ -56,6 +57,9 @@ enum Command {
     Store(StoreCommand),
     /// Print what initiators need to reach a target: scripts and settings, without secrets
     Export(export::ExportArgs),
+    /// Check a configuration file, or print what helps to write one
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(config_command::ConfigCommand),
     /// Print what a shell needs to complete huntaway's subcommands and options
     Completions(completions::CompletionsArgs),
     /// Write the manual pages
@@ -87,6 +91,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Vdi(command) => vdi_command::run(&command),
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Config(command) => config_command::run(&command),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man(args) => manual::run(&args, Cli::command()),
     }

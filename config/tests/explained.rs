@@ -13,8 +13,8 @@ const FEWEST_BAD_FILES: usize = 40;
 fn files(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("the test's files can be used")
+        .map(|entry| entry.expect("the test's files can be used").path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
@@ -26,12 +26,16 @@ fn check(folder: &str, report_of: impl Fn(&str, &str) -> Report) -> usize {
     let files = files(folder);
     let mut different = Vec::new();
     for file in &files {
-        let name = file.file_name().unwrap().to_str().unwrap();
-        let text = fs::read_to_string(file).unwrap();
+        let name = file
+            .file_name()
+            .expect("the test's files can be used")
+            .to_str()
+            .expect("the test's files can be used");
+        let text = fs::read_to_string(file).expect("the test's files can be used");
         let report = format!("{}\n", report_of(name, &text));
         let expected = file.with_extension("txt");
         if std::env::var_os("HUNTAWAY_BLESS").is_some() {
-            fs::write(&expected, &report).unwrap();
+            fs::write(&expected, &report).expect("the test's files can be used");
         }
         if fs::read_to_string(&expected).unwrap_or_default() != report {
             different.push(format!("{}:\n{report}", file.display()));

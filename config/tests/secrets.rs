@@ -27,8 +27,8 @@ struct Files {
 impl Files {
     /// A configuration whose two secret files are good.
     fn new() -> Self {
-        let config = parse("f", TEXT).unwrap().config;
-        let files = Self { directory: tempfile::tempdir().unwrap(), config };
+        let config = parse("f", TEXT).expect("the test's files can be used").config;
+        let files = Self { directory: tempfile::tempdir().expect("the test's files can be used"), config };
         files.write("vm", SECRET.as_bytes(), 0o600);
         files.write("target", b"another-secret-of-a-target\n", 0o640);
         files
@@ -36,8 +36,8 @@ impl Files {
 
     fn write(&self, name: &str, content: &[u8], mode: u32) {
         let path = self.path().join(name);
-        fs::write(&path, content).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        fs::write(&path, content).expect("the test's files can be used");
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("the test's files can be used");
     }
 
     fn path(&self) -> &Path {
