@@ -23,8 +23,8 @@ use crate::admin::Admin;
 use crate::demo_disks::{self, Disk};
 use crate::disk_option::DiskOption;
 use crate::node::{Storage, cannot_listen};
-use crate::node_command::readiness;
 use crate::open_files::OpenFiles;
+use crate::readiness::readiness;
 use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
 use crate::signals::Signals;
 

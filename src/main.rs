@@ -17,6 +17,7 @@ mod node_address;
 mod node_command;
 mod notify;
 mod open_files;
+mod readiness;
 mod recipes;
 mod signals;
 mod store_check;

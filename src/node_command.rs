@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_config::Node;
 use huntaway_ledger::Name;
-use huntaway_store::{DiskDirectory, DiskState, DiskStatus};
+use huntaway_store::DiskDirectory;
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, Readiness};
+use crate::admin::Admin;
 use crate::control::ControlSocket;
 use crate::logging::Logging;
 use crate::node::{
@@ -25,6 +26,7 @@ use crate::node::{
 use crate::node_address::DEFAULT_CONFIG;
 use crate::notify::ServiceManager;
 use crate::open_files::OpenFiles;
+use crate::readiness::readiness;
 use crate::signals::{Signals, hangups};
 
 /// Arguments of `huntaway node`.
@@ -58,13 +60,15 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
     if !loaded.warnings.is_empty() {
         tracing::warn!("in the configuration:\n{}", loaded.warnings);
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // opening the storage may take long: a SIGHUP must not end the process meanwhile
+    let hangups = runtime.block_on(async { hangups() })?;
     let files = OpenFiles::take()?;
     let registry = Registry::new();
     let storage = Arc::new(Storage::open(storage_options(&loaded, &file, files.objects)?, &registry)?);
     let max_connections = files.connections;
     let options = EngineOptions { file, seen, storage: Arc::clone(&storage), logging, max_connections };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args, options, loaded, registry))?;
+    runtime.block_on(serve(args, options, loaded, registry, hangups))?;
     // The runtime goes on until the storage is closed: it hears a second signal.
     storage.close()?;
     runtime.shutdown_background();
@@ -93,9 +97,9 @@ async fn serve(
     options: EngineOptions,
     loaded: Loaded,
     registry: Registry,
+    hangups: Signal,
 ) -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::listen()?;
-    let hangups = hangups()?;
     let mut manager = ServiceManager::find();
     let path = loaded.config.node.control_socket(directory_of(&options.file));
     let control = ControlSocket::listen(&path)?;
@@ -157,25 +161,6 @@ async fn work(engine: &Engine, manager: &mut ServiceManager, signals: &mut Signa
 async fn listen_at(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
     let listener = TcpListener::bind(address).await;
     listener.map_err(|error| format!("node.admin: {}", cannot_listen(address, &error)).into())
-}
-
-/// What `/readyz` says, by whether logins are accepted and by the disks.
-pub(crate) fn readiness(
-    storage: Arc<Storage>,
-    accepts: Arc<AtomicBool>,
-) -> impl Fn() -> Readiness + Send + Sync + 'static {
-    move || {
-        let disks = storage.disks();
-        let serves = |disk: &DiskStatus| matches!(disk.state, DiskState::Serving);
-        if !disks.iter().any(serves) {
-            return Readiness::DisksFailed;
-        }
-        if !accepts.load(Ordering::Acquire) {
-            return Readiness::NoLogins;
-        }
-        let failed = disks.iter().filter(|disk| !serves(disk));
-        Readiness::Ready { failed_disks: failed.map(|disk| disk.directory.display().to_string()).collect() }
-    }
 }
 
 /// Tells a program (`--json`) where things are. People read the log.

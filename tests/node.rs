@@ -4,7 +4,6 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -179,7 +178,7 @@ fn a_secret_rotates_and_one_that_others_may_read_is_refused() {
 fn portals_come_and_go() {
     let node = Node::serving("[]");
     let more = NODE.replace("  admin:", "    - {name: second, listen: \"127.0.0.2:0\"}\n  admin:");
-    let status = |node: &Node| json(&control(node, "/v1/status"))["portals"].as_array().unwrap().len();
+    let status = |node: &Node| node.status()["portals"].as_array().unwrap().len();
     node.reload(&format!("{more}targets: []\n"));
     assert_eq!(status(&node), 2);
     node.reload(&format!("{NODE}targets: []\n"));
@@ -229,6 +228,19 @@ fn apply_shows_the_difference_and_puts_it_in_force() {
     let refused = node.refuses(["apply", "-f", &file]);
     assert!(refused.contains("next.yaml:") && refused.contains("allow_shrink"), "{refused}");
     assert_eq!(fs::read_to_string(node.config()).unwrap(), next);
+}
+
+#[test]
+fn a_file_that_was_spoilt_is_mended_by_apply() {
+    let config = target("{lun: 0, vdi: root, size: 32MiB}");
+    let node = Node::start(&config);
+    node.reload_refused("nonsense");
+    let file = node.directory().join("mended.yaml").display().to_string();
+    fs::write(&file, &config).unwrap();
+    node.run(["apply", "-f", &file]);
+    assert_eq!(node.metric("huntaway_config_last_reload_successful"), Some(1.0));
+    // a comment is no change, but the file is in force
+    node.reload(&format!("# a note\n{config}"));
 }
 
 #[test]
@@ -332,7 +344,7 @@ fn several_disks_are_served() {
         let objects = fs::read_dir(node.directory().join(disk).join("objects"));
         assert!(objects.unwrap().count() > 0, "{disk} holds nothing");
     }
-    let status = json(&control(&node, "/v1/status"));
+    let status = node.status();
     assert_eq!(status["disks"].as_array().map(Vec::len), Some(3), "{status}");
 }
 
@@ -367,15 +379,4 @@ fn it_serves_what_the_demo_made() {
 fn sigterm_ends_it_well() {
     let mut node = Node::start(&target("{lun: 0, vdi: root, size: 32MiB}"));
     assert!(node.stop().success(), "{}", node.log());
-}
-
-/// What the control socket answers to a GET.
-fn control(node: &Node, path: &str) -> String {
-    use std::io::{Read, Write};
-    let mut stream = UnixStream::connect(&node.ready.control).unwrap();
-    stream.set_read_timeout(Some(LIMIT)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
 }

@@ -171,7 +171,7 @@ fn options(new: &NewVdi) -> VdiOptions {
     }
 }
 
-fn plan_answer(Planned { plan, warnings }: &Planned) -> PlanAnswer {
+fn plan_answer(Planned { plan, warnings, .. }: &Planned) -> PlanAnswer {
     PlanAnswer { text: plan.to_string(), changes: plan.len(), warnings: warnings.clone() }
 }
 

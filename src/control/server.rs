@@ -65,7 +65,10 @@ impl ControlSocket {
             )
             .into());
         }
-        let cannot = |error: &io::Error| format!("cannot make the control socket {place}: {error}");
+        let cannot = |error: &io::Error| {
+            let cure = "its directory must exist, and belong to the user that the node runs as";
+            format!("cannot make the control socket {place}: {error} ({cure})")
+        };
         remove_stale(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(|error| cannot(&error))?;
         let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));

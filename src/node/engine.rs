@@ -163,7 +163,12 @@ impl Engine {
         if !file_is_in_force {
             text.push_str("; the configuration file was refused, an older one is in force: see the log");
         }
-        self.phase.send_replace(Phase::Serving(text));
+        let phase = Phase::Serving(text);
+        self.phase.send_if_modified(|told| {
+            let is_news = *told != phase;
+            *told = phase;
+            is_news
+        });
     }
 }
 

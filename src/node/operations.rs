@@ -90,7 +90,6 @@ impl Engine {
             Ok(self.storage.create(&name, options).await?)
         };
         let vdi = self.unless_stopping(work).await??;
-        tracing::info!(vdi = %vdi.name, bytes = vdi.size_bytes, "VDI created");
         Ok(self.with_mappings(vdi))
     }
 
@@ -112,7 +111,6 @@ impl Engine {
             self.resize(&vdi, size_bytes).await
         };
         let vdi = self.unless_stopping(work).await??;
-        tracing::info!(vdi = %vdi.name, bytes = vdi.size_bytes, "VDI resized");
         Ok(self.with_mappings(vdi))
     }
 
@@ -133,7 +131,6 @@ impl Engine {
             Ok(self.storage.delete(&vdi).await?)
         };
         self.unless_stopping(work).await??;
-        tracing::info!(vdi = name, "VDI deleted");
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Planned {
     pub(crate) plan: Plan,
     /// What may not be meant in it.
     pub(crate) warnings: String,
+    /// It is written differently from what is in force, if only in a comment.
+    is_other_text: bool,
 }
 
 /// A configuration that is not in force.
@@ -93,6 +95,8 @@ impl Engine {
                 // it tells by itself how it went
                 drop(self.reload_now(&mut last, Asked::ByTheFiles).await);
             }
+            // disks may have failed meanwhile
+            self.tell_what_is_served(last.failure.is_none());
         };
         // if it stops, the next start reads the file as it is then
         let _ = self.unless_stopping(work).await;
@@ -106,7 +110,11 @@ impl Engine {
         let base = self.base().to_owned();
         let wanted = blocking(move || Loaded::of(&name, &text, &base)).await?;
         let plan = self.plan_to(&wanted)?;
-        Ok(Planned { plan, warnings: warnings(&wanted) })
+        Ok(Planned { plan, warnings: warnings(&wanted), is_other_text: self.is_other_text(&wanted) })
+    }
+
+    fn is_other_text(&self, wanted: &Loaded) -> bool {
+        self.served().config.source.text != wanted.config.source.text
     }
 
     fn plan_to(&self, wanted: &Loaded) -> Result<Plan, ReloadError> {
@@ -125,38 +133,41 @@ impl Engine {
             Err(error) => Err(error.into()),
         };
         self.conclude(last, asked, &done);
+        self.tell_what_is_served(last.failure.is_none());
         done
     }
 
     async fn change_to(&self, wanted: Loaded) -> Result<Planned, ReloadError> {
         let plan = self.plan_to(&wanted)?;
-        let warnings = warnings(&wanted);
+        let planned =
+            Planned { plan, warnings: warnings(&wanted), is_other_text: self.is_other_text(&wanted) };
         let served = self.served();
-        if !plan.is_empty() {
+        if !planned.plan.is_empty() {
             self.tell_reloading();
             let parts = Parts { storage: &self.storage, gateway: &self.gateway };
-            apply(parts, &plan, Some(&served.config), &wanted).await?;
+            apply(parts, &planned.plan, Some(&served.config), &wanted).await?;
             if let Err(error) = self.logging.set_level(&wanted.config.node.log.level) {
                 tracing::warn!(%error, "the log level stays as it is");
             }
         }
         self.served.store(Arc::new(wanted));
-        Ok(Planned { plan, warnings })
+        Ok(planned)
     }
 
     /// Logs and counts how a reload went.
     fn conclude(&self, last: &mut LastReload, asked: Asked, done: &Result<Planned, ReloadError>) {
         let failure = done.as_ref().err().map(ToString::to_string);
         let is_news = asked == Asked::Explicitly || failure != last.failure;
+        let is_other_text = done.as_ref().is_ok_and(|planned| planned.is_other_text);
         match done {
-            Ok(Planned { plan, warnings }) if !plan.is_empty() => {
+            Ok(Planned { plan, warnings, .. }) if !plan.is_empty() => {
                 tracing::info!(changes = plan.len(), "configuration applied:\n{plan}");
                 if !warnings.is_empty() {
                     tracing::warn!("in the configuration:\n{warnings}");
                 }
                 self.metrics.succeeded();
             }
-            Ok(_) if is_news => {
+            Ok(_) if is_news || is_other_text => {
                 tracing::info!("the configuration is in force already");
                 self.metrics.succeeded();
             }
@@ -166,7 +177,6 @@ impl Engine {
             }
             _ => {}
         }
-        self.tell_what_is_served(failure.is_none());
         last.failure = failure;
     }
 }

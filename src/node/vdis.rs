@@ -66,7 +66,10 @@ impl Storage {
     pub(crate) async fn create(&self, name: &Name, options: VdiOptions) -> Result<Vdi, VdiError> {
         let vdi = self.record(name, Operation::CreateVdi { name: name.clone(), options }).await?;
         match self.provision(&vdi).await {
-            Ok(provisioned) => Ok(provisioned),
+            Ok(provisioned) => {
+                tracing::info!(vdi = %name, bytes = vdi.size_bytes, thin = vdi.thin, "VDI created");
+                Ok(provisioned)
+            }
             Err(error) => {
                 self.delete(&vdi).await?;
                 Err(error)
@@ -100,7 +103,7 @@ impl Storage {
                 return Err(no_space(&vdi, size_bytes - vdi.size_bytes, reason));
             }
         }
-        self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await
+        self.resized(&vdi, size_bytes).await
     }
 
     /// Makes a VDI smaller: what lies beyond its new end is gone for ever. Nobody may write there any more.
@@ -109,7 +112,7 @@ impl Storage {
     /// [`VdiError`]; the VDI has its old size, and beyond the new end perhaps no data.
     pub(crate) async fn shrink(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
         self.volume(vdi).remove(size_bytes).await.map_err(|reason| store_error(vdi, reason))?;
-        let smaller = self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await?;
+        let smaller = self.resized(vdi, size_bytes).await?;
         self.provision(&smaller).await
     }
 
@@ -119,7 +122,15 @@ impl Storage {
     /// [`VdiError`]; the VDI is still there, perhaps with less data.
     pub(crate) async fn delete(&self, vdi: &Vdi) -> Result<(), VdiError> {
         self.volume(vdi).remove(0).await.map_err(|reason| store_error(vdi, reason))?;
-        self.agree(&vdi.name, Operation::DeleteVdi { vid: vdi.vid }).await.map(|_| ())
+        self.agree(&vdi.name, Operation::DeleteVdi { vid: vdi.vid }).await?;
+        tracing::info!(vdi = %vdi.name, bytes = vdi.size_bytes, "VDI deleted");
+        Ok(())
+    }
+
+    async fn resized(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
+        let resized = self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await?;
+        tracing::info!(vdi = %vdi.name, from_bytes = vdi.size_bytes, bytes = size_bytes, "VDI resized");
+        Ok(resized)
     }
 
     async fn record(&self, name: &Name, operation: Operation) -> Result<Vdi, VdiError> {

@@ -74,8 +74,13 @@ pub(crate) fn path() -> PathBuf {
 
 /// The load generator on a LUN of a demo, with further options.
 pub(crate) fn on(demo: &Demo, lun: u16, options: &str) -> Script {
+    at(demo.portal(), demo.target(), lun, options)
+}
+
+/// The load generator on a LUN of any target, with further options.
+pub(crate) fn at(portal: &str, target: &str, lun: u16, options: &str) -> Script {
     Script::program(path())
-        .args(["-p", demo.portal(), "-t", demo.target(), "-l", &lun.to_string()])
+        .args(["-p", portal, "-t", target, "-l", &lun.to_string()])
         .args(options.split_whitespace())
 }
 

@@ -3,7 +3,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::demo::huntaway;
@@ -234,6 +236,19 @@ impl Node {
         String::from_utf8(output.stderr).expect("it prints text")
     }
 
+    /// What its control socket says of it.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub(crate) fn status(&self) -> Value {
+        let mut stream = UnixStream::connect(&self.ready.control).expect("the control socket is there");
+        stream.set_read_timeout(Some(RELOAD_LIMIT)).expect("a socket takes a time limit");
+        stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: node\r\n\r\n").expect("the node listens");
+        let answer = std::io::read_to_string(stream).expect("the node answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("the answer is HTTP");
+        serde_json::from_str(body).expect("the answer is JSON")
+    }
+
     /// Ends it as `kill -9` does.
     pub(crate) fn kill(&mut self) {
         self.child.kill().expect("a child can be killed");
@@ -257,6 +272,14 @@ impl Node {
     /// If it does not stop in time.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.wait_for_exit()
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
         wait::until("the node to stop", STOP_LIMIT, || {
             self.child.try_wait().expect("a child can be waited for")
         })

@@ -1,0 +1,28 @@
+//! Whether initiators can work, as `/readyz` tells it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use huntaway_store::{DiskState, DiskStatus};
+
+use crate::admin::Readiness;
+use crate::node::Storage;
+
+/// What `/readyz` says, by whether logins are accepted and by the disks.
+pub(crate) fn readiness(
+    storage: Arc<Storage>,
+    accepts: Arc<AtomicBool>,
+) -> impl Fn() -> Readiness + Send + Sync + 'static {
+    move || {
+        let disks = storage.disks();
+        let serves = |disk: &DiskStatus| matches!(disk.state, DiskState::Serving);
+        if !disks.iter().any(serves) {
+            return Readiness::DisksFailed;
+        }
+        if !accepts.load(Ordering::Acquire) {
+            return Readiness::NoLogins;
+        }
+        let failed = disks.iter().filter(|disk| !serves(disk));
+        Readiness::Ready { failed_disks: failed.map(|disk| disk.directory.display().to_string()).collect() }
+    }
+}
