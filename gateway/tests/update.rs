@@ -159,6 +159,46 @@ fn commands_under_way_to_what_is_removed_end_well_and_the_update_waits_for_them(
 }
 
 #[test]
+fn nobody_sees_the_new_size_before_being_told() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    for round in 1..=50_u32 {
+        let new = (8 << 11) + round * 8;
+        let update = gateway.start_update(disks(vec![gateway.disk(0, 1, u64::from(new) * 512)]));
+        loop {
+            initiator.command(1, 0, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], 8, None);
+            let answer = initiator.receive();
+            if answer.opcode() == SCSI_RESPONSE {
+                assert_eq!(answer.sense(), CAPACITY_CHANGED);
+                break;
+            }
+            assert_ne!(answer.data[..4], (new - 1).to_be_bytes(), "not told yet");
+        }
+        assert_eq!(initiator.last_block(2, 0), new - 1, "whoever is told finds it so");
+        gateway.runtime.block_on(update).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn writes_to_a_disk_that_grows_stay_in_order() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = login(&gateway, 1);
+    gateway.peer.hold();
+    initiator.write(1, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    let update = gateway.start_update(disks(vec![gateway.disk(0, 1, 16 << 20)]));
+    wait_for("the update", || initiator.test_unit(2, 0) == Err(CAPACITY_CHANGED));
+    initiator.write(3, 0, 8, true);
+    initiator.expect_silence();
+    assert_eq!(gateway.peer.writes(), [7], "the second waits for the first");
+    gateway.peer.release();
+    assert_eq!(initiator.expect(SCSI_RESPONSE).tag(), 1);
+    assert_eq!(initiator.expect(SCSI_RESPONSE).tag(), 3);
+    assert_eq!(gateway.peer.writes(), [7, 8]);
+    gateway.runtime.block_on(update).unwrap().unwrap();
+}
+
+#[test]
 fn commands_under_way_to_what_stays_hold_nothing_up() {
     let gateway = TestGateway::start(2);
     let mut initiator = login(&gateway, 2);
