@@ -57,6 +57,7 @@ pub fn check_disk<D: Disk>(disk: &D) -> Result<Report, OpenError> {
             return Ok(report);
         }
     };
+    report.disks = superblock.disks;
     let logged = check_log(disk, &superblock, &mut report);
     objects::check_objects(disk, &superblock, &logged, &mut report)?;
     Ok(report)

@@ -202,6 +202,15 @@ impl NodeStore {
         }
     }
 
+    /// The store of the disk at that place in the table.
+    #[cfg(test)]
+    pub(crate) fn local(&self, disk: usize) -> Option<&LocalStore> {
+        match &self.disks.get(disk)?.service {
+            Service::Serving(local) => Some(local),
+            Service::Absent { .. } => None,
+        }
+    }
+
     #[inline]
     fn disk_of(&self, partition: Partition) -> &NodeDisk {
         &self.disks[usize::from(self.routes[partition.index()])]

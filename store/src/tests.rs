@@ -7,6 +7,7 @@ mod faults;
 mod harness;
 mod hooked;
 mod moments;
+mod node_disks;
 mod read_modify_write;
 mod requests;
 mod restart;

@@ -16,6 +16,8 @@ pub struct Report {
     pub more_findings: u64,
     /// Findings that mean lost or unreadable data.
     pub damages: u64,
+    /// How many disks its node had when this one was made; 0 if that is not known.
+    pub disks: u32,
     /// Records in the log that are not applied yet.
     pub log_records: u64,
     /// Partitions that have a directory.
@@ -153,6 +155,9 @@ impl fmt::Display for Report {
         }
         if self.more_findings > 0 {
             writeln!(f, "... and {} findings more", self.more_findings)?;
+        }
+        if self.disks > 1 {
+            writeln!(f, "note: this is one of {} disks of its node: check the others, too", self.disks)?;
         }
         write!(
             f,

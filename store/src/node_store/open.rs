@@ -275,7 +275,9 @@ fn open_disk(
         Found::Store { lock, .. } | Found::Nothing { lock } => lock,
         Found::Unusable(error) => return Err(error),
     };
-    let options = StoreOptions { new_disk: entry.id, disks: disks as u32, ..share(options, disks) };
+    let directory = probed.given.path.display().to_string();
+    let options =
+        StoreOptions { directory, new_disk: entry.id, disks: disks as u32, ..share(options, disks) };
     LocalStore::open_locked(&probed.given.path, lock, options, registry)
 }
 
