@@ -98,7 +98,7 @@ impl Gateway {
 
     /// Serves this from now on. Sessions that nothing concerns do not notice; the others are told by unit attentions, and
     /// those whose initiator may no longer use its target see no LUN any more, are asked to log out, and are closed
-    /// after [`LOGOUT_SECONDS`].
+    /// after a few seconds.
     ///
     /// When this returns, no command can touch a disk any more that is not served, nor the part of one that was cut
     /// off. That takes as long as the stores do, and some seconds if an initiator owes write data.
@@ -154,7 +154,7 @@ impl Gateway {
         self.shared.sessions.infos()
     }
 
-    /// Stops: asks initiators to log out, waits [`LOGOUT_SECONDS`] for them, then closes what is left. When this returns, no
+    /// Stops: asks initiators to log out, waits a few seconds for them, then closes what is left. When this returns, no
     /// command can take effect any more.
     pub async fn shut_down(&self) {
         self.shared.stopping.send_replace(true);

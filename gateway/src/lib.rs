@@ -1,7 +1,7 @@
 //! The stateless iSCSI layer: terminates sessions, executes SCSI commands against volumes, and routes their slices to
 //! the stores that are primary for them.
 //!
-//! The path of a WRITE: [`gateway`] accepts the connection, `driver` reads its bytes and asks the protocol core
+//! The path of a WRITE: `acceptor` takes the connection, `driver` reads its bytes and asks the protocol core
 //! (`iscsi-target-rs`) what they mean, `commands` has the command planned (`huntaway-scsi`) and `order` gives it its turn,
 //! `volume` cuts it into slices of objects, `router` hands each to its primary's [`Peer`](huntaway_wire::Peer).
 //!
