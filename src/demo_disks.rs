@@ -12,7 +12,7 @@ use huntaway_store::DiskDirectory;
 use prometheus::Registry;
 
 use crate::disk_option::{DiskOption, Mismatch};
-use crate::node::{Storage, StorageOptions};
+use crate::node::{Storage, StorageOptions, VdiError};
 
 /// What the demo calls its cluster, its node and its zone.
 const NAME: &str = "demo";
@@ -104,7 +104,7 @@ pub(crate) async fn disks(storage: &Storage, options: &[DiskOption]) -> Result<V
     let mut disks = Vec::new();
     for (lun, option) in wanted {
         let made = match existing.get(&lun) {
-            Some(vdi) => storage.provision(vdi).await,
+            Some(vdi) => provision(storage, vdi).await,
             None => {
                 let name = Name::new(format!("{NAME_PREFIX}{lun}"))?;
                 storage.create(&name, option.for_new_disk()).await
@@ -114,6 +114,18 @@ pub(crate) async fn disks(storage: &Storage, options: &[DiskOption]) -> Result<V
         disks.push(Disk { lun, vdi, option });
     }
     Ok(disks)
+}
+
+/// Sets a thick disk's space aside, unless that was done before. One that does not fit is removed again: the next start
+/// may ask for a smaller one.
+async fn provision(storage: &Storage, vdi: &Vdi) -> Result<Vdi, VdiError> {
+    match storage.provision(vdi).await {
+        Ok(provisioned) => Ok(provisioned),
+        Err(error) => {
+            storage.delete(vdi).await?;
+            Err(error)
+        }
+    }
 }
 
 /// How a disk is served.

@@ -218,3 +218,27 @@ fn status(engine: &Engine) -> Status {
         disks: engine.disks().into_iter().map(disk).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_is_too_long_or_no_text_is_refused() {
+        let status = |body: Vec<u8>| async {
+            body_text(Full::new(Bytes::from(body))).await.map_err(|refusal| refusal.status)
+        };
+        assert_eq!(status(vec![b'a'; 5]).await, Ok("aaaaa".to_owned()));
+        assert_eq!(status(vec![b'a'; MAX_BODY_BYTES + 1]).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        assert_eq!(status(vec![0xff]).await, Err(StatusCode::BAD_REQUEST));
+    }
+
+    #[test]
+    fn what_is_not_known_of_a_new_vdi_has_its_default_and_other_keys_are_refused() {
+        let new = parse::<NewVdi>(r#"{"name": "a", "size_bytes": 1048576, "block_size": 4096}"#);
+        let made = options(&new.ok().unwrap());
+        assert_eq!((made.block_size, made.physical_block_size, made.thin), (4096, 4096, true));
+        let refused = parse::<NewVdi>(r#"{"name": "a", "size_bytes": 1048576, "colour": "blue"}"#);
+        assert!(refused.is_err_and(|refusal| refusal.report.contains("colour")));
+    }
+}

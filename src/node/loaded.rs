@@ -2,10 +2,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use huntaway_config::{ChapAccount, Checked, Config, Problem, Report, Secrets, read_secrets};
+use huntaway_config::{
+    ChapAccount, Checked, Config, MAX_CONFIG_BYTES, Problem, Report, Secrets, read_secrets,
+};
 
 use super::files_seen::FilesSeen;
 use crate::logging::check_level;
@@ -97,14 +101,21 @@ impl Loaded {
     }
 }
 
-/// The text of a configuration file.
+/// The text of a configuration file; of one that is too long, as much as shows that it is.
 ///
 /// # Errors
 /// In words that name the file.
 pub(crate) fn read_text(file: &Path) -> Result<String, Unusable> {
     let place = file.display();
-    let bytes = std::fs::read(file)
+    let mut bytes = Vec::new();
+    let limit = MAX_CONFIG_BYTES as u64 + 1;
+    File::open(file)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(|error| Unusable::Unreadable(format!("cannot read the configuration {place}: {error}")))?;
+    if bytes.len() > MAX_CONFIG_BYTES {
+        // cut off, perhaps within a character
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Unusable::Unreadable(format!("{place} is not text: byte {at} is not UTF-8; save it as UTF-8"))

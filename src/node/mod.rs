@@ -27,4 +27,5 @@ pub(crate) use plan::{DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTE
 pub(crate) use portals::cannot_listen;
 pub(crate) use reload::{Planned, ReloadError};
 pub(crate) use storage::{Storage, StorageOptions};
+pub(crate) use vdis::VdiError;
 pub(crate) use watch::watch;
