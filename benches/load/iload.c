@@ -162,6 +162,7 @@ static void add_up(struct results *sum, const struct results *part) {
   sum->verified += part->verified;
   sum->wrong += part->wrong;
   sum->read_back += part->read_back;
+  sum->attentions += part->attentions;
   sum->lost |= part->lost;
   sum->logout_requested |= part->logout_requested;
   if (part->longest_gap_ns > sum->longest_gap_ns) sum->longest_gap_ns = part->longest_gap_ns;
@@ -173,9 +174,9 @@ static void print_report(const struct worker *first, const struct results *r, st
   const struct histogram *h = &r->latency;
   printf("{\"mode\":\"%s\",\"bs\":%u,\"qd\":%u,\"conns\":%u,\"hd\":%d,\"dd\":%d,\"verify\":%d,\"secs\":%.3f,", mode,
          load.unit_bytes, load.depth, load.workers, first->session.header_digest, first->session.data_digest, load.verify, seconds);
-  printf("\"ios\":%llu,\"errs\":%llu,\"verified\":%llu,\"read_back\":%llu,\"wrong\":%llu,\"lost\":%d,\"logout_requested\":%d,",
+  printf("\"ios\":%llu,\"errs\":%llu,\"verified\":%llu,\"read_back\":%llu,\"wrong\":%llu,\"attentions\":%llu,\"lost\":%d,\"logout_requested\":%d,",
          (unsigned long long)r->ios, (unsigned long long)r->errors, (unsigned long long)r->verified,
-         (unsigned long long)r->read_back, (unsigned long long)r->wrong, r->lost, r->logout_requested);
+         (unsigned long long)r->read_back, (unsigned long long)r->wrong, (unsigned long long)r->attentions, r->lost, r->logout_requested);
   printf("\"iops\":%.1f,\"MBps\":%.2f,", r->ios / seconds, r->ios * (double)load.unit_bytes / seconds / 1e6);
   printf("\"lat_us\":{\"mean\":%.1f,\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f},\"maxgap_ms\":%.1f,",
          histogram_mean(h), histogram_quantile(h, 0.5), histogram_quantile(h, 0.9), histogram_quantile(h, 0.99),

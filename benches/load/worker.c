@@ -10,6 +10,7 @@
 
 enum { PATTERN_BYTES = 33 << 20, COMPLAINTS = 4 };
 enum { READ_16 = 0x88, WRITE_16 = 0x8a, SYNCHRONIZE_CACHE_16 = 0x91, FUA = 0x08 };
+enum { CHECK_CONDITION = 0x02, UNIT_ATTENTION = 0x06 };
 
 uint64_t now_ns(void) {
   struct timespec now;
@@ -27,32 +28,37 @@ static uint64_t next_random(struct worker *w) {
 
 // ---- one I/O
 
+// Sends the command of an I/O whose place and data are settled.
+static void send_io(struct worker *w, uint32_t tag) {
+  const struct load *load = w->load;
+  struct io *io = &w->ios[tag];
+  uint32_t blocks = load->unit_bytes / w->session.block_bytes;
+  uint64_t lba = htobe64(io->unit * blocks);
+  uint32_t count = htobe32(blocks);
+  uint8_t cdb[16] = {io->write ? WRITE_16 : READ_16, io->write && load->fua ? FUA : 0};
+  memcpy(cdb + 2, &lba, 8);
+  memcpy(cdb + 10, &count, 4);
+  uint8_t *data = io->write && !load->journal ? (uint8_t *)load->pattern + io->unit % 256 * 4096 : io->buffer;
+  session_submit(&w->session, tag, cdb, io->write ? DATA_OUT : DATA_IN, data, load->unit_bytes);
+}
+
 static void submit(struct worker *w, uint32_t tag, uint64_t unit, bool write) {
   struct load *load = w->load;
   struct io *io = &w->ios[tag];
-  uint32_t blocks = load->unit_bytes / w->session.block_bytes;
-  uint64_t lba = htobe64(unit * blocks);
-  uint32_t count = htobe32(blocks);
-  uint8_t cdb[16] = {write ? WRITE_16 : READ_16, write && load->fua ? FUA : 0};
-  memcpy(cdb + 2, &lba, 8);
-  memcpy(cdb + 10, &count, 4);
-  uint8_t *data = io->buffer;
   if (load->journal) {
     w->unit_busy[unit - w->first_unit] = true;
     if (write) {
       struct unit *known = &load->journal->units[unit];
       known->pending = known->acknowledged + 1;
-      journal_fill(load->journal, unit, known->pending, w->session.block_bytes, data);
+      journal_fill(load->journal, unit, known->pending, w->session.block_bytes, io->buffer);
     }
-  } else if (write) {
-    data = (uint8_t *)load->pattern + unit % 256 * 4096;
   }
   io->busy = true;
   io->write = write;
   io->flushing = false;
   io->unit = unit;
   io->submitted_ns = now_ns();
-  session_submit(&w->session, tag, cdb, write ? DATA_OUT : DATA_IN, data, load->unit_bytes);
+  send_io(w, tag);
 }
 
 static void flush(struct worker *w, uint32_t tag) {
@@ -68,6 +74,11 @@ static void complain(const struct worker *w, const struct io *io, const struct c
           (unsigned long long)io->unit, w->number, command->status, command->received);
   for (int i = 2; i < 20; i++) fprintf(stderr, " %02x", command->sense[i]);
   fprintf(stderr, "\n");
+}
+
+// True for news about the LUN (SAM-5 §5.14): the command was not carried out, and is to be sent again.
+static bool is_unit_attention(const struct command *command) {
+  return command->status == CHECK_CONDITION && (command->sense[4] & 0x0f) == UNIT_ATTENTION;
 }
 
 // Notes in the journal what a finished I/O has shown.
@@ -100,6 +111,12 @@ static void done(void *context, uint32_t tag) {
   struct worker *w = context;
   struct io *io = &w->ios[tag];
   const struct command *command = &w->session.commands[tag];
+  if (is_unit_attention(command)) {
+    w->results.attentions++;
+    if (io->flushing) flush(w, tag);
+    else send_io(w, tag);
+    return;
+  }
   bool good = command->status == 0 && (io->write || command->received == command->length);
   if (!good) {
     w->results.errors++;

@@ -34,6 +34,7 @@ struct results {
   uint64_t ios, errors;         // in the measured time; errors at any time
   uint64_t verified, wrong;     // reads of which the data was checked, and was wrong, at any time
   uint64_t read_back;           // units read again at the end
+  uint64_t attentions;          // unit attentions: commands sent again
   uint64_t longest_gap_ns;      // between two completions
   bool lost, logout_requested;
   struct histogram latency;

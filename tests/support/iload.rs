@@ -34,6 +34,8 @@ pub(crate) struct Report {
     pub(crate) wrong: u64,
     /// Places that were read again at the end.
     pub(crate) read_back: u64,
+    /// Unit attentions: commands that were sent again.
+    pub(crate) attentions: u64,
     /// 1 if header digests were in use.
     pub(crate) hd: u8,
     /// 1 if data digests were in use.

@@ -10,5 +10,7 @@ pub(crate) mod http;
 pub(crate) mod iload;
 pub(crate) mod needs;
 pub(crate) mod node;
+pub(crate) mod qmp;
+pub(crate) mod requests;
 pub(crate) mod script;
 pub(crate) mod wait;
