@@ -161,7 +161,7 @@ impl Engine {
         let is_other_text = done.as_ref().is_ok_and(|planned| planned.is_other_text);
         match done {
             Ok(Planned { plan, warnings, .. }) if !plan.is_empty() => {
-                tracing::info!(changes = plan.len(), "configuration applied:\n{plan}");
+                tracing::info!("configuration applied, {} lines:\n{plan}", plan.len());
                 if !warnings.is_empty() {
                     tracing::warn!("in the configuration:\n{warnings}");
                 }
