@@ -224,7 +224,11 @@ impl Volume {
     }
 
     /// Tells which bytes of the range hold data, in runs without gaps from its beginning on, widened to blocks of
-    /// 4 KiB: at most `maximum_runs`, and of at most [`MAX_MAPPED_OBJECTS`] objects.
+    /// 4 KiB: at most `maximum_runs`, and of at most [`MAX_MAPPED_OBJECTS`] objects, and only up to one whose store
+    /// cannot tell.
+    ///
+    /// # Errors
+    /// The store of the first object cannot tell.
     pub(crate) async fn map(
         &self,
         offset: u64,
@@ -234,8 +238,11 @@ impl Volume {
         let mut map: Vec<MappedBytes> = Vec::new();
         for slice in self.slices(offset, length).take(MAX_MAPPED_OBJECTS) {
             let operation = Operation::Map { range: slice.range };
-            let answer = self.router.submit(slice.partition, slice.oid, operation).answer().await?;
-            let Reply::Map(runs) = answer else { break };
+            let runs = match self.router.submit(slice.partition, slice.oid, operation).answer().await {
+                Ok(Reply::Map(runs)) => runs,
+                Err(error) if map.is_empty() => return Err(error),
+                Ok(_) | Err(_) => break,
+            };
             for run in runs {
                 let run = MappedBytes::of(slice.oid.index(), run);
                 match map.last_mut() {
@@ -406,3 +413,6 @@ impl SegmentReader<'_> {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests;
