@@ -1,7 +1,6 @@
 //! `huntaway export`: what initiators need to reach a target, from the configuration file alone.
 
 use std::error::Error;
-use std::fs;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
@@ -9,6 +8,8 @@ use std::process::ExitCode;
 use huntaway_config::{ChapAccount, Config, Digests, Initiator, Lun, Portal, Target, parse};
 use wildmatch::WildMatch;
 
+use crate::node::{directory_of, read_text};
+use crate::node_address::DEFAULT_CONFIG;
 use crate::recipes::{self, ChapRecipe, LunRecipe, PoolType, Recipe};
 
 /// Arguments of `huntaway export`.
@@ -22,7 +23,7 @@ pub(crate) struct ExportArgs {
     target: String,
 
     /// The node's configuration
-    #[arg(long, value_name = "FILE", default_value = "/etc/huntaway/huntaway.yaml")]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
 
     /// Who will log in: decides the CHAP user and the LUNs, if the target's initiators differ in them
@@ -84,10 +85,8 @@ enum ExportError {
 /// Prints the recipe.
 pub(crate) fn run(args: &ExportArgs) -> Result<ExitCode, Box<dyn Error>> {
     let file = args.config.display().to_string();
-    let text = fs::read_to_string(&args.config).map_err(|error| format!("cannot read {file}: {error}"))?;
-    let config = parse(&file, &text)?.config;
-    let base = absolute(&args.config)?.parent().map(Path::to_owned).unwrap_or_default();
-    let recipe = recipe(args, &config, &base)?;
+    let config = parse(&file, &read_text(&args.config)?)?.config;
+    let recipe = recipe(args, &config, directory_of(&absolute(&args.config)?))?;
     if args.pool.is_some() && args.consumer != Consumer::Libvirt {
         return Err(ExportError::TypeWithoutPool.into());
     }
