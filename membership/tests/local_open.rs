@@ -120,7 +120,7 @@ fn a_directory_of_another_cluster_is_refused() {
 
 #[test]
 fn data_without_a_ledger_is_not_given_a_new_one() {
-    for found in ["superblock", "objects", "wal"] {
+    for found in ["superblock", "objects", "wal", "disks"] {
         let node = Node::new();
         fs::create_dir(node.dir.path().join(found)).unwrap();
         assert!(matches!(node.open(), Err(OpenError::Missing { found: name, .. }) if name == found));

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::error::OpenError;
 
-/// Names that show that a store's data is there (`store/FORMAT.md`).
-const STORE_NAMES: [&str; 3] = ["superblock", "objects", "wal"];
+/// Names that show that a store's data is there, or a node's table of disks (`store/FORMAT.md`).
+const STORE_NAMES: [&str; 4] = ["superblock", "objects", "wal", "disks"];
 
 /// `dir/epoch`, where the ledger is.
 pub(super) fn epoch(dir: &Path) -> PathBuf {
