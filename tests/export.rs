@@ -17,6 +17,11 @@ use tempfile::TempDir;
 const SECRET: &str = "a secret that is planted";
 const SECRET_IN: &str = "the target's planted secret";
 const WRITABLE: &str = "the temporary directory is writable";
+const CLASSIC: &[Need] = &[
+    Need::Program("libvirtd"),
+    Need::Program("virsh"),
+    Need::File("/usr/lib/x86_64-linux-gnu/libvirt/storage-backend/libvirt_storage_backend_iscsi.so"),
+];
 const CONSUMERS: [&str; 5] = ["iscsiadm", "libvirt", "qemu", "multipath", "csi-pv"];
 
 /// A demo with CHAP, and a configuration that declares just that.
@@ -190,6 +195,28 @@ fn libvirt_takes_the_commands() {
 }
 
 #[test]
+fn libvirt_takes_the_commands_for_a_pool_of_the_kernels_initiator() {
+    let needs = [guest::NEEDS, CLASSIC].concat();
+    if !available(&needs) {
+        return;
+    }
+    let fixture = Fixture::start();
+    let commands =
+        fixture.export("libvirt", &["--type", "iscsi", "--portal", &fixture.demo.portal_in_guest()]);
+    let file = fixture.secret_file().display().to_string();
+    let arguments = format!("RECIPE={} FILE={} SECRET={}", word(&commands), word(&file), word(SECRET));
+    guest::job("libvirt-recipe", &["libvirt"])
+        .env("IQN", fixture.demo.target())
+        .env("JOB_ARGS", arguments)
+        .run();
+}
+
+/// Text as one word of a shell.
+fn word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[test]
 fn the_kernels_initiator_logs_in_by_the_script() {
     let needs = [guest::NEEDS, &[Need::Program("mkfs.ext4"), Need::Program("iscsiadm")]].concat();
     if !available(&needs) {
@@ -198,7 +225,6 @@ fn the_kernels_initiator_logs_in_by_the_script() {
     let guest = guest::directory();
     let fixture = Fixture::start();
     let script = fixture.export("iscsiadm", &["--portal", &fixture.demo.portal_in_guest()]);
-    let word = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let arguments = format!("RECIPE={} SECRET={} SECRET_IN={}", word(&script), word(SECRET), word(SECRET_IN));
     Script::new("clients/guest-run")
         .args([&guest])
