@@ -8,6 +8,7 @@ pub(crate) mod discovery;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod iload;
+pub(crate) mod initiator;
 pub(crate) mod needs;
 pub(crate) mod node;
 pub(crate) mod qmp;

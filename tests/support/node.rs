@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, ExitStatus, Output, Stdio};
@@ -98,10 +98,19 @@ impl Node {
     /// # Panics
     /// As above.
     pub(crate) fn start_on(directory: &Path) -> Self {
+        Self::start_with(directory, &[])
+    }
+
+    /// The same, with variables of its environment.
+    ///
+    /// # Panics
+    /// As above.
+    pub(crate) fn start_with(directory: &Path, variables: &[(&str, &str)]) -> Self {
         let config = directory.join("huntaway.yaml");
         let log = directory.join("stderr");
         let mut command = huntaway();
         command.args(["node", "--json", "--config"]).arg(&config);
+        command.envs(variables.iter().copied());
         command.stdout(Stdio::piped()).stderr(File::create(&log).expect("the directory is writable"));
         let mut child = command.spawn().expect("the built huntaway can be started");
         let stdout = child.stdout.take().expect("stdout was piped");
@@ -241,12 +250,25 @@ impl Node {
     /// # Panics
     /// If it does not answer.
     pub(crate) fn status(&self) -> Value {
-        let mut stream = UnixStream::connect(&self.ready.control).expect("the control socket is there");
+        serde_json::from_str(&self.control("GET /v1/status", "")).expect("the answer is JSON")
+    }
+
+    /// What the control socket answers to a request such as `GET /v1/status`: the body, whatever the status.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub(crate) fn control(&self, request: &str, body: &str) -> String {
+        let mut stream =
+            UnixStream::connect(&self.ready.control).expect("the control socket accepts connections");
         stream.set_read_timeout(Some(RELOAD_LIMIT)).expect("a socket takes a time limit");
-        stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: node\r\n\r\n").expect("the node listens");
-        let answer = std::io::read_to_string(stream).expect("the node answers");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("the answer is HTTP");
-        serde_json::from_str(body).expect("the answer is JSON")
+        let head = format!(
+            "{request} HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all((head + body).as_bytes()).expect("it takes a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer.split_once("\r\n\r\n").expect("it answers by HTTP").1.to_owned()
     }
 
     /// Ends it as `kill -9` does.

@@ -1,0 +1,224 @@
+//! An initiator as small as it can be: it logs in by CHAP or without, and asks for targets, LUNs and readiness (RFC 7143
+//! §11.12, §12.1). It keeps no state but its sequence numbers.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use md5::{Digest, Md5};
+
+/// Time that one answer may take.
+const LIMIT: Duration = Duration::from_secs(10);
+const HEADER_BYTES: usize = 48;
+const SCSI_COMMAND: u8 = 0x01;
+const LOGIN_REQUEST: u8 = 0x43;
+const TEXT_REQUEST: u8 = 0x04;
+const NOP_IN: u8 = 0x20;
+const SCSI_RESPONSE: u8 = 0x21;
+const LOGIN_RESPONSE: u8 = 0x23;
+const TEXT_RESPONSE: u8 = 0x24;
+const DATA_IN: u8 = 0x25;
+/// Final, or transit.
+const FINAL: u8 = 0x80;
+const READ: u8 = 0x40;
+/// In the security stage, to the full feature phase (3).
+const SECURITY_TO_FULL: u8 = 0x03;
+/// From operational negotiation (1) to the full feature phase (3).
+const OPERATIONAL_TO_FULL: u8 = 0x07;
+/// What we ask the target to answer, if it is to prove itself.
+const OUR_IDENTIFIER: u8 = 9;
+const OUR_CHALLENGE: [u8; 16] = *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff";
+
+/// A CHAP user and secret.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account(pub(crate) &'static str, pub(crate) &'static str);
+
+/// Who logs in, where and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Login<'a> {
+    /// `127.0.0.1:PORT`.
+    pub(crate) portal: &'a str,
+    /// The initiator's name.
+    pub(crate) initiator: &'a str,
+    /// The target's name; a discovery session has none.
+    pub(crate) target: Option<&'a str>,
+    /// CHAP; without it, CHAP is not offered.
+    pub(crate) account: Option<Account>,
+    /// The secret by which the target is to prove itself.
+    pub(crate) mutual: Option<&'a str>,
+}
+
+/// A session in its full feature phase; it lasts until it is dropped.
+pub(crate) struct Initiator {
+    stream: TcpStream,
+    isid: u16,
+    cmd_sn: u32,
+    exp_stat_sn: u32,
+}
+
+/// One ISID twice would be one session, of which the later login takes the earlier's place.
+static NEXT_ISID: AtomicU16 = AtomicU16::new(0);
+
+impl Login<'_> {
+    /// Logs in. The error is the status of the response that refuses it, such as `0x0201`.
+    ///
+    /// # Panics
+    /// If the portal does not answer as iSCSI does, or the target's proof is wrong.
+    pub(crate) fn log_in(&self) -> Result<Initiator, u16> {
+        let stream = TcpStream::connect(self.portal).expect("the portal accepts connections");
+        stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
+        let mut initiator =
+            Initiator { stream, isid: NEXT_ISID.fetch_add(1, Ordering::Relaxed), cmd_sn: 1, exp_stat_sn: 0 };
+        let session = match self.target {
+            Some(target) => format!("SessionType=Normal\0TargetName={target}\0"),
+            None => "SessionType=Discovery\0".to_owned(),
+        };
+        let names = format!("InitiatorName={}\0{session}", self.initiator);
+        let Some(account) = self.account else {
+            initiator.login_request(FINAL | OPERATIONAL_TO_FULL, &format!("{names}AuthMethod=None\0"))?;
+            return Ok(initiator);
+        };
+        initiator.login_request(0, &format!("{names}AuthMethod=CHAP\0"))?;
+        let challenge = initiator.login_request(0, "CHAP_A=5\0")?;
+        let answer = self.answer(account, &challenge);
+        let proof = initiator.login_request(FINAL | SECURITY_TO_FULL, &answer)?;
+        if let Some(secret) = self.mutual {
+            let expected = response(OUR_IDENTIFIER, secret, &OUR_CHALLENGE);
+            assert_eq!(value(&proof, "CHAP_R").to_lowercase(), expected, "the target does not prove itself");
+        }
+        Ok(initiator)
+    }
+
+    fn answer(&self, Account(user, secret): Account, challenge: &str) -> String {
+        let identifier = value(challenge, "CHAP_I").parse().expect("a small number");
+        let proof = response(identifier, secret, &bytes(value(challenge, "CHAP_C")));
+        let ours = self.mutual.map_or_else(String::new, |_| {
+            format!("CHAP_I={OUR_IDENTIFIER}\0CHAP_C={}\0", hexadecimal(&OUR_CHALLENGE))
+        });
+        format!("CHAP_N={user}\0CHAP_R={proof}\0{ours}")
+    }
+}
+
+impl Initiator {
+    /// The names of the targets that SendTargets=All tells.
+    pub(crate) fn targets(&mut self) -> Vec<String> {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = TEXT_REQUEST;
+        header[1] = FINAL;
+        header[20..24].fill(0xff);
+        self.send(header, b"SendTargets=All\0");
+        self.cmd_sn += 1;
+        let (_, text) = self.receive(TEXT_RESPONSE);
+        let text = String::from_utf8(text).expect("the answer is text");
+        text.split('\0').filter_map(|pair| pair.strip_prefix("TargetName=")).map(str::to_owned).collect()
+    }
+
+    /// The LUNs that REPORT LUNS tells (SPC-4 §6.33).
+    pub(crate) fn luns(&mut self) -> Vec<u8> {
+        self.command(0, &[0xa0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0], 4096);
+        self.receive(DATA_IN).1[8..].chunks(8).map(|lun| lun[1]).collect()
+    }
+
+    /// Peripheral qualifier and device type that INQUIRY tells (SPC-4 §6.4).
+    pub(crate) fn peripheral(&mut self, lun: u8) -> u8 {
+        self.command(lun, &[0x12, 0, 0, 0, 36, 0], 36);
+        self.receive(DATA_IN).1[0]
+    }
+
+    /// Whether the first block can be read, or else sense key, code and qualifier. A unit attention is taken and passed over.
+    pub(crate) fn read(&mut self, lun: u8) -> Result<(), (u8, u8, u8)> {
+        loop {
+            self.command(lun, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512);
+            let (header, data) = self.next();
+            match header[0] & 0x3f {
+                DATA_IN => return Ok(()),
+                SCSI_RESPONSE if data[4] & 0xf == 6 => {}
+                SCSI_RESPONSE => return Err((data[4] & 0xf, data[14], data[15])),
+                other => panic!("{other:#x} is no answer to a READ"),
+            }
+        }
+    }
+
+    fn command(&mut self, lun: u8, cdb: &[u8], length_bytes: u32) {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = SCSI_COMMAND;
+        header[1] = FINAL | READ;
+        header[9] = lun;
+        header[16..20].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        header[20..24].copy_from_slice(&length_bytes.to_be_bytes());
+        header[32..32 + cdb.len()].copy_from_slice(cdb);
+        self.send(header, &[]);
+        self.cmd_sn += 1;
+    }
+
+    /// Sends one Login request, and takes the text of its response, or the status that refuses it.
+    fn login_request(&mut self, flags: u8, text: &str) -> Result<String, u16> {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = LOGIN_REQUEST;
+        header[1] = flags;
+        header[8] = 0x80; // a random ISID
+        header[12..14].copy_from_slice(&self.isid.to_be_bytes());
+        self.send(header, text.as_bytes());
+        let (header, text) = self.receive(LOGIN_RESPONSE);
+        match u16::from_be_bytes([header[36], header[37]]) {
+            0 => Ok(String::from_utf8(text).expect("the answer is text")),
+            status => Err(status),
+        }
+    }
+
+    fn send(&mut self, mut header: [u8; HEADER_BYTES], data: &[u8]) {
+        let length = u32::try_from(data.len()).expect("little data");
+        header[5..8].copy_from_slice(&length.to_be_bytes()[1..]);
+        header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        header[28..32].copy_from_slice(&self.exp_stat_sn.to_be_bytes());
+        let mut request = header.to_vec();
+        request.extend_from_slice(data);
+        request.resize(request.len().next_multiple_of(4), 0);
+        self.stream.write_all(&request).expect("the portal takes a request");
+    }
+
+    fn receive(&mut self, opcode: u8) -> ([u8; HEADER_BYTES], Vec<u8>) {
+        let (header, data) = self.next();
+        assert_eq!(header[0] & 0x3f, opcode, "{header:x?} {data:x?}");
+        (header, data)
+    }
+
+    /// The next PDU that is no ping.
+    fn next(&mut self) -> ([u8; HEADER_BYTES], Vec<u8>) {
+        loop {
+            let mut header = [0; HEADER_BYTES];
+            self.stream.read_exact(&mut header).expect("the portal answers");
+            let length = u32::from_be_bytes([0, header[5], header[6], header[7]]) as usize;
+            let mut data = vec![0; length.next_multiple_of(4)];
+            self.stream.read_exact(&mut data).expect("the answer is whole");
+            data.truncate(length);
+            if header[0] & 0x3f != NOP_IN {
+                let stat_sn = u32::from_be_bytes([header[24], header[25], header[26], header[27]]);
+                self.exp_stat_sn = stat_sn.wrapping_add(1);
+                return (header, data);
+            }
+        }
+    }
+}
+
+fn value<'a>(text: &'a str, key: &str) -> &'a str {
+    let pair = text.split('\0').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+    pair.unwrap_or_else(|| panic!("there is no {key} in {text:?}"))
+}
+
+/// CHAP_R with MD5 (RFC 1994 §4.1).
+fn response(identifier: u8, secret: &str, challenge: &[u8]) -> String {
+    let digest = Md5::new().chain_update([identifier]).chain_update(secret).chain_update(challenge);
+    hexadecimal(&digest.finalize())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let digits = hexadecimal.strip_prefix("0x").expect("binary values come in hexadecimal");
+    let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).expect("two digits a byte");
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
