@@ -153,7 +153,9 @@ async fn serve(
     };
     let admin_address = admin_listener.local_addr()?;
     let accepts = Arc::new(AtomicBool::new(false));
-    let admin = Admin::new(registry.clone(), readiness(Arc::clone(storage), Arc::clone(&accepts)));
+    let told = Arc::clone(&accepts);
+    let accepted = move || told.load(Ordering::Acquire);
+    let admin = Admin::new(registry.clone(), readiness(Arc::clone(storage), accepted));
     let admin = tokio::spawn(admin.serve(admin_listener));
     let units = disks.iter().map(|disk| demo_disks::unit(storage, disk)).collect();
     let anyone = InitiatorConfig { pattern: "*".into(), luns: None, authentication };

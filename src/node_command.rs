@@ -5,8 +5,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use huntaway_config::Node;
 use huntaway_ledger::Name;
@@ -103,13 +102,18 @@ async fn serve(
     let mut manager = ServiceManager::find();
     let path = loaded.config.node.control_socket(directory_of(&options.file));
     let control = ControlSocket::listen(&path)?;
-    let accepts = Arc::new(AtomicBool::new(false));
+    let mut background = JoinSet::new();
+    // empty until it serves: whoever asks meanwhile is told so
+    let running: Arc<OnceLock<Arc<Engine>>> = Arc::default();
+    background.spawn(control.serve(Arc::clone(&running)));
     let (admin, admin_address) = match &loaded.config.node.admin {
         None => (None, None),
         Some(address) => {
             let listener = listen_at(address.value).await?;
             let address = listener.local_addr()?;
-            let readiness = readiness(Arc::clone(&options.storage), Arc::clone(&accepts));
+            let asked = Arc::clone(&running);
+            let accepts = move || asked.get().is_some_and(|engine| engine.accepts_logins());
+            let readiness = readiness(Arc::clone(&options.storage), accepts);
             let admin = Admin::new(registry.clone(), readiness);
             (Some(tokio::spawn(admin.serve(listener))), Some(address))
         }
@@ -120,20 +124,18 @@ async fn serve(
         signal = signals.next() => {
             tracing::info!(signal, "stopping before all disks were there; the next start goes on with them");
             signals.end_at_the_next();
+            background.shutdown().await;
             return Ok(());
         }
     };
-    accepts.store(true, Ordering::Release);
-    announce(args, &engine, admin_address, &path)?;
-    let mut background = JoinSet::new();
-    background.spawn(control.serve(Arc::clone(&engine)));
-    let watched = Arc::clone(&engine);
+    let engine = running.get_or_init(|| engine);
+    announce(args, engine, admin_address, &path)?;
+    let watched = Arc::clone(engine);
     background.spawn(async move { watch(&watched, hangups).await });
-    let signal = work(&engine, &mut manager, &mut signals).await;
+    let signal = work(engine, &mut manager, &mut signals).await;
     tracing::info!(signal, "stopping: asking initiators to log out; a second signal stops at once");
     manager.stopping("asking initiators to log out");
     signals.end_at_the_next();
-    accepts.store(false, Ordering::Release);
     engine.stop().await;
     background.shutdown().await;
     if let Some(admin) = admin {

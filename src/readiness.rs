@@ -1,7 +1,6 @@
 //! Whether initiators can work, as `/readyz` tells it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_store::{DiskState, DiskStatus};
 
@@ -11,7 +10,7 @@ use crate::node::Storage;
 /// What `/readyz` says, by whether logins are accepted and by the disks.
 pub(crate) fn readiness(
     storage: Arc<Storage>,
-    accepts: Arc<AtomicBool>,
+    accepts: impl Fn() -> bool + Send + Sync + 'static,
 ) -> impl Fn() -> Readiness + Send + Sync + 'static {
     move || {
         let disks = storage.disks();
@@ -19,7 +18,7 @@ pub(crate) fn readiness(
         if !disks.iter().any(serves) {
             return Readiness::DisksFailed;
         }
-        if !accepts.load(Ordering::Acquire) {
+        if !accepts() {
             return Readiness::NoLogins;
         }
         let failed = disks.iter().filter(|disk| !serves(disk));

@@ -192,6 +192,100 @@ fn portals_come_and_go() {
     assert_eq!(status(&node), 1);
 }
 
+/// [`target`]'s configuration with the portal `san` elsewhere.
+fn moved(config: &str, listen: &str) -> String {
+    config.replace("127.0.0.1:0\"}", &format!("{listen}\"}}"))
+}
+
+#[test]
+fn a_portal_is_not_given_up_for_an_address_that_cannot_be_had() {
+    let node = Node::start(&target("{lun: 0, vdi: root, size: 32MiB}"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let wanted = target("{lun: 0, vdi: root, size: 32MiB}, {lun: 1, vdi: spare, size: 32MiB}");
+    node.reload_refused(&moved(&wanted, &taken));
+    assert!(node.log().contains(&format!("cannot listen on {taken}")), "{}", node.log());
+    let _session = LoggedIn::to(node.portal(), TARGET);
+    assert!(!node.run(["vdi", "list"]).contains("spare"), "nothing is changed");
+    assert_eq!(get(&format!("{}/readyz", node.admin())).body, "ready\n");
+}
+
+#[test]
+fn an_address_that_our_own_portal_is_in_the_way_of_is_taken_or_the_portal_is_back() {
+    let at_first = target("{lun: 0, vdi: root, size: 32MiB}");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let narrow = moved(&at_first, &format!("127.0.0.1:{port}"));
+    let node = Node::start(&narrow);
+    let wide = moved(&at_first, &format!("0.0.0.0:{port}")).replace("vdi: root", "vdi: other");
+
+    let taken = std::net::TcpListener::bind(("127.0.0.2", port)).unwrap();
+    node.reload_refused(&wide);
+    assert!(node.log().contains("carried out in part"), "{}", node.log());
+    let _session = LoggedIn::to(node.portal(), TARGET);
+    assert!(node.run(["vdi", "list"]).contains(&format!("{TARGET}/0")));
+
+    // it is tried again without being asked
+    let (good, _) = node.reloads();
+    drop(taken);
+    wait::until("the next try", LIMIT, || (node.reloads().0 > good).then_some(()));
+    let _session = LoggedIn::to(&format!("127.0.0.2:{port}"), TARGET);
+    node.reload(&narrow);
+    assert!(std::net::TcpStream::connect(("127.0.0.2", port)).is_err());
+    node.reload(&narrow.replace("name: san", "name: lan"));
+    let _session = LoggedIn::to(node.portal(), TARGET);
+}
+
+#[test]
+fn what_an_interrupted_change_has_brought_is_known_and_can_be_undone() {
+    if !available(ISCSI_LS) {
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let two_disks = |luns: &str| target(luns).replace("[disk1]", "[disk1, disk2]");
+    let before = two_disks("{lun: 0, vdi: root, size: 64MiB}");
+    let mut node = Node::start_in(scratch.path(), &before);
+    node.run(["vdi", "create", "spare", "--size", "32MiB"]);
+    assert!(node.stop().success());
+    fs::rename(scratch.path().join("disk2"), scratch.path().join("away")).unwrap();
+    fs::create_dir(scratch.path().join("disk2")).unwrap();
+    let node = Node::start_on(scratch.path());
+
+    let shrunk = "{lun: 0, vdi: root, size: 32MiB, allow_shrink: true}, {lun: 1, vdi: spare}";
+    node.reload_refused(&two_disks(shrunk));
+    assert!(node.log().contains("carried out in part"), "{}", node.log());
+    let served = luns(&node);
+    assert!(served.len() == 2 && served[0].contains("Size:31M"), "{served:?}");
+    let refused = node.refuses(["vdi", "delete", "spare", "--yes"]);
+    assert!(refused.contains(&format!("LUN 1 of {TARGET}")), "{refused}");
+    // another disk's resize does not bring the old targets back
+    node.run(["vdi", "create", "third", "--size", "32MiB"]);
+    node.run(["vdi", "resize", "third", "64MiB"]);
+    assert_eq!(luns(&node), served);
+
+    fs::write(scratch.path().join("undo.yaml"), &before).unwrap();
+    let undo = scratch.path().join("undo.yaml").display().to_string();
+    let shown = node.run(["apply", "-f", &undo]);
+    assert!(shown.contains("-   LUN 1: VDI spare") && shown.contains("interrupted"), "{shown}");
+    let served = luns(&node);
+    assert!(served.len() == 1 && served[0].contains("Size:63M"), "{served:?}");
+    assert!(node.run(["apply", "--diff", "-f", &undo]).contains("no changes"));
+}
+
+#[test]
+fn a_file_that_the_node_refuses_does_not_take_the_old_ones_place() {
+    let config = target("{lun: 0, vdi: root, size: 32MiB}");
+    let node = Node::start(&config);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let file = node.directory().join("next.yaml").display().to_string();
+    fs::write(&file, moved(&config, &taken)).unwrap();
+    for args in [vec!["apply", "--diff", "-f", &file], vec!["apply", "-f", &file]] {
+        let refused = node.refuses(args);
+        assert!(refused.contains("next.yaml:") && refused.contains("cannot listen on"), "{refused}");
+    }
+    assert_eq!(fs::read_to_string(node.config()).unwrap(), config);
+}
+
 #[test]
 fn apply_shows_the_difference_and_puts_it_in_force() {
     let config = target("{lun: 0, vdi: root, size: 32MiB}");

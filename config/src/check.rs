@@ -105,8 +105,8 @@ fn portals(node: &Node, lines: &Lines, reader: &mut Reader) {
     }
 }
 
-/// Whether two sockets cannot listen on both. Port 0 is a different one each time.
-fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
+/// Whether two sockets cannot listen on both at once. Port 0 is a different one each time.
+pub fn overlap(one: &SocketAddr, other: &SocketAddr) -> bool {
     let all = one.ip().is_unspecified() || other.ip().is_unspecified();
     let same = one.ip() == other.ip() || (all && one.is_ipv4() == other.is_ipv4());
     same && one.port() == other.port() && one.port() != 0

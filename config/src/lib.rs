@@ -16,6 +16,7 @@ mod tree;
 
 use std::sync::Arc;
 
+pub use check::overlap;
 pub use config::{
     Cache, ChapAccount, ChapPair, Cluster, Config, DataDirectory, Digests, Initiator, Log, LogFormat, Lun,
     Membership, Node, Portal, Target,

@@ -47,17 +47,17 @@ pub(crate) struct Acceptor {
     shared: Arc<Shared>,
     portal: Arc<str>,
     listener: TcpListener,
-    close: oneshot::Receiver<oneshot::Sender<()>>,
+    close: oneshot::Receiver<oneshot::Sender<TcpListener>>,
     connections: JoinSet<()>,
 }
 
 impl Acceptor {
-    /// `close` brings what is to be dropped once the portal listens no longer.
+    /// `close` brings the way to whoever gets the listening socket; it is closed if nobody takes it.
     pub(crate) fn new(
         shared: Arc<Shared>,
         portal: Arc<str>,
         listener: TcpListener,
-        close: oneshot::Receiver<oneshot::Sender<()>>,
+        close: oneshot::Receiver<oneshot::Sender<TcpListener>>,
     ) -> Self {
         Self { shared, portal, listener, close, connections: JoinSet::new() }
     }
@@ -81,8 +81,11 @@ impl Acceptor {
                 }
             }
         };
-        drop(self.listener);
-        drop(closed);
+        match closed {
+            // nobody may want it: then it is closed
+            Ok(taker) => drop(taker.send(self.listener)),
+            Err(_) => drop(self.listener),
+        }
         loop {
             tokio::select! {
                 ended = self.connections.join_next() => if ended.is_none() { return self.connections },

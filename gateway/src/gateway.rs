@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -58,8 +59,8 @@ pub struct Gateway {
 struct Acceptors {
     /// Each ends by handing over the connections it accepted.
     running: JoinSet<JoinSet<()>>,
-    /// Tells the acceptor of a portal to listen no longer; it drops what it is sent when it does not.
-    close: HashMap<String, oneshot::Sender<oneshot::Sender<()>>>,
+    /// Tells the acceptor of a portal to accept no longer, and where to put its listening socket.
+    close: HashMap<String, oneshot::Sender<oneshot::Sender<TcpListener>>>,
 }
 
 /// What a gateway serves, and where.
@@ -130,17 +131,15 @@ impl Gateway {
         Ok(())
     }
 
-    /// Closes a portal; sessions that came in by it stay. When this returns, the address is free.
-    pub async fn remove_portal(&self, name: &str) {
+    /// Closes a portal; sessions that came in by it stay. Returns its listening socket, by which nobody gets in any more:
+    /// another portal may go on with it. The address is free when it is dropped. None if there is no such portal, or
+    /// the gateway stops.
+    pub async fn remove_portal(&self, name: &str) -> Option<TcpListener> {
         self.shared.portals.remove(name);
         let close = lock(&self.acceptors).close.remove(name);
-        let (done, closed) = oneshot::channel();
-        if let Some(close) = close
-            && close.send(done).is_ok()
-        {
-            // Only ever dropped.
-            let _ = closed.await;
-        }
+        let (taker, listener) = oneshot::channel();
+        close?.send(taker).ok()?;
+        listener.await.ok()
     }
 
     /// The portals by name, in the order they were opened, with the addresses they listen on.

@@ -36,15 +36,20 @@ struct Refusal {
 
 type Answer = Result<Response<Full<Bytes>>, Refusal>;
 
-/// Answers one request. What it begins goes on if the client goes away.
-pub(super) async fn answer<B>(engine: Arc<Engine>, request: Request<B>) -> Response<Full<Bytes>>
+/// What the node says until it serves.
+const STARTING: &str =
+    "the node is starting: it makes what its configuration asks for; ask again when it serves";
+
+/// Answers one request; without an engine, that it is to come. What it begins goes on if the client goes away.
+pub(super) async fn answer<B>(engine: Option<Arc<Engine>>, request: Request<B>) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    let answered = match body_text(body).await {
-        Ok(body) => {
+    let answered = match (body_text(body).await, engine) {
+        (Ok(_), None) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STARTING)),
+        (Ok(body), Some(engine)) => {
             let named = head.headers.get(NAME_HEADER).and_then(|name| name.to_str().ok());
             let name = named.unwrap_or(NAMELESS).to_owned();
             let path = head.uri.path().to_owned();
@@ -57,7 +62,7 @@ where
                 )),
             }
         }
-        Err(refusal) => Err(refusal),
+        (Err(refusal), _) => Err(refusal),
     };
     answered.unwrap_or_else(|Refusal { status, report }| {
         json(status, &Failure { report }).unwrap_or_else(|_| Response::new(Full::default()))
@@ -222,6 +227,14 @@ fn status(engine: &Engine) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_asks_before_the_node_serves_is_told_so() {
+        let answer = answer(None, Request::get("/v1/status").body(Full::<Bytes>::default()).unwrap()).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let text = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&text).contains("starting"));
+    }
 
     #[tokio::test]
     async fn a_request_that_is_too_long_or_no_text_is_refused() {

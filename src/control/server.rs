@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -82,8 +82,8 @@ impl ControlSocket {
         Ok(Self { listener, _file: file })
     }
 
-    /// Serves requests to `engine` until the task is dropped.
-    pub(crate) async fn serve(self, engine: Arc<Engine>) {
+    /// Serves requests to `engine` until the task is dropped. While it is not there, they are told to come back.
+    pub(crate) async fn serve(self, engine: Arc<OnceLock<Arc<Engine>>>) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let permit = Arc::clone(&permits).acquire_owned().await;
@@ -105,9 +105,9 @@ impl ControlSocket {
 }
 
 /// A connection is for one request.
-async fn serve_connection(engine: Arc<Engine>, stream: UnixStream) {
+async fn serve_connection(engine: Arc<OnceLock<Arc<Engine>>>, stream: UnixStream) {
     let service = service_fn(|request| {
-        let engine = Arc::clone(&engine);
+        let engine = engine.get().cloned();
         async move { Ok::<_, Infallible>(answer(engine, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()

@@ -1,21 +1,20 @@
 //! Carrying out a plan: from what is served to what a configuration says.
 //!
-//! The order matters: sockets that may be taken come first, then what needs space, then what initiators see, and last
-//! what loses data, when nobody can reach that any more. Whatever fails, what was done by then holds together, and the
-//! next try begins there.
+//! The order matters: sockets that somebody else may have come first, then what needs space, then addresses that our own
+//! portals are in the way of, then what initiators see, and last what loses data, when nobody can reach that any more.
+//! Whatever fails, what was done by then holds together, is known, and is where the next try begins.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use huntaway_config::{Config, Report};
-use huntaway_gateway::{Gateway, PortalConfig};
-use huntaway_ledger::Vdi;
+use huntaway_config::Report;
 
+use super::engine::Engine;
 use super::loaded::Loaded;
 use super::plan::{Plan, VdiStep};
-use super::portals;
+use super::portals::{self, open_all};
 use super::served::served;
 use super::storage::Storage;
 
@@ -37,8 +36,8 @@ impl fmt::Display for ApplyError {
             Self::Refused(report) => report.fmt(f),
             Self::Interrupted { reason } => write!(
                 f,
-                "the configuration could not be carried out to its end: {reason}\nWhat was done holds together; mend \
-                 the cause, then apply the configuration again"
+                "the configuration could not be carried out to its end: {reason}\nWhat was done holds together, and \
+                 the next try goes on from there; mend the cause, or undo the change"
             ),
         }
     }
@@ -52,74 +51,53 @@ impl ApplyError {
     }
 }
 
-/// What a plan is carried out on.
-pub(super) struct Parts<'a> {
-    pub(super) storage: &'a Storage,
-    pub(super) gateway: &'a Gateway,
-}
-
-/// Carries out `plan`, which leads from `old` to `new`.
-///
-/// # Errors
-/// See [`ApplyError`].
-pub(super) async fn apply(
-    Parts { storage, gateway }: Parts<'_>,
-    plan: &Plan,
-    old: Option<&Config>,
-    new: &Loaded,
-) -> Result<(), ApplyError> {
-    let changes = portals::changes(old, &new.config);
-    let opened = open_all(&changes.added, &new.config)?;
-    let shrunk = take_space(storage, &plan.vdis).await?;
-    let state = storage.state();
-    let shown = |name: &str| shrunk.get(name).or_else(|| state.vdi(name)).cloned();
-    gateway.update(served(new, storage, shown)).await.map_err(ApplyError::interrupted)?;
-    for step in &plan.vdis {
-        if let VdiStep::Shrink { vdi, size_bytes } = step {
-            storage.shrink(vdi, *size_bytes).await.map_err(ApplyError::interrupted)?;
+impl Engine {
+    /// Carries out `plan`, which leads from what is in force to `new`. Until it is at its end, the engine is "unfinished".
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub(super) async fn carry_out(&self, plan: &Plan, new: &Arc<Loaded>) -> Result<(), ApplyError> {
+        let open = self.portals.all();
+        let changes = portals::changes(&open, &new.config.node.portals);
+        let report = |problems| Report::new(Arc::clone(&new.config.source), problems);
+        let opened = open_all(&changes.added);
+        let mut opened = opened.map_err(|problems| ApplyError::Refused(report(problems)))?;
+        self.unfinished.store(true, Ordering::Release);
+        take_space(&self.storage, &plan.vdis).await?;
+        let taken_over = self.portals.take_over(&self.gateway, &changes).await;
+        opened.extend(taken_over.map_err(|problems| ApplyError::interrupted(report(problems)))?);
+        self.show(new).await?;
+        for step in &plan.vdis {
+            if let VdiStep::Shrink { vdi, size_bytes } = step {
+                self.storage.shrink(vdi, *size_bytes).await.map_err(ApplyError::interrupted)?;
+            }
         }
+        let switched = self.portals.switch(&self.gateway, &changes, opened).await;
+        switched.map_err(ApplyError::interrupted)?;
+        self.unfinished.store(false, Ordering::Release);
+        Ok(())
     }
-    for name in &changes.removed {
-        gateway.remove_portal(name).await;
+
+    /// Has initiators see `new`, which is in force from then on: whatever fails later, its LUNs are in use.
+    async fn show(&self, new: &Arc<Loaded>) -> Result<(), ApplyError> {
+        let state = self.storage.state();
+        let shown = served(new, &self.storage, |name| state.vdi(name).cloned());
+        self.gateway.update(shown).await.map_err(ApplyError::interrupted)?;
+        self.served.store(Arc::clone(new));
+        Ok(())
     }
-    // their addresses are free only now
-    let replaced = open_all(&changes.replaced, &new.config).map_err(ApplyError::interrupted)?;
-    for portal in opened.into_iter().chain(replaced) {
-        gateway.add_portal(portal).map_err(ApplyError::interrupted)?;
-    }
-    Ok(())
 }
 
-/// Listens on all of the portals.
-fn open_all(wanted: &[&huntaway_config::Portal], config: &Config) -> Result<Vec<PortalConfig>, ApplyError> {
-    let (mut opened, mut problems) = (Vec::new(), Vec::new());
-    for portal in wanted {
-        match portals::open(portal) {
-            Ok(portal) => opened.push(portal),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    if problems.is_empty() {
-        return Ok(opened);
-    }
-    Err(ApplyError::Refused(Report::new(Arc::clone(&config.source), problems)))
-}
-
-/// Does what makes VDIs, or makes them larger. Returns those that are to be smaller, as they will be.
-async fn take_space(storage: &Storage, steps: &[VdiStep]) -> Result<BTreeMap<String, Vdi>, ApplyError> {
-    let mut shrunk = BTreeMap::new();
+/// Does what makes VDIs, or makes them larger.
+async fn take_space(storage: &Storage, steps: &[VdiStep]) -> Result<(), ApplyError> {
     for step in steps {
         let done = match step {
             VdiStep::Create { name, options } => storage.create(name, *options).await,
             VdiStep::Provision { vdi } => storage.provision(vdi).await,
             VdiStep::Grow { vdi, size_bytes } => storage.grow(vdi, *size_bytes).await,
-            VdiStep::Shrink { vdi, size_bytes } => {
-                let smaller = Vdi { size_bytes: *size_bytes, ..vdi.clone() };
-                shrunk.insert(vdi.name.as_str().to_owned(), smaller.clone());
-                Ok(smaller)
-            }
+            VdiStep::Shrink { .. } => continue,
         };
         done.map_err(ApplyError::interrupted)?;
     }
-    Ok(shrunk)
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use huntaway_gateway::{Authentication, Gateway, GatewayConfig, Metrics, Served};
@@ -10,10 +11,10 @@ use huntaway_store::{DiskState, DiskStatus};
 use prometheus::Registry;
 use tokio::sync::{Mutex, watch};
 
-use super::apply::{Parts, apply};
 use super::files_seen::FilesSeen;
 use super::loaded::{Loaded, directory_of};
 use super::metrics::ReloadMetrics;
+use super::open_portals::OpenPortals;
 use super::plan::{Current, plan};
 use super::reload::LastReload;
 use super::storage::Storage;
@@ -40,8 +41,12 @@ pub(crate) struct Engine {
     pub(super) gateway: Gateway,
     pub(super) logging: Logging,
     pub(super) metrics: ReloadMetrics,
-    /// The configuration in force.
+    /// The configuration in force: initiators see the targets and LUNs of this one, and of no other.
     pub(super) served: ArcSwap<Loaded>,
+    /// Where initiators come in.
+    pub(super) portals: OpenPortals,
+    /// The last plan was not carried out to its end.
+    pub(super) unfinished: AtomicBool,
     /// Held by whoever changes something: one at a time.
     pub(super) changing: Mutex<LastReload>,
     stopping: watch::Sender<bool>,
@@ -73,27 +78,30 @@ impl Engine {
         registry: &Registry,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let EngineOptions { file, seen, storage, logging, max_connections } = options;
-        let state = storage.state();
-        let current = Current { served: None, state: &state, free_bytes: storage.free_bytes() };
+        let (state, free_bytes) = (storage.state(), storage.free_bytes());
+        let current = Current { served: None, state: &state, free_bytes, is_unfinished: false };
         let plan = plan(current, &loaded)?;
+        let loaded = Arc::new(loaded);
         let gateway = Gateway::start(GatewayConfig {
             portals: Vec::new(),
             served: Served { targets: Vec::new(), discovery: Authentication::None },
             max_connections,
             metrics: Metrics::new(registry)?,
         })?;
-        apply(Parts { storage: &storage, gateway: &gateway }, &plan, None, &loaded).await?;
         let engine = Self {
             file,
             storage,
             gateway,
             logging,
             metrics: ReloadMetrics::new(registry)?,
-            served: ArcSwap::from_pointee(loaded),
+            served: ArcSwap::new(Arc::clone(&loaded)),
+            portals: OpenPortals::default(),
+            unfinished: AtomicBool::new(false),
             changing: Mutex::new(LastReload::begin(seen)),
             stopping: watch::Sender::new(false),
             phase: watch::Sender::new(Phase::Reloading),
         };
+        engine.carry_out(&plan, &loaded).await?;
         engine.tell_what_is_served(true);
         Ok(engine)
     }
@@ -101,6 +109,16 @@ impl Engine {
     /// The configuration in force.
     pub(crate) fn served(&self) -> Arc<Loaded> {
         self.served.load_full()
+    }
+
+    /// Whether the last plan was not carried out to its end.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished.load(Ordering::Acquire)
+    }
+
+    /// Whether initiators can come in.
+    pub(crate) fn accepts_logins(&self) -> bool {
+        !*self.stopping.borrow() && !self.gateway.portals().is_empty()
     }
 
     /// The configuration file.
@@ -160,7 +178,9 @@ impl Engine {
         if failed > 0 {
             text.push_str(&format!("; {} failed or missing", count(failed, "disk")));
         }
-        if !file_is_in_force {
+        if self.is_unfinished() {
+            text.push_str("; a change of the configuration was interrupted and is tried again: see the log");
+        } else if !file_is_in_force {
             text.push_str("; the configuration file was refused, an older one is in force: see the log");
         }
         let phase = Phase::Serving(text);

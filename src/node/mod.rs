@@ -11,6 +11,7 @@ mod engine;
 mod files_seen;
 mod loaded;
 mod metrics;
+mod open_portals;
 mod operations;
 mod plan;
 mod portals;

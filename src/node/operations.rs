@@ -182,15 +182,15 @@ impl Engine {
     async fn resize(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, OperationError> {
         if size_bytes >= vdi.size_bytes {
             let larger = self.storage.grow(vdi, size_bytes).await?;
-            self.show(&larger).await?;
+            self.show_changed(&larger).await?;
             return Ok(larger);
         }
-        self.show(&Vdi { size_bytes, ..vdi.clone() }).await?;
+        self.show_changed(&Vdi { size_bytes, ..vdi.clone() }).await?;
         Ok(self.storage.shrink(vdi, size_bytes).await?)
     }
 
     /// Shows initiators `changed` as it is given, and all else as it is.
-    async fn show(&self, changed: &Vdi) -> Result<(), OperationError> {
+    async fn show_changed(&self, changed: &Vdi) -> Result<(), OperationError> {
         let state = self.storage.state();
         let vdi = |name: &str| match changed.name.as_str() == name {
             true => Some(changed.clone()),

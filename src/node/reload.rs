@@ -4,12 +4,19 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::apply::{ApplyError, Parts, apply};
+use huntaway_config::Report;
+
+use super::apply::ApplyError;
 use super::engine::{Engine, Stopping};
 use super::files_seen::FilesSeen;
 use super::loaded::{Loaded, Unusable};
 use super::plan::{Current, Plan, plan};
+use super::portals::{changes, open_all};
+
+/// Time after which an interrupted change is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What became of the last reload.
 pub(super) struct LastReload {
@@ -17,6 +24,8 @@ pub(super) struct LastReload {
     seen: FilesSeen,
     /// Why it was refused.
     failure: Option<String>,
+    /// When it was.
+    tried: Instant,
 }
 
 /// A configuration that can be followed.
@@ -35,7 +44,7 @@ pub(crate) struct Planned {
 pub(crate) enum ReloadError {
     /// It cannot be followed: nothing was changed.
     Refused(String),
-    /// It was followed a part of the way.
+    /// It was followed a part of the way; that is tried again.
     Interrupted(String),
     /// There is no time for it.
     Stopping(Stopping),
@@ -69,7 +78,7 @@ impl From<ApplyError> for ReloadError {
 impl LastReload {
     /// The configuration in force was read when the files were as they were `seen`.
     pub(super) fn begin(seen: FilesSeen) -> Self {
-        Self { seen, failure: None }
+        Self { seen, failure: None, tried: Instant::now() }
     }
 }
 
@@ -86,12 +95,14 @@ impl Engine {
         self.unless_stopping(work).await.map_err(ReloadError::Stopping)?
     }
 
-    /// Does the same if a file may have changed. What was refused before, and is the same, is not told again.
+    /// Does the same if a file may have changed, or if it was interrupted a while ago. What was refused before, and is the
+    /// same, is not told again.
     pub(crate) async fn reload_if_changed(&self) {
         let work = async {
             let mut last = self.changing.lock().await;
             let seen = last.seen.clone();
-            if blocking(move || seen.may_have_changed()).await {
+            let is_due = self.is_unfinished() && last.tried.elapsed() >= RETRY_AFTER;
+            if is_due || blocking(move || seen.may_have_changed()).await {
                 // it tells by itself how it went
                 drop(self.reload_now(&mut last, Asked::ByTheFiles).await);
             }
@@ -110,6 +121,11 @@ impl Engine {
         let base = self.base().to_owned();
         let wanted = blocking(move || Loaded::of(&name, &text, &base)).await?;
         let plan = self.plan_to(&wanted)?;
+        let open = self.portals.all();
+        // they are closed at once: this only tells whether they can be had
+        open_all(&changes(&open, &wanted.config.node.portals).added).map_err(|problems| {
+            ReloadError::Refused(Report::new(Arc::clone(&wanted.config.source), problems).to_string())
+        })?;
         Ok(Planned { plan, warnings: warnings(&wanted), is_other_text: self.is_other_text(&wanted) })
     }
 
@@ -120,14 +136,15 @@ impl Engine {
     fn plan_to(&self, wanted: &Loaded) -> Result<Plan, ReloadError> {
         let (served, state) = (self.served(), self.storage.state());
         let free_bytes = self.storage.free_bytes();
-        let current = Current { served: Some(&served), state: &state, free_bytes };
+        let is_unfinished = self.is_unfinished();
+        let current = Current { served: Some(&served), state: &state, free_bytes, is_unfinished };
         plan(current, wanted).map_err(|report| ReloadError::Refused(report.to_string()))
     }
 
     async fn reload_now(&self, last: &mut LastReload, asked: Asked) -> Result<Planned, ReloadError> {
         let file = self.file.clone();
         let (seen, read) = blocking(move || Loaded::read(&file)).await;
-        last.seen = seen;
+        (last.seen, last.tried) = (seen, Instant::now());
         let done = match read {
             Ok(loaded) => self.change_to(loaded).await,
             Err(error) => Err(error.into()),
@@ -141,16 +158,17 @@ impl Engine {
         let plan = self.plan_to(&wanted)?;
         let planned =
             Planned { plan, warnings: warnings(&wanted), is_other_text: self.is_other_text(&wanted) };
-        let served = self.served();
-        if !planned.plan.is_empty() {
+        let wanted = Arc::new(wanted);
+        if planned.plan.is_empty() {
+            // it may be written differently
+            self.served.store(wanted);
+        } else {
             self.tell_reloading();
-            let parts = Parts { storage: &self.storage, gateway: &self.gateway };
-            apply(parts, &planned.plan, Some(&served.config), &wanted).await?;
+            self.carry_out(&planned.plan, &wanted).await?;
             if let Err(error) = self.logging.set_level(&wanted.config.node.log.level) {
                 tracing::warn!(%error, "the log level stays as it is");
             }
         }
-        self.served.store(Arc::new(wanted));
         Ok(planned)
     }
 
@@ -170,6 +188,12 @@ impl Engine {
             Ok(_) if is_news || is_other_text => {
                 tracing::info!("the configuration is in force already");
                 self.metrics.succeeded();
+            }
+            Err(error @ ReloadError::Interrupted(_)) if is_news => {
+                tracing::error!(
+                    "configuration carried out in part, and tried again every few seconds:\n{error}"
+                );
+                self.metrics.failed();
             }
             Err(error) if is_news => {
                 tracing::error!("configuration refused, the one before it stays in force:\n{error}");

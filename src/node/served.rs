@@ -1,5 +1,6 @@
 //! A configuration as the gateway wants it: targets, who may log in to them, and disks with their volumes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use huntaway_config::{self as config, Cache, Digests, Initiator, Target};
@@ -12,15 +13,24 @@ use huntaway_ledger::Vdi;
 use super::loaded::Loaded;
 use super::storage::Storage;
 
-/// All that is to be served. `vdi` knows each VDI that a LUN names, with the size that initiators are to see.
+/// All that is to be served. `vdi` knows each VDI that a LUN names. Of one that has yet to become as small as the file says,
+/// initiators see no more than they are to have: what lies beyond may go at any time.
 pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> Option<Vdi>) -> Served {
     let discovery = authentication(
         loaded,
         loaded.config.node.discovery.chap.as_ref(),
         loaded.config.node.discovery.mutual_chap.as_ref(),
     );
+    let luns = loaded.config.targets.iter().flat_map(|target| &target.luns);
+    let size = |lun: &config::Lun| lun.size_bytes.as_ref().map(|size| size.value);
+    let sizes: BTreeMap<&str, u64> = luns.filter_map(|lun| Some((lun.vdi.as_str(), size(lun)?))).collect();
+    let shown = |name: &str| {
+        let vdi = vdi(name)?;
+        let size_bytes = sizes.get(name).map_or(vdi.size_bytes, |size| vdi.size_bytes.min(*size));
+        Some(Vdi { size_bytes, ..vdi })
+    };
     let units = |target: &Target| {
-        let unit = |lun: &config::Lun| Some(unit(lun, &vdi(&lun.vdi)?, storage));
+        let unit = |lun: &config::Lun| Some(unit(lun, &shown(&lun.vdi)?, storage));
         target.luns.iter().filter_map(unit).collect()
     };
     let target = |target: &Target| TargetConfig {

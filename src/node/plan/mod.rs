@@ -15,6 +15,9 @@ pub(crate) use vdi_steps::{DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE
 use super::loaded::Loaded;
 use super::portals;
 
+/// The line of a plan that mends what the one before it left.
+const UNFINISHED: &str = "a change that was interrupted: what is left of it is put right";
+
 /// Where a plan begins.
 #[derive(Clone, Copy)]
 pub(crate) struct Current<'a> {
@@ -24,6 +27,8 @@ pub(crate) struct Current<'a> {
     pub(crate) state: &'a State,
     /// Space that new thick disks may take, in bytes.
     pub(crate) free_bytes: u64,
+    /// An earlier plan was not carried out to its end: not all is as the configuration in force says.
+    pub(crate) is_unfinished: bool,
 }
 
 /// The way to a configuration.
@@ -101,6 +106,9 @@ pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report
     }
     let mut changes = vdi_steps::changes(&vdis);
     changes.extend(changes::between(current.served, wanted));
+    if current.is_unfinished {
+        changes.push(Change { sign: Sign::Changed, depth: 0, text: UNFINISHED.into() });
+    }
     Ok(Plan { vdis, changes })
 }
 
@@ -179,7 +187,7 @@ cluster: {name: test}
     }
 
     fn planned(served: Option<&Loaded>, wanted: &Loaded) -> Result<Plan, Report> {
-        plan(Current { served, state: &state(), free_bytes: 4 * GIB }, wanted)
+        plan(Current { served, state: &state(), free_bytes: 4 * GIB, is_unfinished: false }, wanted)
     }
 
     /// The plan's lines, without the name of the target.
@@ -302,6 +310,15 @@ cluster: {name: test}
         );
         let grown = luns("{lun: 0, vdi: thick, size: 6GiB}");
         assert!(refusal(&grown).contains("takes 5120 MiB"));
+    }
+
+    #[test]
+    fn nothing_to_change_after_an_interruption_is_something_to_do() {
+        let same = loaded(NODE);
+        let state = state();
+        let current = Current { served: Some(&same), state: &state, free_bytes: 0, is_unfinished: true };
+        assert_eq!(plan(current, &same).unwrap().to_string(), format!("~ {UNFINISHED}"));
+        assert!(planned(Some(&same), &same).unwrap().is_empty());
     }
 
     #[test]
