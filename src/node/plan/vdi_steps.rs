@@ -66,7 +66,7 @@ pub(super) fn steps(
 ) -> Vec<VdiStep> {
     let mut steps = Vec::new();
     let mut free_bytes = free_bytes;
-    for asked in asked(config, problems) {
+    for asked in asked(config) {
         let Some(name) = asked.name else { continue };
         let found = match state.vdi(name) {
             Some(vdi) => existing(&asked, vdi, problems),
@@ -123,7 +123,7 @@ impl VdiStep {
 }
 
 /// The VDIs that the LUNs name, in the order of the file.
-fn asked<'a>(config: &'a Config, problems: &mut Vec<Problem>) -> Vec<Asked<'a>> {
+fn asked(config: &Config) -> Vec<Asked<'_>> {
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     let mut all: Vec<Asked<'_>> = Vec::new();
     for lun in config.targets.iter().flat_map(|target| &target.luns) {
@@ -132,39 +132,20 @@ fn asked<'a>(config: &'a Config, problems: &mut Vec<Problem>) -> Vec<Asked<'a>> 
             all.len() - 1
         });
         if let Some(asked) = all.get_mut(place) {
-            asked.join(lun, problems);
+            asked.join(lun);
         }
     }
     all
 }
 
 impl<'a> Asked<'a> {
-    fn join(&mut self, lun: &'a Lun, problems: &mut Vec<Problem>) {
-        same("size", &lun.vdi, &mut self.size_bytes, lun.size_bytes.as_ref(), problems);
-        same("block_size", &lun.vdi, &mut self.block_size, lun.block_size.as_ref(), problems);
-        let physical = lun.physical_block_size.as_ref();
-        same("physical_block_size", &lun.vdi, &mut self.physical_block_size, physical, problems);
-        same("thin", &lun.vdi, &mut self.thin, lun.thin.as_ref(), problems);
+    /// Whatever two LUNs say of one VDI is the same: that was checked with the file.
+    fn join(&mut self, lun: &'a Lun) {
+        self.size_bytes = self.size_bytes.or(lun.size_bytes.as_ref());
+        self.block_size = self.block_size.or(lun.block_size.as_ref());
+        self.physical_block_size = self.physical_block_size.or(lun.physical_block_size.as_ref());
+        self.thin = self.thin.or(lun.thin.as_ref());
         self.allow_shrink |= lun.allow_shrink;
-    }
-}
-
-/// Two LUNs may show one VDI, but not say different things of it.
-fn same<'a, T: PartialEq>(
-    key: &str,
-    vdi: &str,
-    kept: &mut Option<&'a At<T>>,
-    said: Option<&'a At<T>>,
-    problems: &mut Vec<Problem>,
-) {
-    match (*kept, said) {
-        (Some(first), Some(second)) if first.value != second.value => problems.push(Problem::error(
-            second.span,
-            format!("another LUN says another {key} of VDI `{vdi}`"),
-            "write the same in both, or leave it out here",
-        )),
-        (None, Some(_)) => *kept = said,
-        _ => {}
     }
 }
 
