@@ -43,10 +43,19 @@ pub(crate) fn run(args: &ApplyArgs) -> Result<ExitCode, Box<dyn Error>> {
     if args.diff {
         return Ok(ExitCode::SUCCESS);
     }
+    // one that cannot be read, or is not there, is nothing to go back to
+    let before = fs::read_to_string(&config).ok().filter(|_| !is_same(&args.file, &config));
     if !is_same(&args.file, &config) {
         replace(&config, &text)?;
     }
-    client.reload().map_err(|error| format!("{} is not in force: {error}", config.display()))?;
+    if let Err(error) = client.reload() {
+        let place = config.display();
+        let Some(before) = before.filter(|_| error.is_refusal()) else {
+            return Err(format!("{place} is not in force: {error}").into());
+        };
+        replace(&config, &before)?;
+        return Err(format!("{} was refused, {place} is as it was: {error}", args.file.display()).into());
+    }
     println!("{} is in force", config.display());
     Ok(ExitCode::SUCCESS)
 }

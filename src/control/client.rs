@@ -26,6 +26,13 @@ pub(crate) struct Client {
     runtime: tokio::runtime::Runtime,
 }
 
+impl CallError {
+    /// The node has looked at what was asked for, and has changed nothing.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { status, .. } if status.is_client_error())
+    }
+}
+
 /// What did not come of a call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
