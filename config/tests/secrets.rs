@@ -83,8 +83,8 @@ fn a_file_that_others_could_use_is_refused_at_its_line() {
         let files = Files::new();
         files.write("vm", SECRET.as_bytes(), mode);
         let expected = format!(
-            "f:5:34: error: vm has mode {mode:04o}: others than the node could use its secret\n  5 |   chap: {{user: vm, secret_file: vm}}\n    \
-             |                                  ^^\n  chmod 600 vm (or 640: its group may read it)\n\n1 error"
+            "f:5:33: error: vm has mode {mode:04o}: others than the node could use its secret\n  5 |   chap: {{user: vm, secret_file: vm}}\n    \
+             |                                 ^^\n  chmod 600 vm (or 640: its group may read it)\n\n1 error"
         );
         assert_eq!(files.refused(), expected);
     }
@@ -140,5 +140,5 @@ fn one_secret_for_both_directions_is_refused() {
     let files = Files::new();
     files.write("target", SECRET.as_bytes(), 0o600);
     let report = files.refused();
-    assert!(report.starts_with("f:6:47: error: `mutual_chap` has the secret of a `chap`"), "{report}");
+    assert!(report.starts_with("f:6:46: error: `mutual_chap` has the secret of a `chap`"), "{report}");
 }
