@@ -70,6 +70,11 @@ impl Catalog {
         })
     }
 
+    /// On what terms discovery sessions are let in.
+    pub(crate) fn discovery(&self) -> Admission {
+        Admission { authentication: self.discovery.clone(), digests: DigestPolicy::Allowed }
+    }
+
     fn visible<'a>(&'a self, initiator: &'a str) -> impl Iterator<Item = &'a Target> {
         self.targets.values().filter(|target| target.access(initiator).is_some())
     }
@@ -96,13 +101,8 @@ impl Directory for PortalView {
 
     fn admit(&self, initiator: &str, target: Option<&str>) -> Result<Admission, RefusalReason> {
         let catalog = self.shared.sessions.catalog();
-        let Some(name) = target else {
-            return Ok(Admission {
-                authentication: catalog.discovery.clone(),
-                digests: DigestPolicy::Allowed,
-            });
-        };
+        let Some(name) = target else { return Ok(catalog.discovery()) };
         let (target, access) = catalog.admit(&self.portal, initiator, name)?;
-        Ok(Admission { authentication: access.authentication.clone(), digests: target.digests })
+        Ok(target.admission(access))
     }
 }

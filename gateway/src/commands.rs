@@ -17,7 +17,7 @@ use huntaway_wire::Segments;
 use iscsi_target::{Command, DataFailure, Payload, ScsiResponse, TaskAttribute, TaskTag};
 use tokio::sync::oneshot;
 
-use crate::driver::{Driver, MAX_OUTPUT_BYTES};
+use crate::driver::Driver;
 use crate::metrics::OperationKind;
 use crate::operation::{self, Outcome};
 use crate::order::Footprint;
@@ -121,7 +121,7 @@ impl Driver {
 
     /// Starts the commands whose turn has come, as far as there is room for their answers.
     pub(crate) fn resume_waiting(&mut self) {
-        while self.connection.output().len() < MAX_OUTPUT_BYTES
+        while self.has_room()
             && let Some(task) = self.tasks.order.next()
             && let Some(mut live) = self.tasks.live.remove(&task)
         {
@@ -164,8 +164,9 @@ impl Driver {
             BlockOperation::Write { extent, fua } => return self.write(task, unit, extent, fua, &data),
             _ => {}
         }
+        let queue = if operation::has_data_in(&operation) { &self.reading } else { &self.running };
         let running = operation::run(Arc::clone(unit), operation, data);
-        self.running.push(running.map(move |outcome| (task, outcome)).boxed());
+        queue.push(running.map(move |outcome| (task, outcome)).boxed());
         Started::Running
     }
 
@@ -363,6 +364,11 @@ impl Driver {
             self.fail_live(task, &Sense::logical_unit_not_supported());
         }
         self.resume_waiting();
+    }
+
+    /// Whether commands whose unit is no more wait for the initiator to take its answers.
+    pub(crate) fn is_stalled(&mut self) -> bool {
+        !self.has_room() && self.tasks.live.values().any(|live| live.unit.is_retired())
     }
 
     /// Gives up the tasks that no store has yet.

@@ -55,8 +55,11 @@ pub(crate) struct Driver {
     pub(crate) connection: Connection,
     pub(crate) origin: Origin,
     pub(crate) tasks: Tasks,
-    /// Block operations that stores have. They are waited for, also when the connection has ended.
+    /// Block operations that stores have, and whose answers have no data. They go on whether the initiator takes its
+    /// answers or not, and are waited for, also when the connection has ended.
     pub(crate) running: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
+    /// Those whose answers have data: they go on only while there is room for it.
+    pub(crate) reading: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
     /// Other sessions' answers.
     pub(crate) waits: FuturesUnordered<BoxFuture<'static, Waited>>,
     /// The initiator's tag of a Logout to be answered once no task is left.
@@ -74,6 +77,7 @@ impl Driver {
             origin,
             tasks: Tasks::new(),
             running: FuturesUnordered::new(),
+            reading: FuturesUnordered::new(),
             waits: FuturesUnordered::new(),
             logout: None,
             session: None,
@@ -98,7 +102,7 @@ impl Driver {
     async fn wait(&mut self, stream: &mut TcpStream) -> Wake {
         let deadline = self.connection.next_timeout().map(|at| self.shared.started + at);
         let room = if self.connection.is_full_feature() { READ_BYTES } else { LOGIN_READ_BYTES };
-        let has_room = self.connection.output().len() < MAX_OUTPUT_BYTES;
+        let has_room = self.has_room();
         let wants_input = has_room && self.connection.wants_input();
         let (mut reader, mut writer) = stream.split();
         let (input, output) = self.connection.buffers();
@@ -108,7 +112,8 @@ impl Driver {
         tokio::select! {
             biased;
             sent = writer.write(output), if !output.is_empty() => Wake::Sent(sent),
-            Some((task, outcome)) = self.running.next(), if has_room => Wake::Ended(task, outcome),
+            Some((task, outcome)) = self.running.next() => Wake::Ended(task, outcome),
+            Some((task, outcome)) = self.reading.next(), if has_room => Wake::Ended(task, outcome),
             Some(waited) = self.waits.next() => Wake::Waited(waited),
             call = next_call(&mut self.session) => Wake::Called(call),
             received = reader.read_buf(input), if wants_input => Wake::Received(received),
@@ -154,7 +159,7 @@ impl Driver {
     /// Handles what has been received, until there is no more or the output is full.
     fn handle_events(&mut self, arrived: Instant) -> ControlFlow<()> {
         let now = arrived - self.shared.started;
-        while self.connection.output().len() < MAX_OUTPUT_BYTES {
+        while self.has_room() {
             match self.connection.next_event(now) {
                 Ok(Some(event)) => self.on_event(event, arrived),
                 Ok(None) => break,
@@ -206,6 +211,12 @@ impl Driver {
         }
     }
 
+    /// Whether there is room for more output. Only answers of `running` go out without it: they are small, and no more of
+    /// them come than there are live commands.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.connection.output().len() < MAX_OUTPUT_BYTES
+    }
+
     /// Sends what is left, such as the reason for a refused login.
     async fn send_all(&mut self, stream: &mut TcpStream) -> std::io::Result<()> {
         stream.write_all_buf(self.connection.output()).await?;
@@ -216,6 +227,7 @@ impl Driver {
     /// dropped then: each task, and the session's place among the others.
     async fn settle(mut self) {
         while self.running.next().await.is_some() {}
+        while self.reading.next().await.is_some() {}
     }
 }
 

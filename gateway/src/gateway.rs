@@ -102,7 +102,9 @@ impl Gateway {
     /// after a few seconds.
     ///
     /// When this returns, no command can touch a disk any more that is not served, nor the part of one that was cut
-    /// off. That takes as long as the stores do, and some seconds if an initiator owes write data.
+    /// off. That takes as long as the stores do, and no more than some seconds for the sake of an initiator: write data
+    /// that it owes to such a disk is waited for 3 seconds, then the command fails; a session that does not take what was
+    /// read from such a disk is closed 3 seconds later.
     ///
     /// # Errors
     /// [`TargetError`] names what cannot be served. Nothing has changed then.

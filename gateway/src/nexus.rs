@@ -43,6 +43,8 @@ pub(crate) enum Call {
     AbortTasks { luns: Luns, done: oneshot::Sender<()> },
     /// Wait no longer for the write data of commands to units that are no more.
     FailRetired,
+    /// End now if commands to units that are no more wait for the initiator to take its answers.
+    CloseIfStalled,
     /// Ask the initiator to log out.
     RequestLogout,
     /// End now.

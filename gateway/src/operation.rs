@@ -50,6 +50,11 @@ pub(crate) fn kind(operation: &BlockOperation) -> OperationKind {
     }
 }
 
+/// Whether an operation ends in [`Outcome::Data`] if all is well.
+pub(crate) fn has_data_in(operation: &BlockOperation) -> bool {
+    matches!(operation, BlockOperation::Read { .. } | BlockOperation::LbaStatus { .. })
+}
+
 /// What an operation touches, for its place in the order of commands.
 pub(crate) fn footprint(operation: &BlockOperation, lun: u16, ordered: bool) -> Footprint {
     let (extent, writes) = match operation {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use huntaway_scsi::Sense;
 use iscsi_target::{
-    LoginRefusal, LoginStatus, Logout, LogoutResponse, Negotiated, RefusalReason, SessionKind,
+    Admission, LoginRefusal, LoginStatus, Logout, LogoutResponse, Negotiated, RefusalReason, SessionKind,
 };
 use prometheus::IntGauge;
 
@@ -35,15 +35,16 @@ impl Drop for Session {
 impl Driver {
     /// The login phase is over but for the session: RFC 7143 §6.3.5, §7.3.
     pub(crate) fn on_login(&mut self, negotiated: Negotiated) {
-        let Negotiated { kind, initiator_name, target_name, isid, connection_id, tsih, .. } = negotiated;
+        let Negotiated { kind, initiator_name, target_name, isid, connection_id, tsih, admission, .. } =
+            negotiated;
         let target = target_name.filter(|_| kind == SessionKind::Normal);
         if self.shared.is_stopping() {
             return self.refuse_login(LoginStatus::ServiceUnavailable.into(), initiator_name, target);
         }
-        let Some(target) = target else { return self.start_discovery(&initiator_name) };
+        let Some(target) = target else { return self.start_discovery(initiator_name, &admission) };
         let key =
             SessionKey { initiator: initiator_name.to_lowercase(), isid, target: target.to_lowercase() };
-        match self.register(key.clone(), connection_id, tsih) {
+        match self.register(key.clone(), connection_id, tsih, &admission) {
             Err(reason) => self.refuse_login(reason, key.initiator, Some(key.target)),
             Ok((registration, None)) => {
                 registration.nexus.establish_everywhere(Sense::power_on());
@@ -72,6 +73,7 @@ impl Driver {
         key: SessionKey,
         connection_id: u16,
         tsih: u16,
+        admission: &Admission,
     ) -> Result<(Registration, Option<Arc<Nexus>>), RefusalReason> {
         let sessions = &self.shared.sessions;
         if tsih != 0 {
@@ -83,7 +85,8 @@ impl Driver {
                 Some(_) => {}
             }
         }
-        sessions.register(key, self.origin.clone(), connection_id, (tsih != 0).then_some(tsih))
+        let tsih = (tsih != 0).then_some(tsih);
+        sessions.register(key, self.origin.clone(), connection_id, tsih, admission)
     }
 
     fn refuse_login(&mut self, reason: RefusalReason, initiator: String, target: Option<String>) {
@@ -100,7 +103,10 @@ impl Driver {
         tracing::info!(initiator, target, %peer, portal, %reason, "login refused");
     }
 
-    fn start_discovery(&mut self, initiator: &str) {
+    fn start_discovery(&mut self, initiator: String, admission: &Admission) {
+        if self.shared.sessions.catalog().discovery() != *admission {
+            return self.refuse_login(RefusalReason::TermsChanged, initiator, None);
+        }
         self.shared.metrics.count_login(LoginStatus::Success);
         tracing::info!(initiator, "discovery");
         let tsih = self.shared.sessions.fresh_tsih();
@@ -124,12 +130,23 @@ impl Driver {
             Call::AbortTasks { luns, done } => self.abort_tasks(&luns, done),
             Call::FailRetired => self.fail_retired(),
             Call::RequestLogout => self.connection.request_logout(LOGOUT_SECONDS),
-            Call::Close => {
-                self.last_words = Duration::ZERO;
-                return ControlFlow::Break(());
+            Call::CloseIfStalled if self.is_stalled() => {
+                tracing::warn!(
+                    peer = %self.origin.peer,
+                    "session closed: commands to a disk that is no longer served, or has changed, wait for the initiator \
+                     to take its answers"
+                );
+                return self.end_now();
             }
+            Call::CloseIfStalled => {}
+            Call::Close => return self.end_now(),
         }
         ControlFlow::Continue(())
+    }
+
+    fn end_now(&mut self) -> ControlFlow<()> {
+        self.last_words = Duration::ZERO;
+        ControlFlow::Break(())
     }
 
     /// A Logout ends the commands that have not begun (RFC 7143 §11.14); it is answered when the others have ended.

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use iscsi_target::{LoginStatus, RefusalReason};
+use iscsi_target::{Admission, LoginStatus, RefusalReason};
 use tokio::sync::{mpsc, watch};
 
 use crate::catalog::Catalog;
@@ -74,23 +74,27 @@ impl Drop for Registration {
 
 impl Sessions {
     /// Enters a new session, in the place of one with the same key, which is returned: it is to be closed before the login
-    /// is answered. It gets a fresh TSIH, or goes on under `tsih`.
+    /// is answered. It gets a fresh TSIH, or goes on under `tsih`. `admission` is on what terms it was let in.
     ///
     /// # Errors
-    /// The table is full, or what was served when the login began no longer is.
+    /// The table is full, or what was served when the login began no longer is, or no longer on these terms.
     pub(crate) fn register(
         self: &Arc<Self>,
         key: SessionKey,
         origin: Origin,
         connection_id: u16,
         tsih: Option<u16>,
+        admission: &Admission,
     ) -> Result<(Registration, Option<Arc<Nexus>>), RefusalReason> {
         let mut table = lock(&self.table);
         if table.sessions.len() >= MAX_SESSIONS && !table.sessions.contains_key(&key) {
             return Err(LoginStatus::OutOfResources.into());
         }
         let catalog = self.catalog.load();
-        let (_, access) = catalog.admit(&origin.portal, &key.initiator, &key.target)?;
+        let (target, access) = catalog.admit(&origin.portal, &key.initiator, &key.target)?;
+        if target.admission(access) != *admission {
+            return Err(RefusalReason::TermsChanged);
+        }
         let (mailbox, calls) = mpsc::channel(MAILBOX_CALLS);
         let tsih = tsih.unwrap_or_else(|| table.fresh_tsih());
         let view = Arc::clone(&access.view);
@@ -221,7 +225,8 @@ mod tests {
 
     fn register(sessions: &Arc<Sessions>, key: SessionKey) -> Option<(Registration, Option<Arc<Nexus>>)> {
         let origin = Origin { peer: "192.0.2.1:1".parse().unwrap(), portal: "p".into() };
-        sessions.register(key, origin, 0, None).ok()
+        let admission = Admission { authentication: Authentication::None, digests: DigestPolicy::Allowed };
+        sessions.register(key, origin, 0, None, &admission).ok()
     }
 
     #[test]

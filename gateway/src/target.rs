@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use huntaway_scsi::{LogicalUnit, LogicalUnitConfig};
-use iscsi_target::{Authentication, DigestPolicy};
+use iscsi_target::{Admission, Authentication, DigestPolicy};
 use wildmatch::WildMatch;
 
 use crate::metrics::Metrics;
@@ -22,7 +22,7 @@ const PRODUCT: &str = "VIRTUAL-DISK";
 pub(crate) struct Target {
     /// As configured.
     pub(crate) name: String,
-    pub(crate) digests: DigestPolicy,
+    digests: DigestPolicy,
     units: BTreeMap<u16, Arc<Unit>>,
     portals: Option<Vec<String>>,
     access: Vec<Access>,
@@ -31,7 +31,7 @@ pub(crate) struct Target {
 /// An entry of the access control list.
 pub(crate) struct Access {
     pattern: WildMatch,
-    pub(crate) authentication: Authentication,
+    authentication: Authentication,
     pub(crate) view: Arc<View>,
 }
 
@@ -61,6 +61,11 @@ impl Target {
     /// What the initiator of this name (in lower case) may do here; `None`: nothing.
     pub(crate) fn access(&self, initiator: &str) -> Option<&Access> {
         self.access.iter().find(|access| access.pattern.matches(initiator))
+    }
+
+    /// On what terms those of an entry may log in.
+    pub(crate) fn admission(&self, access: &Access) -> Admission {
+        Admission { authentication: access.authentication.clone(), digests: self.digests }
     }
 
     pub(crate) fn is_served_through(&self, portal: &str) -> bool {

@@ -14,22 +14,40 @@ use crate::sessions::Sessions;
 /// How long commands to units that are no more may wait for their write data.
 const DATA_PATIENCE: Duration = Duration::from_secs(3);
 
+/// How long, after that, commands to units that are no more may wait for their initiator to take its answers.
+const ROOM_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long room in sessions' mailboxes is waited for.
+const CALL_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Waits until no command has any of these units any more. Those that stores have are waited for; those that still wait
-/// for their initiator after [`DATA_PATIENCE`] end in CHECK CONDITION.
+/// for their initiator's data after [`DATA_PATIENCE`] end in CHECK CONDITION, and a session whose initiator does not take
+/// what it asked of them is closed after [`ROOM_PATIENCE`] more.
 pub(crate) async fn drain(sessions: &Sessions, retired: Vec<watch::Receiver<()>>) {
     // Never sent, only dropped: the error is what is waited for.
     let mut ended = Box::pin(join_all(retired.into_iter().map(async |mut end| end.changed().await)));
     if timeout(DATA_PATIENCE, &mut ended).await.is_ok() {
         return;
     }
-    let all = sessions.all();
-    let calls = join_all(all.iter().map(|session| session.call(Call::FailRetired)));
     tokio::select! {
         _ = &mut ended => return,
-        _ = calls => {}
+        () = call_all(sessions, || Call::FailRetired) => {}
     }
-    drop(all);
-    ended.await;
+    // Again and again: one that waits for a store now may wait for its initiator later.
+    while timeout(ROOM_PATIENCE, &mut ended).await.is_err() {
+        tokio::select! {
+            _ = &mut ended => return,
+            () = call_all(sessions, || Call::CloseIfStalled) => {}
+        }
+    }
+}
+
+/// Asks the same of all sessions. One that is ending and hears nothing any more is waited for no longer than
+/// [`CALL_PATIENCE`].
+async fn call_all(sessions: &Sessions, call: impl Fn() -> Call) {
+    let all = sessions.all();
+    // Whether all have heard it or not: it is asked again.
+    let _ = timeout(CALL_PATIENCE, join_all(all.iter().map(|session| session.call(call())))).await;
 }
 
 /// Asks the initiators to log out, and closes the sessions that are still there after [`LOGOUT_SECONDS`].

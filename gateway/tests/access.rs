@@ -6,7 +6,7 @@ use huntaway_gateway::{Authentication, DigestPolicy, InitiatorConfig, Served, Ta
 use support::{
     ASYNC_MESSAGE, Account, Initiator, LOGICAL_UNIT_RESET, SCSI_RESPONSE, TARGET, TARGET_COLD_RESET,
     TARGET_WARM_RESET, TASK_MANAGEMENT_RESPONSE, TestGateway, anyone, discover, initiator, served, target,
-    try_login, wait_for,
+    try_login, try_login_while, wait_for,
 };
 
 const A: &str = "iqn.2026-11.test:a";
@@ -212,4 +212,33 @@ fn authentication_that_becomes_required_leaves_sessions_alone() {
     assert_eq!(a.test_unit(1, 0), Ok(()));
     assert_eq!(try_plain(&gateway, B, TARGET, "").err(), Some(0x0201));
     assert!(matches!(anyone().authentication, Authentication::None));
+}
+
+#[test]
+fn a_login_under_terms_that_changed_meanwhile_may_try_again() {
+    const TRY_AGAIN: Option<u16> = Some(0x0301);
+    let gateway = TestGateway::empty();
+    let serve = |authentication: Option<Account>, digests| {
+        let authentication = authentication.map_or(Authentication::None, Account::required);
+        let entry = InitiatorConfig { authentication: authentication.clone(), ..anyone() };
+        let disk = TargetConfig { digests, ..target(vec![entry], vec![gateway.unit(0)]) };
+        gateway.update(Served { targets: vec![disk], discovery: authentication }).unwrap();
+    };
+    let normal = format!("InitiatorName={A} TargetName={TARGET}");
+    let discovery = format!("InitiatorName={A} SessionType=Discovery");
+    for (before, after, keys, refused) in [
+        (None, Some(NEW), &normal, TRY_AGAIN),
+        (Some(OLD), Some(NEW), &normal, TRY_AGAIN),
+        (None, Some(NEW), &discovery, TRY_AGAIN),
+        (Some(OLD), Some(NEW), &discovery, TRY_AGAIN),
+        (Some(OLD), Some(OLD), &normal, None),
+    ] {
+        serve(before, DigestPolicy::Allowed);
+        let update = || serve(after, DigestPolicy::Allowed);
+        let result = try_login_while(gateway.portal, keys, before, false, update);
+        assert_eq!(result.err(), refused, "{before:?} {after:?} {keys}");
+    }
+    serve(None, DigestPolicy::Allowed);
+    let update = || serve(None, DigestPolicy::Required);
+    assert_eq!(try_login_while(gateway.portal, &normal, None, false, update).err(), TRY_AGAIN);
 }

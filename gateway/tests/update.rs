@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_gateway::{InitiatorConfig, Served, TargetConfig, TargetError};
 use support::{
-    ASYNC_MESSAGE, Account, DATA_IN, Initiator, LOGIN_RESPONSE, R2T, SCSI_RESPONSE, TARGET, TestGateway,
-    anyone, served, target, try_login_while, wait_for,
+    ASYNC_MESSAGE, Account, DATA_IN, Initiator, LOGIN_RESPONSE, MUCH_BYTES, PATIENCE, R2T, SCSI_RESPONSE,
+    TARGET, TestGateway, anyone, served, target, try_login_while, wait_for,
 };
 
 const A: &str = "iqn.2026-11.test:a";
@@ -306,10 +306,12 @@ fn no_response_is_lost_during_200_updates() {
     let gateway = TestGateway::start(2);
     let stop = AtomicBool::new(false);
     let (mut written, mut attentions) = (0, 0);
+    let mut initiator = login(&gateway, 1);
     std::thread::scope(|scope| {
         let io = scope.spawn(|| {
-            let mut initiator = login(&gateway, 1);
-            while !stop.load(Ordering::Relaxed) {
+            let mut last = false;
+            while !last {
+                last = stop.load(Ordering::Relaxed);
                 // Eight at once, overlapping in pairs.
                 (0..8).for_each(|tag| initiator.write(tag, tag as u8 / 2, 7, tag % 3 != 0));
                 let mut answers = 0;
@@ -338,6 +340,78 @@ fn no_response_is_lost_during_200_updates() {
         io.join().unwrap();
     });
     assert!(written > 0 && attentions > 0, "{written} written, {attentions} attentions");
+}
+
+/// Waits until an answer of [`Initiator::read_much`] fills the output.
+fn wait_for_full_output(gateway: &TestGateway, lun: u8) {
+    const BYTES: &str = "huntaway_gateway_transferred_bytes_total";
+    let label = format!("{TARGET}/{lun}");
+    wait_for("a read", || gateway.counter(BYTES, ("lun", &label)) >= Some(MUCH_BYTES.into()));
+}
+
+/// Stores have four large reads; the answer of one fills the output, which nobody takes.
+fn read_until_full(gateway: &TestGateway, initiator: &mut Initiator, lun: u8) {
+    gateway.peer.hold();
+    initiator.read_much(1, lun, true);
+    wait_for("the flushes of all reads", || gateway.peer.waiting() == 4);
+    gateway.peer.release();
+    wait_for_full_output(gateway, lun);
+}
+
+/// The update comes to its end.
+fn finish(gateway: &TestGateway, update: tokio::task::JoinHandle<Result<(), TargetError>>) {
+    let finished = gateway.runtime.block_on(async { tokio::time::timeout(PATIENCE, update).await });
+    assert!(matches!(finished, Ok(Ok(Ok(())))), "the update must end well: {finished:?}");
+}
+
+#[test]
+fn a_write_that_has_ended_holds_no_update_up_though_nobody_takes_its_answer() {
+    let gateway = TestGateway::start(2);
+    let mut initiator = login(&gateway, 2);
+    gateway.peer.hold();
+    initiator.write_unit(1, 1, 0, 7, true);
+    wait_for("the write", || gateway.peer.waiting() == 1);
+    initiator.read_much(2, 0, false);
+    wait_for_full_output(&gateway, 0);
+    let update = gateway.start_update(gateway.disks(1));
+    gateway.peer.release();
+    finish(&gateway, update);
+    let (mut bytes, mut written) = (0, false);
+    while bytes < 4 * MUCH_BYTES as usize || !written {
+        let pdu = initiator.receive();
+        match pdu.opcode() {
+            DATA_IN => bytes += pdu.data.len(),
+            _ => written = (pdu.opcode(), pdu.tag(), pdu.header[3]) == (SCSI_RESPONSE, 1, 0),
+        }
+    }
+}
+
+#[test]
+fn a_session_that_takes_slowly_what_it_read_from_a_removed_lun_is_closed() {
+    let gateway = TestGateway::start(2);
+    let mut slow = login(&gateway, 2);
+    let mut other = Initiator::login(gateway.portal, "iqn.2026-11.test:b");
+    read_until_full(&gateway, &mut slow, 1);
+    std::thread::scope(|scope| {
+        let (_stop, stopped) = std::sync::mpsc::channel();
+        // Its keep-alive has nothing to object.
+        scope.spawn(move || slow.take_slowly(&stopped));
+        let update = gateway.start_update(gateway.disks(1));
+        finish(&gateway, update);
+    });
+    wait_for("the session to end", || gateway.gateway().sessions().len() == 1);
+    assert_eq!(other.test_unit(1, 0), Err(LUNS_CHANGED));
+    assert_eq!(other.test_unit(2, 0), Ok(()));
+}
+
+#[test]
+fn a_session_that_does_not_take_what_it_read_from_another_lun_stays() {
+    let gateway = TestGateway::start(2);
+    let mut slow = login(&gateway, 2);
+    read_until_full(&gateway, &mut slow, 0);
+    let update = gateway.start_update(gateway.disks(1));
+    finish(&gateway, update);
+    assert_eq!(gateway.gateway().sessions().len(), 1);
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub trait Directory: Send + Sync {
 }
 
 /// On what terms an initiator is let in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admission {
     /// What it must prove.
     pub authentication: Authentication,
@@ -50,7 +50,7 @@ pub struct TargetListing {
 }
 
 /// What an initiator must prove before it reaches the operational stage (RFC 7143 §12.1).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authentication {
     /// Nothing: the security stage may be skipped.
     None,

@@ -65,6 +65,7 @@ struct Header {
 struct Dialogue {
     header: Header,
     identity: Identity,
+    admission: Admission,
     stage: Stage,
     security: Security,
     negotiation: Negotiation,
@@ -207,13 +208,14 @@ impl Login {
         let identity = Identity::read(pairs)?;
         let target = identity.target_name.as_deref().filter(|_| identity.kind == SessionKind::Normal);
         self.names = Some((Some(identity.initiator_name.clone()), target.map(str::to_owned)));
-        let Admission { authentication, digests } = self.directory.admit(&identity.initiator_name, target)?;
-        let negotiation = Negotiation::new(identity.kind, digests);
+        let admission = self.directory.admit(&identity.initiator_name, target)?;
+        let negotiation = Negotiation::new(identity.kind, admission.digests);
         Ok(Dialogue {
             header: Header { isid: request.isid, tsih: request.tsih, cid: request.cid },
             identity,
             stage,
-            security: Security::new(authentication, self.entropy),
+            security: Security::new(admission.authentication.clone(), self.entropy),
+            admission,
             negotiation,
             segment_length_declared: false,
         })
@@ -284,6 +286,7 @@ impl Dialogue {
             tsih: self.header.tsih,
             connection_id: self.header.cid,
             user: self.security.into_user(),
+            admission: self.admission,
             parameters,
         }
     }

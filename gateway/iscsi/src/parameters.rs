@@ -1,6 +1,8 @@
 //! What a login settles: who the peer is and the operational parameters of its session, with the defaults of
 //! RFC 7143 §13.
 
+use crate::directory::Admission;
+
 /// The data segment length that holds until a peer declares another, and for all of the login phase
 /// (RFC 7143 §6.3, §13.12), in bytes.
 pub const DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH: u32 = 8192;
@@ -44,6 +46,8 @@ pub struct Negotiated {
     pub connection_id: u16,
     /// The CHAP user, if authentication was required.
     pub user: Option<String>,
+    /// On what terms it was let in: to be compared with those that hold when the session begins.
+    pub admission: Admission,
     /// The operational parameters.
     pub parameters: Parameters,
 }

@@ -11,7 +11,7 @@ use super::{Initiator, LOGIN_RESPONSE, PATIENCE, Pdu};
 const OUR_CHALLENGE: &str = "CHAP_I=9\0CHAP_C=0x00112233445566778899aabbccddeeff\0";
 
 /// A CHAP user and secret.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Account(pub &'static str, pub &'static str);
 
 impl Account {
@@ -54,7 +54,12 @@ pub fn try_login_while(
     let mut initiator = Initiator { stream, cmd_sn: 1, exp_stat_sn: 0 };
     let keys: String = keys.split(' ').map(|key| format!("{key}\0")).collect();
     let Some(Account(user, secret)) = account else {
-        let response = initiator.exchange(0x80 | 1 << 2 | 3, &keys);
+        let response = initiator.exchange(1 << 2, &keys);
+        if status(&response) != 0 {
+            return Err(status(&response));
+        }
+        happens();
+        let response = initiator.exchange(0x80 | 1 << 2 | 3, "");
         return initiator.finished(&response);
     };
     let response = initiator.exchange(0, &format!("{keys}AuthMethod=CHAP\0"));

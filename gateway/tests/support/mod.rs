@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ pub const TARGET: &str = "iqn.2026-11.test.huntaway:disk";
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes of each of [`Initiator::read_much`].
+pub const MUCH_BYTES: u32 = 8 << 20;
 
 /// How long a test waits to see that something does not come.
 pub const SILENCE: Duration = Duration::from_millis(150);
@@ -232,6 +236,22 @@ impl Initiator {
     pub fn last_block(&mut self, tag: u32, lun: u8) -> u32 {
         self.command(tag, lun, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], 8, None);
         u32::from_be_bytes(self.expect(DATA_IN).data[..4].try_into().unwrap())
+    }
+
+    /// Sends four READ(10)s of 8 MiB each, far more than is on its way while nobody takes it, and takes nothing yet.
+    /// With FUA each waits for a flush, as an operation that stores have; without, it is answered in the call that finds it.
+    pub fn read_much(&mut self, tag: u32, lun: u8, fua: bool) {
+        // A fixed size, which does not grow with what comes.
+        socket2::SockRef::from(&self.stream).set_recv_buffer_size(64 << 10).unwrap();
+        let cdb = [0x28, u8::from(fua) << 3, 0, 0, 0, 0, 0, 0x40, 0, 0];
+        (tag..tag + 4).for_each(|tag| self.command(tag, lun, &cdb, MUCH_BYTES, None));
+    }
+
+    /// Takes what comes, but no more than 640 KiB a second, until the connection ends or the sender of `stop` is dropped.
+    pub fn take_slowly(&mut self, stop: &Receiver<()>) {
+        while !matches!(self.stream.read(&mut [0; 32 << 10]), Ok(0) | Err(_))
+            && stop.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout)
+        {}
     }
 
     /// Sends a WRITE(10) of one block of `value` to LUN 0, with or without its data.

@@ -5,7 +5,7 @@ use std::fmt;
 use super::algorithm::ChapAlgorithm;
 
 /// What CHAP is to prove.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chap {
     /// Initiators' accounts: any one of them lets the initiator in.
     pub accounts: Vec<ChapAccount>,
@@ -25,7 +25,7 @@ impl Chap {
 }
 
 /// A CHAP name and its secret.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChapAccount {
     /// The name (CHAP_N).
     pub user: String,
@@ -33,8 +33,9 @@ pub struct ChapAccount {
     pub secret: Secret,
 }
 
-/// A shared secret. It shows itself to nobody: `Debug` prints `***`.
-#[derive(Clone)]
+/// A shared secret. It shows itself to nobody: `Debug` prints `***`. Comparing two takes a time that depends on them: it
+/// is for configured ones, never for what a peer sent.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {

@@ -54,6 +54,9 @@ pub enum RefusalReason {
     /// Digests are required, and the initiator does not agree to them.
     #[error("digests are required, but not offered")]
     DigestsRequired,
+    /// Authentication or digests were configured otherwise while the login went on: the initiator may try again.
+    #[error("what the target asks of a login has changed meanwhile")]
+    TermsChanged,
     /// Anything else that the status names.
     #[error("status {0:?}")]
     Status(LoginStatus),
@@ -74,6 +77,7 @@ impl RefusalReason {
             Self::NotAllowed => LoginStatus::AuthorizationFailure,
             Self::NoSuchTarget | Self::NotThroughPortal => LoginStatus::NotFound,
             Self::DigestsRequired => LoginStatus::InitiatorError,
+            Self::TermsChanged => LoginStatus::ServiceUnavailable,
             Self::Status(status) => status,
         }
     }
