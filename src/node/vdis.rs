@@ -6,7 +6,7 @@
 //! | | steps | found at the next start |
 //! | --- | --- | --- |
 //! | create, thick | record, reserve, record "provisioned" | not provisioned: reserved again when it is served |
-//! | grow, thick | reserve the rest, record | the old size: grown again |
+//! | grow, thick | record "growing", reserve the rest, record | the old size, growing: what was reserved is given back |
 //! | shrink | remove what is beyond the end, record | the old size: shrunk again |
 //! | delete | remove everything, record | an empty VDI: deleted again |
 
@@ -62,7 +62,7 @@ impl Storage {
     /// Makes a VDI that may be used at once.
     ///
     /// # Errors
-    /// [`VdiError`]; then there is no such VDI.
+    /// [`VdiError`]; then there is no such VDI, or one that is not provisioned if what was set aside cannot be given back.
     pub(crate) async fn create(&self, name: &Name, options: VdiOptions) -> Result<Vdi, VdiError> {
         let vdi = self.record(name, Operation::CreateVdi { name: name.clone(), options }).await?;
         match self.provision(&vdi).await {
@@ -71,9 +71,16 @@ impl Storage {
                 Ok(provisioned)
             }
             Err(error) => {
-                self.delete(&vdi).await?;
+                self.delete_after(&vdi, &error).await;
                 Err(error)
             }
+        }
+    }
+
+    /// Deletes a VDI whose space cannot be set aside. If that fails too, it is told: `error` is what people must know.
+    pub(crate) async fn delete_after(&self, vdi: &Vdi, error: &VdiError) {
+        if let Err(left) = self.delete(vdi).await {
+            tracing::warn!(%error, "VDI {} is left without all of its space, and cannot be deleted: {left}", vdi.name);
         }
     }
 
@@ -95,15 +102,38 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; the VDI is as it was.
     pub(crate) async fn grow(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
-        let vdi = self.provision(vdi).await?;
+        let vdi = self.settle(&self.provision(vdi).await?).await?;
         if !vdi.thin {
+            let growing = self.record(&vdi.name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await?;
             let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
             if let Err(reason) = larger.reserve(vdi.size_bytes).await {
-                larger.remove(vdi.size_bytes).await.map_err(|reason| store_error(&vdi, reason))?;
+                self.settle_or_tell(&growing).await;
                 return Err(no_space(&vdi, size_bytes - vdi.size_bytes, reason));
             }
         }
         self.resized(&vdi, size_bytes).await
+    }
+
+    /// Gives back what growths took that came to nothing, before this process or in it.
+    pub(crate) async fn settle_all(&self) {
+        for vdi in self.state().vdis() {
+            self.settle_or_tell(vdi).await;
+        }
+    }
+
+    /// The same for one VDI. What cannot be given back now is at the next start.
+    async fn settle_or_tell(&self, vdi: &Vdi) {
+        if let Err(error) = self.settle(vdi).await {
+            tracing::warn!(vdi = %vdi.name, %error, "what the disk took to grow cannot be given back yet");
+        }
+    }
+
+    async fn settle(&self, vdi: &Vdi) -> Result<Vdi, VdiError> {
+        let Some(size_bytes) = vdi.growing_to_bytes else { return Ok(vdi.clone()) };
+        let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
+        larger.remove(vdi.size_bytes).await.map_err(|reason| store_error(vdi, reason))?;
+        let size_bytes = vdi.size_bytes;
+        self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await
     }
 
     /// Makes a VDI smaller: what lies beyond its new end is gone for ever. Nobody may write there any more.
@@ -111,6 +141,7 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; the VDI has its old size, and beyond the new end perhaps no data.
     pub(crate) async fn shrink(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
+        let vdi = &self.settle(vdi).await?;
         self.volume(vdi).remove(size_bytes).await.map_err(|reason| store_error(vdi, reason))?;
         let smaller = self.resized(vdi, size_bytes).await?;
         self.provision(&smaller).await
@@ -121,6 +152,7 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; the VDI is still there, perhaps with less data.
     pub(crate) async fn delete(&self, vdi: &Vdi) -> Result<(), VdiError> {
+        let vdi = &self.settle(vdi).await?;
         self.volume(vdi).remove(0).await.map_err(|reason| store_error(vdi, reason))?;
         self.agree(&vdi.name, Operation::DeleteVdi { vid: vdi.vid }).await?;
         tracing::info!(vdi = %vdi.name, bytes = vdi.size_bytes, "VDI deleted");
@@ -154,4 +186,68 @@ fn no_space(vdi: &Vdi, needed_bytes: u64, reason: Error) -> VdiError {
 
 fn store_error(vdi: &Vdi, reason: Error) -> VdiError {
     VdiError::Store { name: vdi.name.clone(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use huntaway_store::DiskDirectory;
+    use prometheus::Registry;
+
+    use super::super::storage::StorageOptions;
+    use super::*;
+
+    const OBJECT_BYTES: u64 = 4 << 20;
+
+    fn open(directory: &Path) -> Storage {
+        let name = Name::new("test").unwrap();
+        let options = StorageOptions {
+            state: directory.to_owned(),
+            disks: vec![DiskDirectory { path: directory.to_owned(), weight: None }],
+            cluster: name.clone(),
+            node: name.clone(),
+            zone: name,
+            open_objects: 16,
+            make: true,
+        };
+        Storage::open(options, &Registry::new()).unwrap()
+    }
+
+    fn objects(directory: &Path) -> usize {
+        let partitions = fs::read_dir(directory.join("objects")).unwrap();
+        let files = partitions.flat_map(|partition| fs::read_dir(partition.unwrap().path()).unwrap());
+        // an object's name is its oid; beside them are the indexes
+        files.filter(|file| file.as_ref().unwrap().file_name().len() == 16).count()
+    }
+
+    #[tokio::test]
+    async fn what_an_interrupted_growth_took_is_given_back() {
+        let scratch = tempfile::tempdir().unwrap();
+        let storage = open(scratch.path());
+        let name = Name::new("thick").unwrap();
+        let options = VdiOptions {
+            size_bytes: 4 * OBJECT_BYTES,
+            block_size: 512,
+            physical_block_size: 4096,
+            thin: false,
+        };
+        let vdi = storage.create(&name, options).await.unwrap();
+        // as far as a growth comes that ends before it is at its end
+        let size_bytes = 7 * OBJECT_BYTES;
+        let growing = storage.record(&name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
+        storage.volume(&Vdi { size_bytes, ..growing }).reserve(vdi.size_bytes).await.unwrap();
+        storage.close().unwrap();
+        drop(storage);
+        assert_eq!(objects(scratch.path()), 7);
+
+        let storage = open(scratch.path());
+        storage.settle_all().await;
+        assert_eq!(storage.state().vdi("thick"), Some(&vdi));
+        let grown = storage.grow(&vdi, 5 * OBJECT_BYTES).await.unwrap();
+        assert_eq!((grown.size_bytes, grown.growing_to_bytes), (5 * OBJECT_BYTES, None));
+        storage.close().unwrap();
+        assert_eq!(objects(scratch.path()), 5);
+    }
 }

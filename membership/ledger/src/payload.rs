@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     ProvisionedVdi = 4,
     DeleteVdi = 5,
     ResizeVdi = 6,
+    GrowVdi = 7,
 }
 
 impl Kind {
@@ -37,6 +38,7 @@ impl Kind {
             Self::ProvisionedVdi,
             Self::DeleteVdi,
             Self::ResizeVdi,
+            Self::GrowVdi,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
@@ -85,7 +87,7 @@ struct VidForm {
 }
 
 #[derive(Archive, Serialize)]
-struct ResizeVdiForm {
+struct SizeForm {
     size_bytes: u64,
     vid: u32,
 }
@@ -114,11 +116,13 @@ pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
             (Kind::ProvisionedVdi, rkyv::to_bytes(&VidForm { vid: vid.value() })?)
         }
         Record::DeleteVdi { vid } => (Kind::DeleteVdi, rkyv::to_bytes(&VidForm { vid: vid.value() })?),
-        Record::ResizeVdi { vid, size_bytes } => {
-            let form = ResizeVdiForm { size_bytes: *size_bytes, vid: vid.value() };
-            (Kind::ResizeVdi, rkyv::to_bytes(&form)?)
-        }
+        Record::ResizeVdi { vid, size_bytes } => (Kind::ResizeVdi, size_form(*vid, *size_bytes)?),
+        Record::GrowVdi { vid, size_bytes } => (Kind::GrowVdi, size_form(*vid, *size_bytes)?),
     })
+}
+
+fn size_form(vid: Vid, size_bytes: u64) -> Result<AlignedVec, Failure> {
+    rkyv::to_bytes(&SizeForm { size_bytes, vid: vid.value() })
 }
 
 fn epoch_form(epoch: &EpochRecord) -> EpochForm {
@@ -152,11 +156,8 @@ pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
         Kind::CreateVdi => create_vdi(rkyv::access::<_, Failure>(payload).ok()?),
         Kind::ProvisionedVdi => Some(Record::ProvisionedVdi { vid: vid(payload)? }),
         Kind::DeleteVdi => Some(Record::DeleteVdi { vid: vid(payload)? }),
-        Kind::ResizeVdi => {
-            let form: &ArchivedResizeVdiForm = rkyv::access::<_, Failure>(payload).ok()?;
-            let vid = Vid::new(form.vid.to_native()).ok()?;
-            Some(Record::ResizeVdi { vid, size_bytes: form.size_bytes.to_native() })
-        }
+        Kind::ResizeVdi => size(payload).map(|(vid, size_bytes)| Record::ResizeVdi { vid, size_bytes }),
+        Kind::GrowVdi => size(payload).map(|(vid, size_bytes)| Record::GrowVdi { vid, size_bytes }),
     }
 }
 
@@ -207,4 +208,9 @@ fn create_vdi(form: &ArchivedCreateVdiForm) -> Option<Record> {
 fn vid(payload: &[u8]) -> Option<Vid> {
     let form: &ArchivedVidForm = rkyv::access::<_, Failure>(payload).ok()?;
     Vid::new(form.vid.to_native()).ok()
+}
+
+fn size(payload: &[u8]) -> Option<(Vid, u64)> {
+    let form: &ArchivedSizeForm = rkyv::access::<_, Failure>(payload).ok()?;
+    Some((Vid::new(form.vid.to_native()).ok()?, form.size_bytes.to_native()))
 }

@@ -40,6 +40,13 @@ pub enum Record {
         /// Its new size, in bytes.
         size_bytes: u64,
     },
+    /// A thick VDI is about to grow: until its next [`Self::ResizeVdi`], space beyond its end may be set aside.
+    GrowVdi {
+        /// The VDI.
+        vid: Vid,
+        /// The size that it is to have, in bytes.
+        size_bytes: u64,
+    },
     /// A VDI is gone; the stores free what no other VDI shows.
     DeleteVdi {
         /// The VDI.
@@ -63,7 +70,14 @@ pub enum Operation {
         /// The VDI.
         vid: Vid,
     },
-    /// Give a VDI another size, for which the stores are prepared.
+    /// Begin to set space aside for a thick VDI that grows.
+    GrowVdi {
+        /// The VDI.
+        vid: Vid,
+        /// The size that it is to have, in bytes.
+        size_bytes: u64,
+    },
+    /// Give a VDI another size, for which the stores are prepared. Its own size ends a growth that came to nothing.
     ResizeVdi {
         /// The VDI.
         vid: Vid,

@@ -120,6 +120,14 @@ pub enum ApplyError {
         /// Its size, in bytes.
         size_bytes: u64,
     },
+    /// The VDI is thin, not smaller, or growing already.
+    #[error("VDI {name} cannot begin to grow to {size_bytes} bytes")]
+    CannotGrow {
+        /// The VDI.
+        name: Name,
+        /// The size that it was to have, in bytes.
+        size_bytes: u64,
+    },
     /// The VDI's space is set aside already.
     #[error("VDI {name} is provisioned already")]
     AlreadyProvisioned {
@@ -198,6 +206,7 @@ impl State {
             }
             Operation::ProvisionedVdi { vid } => Record::ProvisionedVdi { vid },
             Operation::ResizeVdi { vid, size_bytes } => Record::ResizeVdi { vid, size_bytes },
+            Operation::GrowVdi { vid, size_bytes } => Record::GrowVdi { vid, size_bytes },
             Operation::DeleteVdi { vid } => Record::DeleteVdi { vid },
         })
     }
@@ -215,6 +224,7 @@ impl State {
             Record::CreateVdi { vid, name, uuid, options } => self.create_vdi(*vid, name, *uuid, options)?,
             Record::ProvisionedVdi { vid } => self.provisioned_vdi(*vid)?,
             Record::ResizeVdi { vid, size_bytes } => self.resize_vdi(*vid, *size_bytes)?,
+            Record::GrowVdi { vid, size_bytes } => self.grow_vdi(*vid, *size_bytes)?,
             Record::DeleteVdi { vid } => self.delete_vdi(*vid)?,
         }
         self.number += 1;
@@ -299,6 +309,7 @@ impl State {
             physical_block_size: options.physical_block_size,
             thin: options.thin,
             provisioned: options.thin,
+            growing_to_bytes: None,
         };
         self.vdis.insert(vid, vdi);
         self.vids.insert(name.clone(), vid);
@@ -318,10 +329,21 @@ impl State {
     fn resize_vdi(&mut self, vid: Vid, size_bytes: u64) -> Result<(), ApplyError> {
         let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
         VdiOptions { size_bytes, ..vdi.options() }.check()?;
-        if vdi.size_bytes == size_bytes {
+        if vdi.size_bytes == size_bytes && vdi.growing_to_bytes.is_none() {
             return Err(ApplyError::SameSize { name: vdi.name.clone(), size_bytes });
         }
         vdi.size_bytes = size_bytes;
+        vdi.growing_to_bytes = None;
+        Ok(())
+    }
+
+    fn grow_vdi(&mut self, vid: Vid, size_bytes: u64) -> Result<(), ApplyError> {
+        let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
+        VdiOptions { size_bytes, ..vdi.options() }.check()?;
+        if vdi.thin || size_bytes <= vdi.size_bytes || vdi.growing_to_bytes.is_some() {
+            return Err(ApplyError::CannotGrow { name: vdi.name.clone(), size_bytes });
+        }
+        vdi.growing_to_bytes = Some(size_bytes);
         Ok(())
     }
 

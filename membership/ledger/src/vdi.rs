@@ -33,6 +33,8 @@ pub struct Vdi {
     pub thin: bool,
     /// Ready for use: false only for a thick disk whose space is not all set aside yet.
     pub provisioned: bool,
+    /// While a thick disk grows, the size that it is to have, in bytes: up to there, space may be set aside.
+    pub growing_to_bytes: Option<u64>,
 }
 
 impl Vdi {

@@ -195,6 +195,30 @@ fn a_vdi_takes_no_impossible_size_nor_the_one_it_has() {
 }
 
 #[test]
+fn only_a_thick_vdi_begins_to_grow_and_another_size_or_its_own_ends_that() {
+    let thin = VdiOptions { thin: true, ..OPTIONS };
+    let create_thin =
+        Record::CreateVdi { vid: vid(2), name: name("b"), uuid: *b"another disk's 1", options: thin };
+    let grow = |value, size_bytes| Record::GrowVdi { vid: vid(value), size_bytes };
+    let before = vec![Record::Epoch(epoch(1)), create(1, "a"), create_thin];
+    for (value, text, size_bytes) in [(2, "b", 2 << 30), (1, "a", OPTIONS.size_bytes), (1, "a", 512)] {
+        let error = ApplyError::CannotGrow { name: name(text), size_bytes };
+        refused(&before, &grow(value, size_bytes), &error);
+    }
+    let growing = [before, vec![grow(1, 2 << 30)]].concat();
+    let state = state_after(&growing);
+    let vdi = state.vdi("a").unwrap();
+    assert_eq!((vdi.size_bytes, vdi.growing_to_bytes), (OPTIONS.size_bytes, Some(2 << 30)));
+    refused(&growing, &grow(1, 3 << 30), &ApplyError::CannotGrow { name: name("a"), size_bytes: 3 << 30 });
+    for size_bytes in [OPTIONS.size_bytes, 2 << 30, 512] {
+        let mut state = state.clone();
+        state.apply(&Record::ResizeVdi { vid: vid(1), size_bytes }).unwrap();
+        let vdi = state.vdi("a").unwrap();
+        assert_eq!((vdi.size_bytes, vdi.growing_to_bytes), (size_bytes, None));
+    }
+}
+
+#[test]
 fn what_does_not_exist_is_neither_provisioned_nor_deleted() {
     let before = [Record::Epoch(epoch(1)), create(1, "a")];
     refused(&before, &Record::ProvisionedVdi { vid: vid(2) }, &ApplyError::UnknownVdi { vid: vid(2) });
