@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
 use huntaway_gateway::{MAX_LUNS, UnitConfig};
 use huntaway_ledger::{Name, Vdi, VdiOptions};
@@ -82,6 +81,7 @@ pub(crate) fn open(dir: &Path, open_objects: usize, registry: &Registry) -> Resu
         node: name.clone(),
         zone: name,
         open_objects,
+        make: true,
     };
     Storage::open(options, registry)
 }
@@ -94,6 +94,7 @@ pub(crate) fn open(dir: &Path, open_objects: usize, registry: &Registry) -> Resu
 /// Too many disks, or one that differs from what is asked for, or does not fit.
 pub(crate) async fn disks(storage: &Storage, options: &[DiskOption]) -> Result<Vec<Disk>, Box<dyn Error>> {
     check_count(options.len())?;
+    storage.settle_all().await;
     let existing = existing(storage);
     let wanted: Vec<(u16, DiskOption)> = match options {
         [] if existing.is_empty() => vec![(0, DiskOption::default())],
@@ -122,7 +123,7 @@ async fn provision(storage: &Storage, vdi: &Vdi) -> Result<Vdi, VdiError> {
     match storage.provision(vdi).await {
         Ok(provisioned) => Ok(provisioned),
         Err(error) => {
-            storage.delete(vdi).await?;
+            storage.delete_after(vdi, &error).await;
             Err(error)
         }
     }
@@ -131,16 +132,7 @@ async fn provision(storage: &Storage, vdi: &Vdi) -> Result<Vdi, VdiError> {
 /// How a disk is served.
 pub(crate) fn unit(storage: &Storage, disk: &Disk) -> UnitConfig {
     let Disk { lun, vdi, option } = disk;
-    UnitConfig {
-        lun: *lun,
-        uuid: vdi.uuid,
-        block_size: vdi.block_size,
-        physical_block_size: vdi.physical_block_size,
-        thin: vdi.thin,
-        read_only: option.is_read_only(),
-        write_cache: option.has_write_cache(),
-        volume: Arc::new(storage.volume(vdi)),
-    }
+    storage.unit(*lun, vdi, option.is_read_only(), option.has_write_cache())
 }
 
 fn existing(storage: &Storage) -> BTreeMap<u16, Vdi> {

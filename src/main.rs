@@ -10,6 +10,7 @@ mod demo;
 mod demo_disks;
 mod disk_option;
 mod export;
+mod init_command;
 mod logging;
 mod manual;
 mod node;
@@ -46,6 +47,8 @@ struct Cli {
 enum Command {
     /// Serve disks from a directory of this machine: no root, no daemon, no configuration
     Demo(Box<demo::DemoArgs>),
+    /// Make the node that a configuration describes: its ledger and its disks, once, before it is started
+    Init(init_command::InitArgs),
     /// Serve what a configuration says, until told to stop
     Node(node_command::NodeArgs),
     /// Show what a configuration changes on the node that runs here, and put it in force
@@ -87,6 +90,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
     }
     match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::Init(args) => init_command::run(&args),
         Command::Node(args) => node_command::run(&args),
         Command::Apply(args) => apply_command::run(&args),
         Command::Vdi(command) => vdi_command::run(&command),

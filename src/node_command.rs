@@ -7,9 +7,6 @@ use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use huntaway_config::Node;
-use huntaway_ledger::Name;
-use huntaway_store::DiskDirectory;
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -64,7 +61,10 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let hangups = runtime.block_on(async { hangups() })?;
     let files = OpenFiles::take()?;
     let registry = Registry::new();
-    let storage = Arc::new(Storage::open(storage_options(&loaded, &file, files.objects)?, &registry)?);
+    let storage = Arc::new(Storage::open(
+        StorageOptions::of(&loaded.config, directory_of(&file), files.objects)?,
+        &registry,
+    )?);
     let max_connections = files.connections;
     let options = EngineOptions { file, seen, storage: Arc::clone(&storage), logging, max_connections };
     runtime.block_on(serve(args, options, loaded, registry, hangups))?;
@@ -72,23 +72,6 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
     storage.close()?;
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
-}
-
-fn storage_options(
-    loaded: &Loaded,
-    file: &Path,
-    open_objects: usize,
-) -> Result<StorageOptions, Box<dyn Error>> {
-    let (node, base): (&Node, _) = (&loaded.config.node, directory_of(file));
-    let disks = node.data_directories(base).into_iter();
-    Ok(StorageOptions {
-        state: node.state_directory(base),
-        disks: disks.map(|(path, weight)| DiskDirectory { path, weight }).collect(),
-        cluster: Name::new(loaded.config.cluster.name.as_str())?,
-        node: Name::new(node.name.as_str())?,
-        zone: Name::new(node.zone.as_str())?,
-        open_objects,
-    })
 }
 
 async fn serve(

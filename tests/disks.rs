@@ -196,6 +196,83 @@ fn a_disk_that_fails_while_it_is_served_leaves_the_others_serving_and_comes_back
 }
 
 #[test]
+fn what_an_interrupted_change_has_brought_is_known_and_can_be_undone() {
+    if !available(&[NEEDS, &[Need::Program("strace"), Need::Program("iscsi-ls")]].concat()) {
+        return;
+    }
+    let place = Place::new();
+    let node = place.start();
+    assert_eq!(each(&node, "write -P 1", &all()), NONE);
+    node.run(["vdi", "create", "spare", "--size", "32MiB"]);
+    let before = fs::read_to_string(node.config()).expect("there is a configuration");
+    let shrunk = before.replace(
+        "vdi: root, size: 256MiB",
+        "vdi: root, size: 32MiB, allow_shrink: true}, {lun: 1, vdi: spare",
+    );
+
+    let Some(strace) = break_disk(&node, &place.path("disk2")) else { return };
+    node.reload_refused(&shrunk);
+    drop(strace);
+    assert!(node.log().contains("carried out in part"), "{}", node.log());
+    let served = node.luns();
+    assert!(served.len() == 2 && served[0].contains("Size:31M"), "{served:?}");
+    let refused = node.refuses(["vdi", "delete", "spare", "--yes"]);
+    assert!(refused.contains(&format!("LUN 1 of {TARGET}")), "{refused}");
+    // another disk's resize does not bring the old targets back
+    node.run(["vdi", "create", "third", "--size", "32MiB"]);
+    node.run(["vdi", "resize", "third", "64MiB"]);
+    assert_eq!(node.luns(), served);
+    // what is left to do is refused for a reason, and is not the file's fault
+    wait::until("the next try", LIMIT, || {
+        node.log().contains("disk2 has failed or is missing").then_some(())
+    });
+    assert!(!node.log().contains("configuration refused"), "{}", node.log());
+
+    let undo = place.path("undo.yaml");
+    fs::write(&undo, &before).expect("the directory is writable");
+    let undo = undo.display().to_string();
+    let shown = node.run(["apply", "-f", &undo]);
+    assert!(shown.contains("-   LUN 1: VDI spare") && shown.contains("interrupted"), "{shown}");
+    let served = node.luns();
+    assert!(served.len() == 1 && served[0].contains("Size:255M"), "{served:?}");
+    assert!(node.run(["apply", "--diff", "-f", &undo]).contains("no changes"));
+}
+
+#[test]
+fn without_a_disk_no_vdi_is_changed_that_has_a_part_on_it() {
+    let place = Place::new();
+    let mut node = place.start();
+    node.run(["vdi", "create", "thin", "--size", "64MiB"]);
+    node.run(["vdi", "create", "thick", "--size", "32MiB", "--thick"]);
+    assert!(node.stop().success());
+    fs::rename(place.path("disk2"), place.path("away")).expect("a directory can be renamed");
+
+    let mut node = place.start();
+    for args in [
+        vec!["vdi", "create", "another", "--size", "32MiB", "--thick"],
+        vec!["vdi", "resize", "thick", "64MiB"],
+        vec!["vdi", "resize", "thin", "32MiB", "--allow-shrink"],
+        vec!["vdi", "delete", "thin", "--yes"],
+    ] {
+        let refused = node.refuses(&args);
+        assert!(refused.contains("disk2 has failed or is missing"), "{args:?}: {refused}");
+    }
+    let vdis = || node.run(["vdi", "list"]);
+    let before = vdis();
+    assert!(!before.contains("another") && before.contains("32MiB") && before.contains("64MiB"), "{before}");
+    node.run(["vdi", "resize", "thick", "32MiB"]);
+    assert_eq!(vdis(), before, "its own size is no change");
+    node.run(["vdi", "resize", "thin", "128MiB"]);
+    assert!(node.stop().success());
+
+    fs::rename(place.path("away"), place.path("disk2")).expect("a directory can be renamed");
+    let node = place.start();
+    node.run(["vdi", "resize", "thick", "64MiB"]);
+    node.run(["vdi", "resize", "thin", "32MiB", "--allow-shrink"]);
+    node.run(["vdi", "delete", "thin", "--yes"]);
+}
+
+#[test]
 fn a_disk_that_is_not_mounted_leaves_the_others_serving_and_its_mount_point_empty() {
     if !available(NEEDS) {
         return;

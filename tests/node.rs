@@ -14,7 +14,6 @@ use support::discovery::LoggedIn;
 use support::http::get;
 use support::needs::{Need, available};
 use support::node::{NODE, Node, refused_start, with_targets};
-use support::script::Script;
 use support::wait;
 
 /// Time for small things.
@@ -29,15 +28,6 @@ fn target(luns: &str) -> String {
     with_targets(&format!("[{{iqn: \"{TARGET}\", initiators: {INITIATORS}, luns: [{luns}]}}]"))
 }
 
-/// The lines of `iscsi-ls -s` that name LUNs, such as `Lun:0 Type:DIRECT_ACCESS (Size:63M)`: it counts up to where the last
-/// block begins.
-fn luns(node: &Node) -> Vec<String> {
-    let portal = format!("iscsi://{}", node.portal());
-    let output = Script::program("iscsi-ls").args(["-s", &portal]).limit(LIMIT).run();
-    let lines = output.lines().map(str::trim).filter(|line| line.starts_with("Lun:"));
-    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
-}
-
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -48,15 +38,15 @@ fn it_serves_the_luns_of_its_configuration_and_follows_changes() {
         return;
     }
     let node = Node::start(&target("{lun: 0, vdi: root, size: 32MiB}"));
-    assert_eq!(luns(&node).len(), 1);
+    assert_eq!(node.luns().len(), 1);
 
-    node.reload(&target("{lun: 0, vdi: root, size: 64MiB}, {lun: 3, vdi: data, size: 1GiB}"));
-    let served = luns(&node);
+    node.follows(&target("{lun: 0, vdi: root, size: 64MiB}, {lun: 3, vdi: data, size: 1GiB}"));
+    let served = node.luns();
     assert_eq!(served.len(), 2, "{served:?}");
     assert!(served[0].contains("Size:63M") && served[1].starts_with("Lun:3"), "{served:?}");
 
     node.reload(&target("{lun: 3, vdi: data, size: 512MiB, allow_shrink: true}"));
-    let served = luns(&node);
+    let served = node.luns();
     assert!(served.len() == 1 && served[0].contains("Size:511M"), "{served:?}");
     let vdis = json(&node.run(["vdi", "list", "-o", "json"]));
     let sizes: Vec<_> =
@@ -73,7 +63,7 @@ fn a_wrong_configuration_changes_nothing_and_is_told_once() {
     let timestamp = node.metric("huntaway_config_last_reload_success_timestamp_seconds");
     assert_eq!(successful(), Some(1.0));
 
-    node.reload_refused(&target("{lun: 0, vdi: root, sise: 32MiB}"));
+    node.does_not_follow(&target("{lun: 0, vdi: root, sise: 32MiB}"));
     assert_eq!(successful(), Some(0.0));
     assert_eq!(node.metric("huntaway_config_last_reload_success_timestamp_seconds"), timestamp);
     assert!(node.log().contains("unknown key `sise`"), "{}", node.log());
@@ -236,42 +226,6 @@ fn an_address_that_our_own_portal_is_in_the_way_of_is_taken_or_the_portal_is_bac
 }
 
 #[test]
-fn what_an_interrupted_change_has_brought_is_known_and_can_be_undone() {
-    if !available(ISCSI_LS) {
-        return;
-    }
-    let scratch = tempfile::tempdir().unwrap();
-    let two_disks = |luns: &str| target(luns).replace("[disk1]", "[disk1, disk2]");
-    let before = two_disks("{lun: 0, vdi: root, size: 64MiB}");
-    let mut node = Node::start_in(scratch.path(), &before);
-    node.run(["vdi", "create", "spare", "--size", "32MiB"]);
-    assert!(node.stop().success());
-    fs::rename(scratch.path().join("disk2"), scratch.path().join("away")).unwrap();
-    fs::create_dir(scratch.path().join("disk2")).unwrap();
-    let node = Node::start_on(scratch.path());
-
-    let shrunk = "{lun: 0, vdi: root, size: 32MiB, allow_shrink: true}, {lun: 1, vdi: spare}";
-    node.reload_refused(&two_disks(shrunk));
-    assert!(node.log().contains("carried out in part"), "{}", node.log());
-    let served = luns(&node);
-    assert!(served.len() == 2 && served[0].contains("Size:31M"), "{served:?}");
-    let refused = node.refuses(["vdi", "delete", "spare", "--yes"]);
-    assert!(refused.contains(&format!("LUN 1 of {TARGET}")), "{refused}");
-    // another disk's resize does not bring the old targets back
-    node.run(["vdi", "create", "third", "--size", "32MiB"]);
-    node.run(["vdi", "resize", "third", "64MiB"]);
-    assert_eq!(luns(&node), served);
-
-    fs::write(scratch.path().join("undo.yaml"), &before).unwrap();
-    let undo = scratch.path().join("undo.yaml").display().to_string();
-    let shown = node.run(["apply", "-f", &undo]);
-    assert!(shown.contains("-   LUN 1: VDI spare") && shown.contains("interrupted"), "{shown}");
-    let served = luns(&node);
-    assert!(served.len() == 1 && served[0].contains("Size:63M"), "{served:?}");
-    assert!(node.run(["apply", "--diff", "-f", &undo]).contains("no changes"));
-}
-
-#[test]
 fn a_file_that_the_node_refuses_does_not_take_the_old_ones_place() {
     let config = target("{lun: 0, vdi: root, size: 32MiB}");
     let node = Node::start(&config);
@@ -379,7 +333,7 @@ fn a_disk_resized_by_hand_is_seen_at_once() {
     node.run(["vdi", "create", "data", "--size", "32MiB"]);
     node.reload(&target("{lun: 0, vdi: data}"));
     node.run(["vdi", "resize", "data", "96MiB"]);
-    assert!(luns(&node)[0].contains("Size:95M"), "{:?}", luns(&node));
+    assert!(node.luns()[0].contains("Size:95M"), "{:?}", node.luns());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use support::demo::huntaway;
+use support::node::make;
 
 /// Time for what is to happen.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -71,6 +72,7 @@ fn configuration(level: &str) -> String {
 }
 
 fn start(command: &mut Command, config: &Path, socket: &Path) -> Node {
+    make(config).expect("a node can be made");
     let child = command
         .args(["node", "--config"])
         .arg(config)

@@ -41,9 +41,50 @@ impl FilesSeen {
         }
     }
 
-    /// Whether they must be read again.
-    pub(super) fn may_have_changed(&self) -> bool {
-        self.unsettled || self.files.iter().any(|(file, look)| Look::at(file) != *look)
+    /// The same files, as they are now.
+    fn again(&self) -> Self {
+        let files = self.files.iter().map(|(file, _)| (file.clone(), Look::at(file)));
+        Self { files: files.collect(), unsettled: self.unsettled }
+    }
+}
+
+/// Files that are read again when they change.
+#[derive(Debug, Clone)]
+pub(crate) struct FilesFollowed {
+    /// As they were when they were read.
+    read: FilesSeen,
+    /// As they were at the last look.
+    last: FilesSeen,
+}
+
+/// What a look at files that are followed tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// They are as they were read.
+    None,
+    /// They differ from what was read, and from what they were at the look before: somebody may be writing them.
+    BeingWritten,
+    /// They may differ from what was read, and are left alone: they are to be read.
+    Changed,
+}
+
+impl FilesFollowed {
+    /// Follows files that were read.
+    pub(super) fn new(read: FilesSeen) -> Self {
+        Self { last: read.clone(), read }
+    }
+
+    /// Looks at them.
+    pub(super) fn look(&mut self) -> News {
+        let now = self.read.again();
+        let is_left_alone = now == self.last;
+        let is_as_read = now == self.read;
+        self.last = now;
+        match (is_as_read, is_left_alone) {
+            (true, _) if !self.read.unsettled => News::None,
+            (_, true) => News::Changed,
+            (_, false) => News::BeingWritten,
+        }
     }
 }
 
@@ -81,6 +122,16 @@ mod tests {
         seen
     }
 
+    /// Whether `seen` looks different by now, twice in the same way.
+    fn has_changed(seen: &FilesSeen) -> bool {
+        let mut followed = FilesFollowed::new(seen.clone());
+        match followed.look() {
+            News::None => false,
+            News::BeingWritten => followed.look() == News::Changed,
+            News::Changed => panic!("one look is not enough"),
+        }
+    }
+
     #[test]
     fn contents_swaps_disappearance_and_return_are_changes() {
         let scratch = tempfile::tempdir().unwrap();
@@ -92,22 +143,22 @@ mod tests {
         let look = || look(&link);
 
         let seen = look();
-        assert!(!seen.may_have_changed());
+        assert!(!has_changed(&seen));
         fs::write(path("one"), "longer").unwrap();
-        assert!(seen.may_have_changed());
+        assert!(has_changed(&seen));
 
         let seen = look();
         symlink(path("two"), path("next")).unwrap();
         fs::rename(path("next"), &link).unwrap();
-        assert!(seen.may_have_changed());
+        assert!(has_changed(&seen));
 
         let seen = look();
         fs::remove_file(path("two")).unwrap();
-        assert!(seen.may_have_changed());
+        assert!(has_changed(&seen));
         let seen = look();
-        assert!(!seen.may_have_changed());
+        assert!(!has_changed(&seen));
         fs::write(path("two"), "2").unwrap();
-        assert!(seen.may_have_changed());
+        assert!(has_changed(&seen));
     }
 
     #[test]
@@ -115,7 +166,23 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut seen = FilesSeen::default();
         seen.look_at([file.path()]);
-        assert!(seen.may_have_changed());
-        assert!(!look(file.path()).may_have_changed());
+        assert_eq!(FilesFollowed::new(seen).look(), News::Changed);
+        assert_eq!(FilesFollowed::new(look(file.path())).look(), News::None);
+    }
+
+    #[test]
+    fn what_is_being_written_is_left_until_it_is_left_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut followed = FilesFollowed::new(look(file.path()));
+        let write = |text: &str| fs::write(file.path(), text).unwrap();
+        write("half");
+        assert_eq!(followed.look(), News::BeingWritten);
+        write("half, and more");
+        assert_eq!(followed.look(), News::BeingWritten);
+        assert_eq!(followed.look(), News::Changed);
+        // until it is read
+        assert_eq!(followed.look(), News::Changed);
+        write("once more");
+        assert_eq!(followed.look(), News::BeingWritten);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl Loaded {
     fn read_after_looking(file: &Path, seen: &mut FilesSeen) -> Result<Self, Unusable> {
         seen.look_at([file]);
         let Checked { config, warnings } =
-            huntaway_config::parse(&file.display().to_string(), &read_text(file)?)?;
+            huntaway_config::parse(&file.display().to_string(), &read_regular(file)?)?;
         let base = directory_of(file);
         let secrets = secret_files(&config, base);
         seen.look_at(secrets.iter().map(PathBuf::as_path));
@@ -101,23 +101,38 @@ impl Loaded {
     }
 }
 
+/// The text of a node's own configuration file, which is read again and again: not from a pipe, which would keep it waiting.
+fn read_regular(file: &Path) -> Result<String, Unusable> {
+    let place = file.display();
+    let found = fs::metadata(file).map_err(|error| unreadable(file, &error))?;
+    if !found.is_file() {
+        return Err(Unusable::Unreadable(format!(
+            "the configuration {place} is not a regular file, which a node needs: it reads it again when it changes"
+        )));
+    }
+    read_text(file)
+}
+
+fn unreadable(file: &Path, error: &io::Error) -> Unusable {
+    Unusable::Unreadable(format!("cannot read the configuration {}: {error}", file.display()))
+}
+
 /// The text of a configuration file; of one that is too long, as much as shows that it is.
 ///
 /// # Errors
 /// In words that name the file.
 pub(crate) fn read_text(file: &Path) -> Result<String, Unusable> {
-    let place = file.display();
     let mut bytes = Vec::new();
     let limit = MAX_CONFIG_BYTES as u64 + 1;
     File::open(file)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| Unusable::Unreadable(format!("cannot read the configuration {place}: {error}")))?;
+        .map_err(|error| unreadable(file, &error))?;
     if bytes.len() > MAX_CONFIG_BYTES {
         // cut off, perhaps within a character
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
+        let (place, at) = (file.display(), error.utf8_error().valid_up_to());
         Unusable::Unreadable(format!("{place} is not text: byte {at} is not UTF-8; save it as UTF-8"))
     })
 }

@@ -85,8 +85,10 @@ impl Engine {
                     "there is a VDI `{name}` already: choose another name"
                 )));
             }
-            let needed_bytes = if options.thin { 0 } else { options.size_bytes };
-            self.check_space(needed_bytes)?;
+            if !options.thin {
+                self.check_disks()?;
+                self.check_space(options.size_bytes)?;
+            }
             Ok(self.storage.create(&name, options).await?)
         };
         let vdi = self.unless_stopping(work).await??;
@@ -108,6 +110,9 @@ impl Engine {
             let _changing = self.changing.lock().await;
             let MappedVdi { vdi, .. } = self.vdi(name)?;
             self.check_resize(&vdi, size_bytes, allow_shrink)?;
+            if size_bytes == vdi.size_bytes {
+                return Ok(vdi);
+            }
             self.resize(&vdi, size_bytes).await
         };
         let vdi = self.unless_stopping(work).await??;
@@ -128,6 +133,7 @@ impl Engine {
                     self.file().display()
                 )));
             }
+            self.check_disks()?;
             Ok(self.storage.delete(&vdi).await?)
         };
         self.unless_stopping(work).await??;
@@ -141,6 +147,15 @@ impl Engine {
             luns.map(|lun| Mapping { target: target.iqn.value.clone(), lun: lun.number.value })
         });
         MappedVdi { mappings: mappings.collect(), vdi }
+    }
+
+    /// What concerns a part of a VDI on each disk is done on all of them or on none.
+    fn check_disks(&self) -> Result<(), OperationError> {
+        let Some(disk) = self.storage.missing_disk() else { return Ok(()) };
+        Err(OperationError::Conflict(format!(
+            "disk {disk} has failed or is missing, and holds a part of the VDI: bring that disk back and restart the node \
+             first; nothing was changed"
+        )))
     }
 
     fn check_space(&self, needed_bytes: u64) -> Result<(), OperationError> {
@@ -174,8 +189,14 @@ impl Engine {
                 size(size_bytes)
             )));
         }
-        let needed_bytes = if vdi.thin { 0 } else { size_bytes.saturating_sub(vdi.size_bytes) };
-        self.check_space(needed_bytes)
+        if size_bytes < vdi.size_bytes {
+            return self.check_disks();
+        }
+        if vdi.thin || size_bytes == vdi.size_bytes {
+            return Ok(());
+        }
+        self.check_disks()?;
+        self.check_space(size_bytes - vdi.size_bytes)
     }
 
     /// What initiators see grows after the VDI, and shrinks before it.

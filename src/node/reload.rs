@@ -10,7 +10,7 @@ use huntaway_config::Report;
 
 use super::apply::ApplyError;
 use super::engine::{Engine, Stopping};
-use super::files_seen::FilesSeen;
+use super::files_seen::{FilesFollowed, FilesSeen, News};
 use super::loaded::{Loaded, Unusable};
 use super::plan::{Current, Plan, plan};
 use super::portals::{changes, open_all};
@@ -20,8 +20,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What became of the last reload.
 pub(super) struct LastReload {
-    /// The files as they were then.
-    seen: FilesSeen,
+    /// The files that were read for it.
+    files: FilesFollowed,
     /// Why it was refused.
     failure: Option<String>,
     /// When it was.
@@ -78,7 +78,7 @@ impl From<ApplyError> for ReloadError {
 impl LastReload {
     /// The configuration in force was read when the files were as they were `seen`.
     pub(super) fn begin(seen: FilesSeen) -> Self {
-        Self { seen, failure: None, tried: Instant::now() }
+        Self { files: FilesFollowed::new(seen), failure: None, tried: Instant::now() }
     }
 }
 
@@ -95,14 +95,20 @@ impl Engine {
         self.unless_stopping(work).await.map_err(ReloadError::Stopping)?
     }
 
-    /// Does the same if a file may have changed, or if it was interrupted a while ago. What was refused before, and is the
-    /// same, is not told again.
+    /// Does the same if a file may have changed and is left alone by now, or if it was interrupted a while ago. What was
+    /// refused before, and is the same, is not told again.
     pub(crate) async fn reload_if_changed(&self) {
         let work = async {
             let mut last = self.changing.lock().await;
-            let seen = last.seen.clone();
+            let mut files = last.files.clone();
+            let (files, news) = blocking(move || {
+                let news = files.look();
+                (files, news)
+            })
+            .await;
+            last.files = files;
             let is_due = self.is_unfinished() && last.tried.elapsed() >= RETRY_AFTER;
-            if is_due || blocking(move || seen.may_have_changed()).await {
+            if news == News::Changed || (is_due && news == News::None) {
                 // it tells by itself how it went
                 drop(self.reload_now(&mut last, Asked::ByTheFiles).await);
             }
@@ -136,15 +142,22 @@ impl Engine {
     fn plan_to(&self, wanted: &Loaded) -> Result<Plan, ReloadError> {
         let (served, state) = (self.served(), self.storage.state());
         let free_bytes = self.storage.free_bytes();
+        let missing_disk = self.storage.missing_disk();
+        let missing_disk = missing_disk.as_deref();
         let is_unfinished = self.is_unfinished();
-        let current = Current { served: Some(&served), state: &state, free_bytes, is_unfinished };
-        plan(current, wanted).map_err(|report| ReloadError::Refused(report.to_string()))
+        let current =
+            Current { served: Some(&served), state: &state, free_bytes, missing_disk, is_unfinished };
+        plan(current, wanted).map_err(|report| match is_unfinished && !self.is_other_text(wanted) {
+            // initiators see what it says already
+            true => ReloadError::Interrupted(report.to_string()),
+            false => ReloadError::Refused(report.to_string()),
+        })
     }
 
     async fn reload_now(&self, last: &mut LastReload, asked: Asked) -> Result<Planned, ReloadError> {
         let file = self.file.clone();
         let (seen, read) = blocking(move || Loaded::read(&file)).await;
-        (last.seen, last.tried) = (seen, Instant::now());
+        (last.files, last.tried) = (FilesFollowed::new(seen), Instant::now());
         let done = match read {
             Ok(loaded) => self.change_to(loaded).await,
             Err(error) => Err(error.into()),

@@ -1,12 +1,10 @@
 //! A configuration as the gateway wants it: targets, who may log in to them, and disks with their volumes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use huntaway_config::{self as config, Cache, Digests, Initiator, Target};
 use huntaway_gateway::{
     Authentication, Chap, ChapAccount, DigestPolicy, InitiatorConfig, Secret, Served, TargetConfig,
-    UnitConfig,
 };
 use huntaway_ledger::Vdi;
 
@@ -30,7 +28,10 @@ pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> O
         Some(Vdi { size_bytes, ..vdi })
     };
     let units = |target: &Target| {
-        let unit = |lun: &config::Lun| Some(unit(lun, &shown(&lun.vdi)?, storage));
+        let unit = |lun: &config::Lun| {
+            let write_cache = lun.cache == Cache::Writeback;
+            Some(storage.unit(lun.number.value, &shown(&lun.vdi)?, lun.read_only, write_cache))
+        };
         target.luns.iter().filter_map(unit).collect()
     };
     let target = |target: &Target| TargetConfig {
@@ -45,19 +46,6 @@ pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> O
         units: units(target),
     };
     Served { targets: loaded.config.targets.iter().map(target).collect(), discovery }
-}
-
-fn unit(lun: &config::Lun, vdi: &Vdi, storage: &Storage) -> UnitConfig {
-    UnitConfig {
-        lun: lun.number.value,
-        uuid: vdi.uuid,
-        block_size: vdi.block_size,
-        physical_block_size: vdi.physical_block_size,
-        thin: vdi.thin,
-        read_only: lun.read_only,
-        write_cache: lun.cache == Cache::Writeback,
-        volume: Arc::new(storage.volume(vdi)),
-    }
 }
 
 /// An initiator's own account comes before the target's; the target proves itself to all in the same way.

@@ -1,11 +1,12 @@
 //! Where a node keeps things: its ledger, the stores of its disks, and the way from a VDI to them.
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use huntaway_gateway::{Router, Volume};
-use huntaway_ledger::{Name, Operation, State, Vdi};
+use huntaway_config::Config;
+use huntaway_gateway::{Router, UnitConfig, Volume};
+use huntaway_ledger::{InvalidName, Name, Operation, State, Vdi};
 use huntaway_membership::local::{LocalDriver, LocalOptions};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_store::{ClusterId, DiskDirectory, DiskState, DiskStatus, NodeStore, StoreOptions};
@@ -27,6 +28,28 @@ pub(crate) struct StorageOptions {
     pub(crate) zone: Name,
     /// Most object files kept open.
     pub(crate) open_objects: usize,
+    /// Make what is not there, rather than refuse: see [`LocalOptions::make`].
+    pub(crate) make: bool,
+}
+
+impl StorageOptions {
+    /// What a configuration says; relative paths in it begin at `base`. Nothing is to be made.
+    ///
+    /// # Errors
+    /// It has names that a ledger does not take.
+    pub(crate) fn of(config: &Config, base: &Path, open_objects: usize) -> Result<Self, InvalidName> {
+        let node = &config.node;
+        let disks = node.data_directories(base).into_iter();
+        Ok(Self {
+            state: node.state_directory(base),
+            disks: disks.map(|(path, weight)| DiskDirectory { path, weight }).collect(),
+            cluster: Name::new(config.cluster.name.as_str())?,
+            node: Name::new(node.name.as_str())?,
+            zone: Name::new(node.zone.as_str())?,
+            open_objects,
+            make: false,
+        })
+    }
 }
 
 /// The ledger and the stores, open.
@@ -48,13 +71,13 @@ pub(crate) struct StoppedDisks {
 }
 
 impl Storage {
-    /// Opens everything, or makes it, and reads the stores' logs.
+    /// Opens everything, and reads the stores' logs.
     ///
     /// # Errors
     /// Whatever stands in the way, in words that say what to do.
     pub(crate) fn open(options: StorageOptions, registry: &Registry) -> Result<Self, Box<dyn Error>> {
-        let StorageOptions { state: directory, disks, cluster, node, zone, open_objects } = options;
-        let names = LocalOptions { cluster_name: cluster, node_name: node, zone };
+        let StorageOptions { state: directory, disks, cluster, node, zone, open_objects, make } = options;
+        let names = LocalOptions { cluster_name: cluster, node_name: node, zone, make };
         let ledger = LocalDriver::open(&directory, names)?;
         let state = ledger.state();
         let pepoch = Partition::all().map(|partition| state.pepoch(partition)).max();
@@ -64,6 +87,7 @@ impl Storage {
             epoch: state.epoch(),
             pepoch: pepoch.ok_or("the ledger names no partitions")?,
             open_objects,
+            make,
             ..StoreOptions::default()
         };
         let store = Arc::new(NodeStore::open(&directory, &disks, options, registry)?);
@@ -83,9 +107,30 @@ impl Storage {
         Volume::new(vdi.vid, vdi.family, vdi.size_bytes, Arc::clone(&self.router))
     }
 
+    /// A VDI, served as a LUN.
+    pub(crate) fn unit(&self, lun: u16, vdi: &Vdi, read_only: bool, write_cache: bool) -> UnitConfig {
+        UnitConfig {
+            lun,
+            uuid: vdi.uuid,
+            block_size: vdi.block_size,
+            physical_block_size: vdi.physical_block_size,
+            thin: vdi.thin,
+            read_only,
+            write_cache,
+            volume: Arc::new(self.volume(vdi)),
+        }
+    }
+
     /// How the disks are.
     pub(crate) fn disks(&self) -> Vec<DiskStatus> {
         self.store.disks()
+    }
+
+    /// The directory of a disk that has failed or is missing. What concerns all of a VDI cannot be done without it.
+    pub(crate) fn missing_disk(&self) -> Option<String> {
+        let disks = self.disks();
+        let missing = disks.iter().find(|disk| !matches!(disk.state, DiskState::Serving));
+        missing.map(|disk| disk.directory.display().to_string())
     }
 
     /// What the disks that serve have room for, in bytes.

@@ -17,6 +17,8 @@ pub struct StoreOptions {
     pub new_disk: DiskId,
     /// How many disks the node has, noted in a new directory.
     pub disks: u32,
+    /// Make the disks of a node that has none. Otherwise that is an error: they may only not be mounted.
+    pub make: bool,
     /// This boot of the kernel, noted with the pepoch: in another one, unsynced writes may have been lost.
     pub boot: BootId,
     /// The epoch in which this node got the partitions whose directories do not exist yet.
@@ -51,6 +53,7 @@ impl Default for StoreOptions {
             node: NodeId([0; 16]),
             new_disk: DiskId([0; 16]),
             disks: 1,
+            make: true,
             boot: BootId([0; 16]),
             epoch: Epoch(1),
             pepoch: Pepoch(1),

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 
 use super::demo::huntaway;
 use super::http::get;
+use super::script::Script;
 use super::wait;
 
 /// Time in which the node has to accept logins (it may have to replay its log first).
@@ -101,13 +102,16 @@ impl Node {
         Self::start_with(directory, &[])
     }
 
-    /// The same, with variables of its environment.
+    /// The same, with variables of its environment. The node is made if there is none.
     ///
     /// # Panics
     /// As above.
     pub(crate) fn start_with(directory: &Path, variables: &[(&str, &str)]) -> Self {
         let config = directory.join("huntaway.yaml");
         let log = directory.join("stderr");
+        if let Err(reason) = make(&config) {
+            panic!("the node cannot be made: {reason}");
+        }
         let mut command = huntaway();
         command.args(["node", "--json", "--config"]).arg(&config);
         command.envs(variables.iter().copied());
@@ -132,6 +136,18 @@ impl Node {
     /// The URL of a LUN through the first portal, as libiscsi and QEMU write it.
     pub(crate) fn url(&self, target: &str, lun: u16) -> String {
         format!("iscsi://{}/{target}/{lun}", self.portal())
+    }
+
+    /// The lines of `iscsi-ls -s` that name LUNs, such as `Lun:0 Type:DIRECT_ACCESS (Size:63M)`: it counts up to where the
+    /// last block begins.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn luns(&self) -> Vec<String> {
+        let portal = format!("iscsi://{}", self.portal());
+        let output = Script::program("iscsi-ls").args(["-s", &portal]).limit(START_LIMIT).run();
+        let lines = output.lines().map(str::trim).filter(|line| line.starts_with("Lun:"));
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     }
 
     /// Its configuration file.
@@ -178,31 +194,54 @@ impl Node {
         fs::rename(&new, &self.config).expect("the directory is writable");
     }
 
-    /// Replaces the configuration and waits until it is in force.
+    /// Replaces the configuration, tells the node (SIGHUP), and waits until it is in force.
     ///
     /// # Panics
     /// If it is refused, or nothing happens.
     pub(crate) fn reload(&self, config: &str) {
-        let (good, bad) = self.reloads();
-        self.write_config(config);
-        wait::until("the configuration to be in force", RELOAD_LIMIT, || {
-            let now = self.reloads();
-            assert!(now.1 <= bad, "it was refused:\n{}", self.log());
-            (now.0 > good).then_some(())
+        self.changes(true, || {
+            self.write_config(config);
+            self.signal(Signal::HUP);
         });
     }
 
-    /// Replaces the configuration and waits until it is refused.
+    /// Replaces the configuration, tells the node (SIGHUP), and waits until it is refused.
     ///
     /// # Panics
     /// If it is taken, or nothing happens.
     pub(crate) fn reload_refused(&self, config: &str) {
-        let (good, bad) = self.reloads();
-        self.write_config(config);
-        wait::until("the configuration to be refused", RELOAD_LIMIT, || {
+        self.changes(false, || {
+            self.write_config(config);
+            self.signal(Signal::HUP);
+        });
+    }
+
+    /// Replaces the configuration and waits until the node has noticed that by itself, and it is in force.
+    ///
+    /// # Panics
+    /// If it is refused, or nothing happens.
+    pub(crate) fn follows(&self, config: &str) {
+        self.changes(true, || self.write_config(config));
+    }
+
+    /// Replaces the configuration and waits until the node has noticed that by itself, and refused it.
+    ///
+    /// # Panics
+    /// If it is taken, or nothing happens.
+    pub(crate) fn does_not_follow(&self, config: &str) {
+        self.changes(false, || self.write_config(config));
+    }
+
+    /// Waits until a reload has gone well, or has not, since before `work`.
+    fn changes(&self, well: bool, work: impl FnOnce()) {
+        let before = self.reloads();
+        work();
+        wait::until("the configuration to be looked at", RELOAD_LIMIT, || {
             let now = self.reloads();
-            assert!(now.0 <= good, "it is in force:\n{}", self.log());
-            (now.1 > bad).then_some(())
+            let (is_in_force, is_refused) = (now.0 > before.0, now.1 > before.1);
+            let (done, wrong) = if well { (is_in_force, is_refused) } else { (is_refused, is_in_force) };
+            assert!(!wrong, "taken: {is_in_force}, refused: {is_refused}:\n{}", self.log());
+            done.then_some(())
         });
     }
 
@@ -323,13 +362,27 @@ pub(crate) fn with_targets(targets: &str) -> String {
     format!("{NODE}targets: {targets}\n")
 }
 
-/// What `huntaway node` says when it does not start with this configuration.
+/// Makes the node of a configuration, unless there is one.
+///
+/// # Errors
+/// What `huntaway init` says.
+pub(crate) fn make(config: &Path) -> Result<(), String> {
+    let output = huntaway().args(["init", "--config"]).arg(config).output();
+    let output = output.expect("the built huntaway can be started");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() || told.contains("there is a node in") { Ok(()) } else { Err(told) }
+}
+
+/// What `huntaway init`, or else `huntaway node`, says when there is no way to start with this configuration.
 ///
 /// # Panics
 /// If it starts.
 pub(crate) fn refused_start(directory: &Path, config: &str) -> String {
     let file = directory.join("huntaway.yaml");
     fs::write(&file, config).expect("the directory is writable");
+    if let Err(told) = make(&file) {
+        return told;
+    }
     super::demo::refused([OsStr::new("node"), OsStr::new("--json"), OsStr::new("--config"), file.as_os_str()])
 }
 

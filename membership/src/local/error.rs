@@ -25,6 +25,16 @@ pub enum OpenError {
         /// The process that holds it, if it said so.
         pid: Option<u32>,
     },
+    /// There is no ledger, and none was to be made.
+    #[error(
+        "there is no node in {} (no ledger epoch/log): if there was one, see that its disk is mounted and that \
+         state_directory is right; to make a new one, run `huntaway init`",
+        dir.display()
+    )]
+    None {
+        /// The directory, as it was.
+        dir: PathBuf,
+    },
     /// The directory holds a store's data but no ledger.
     #[error(
         "{} holds data ({found}) but its ledger epoch/log is missing: put the file back from a copy, \

@@ -42,6 +42,8 @@ pub struct LocalOptions {
     pub node_name: Name,
     /// The node's zone. Another one than in the ledger is recorded in a new epoch.
     pub zone: Name,
+    /// Make a ledger where there is none. Otherwise that is an error: it may lie on a disk that is not mounted.
+    pub make: bool,
 }
 
 /// The ledger of one directory, held by this process until it is dropped.
@@ -62,13 +64,19 @@ struct Writer {
 }
 
 impl LocalDriver {
-    /// Opens the ledger in `dir`, or makes both, and records that a new process (incarnation) of the node started.
+    /// Opens the ledger in `dir`, or makes both if `options` says so, and records that a new process (incarnation) of the
+    /// node started.
     /// What the last process was about to write when it died is kept if it is whole, else cut off.
     ///
     /// # Errors
     /// [`OpenError`] says what is in the way and what to do; the ledger is then as it was.
     pub fn open(dir: &Path, options: LocalOptions) -> Result<Self, OpenError> {
-        directory::make(dir)?;
+        if options.make {
+            directory::make(dir)?;
+        } else if !log_file::exists(dir)? {
+            directory::check_unused(dir)?;
+            return Err(OpenError::None { dir: dir.into() });
+        }
         let lock = DirectoryLock::acquire(dir)?;
         if !log_file::exists(dir)? {
             directory::check_unused(dir)?;

@@ -14,7 +14,7 @@ pub(crate) fn name(text: &str) -> Name {
 }
 
 pub(crate) fn options() -> LocalOptions {
-    LocalOptions { cluster_name: name("test"), node_name: name("node-1"), zone: name("here") }
+    LocalOptions { cluster_name: name("test"), node_name: name("node-1"), zone: name("here"), make: true }
 }
 
 pub(crate) fn create(text: &str) -> Operation {

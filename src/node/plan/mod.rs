@@ -27,6 +27,8 @@ pub(crate) struct Current<'a> {
     pub(crate) state: &'a State,
     /// Space that new thick disks may take, in bytes.
     pub(crate) free_bytes: u64,
+    /// A disk that has failed or is missing.
+    pub(crate) missing_disk: Option<&'a str>,
     /// An earlier plan was not carried out to its end: not all is as the configuration in force says.
     pub(crate) is_unfinished: bool,
 }
@@ -100,7 +102,7 @@ pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report
         problems.extend(restart::check(&served.config, &wanted.config));
     }
     problems.extend(portals::check_count(&wanted.config));
-    let vdis = vdi_steps::steps(&wanted.config, current.state, current.free_bytes, &mut problems);
+    let vdis = vdi_steps::steps(&wanted.config, current, &mut problems);
     if !problems.is_empty() {
         return Err(Report::new(Arc::clone(&wanted.config.source), problems));
     }
@@ -186,8 +188,12 @@ cluster: {name: test}
         state
     }
 
+    fn current<'a>(served: Option<&'a Loaded>, state: &'a State) -> Current<'a> {
+        Current { served, state, free_bytes: 4 * GIB, missing_disk: None, is_unfinished: false }
+    }
+
     fn planned(served: Option<&Loaded>, wanted: &Loaded) -> Result<Plan, Report> {
-        plan(Current { served, state: &state(), free_bytes: 4 * GIB, is_unfinished: false }, wanted)
+        plan(current(served, &state()), wanted)
     }
 
     /// The plan's lines, without the name of the target.
@@ -313,10 +319,30 @@ cluster: {name: test}
     }
 
     #[test]
+    fn without_all_disks_only_what_needs_one_of_them_is_done() {
+        let state = state();
+        let current = Current { missing_disk: Some("/srv/disk2"), ..current(None, &state) };
+        for allowed in
+            ["{lun: 0, vdi: thin, size: 3GiB}, {lun: 1, vdi: thick}", "{lun: 0, vdi: new, size: 1GiB}"]
+        {
+            assert!(plan(current, &luns(allowed)).is_ok());
+        }
+        for (refused, vdi) in [
+            ("{lun: 0, vdi: thin, size: 512MiB, allow_shrink: true}", "thin"),
+            ("{lun: 0, vdi: thick, size: 2GiB}", "thick"),
+            ("{lun: 0, vdi: new, size: 1GiB, thin: false}", "new"),
+        ] {
+            let report = plan(current, &luns(refused)).unwrap_err().to_string();
+            let reason = format!("VDI `{vdi}` cannot be changed: disk /srv/disk2 has failed or is missing");
+            assert!(report.contains(&reason), "{report}");
+        }
+    }
+
+    #[test]
     fn nothing_to_change_after_an_interruption_is_something_to_do() {
         let same = loaded(NODE);
         let state = state();
-        let current = Current { served: Some(&same), state: &state, free_bytes: 0, is_unfinished: true };
+        let current = Current { is_unfinished: true, ..current(Some(&same), &state) };
         assert_eq!(plan(current, &same).unwrap().to_string(), format!("~ {UNFINISHED}"));
         assert!(planned(Some(&same), &same).unwrap().is_empty());
     }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use huntaway_config::{At, Config, Lun, Problem, Span};
-use huntaway_ledger::{Name, State, Vdi, VdiOptions};
+use huntaway_ledger::{Name, Vdi, VdiOptions};
 
-use super::{Change, Sign, size};
+use super::{Change, Current, Sign, size};
 
 /// Bytes of a logical block of a new VDI of which nothing else is said.
 pub(crate) const DEFAULT_BLOCK_SIZE_BYTES: u32 = 512;
@@ -58,25 +58,23 @@ struct Asked<'a> {
 
 /// What is to be done, in an order that takes space only after everything else was found to be right. What cannot be done
 /// is added to `problems`.
-pub(super) fn steps(
-    config: &Config,
-    state: &State,
-    free_bytes: u64,
-    problems: &mut Vec<Problem>,
-) -> Vec<VdiStep> {
+pub(super) fn steps(config: &Config, current: Current<'_>, problems: &mut Vec<Problem>) -> Vec<VdiStep> {
     let mut steps = Vec::new();
-    let mut free_bytes = free_bytes;
+    let mut free_bytes = current.free_bytes;
     for asked in asked(config) {
         let Some(name) = asked.name else { continue };
-        let found = match state.vdi(name) {
+        let found = match current.state.vdi(name) {
             Some(vdi) => existing(&asked, vdi, problems),
             None => new(&asked, name, problems),
         };
         if let Some(step) = found {
+            let span = asked.size_bytes.map_or(name.span, |size| size.span);
             let needed_bytes = step.space_bytes();
             if needed_bytes > free_bytes {
-                let span = asked.size_bytes.map_or(name.span, |size| size.span);
                 problems.push(no_space(span, name, needed_bytes, free_bytes));
+            }
+            if let Some(disk) = current.missing_disk.filter(|_| step.concerns_all_disks()) {
+                problems.push(missing_disk(span, name, disk));
             }
             free_bytes = free_bytes.saturating_sub(needed_bytes);
             steps.push(step);
@@ -118,6 +116,15 @@ impl VdiStep {
             Self::Grow { vdi, size_bytes } if !vdi.thin => size_bytes.saturating_sub(vdi.size_bytes),
             // what an interrupted step has taken already is not known: it is tried
             _ => 0,
+        }
+    }
+
+    /// Whether it would be done in part only while a disk is missing.
+    fn concerns_all_disks(&self) -> bool {
+        match self {
+            Self::Create { options, .. } => !options.thin,
+            Self::Grow { vdi, .. } => !vdi.thin,
+            Self::Provision { .. } | Self::Shrink { .. } => true,
         }
     }
 }
@@ -235,5 +242,15 @@ fn no_space(span: Span, name: &str, needed_bytes: u64, free_bytes: u64) -> Probl
             free_bytes >> 20
         ),
         "free space, write a smaller size, or `thin: true` for a new VDI",
+    )
+}
+
+fn missing_disk(span: Span, name: &str, disk: &str) -> Problem {
+    Problem::error(
+        span,
+        format!(
+            "VDI `{name}` cannot be changed: disk {disk} has failed or is missing, and holds a part of it"
+        ),
+        "bring that disk back and restart the node first, or leave the VDI as it is",
     )
 }

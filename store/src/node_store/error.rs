@@ -95,6 +95,15 @@ pub enum DisksError {
         /// The table.
         table: String,
     },
+    /// There is neither a table of disks nor a store, and none was to be made.
+    #[error(
+        "the node has no disks: {table} is missing, which lists them, and none of the data directories holds a store; put \
+         it back from a backup if there were disks; else end what `huntaway init` began by running it again"
+    )]
+    NoTable {
+        /// The table.
+        table: String,
+    },
     /// A node of one disk is given others.
     #[error(
         "{directory} holds the only disk of a node: give no other data directories, for disks cannot be added yet"

@@ -1,6 +1,7 @@
 //! Opening a node's disks: by the table in its state directory, which is made the first time.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -17,7 +18,7 @@ use crate::metrics;
 use crate::options::StoreOptions;
 use crate::placement::{self, WeightedDisk};
 use crate::service::{LocalStore, boot_id, new_disk_id};
-use crate::superblock::BootId;
+use crate::superblock::{self, BootId};
 
 /// Where the table is, as it is called in messages.
 struct TablePlace {
@@ -26,9 +27,9 @@ struct TablePlace {
 }
 
 impl NodeStore {
-    /// Opens the disks of a node, which must hold its ledger; makes them if the node has none. The table of disks is kept
-    /// in `state`, which may be one of the directories. The limits in `options` are for all disks together, except those of
-    /// the log. Metrics are shown in `registry`, with a label for each disk.
+    /// Opens the disks of a node, which must hold its ledger; makes them if the node has none and `options` says so. The
+    /// table of disks is kept in `state`, which may be one of the directories. The limits in `options` are for all disks
+    /// together, except those of the log. Metrics are shown in `registry`, with a label for each disk.
     ///
     /// Disks that the table lists and that cannot be opened are absent: their partitions answer with an error.
     ///
@@ -59,8 +60,25 @@ impl NodeStore {
         }
         match table {
             Some(table) if table.is_complete => open_existing(place, disks, table, &options, registry),
+            None if !options.make && !is_any_store(disks) => {
+                Err(DisksError::NoTable { table: place.name }.into())
+            }
             unfinished => make(place, disks, unfinished, &options, registry),
         }
+    }
+
+    /// Whether the node whose state directory this is has its disks.
+    ///
+    /// # Errors
+    /// Its table of disks cannot be read.
+    pub fn is_made(state: &Path) -> Result<bool, OpenError> {
+        let disk = match FileDisk::new(state) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            disk => disk.map_err(OpenError::io("open", &state.display().to_string()))?,
+        };
+        let name = state.join(disk_table::PATH).display().to_string();
+        let table = DiskTable::load(&disk).map_err(DisksError::table(&name))?;
+        Ok(table.is_some_and(|table| table.is_complete))
     }
 }
 
@@ -111,6 +129,11 @@ fn make(
     }
     table.is_complete = true;
     serve(place, table, disks, options)
+}
+
+/// Whether a store from before tables were, or one whose table was lost, is in any of the directories.
+fn is_any_store(given: &[DiskDirectory]) -> bool {
+    given.iter().any(|disk| disk.path.join(superblock::PATH).exists())
 }
 
 /// Without a table there are either no stores at all, or there is one from before tables were.
