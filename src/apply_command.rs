@@ -68,9 +68,11 @@ fn client(args: &ApplyArgs) -> Result<Client, Box<dyn Error>> {
 /// The file that the node reads.
 fn config_of(args: &ApplyArgs, client: &Client) -> Result<PathBuf, Box<dyn Error>> {
     let config = PathBuf::from(client.status()?.config);
-    if args.node.socket.is_none() && !is_same(&args.node.config, &config) {
+    // whoever has the socket may name any file: what is replaced is what its owner has named too
+    let is_named_by_socket = args.diff && args.node.socket.is_some();
+    if !is_named_by_socket && !is_same(&args.node.config, &config) {
         return Err(format!(
-            "the node's configuration is {}, not {}: say --config {0}",
+            "the node says that its configuration is {}, not {}: say --config {0} if that is right",
             config.display(),
             args.node.config.display()
         )

@@ -3,8 +3,7 @@
 use std::error::Error;
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{self, Path, PathBuf};
+use std::path::{self, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +13,7 @@ use huntaway_gateway::{
     PortalConfig, Secret, Served, TargetConfig, listen,
 };
 
+use huntaway_config::read_secret;
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -39,12 +39,6 @@ const DEFAULT_ADMIN_PORT: u16 = 9326;
 
 /// How many ports are tried when the default one is taken.
 const PORTS_TRIED: u16 = 100;
-
-/// Longest secret read from a file, in bytes.
-const MAX_SECRET_BYTES: usize = 255;
-
-/// Bits of a secret file's mode that must not be set: its group may read it, nobody else may do anything.
-const OPEN_TO_OTHERS: u32 = 0o027;
 
 /// Arguments of `huntaway demo`.
 #[derive(clap::Args)]
@@ -310,25 +304,5 @@ fn authentication(args: &DemoArgs) -> Result<Authentication, Box<dyn Error>> {
 }
 
 fn read_account(account: &AccountFile) -> Result<ChapAccount, Box<dyn Error>> {
-    Ok(ChapAccount { user: account.user.clone(), secret: read_secret(&account.file)? })
-}
-
-/// The first line of a file, which must hold nothing else.
-fn read_secret(file: &Path) -> Result<Secret, Box<dyn Error>> {
-    let place = file.display();
-    let bytes = std::fs::read(file).map_err(|error| format!("cannot read the secret in {place}: {error}"))?;
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    if secret.is_empty() || secret.len() > MAX_SECRET_BYTES || secret.contains(&b'\n') {
-        return Err(
-            format!("{place} must hold the secret alone: one line of 1 to {MAX_SECRET_BYTES} bytes").into()
-        );
-    }
-    let mode = std::fs::metadata(file)?.permissions().mode();
-    if mode & OPEN_TO_OTHERS != 0 {
-        return Err(
-            format!("the secret in {place} can be read or changed by others: chmod 600 {place}").into()
-        );
-    }
-    Ok(Secret::new(secret))
+    Ok(ChapAccount { user: account.user.clone(), secret: Secret::new(&read_secret(&account.file)?) })
 }

@@ -47,7 +47,7 @@ struct Cli {
 enum Command {
     /// Serve disks from a directory of this machine: no root, no daemon, no configuration
     Demo(Box<demo::DemoArgs>),
-    /// Make the node that a configuration describes: its ledger and its disks, once, before it is started
+    /// Make the node that a configuration describes, once, before it is started
     Init(init_command::InitArgs),
     /// Serve what a configuration says, until told to stop
     Node(node_command::NodeArgs),

@@ -298,7 +298,10 @@ fn a_bad_secret_file_is_refused_with_its_name() {
     let open = scratch.path().join("open").display().to_string();
     fs::write(&open, "correct-horse-battery\n").unwrap();
     fs::set_permissions(&open, Permissions::from_mode(0o644)).unwrap();
-    for file in [&missing, &empty, &open] {
+    let short = scratch.path().join("short");
+    write_secret(&short, "eleven byte\n");
+    let short = short.display().to_string();
+    for file in [&missing, &empty, &open, &short] {
         let error = refused_demo(&["--chap", &format!("alice:{file}")]);
         assert!(error.contains(file), "{error}");
     }

@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
@@ -15,8 +16,8 @@ struct Place(TempDir);
 
 impl Place {
     fn with(config: &str) -> Self {
-        let scratch = tempfile::tempdir().unwrap();
-        fs::write(scratch.path().join("huntaway.yaml"), config).unwrap();
+        let scratch = tempfile::tempdir().expect("a temporary directory can be made");
+        fs::write(scratch.path().join("huntaway.yaml"), config).expect("the directory is writable");
         Self(scratch)
     }
 
@@ -29,7 +30,10 @@ impl Place {
     }
 
     fn init(&self) -> Output {
-        huntaway().args(["init", "--config", &self.config()]).output().unwrap()
+        huntaway()
+            .args(["init", "--config", &self.config()])
+            .output()
+            .expect("the built huntaway can be started")
     }
 
     /// What `huntaway node` says when it does not start.
@@ -43,8 +47,10 @@ impl Place {
 }
 
 fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).unwrap();
-    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let entries = fs::read_dir(directory).expect("it is a directory");
+    let name =
+        |entry: io::Result<DirEntry>| entry.expect("it can be listed").file_name().display().to_string();
+    let mut names: Vec<_> = entries.map(name).collect();
     names.sort();
     names
 }

@@ -2,14 +2,16 @@
 
 mod support;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use support::demo::{Demo, lun};
+use support::demo::{Demo, huntaway, lun, refused};
 use support::discovery::LoggedIn;
 use support::http::get;
 use support::needs::{Need, available};
@@ -402,6 +404,38 @@ fn the_control_socket_is_for_its_owner_alone() {
     let mode = fs::metadata(&node.ready.control).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(Path::new(&node.ready.control), node.directory().join("disk1/control.sock"));
+}
+
+#[test]
+fn apply_replaces_only_a_file_that_its_user_has_named() {
+    let node = Node::serving("[]");
+    let next = node.directory().join("next.yaml");
+    fs::write(&next, target("{lun: 0, vdi: root, size: 32MiB}")).unwrap();
+    let before = fs::read(node.config()).unwrap();
+    // as if the socket were somebody's who would like to have another file replaced
+    let other = node.directory().join("other.yaml");
+    fs::write(&other, &before).unwrap();
+    let apply = |more: &[&str], config: &Path| {
+        let mut command = huntaway();
+        command.args(["apply", "-f"]).arg(&next).args(["--socket", &node.ready.control]).args(more);
+        command.arg("--config").arg(config).output().unwrap()
+    };
+    let refused = apply(&[], &other);
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("say --config"), "{told}");
+    assert_eq!((fs::read(node.config()).unwrap(), fs::read(&other).unwrap()), (before.clone(), before));
+    assert!(apply(&["--diff"], &other).status.success());
+    assert!(apply(&[], node.config()).status.success());
+    assert_eq!(node.status()["targets"][0], TARGET);
+}
+
+#[test]
+fn a_configuration_in_a_pipe_is_refused_and_not_waited_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("huntaway.yaml");
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let told = refused([OsStr::new("node"), OsStr::new("--config"), file.as_os_str()]);
+    assert!(told.contains("is not a regular file"), "{told}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! [`parse`] is pure: text in, a [`Config`] or a [`Report`] of everything that is wrong out. It goes in three steps: the
 //! YAML becomes a tree whose nodes know their places (`tree`), the tree becomes a [`Config`] by a reader that notes what it
-//! cannot use and goes on (`read`), and what fits each for itself is checked together (`check`). Only [`read_secrets`]
-//! touches files.
+//! cannot use and goes on (`read`), and what fits each for itself is checked together (`check`). Only [`read_secret`]
+//! and [`read_secrets`] touch files.
 
 mod check;
 mod config;
@@ -24,7 +24,7 @@ pub use config::{
 pub use place::{At, Source, Span};
 pub use report::{Problem, Report, Severity};
 pub use schema::schema;
-pub use secrets::{MAX_SECRET_BYTES, MIN_SECRET_BYTES, Secrets, read_secrets};
+pub use secrets::{MAX_SECRET_BYTES, MIN_SECRET_BYTES, SecretError, Secrets, read_secret, read_secrets};
 
 /// Longest configuration that is looked at, in bytes: 4 MiB.
 pub const MAX_CONFIG_BYTES: usize = 4 << 20;

@@ -51,7 +51,7 @@ pub fn read_secrets(config: &Config, base: &Path) -> Result<Secrets, Report> {
         if read.contains_key(&secret_file.value) {
             continue;
         }
-        let secret = secret_of(&base.join(&secret_file.value));
+        let secret = read_secret(&base.join(&secret_file.value));
         let secret = secret.map_err(|mistake| problems.push(mistake.at(secret_file))).ok();
         read.insert(secret_file.value.clone(), secret);
     }
@@ -61,13 +61,15 @@ pub fn read_secrets(config: &Config, base: &Path) -> Result<Secrets, Report> {
     if problems.is_empty() { Ok(secrets) } else { Err(Report::new(Arc::clone(&config.source), problems)) }
 }
 
-/// What is wrong with a secret file.
-struct Mistake {
+/// What is wrong with a secret file, and what to do. Nothing of what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}: {cure}")]
+pub struct SecretError {
     message: String,
     cure: String,
 }
 
-impl Mistake {
+impl SecretError {
     fn new(message: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { message: message.into(), cure: cure.into() }
     }
@@ -77,23 +79,27 @@ impl Mistake {
     }
 }
 
-fn secret_of(path: &Path) -> Result<Vec<u8>, Mistake> {
+/// The secret in a file: its only line.
+///
+/// # Errors
+/// There is none of 12 to 255 bytes, or others than its owner and group may use it.
+pub fn read_secret(path: &Path) -> Result<Vec<u8>, SecretError> {
     let shown = path.display();
     let unreadable = |error: io::Error| {
         let cure = match error.kind() {
             io::ErrorKind::NotFound => {
-                "write the path from the directory of the configuration file, and create it".to_owned()
+                "create it, or correct the path (a configuration's begin in that file's directory)".to_owned()
             }
             io::ErrorKind::PermissionDenied => {
                 format!("let the node's group read it: chgrp huntaway {shown}; chmod 640 {shown}")
             }
             _ => "name a file that can be read".to_owned(),
         };
-        Mistake::new(format!("cannot read {shown}: {error}"), cure)
+        SecretError::new(format!("cannot read {shown}: {error}"), cure)
     };
     // Not to wait for whoever writes into a FIFO.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(Mistake::new(
+        return Err(SecretError::new(
             format!("{shown} is not a regular file"),
             "name a file with one line: the secret",
         ));
@@ -102,7 +108,7 @@ fn secret_of(path: &Path) -> Result<Vec<u8>, Mistake> {
     let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
     if mode & FORBIDDEN_MODE != 0 {
         let message = format!("{shown} has mode {mode:04o}: others than the node could use its secret");
-        return Err(Mistake::new(message, format!("chmod 600 {shown} (or 640: its group may read it)")));
+        return Err(SecretError::new(message, format!("chmod 600 {shown} (or 640: its group may read it)")));
     }
     let mut content = Vec::new();
     let most = MAX_SECRET_BYTES as u64 + 3;
@@ -111,7 +117,7 @@ fn secret_of(path: &Path) -> Result<Vec<u8>, Mistake> {
         let cure = format!(
             "write one line of {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes, such as: openssl rand -hex 16 > {shown}"
         );
-        Mistake::new(format!("{shown} holds no secret: {reason}"), cure)
+        SecretError::new(format!("{shown} holds no secret: {reason}"), cure)
     })
 }
 

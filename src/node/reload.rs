@@ -90,7 +90,8 @@ impl Engine {
     pub(crate) async fn reload(&self) -> Result<Planned, ReloadError> {
         let work = async {
             let mut last = self.changing.lock().await;
-            self.reload_now(&mut last, Asked::Explicitly).await
+            let (_, read) = self.read_again(&mut last).await;
+            self.follow(&mut last, Asked::Explicitly, read).await
         };
         self.unless_stopping(work).await.map_err(ReloadError::Stopping)?
     }
@@ -109,8 +110,11 @@ impl Engine {
             last.files = files;
             let is_due = self.is_unfinished() && last.tried.elapsed() >= RETRY_AFTER;
             if news == News::Changed || (is_due && news == News::None) {
-                // it tells by itself how it went
-                drop(self.reload_now(&mut last, Asked::ByTheFiles).await);
+                // what changed just while it was read may be half of what somebody writes
+                if let (News::None | News::Changed, read) = self.read_again(&mut last).await {
+                    // it tells by itself how it went
+                    drop(self.follow(&mut last, Asked::ByTheFiles, read).await);
+                }
             }
             // disks may have failed meanwhile
             self.tell_what_is_served(last.failure.is_none());
@@ -154,10 +158,26 @@ impl Engine {
         })
     }
 
-    async fn reload_now(&self, last: &mut LastReload, asked: Asked) -> Result<Planned, ReloadError> {
+    /// Reads the files, and looks whether they are still as they were.
+    async fn read_again(&self, last: &mut LastReload) -> (News, Result<Loaded, Unusable>) {
         let file = self.file.clone();
-        let (seen, read) = blocking(move || Loaded::read(&file)).await;
-        (last.files, last.tried) = (FilesFollowed::new(seen), Instant::now());
+        let (files, news, read) = blocking(move || {
+            let (seen, read) = Loaded::read(&file);
+            let mut files = FilesFollowed::new(seen);
+            let news = files.look();
+            (files, news, read)
+        })
+        .await;
+        (last.files, last.tried) = (files, Instant::now());
+        (news, read)
+    }
+
+    async fn follow(
+        &self,
+        last: &mut LastReload,
+        asked: Asked,
+        read: Result<Loaded, Unusable>,
+    ) -> Result<Planned, ReloadError> {
         let done = match read {
             Ok(loaded) => self.change_to(loaded).await,
             Err(error) => Err(error.into()),

@@ -50,8 +50,8 @@ pub enum Broken {
         /// The object.
         oid: Oid,
     },
-    /// The disk that holds the partition has failed and was stopped.
-    #[error("disk {disk} has failed and was stopped")]
+    /// The disk that holds the partition has failed and was stopped, or could not be opened.
+    #[error("disk {disk} has failed or is missing")]
     DiskFailed {
         /// The disk's directory.
         disk: String,
