@@ -11,7 +11,7 @@ use huntaway_store::DiskDirectory;
 use prometheus::Registry;
 
 use crate::disk_option::{DiskOption, Mismatch};
-use crate::node::{Storage, StorageOptions, VdiError};
+use crate::node::{Storage, StorageOptions, VdiError, check_empty};
 
 /// What the demo calls its cluster, its node and its zone.
 const NAME: &str = "demo";
@@ -94,7 +94,7 @@ pub(crate) fn open(dir: &Path, open_objects: usize, registry: &Registry) -> Resu
 /// Too many disks, or one that differs from what is asked for, or does not fit.
 pub(crate) async fn disks(storage: &Storage, options: &[DiskOption]) -> Result<Vec<Disk>, Box<dyn Error>> {
     check_count(options.len())?;
-    storage.settle_all().await;
+    storage.settle_all(|_| None).await;
     let existing = existing(storage);
     let wanted: Vec<(u16, DiskOption)> = match options {
         [] if existing.is_empty() => vec![(0, DiskOption::default())],
@@ -184,16 +184,7 @@ fn prepare(dir: &Path) -> Result<(), Box<dyn Error>> {
     if dir.join("epoch").exists() {
         return Ok(());
     }
-    for entry in std::fs::read_dir(dir).map_err(|error| format!("cannot list {place}: {error}"))? {
-        let name = entry?.file_name();
-        if name != "lost+found" {
-            let name = name.display();
-            return Err(
-                format!("{place} holds something else ({name}): choose an empty or a new --dir").into()
-            );
-        }
-    }
-    Ok(())
+    Ok(check_empty(dir).map_err(|reason| format!("{reason}, or a new --dir"))?)
 }
 
 fn options_of(vdi: &Vdi) -> VdiOptions {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use huntaway_store::{DiskStatus, NodeStore};
 use prometheus::Registry;
 
-use crate::node::{Storage, StorageOptions, directory_of, read_text};
+use crate::node::{Storage, StorageOptions, check_empty, directory_of, read_regular};
 use crate::node_address::DEFAULT_CONFIG;
 use crate::open_files::OpenFiles;
 
@@ -26,7 +26,7 @@ pub(crate) struct InitArgs {
 /// Makes the node, or ends what an interrupted run began; refuses if there is one.
 pub(crate) fn run(args: &InitArgs) -> Result<ExitCode, Box<dyn Error>> {
     let file = path::absolute(&args.config)?;
-    let config = huntaway_config::parse(&file.display().to_string(), &read_text(&file)?)?.config;
+    let config = huntaway_config::parse(&file.display().to_string(), &read_regular(&file)?)?.config;
     let files = OpenFiles::take()?;
     let options = StorageOptions::of(&config, directory_of(&file), files.objects)?;
     let state = options.state.clone();
@@ -37,6 +37,11 @@ pub(crate) fn run(args: &InitArgs) -> Result<ExitCode, Box<dyn Error>> {
             args.config.display()
         )
         .into());
+    }
+    if !state.join("epoch").exists() {
+        // before anything is made: what is in the way would still be there
+        check_empty(&state)?;
+        options.disks.iter().try_for_each(|disk| check_empty(&disk.path))?;
     }
     let storage = Storage::open(StorageOptions { make: true, ..options }, &Registry::new())?;
     let disks = storage.disks();

@@ -88,6 +88,10 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         // a node is told by its configuration
         Logging::start(LogFormat::Text, DEFAULT_LEVEL)?;
     }
+    if matches!(cli.command, Command::Demo(_) | Command::Init(_) | Command::Node(_)) {
+        // what they make holds the data of others
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    }
     match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init_command::run(&args),

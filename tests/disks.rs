@@ -240,6 +240,9 @@ fn what_an_interrupted_change_has_brought_is_known_and_can_be_undone() {
 
 #[test]
 fn without_a_disk_no_vdi_is_changed_that_has_a_part_on_it() {
+    if !available(&[Need::Program("iscsi-ls")]) {
+        return;
+    }
     let place = Place::new();
     let mut node = place.start();
     node.run(["vdi", "create", "thin", "--size", "64MiB"]);
@@ -263,6 +266,14 @@ fn without_a_disk_no_vdi_is_changed_that_has_a_part_on_it() {
     node.run(["vdi", "resize", "thick", "32MiB"]);
     assert_eq!(vdis(), before, "its own size is no change");
     node.run(["vdi", "resize", "thin", "128MiB"]);
+
+    // at a start, what needs all disks waits, and all else is served
+    assert!(node.stop().success());
+    let shrunk = config(&DISKS).replace("size: 256MiB", "size: 128MiB, allow_shrink: true");
+    let mut node = Node::start_in(place.0.path(), &shrunk);
+    assert!(node.log().contains("some of the configuration must wait"), "{}", node.log());
+    assert!(node.luns()[0].contains("Size:127M"), "{:?}", node.luns());
+    assert!(node.run(["vdi", "show", "root"]).contains("256MiB"));
     assert!(node.stop().success());
 
     fs::rename(place.path("away"), place.path("disk2")).expect("a directory can be renamed");
@@ -270,6 +281,7 @@ fn without_a_disk_no_vdi_is_changed_that_has_a_part_on_it() {
     node.run(["vdi", "resize", "thick", "64MiB"]);
     node.run(["vdi", "resize", "thin", "32MiB", "--allow-shrink"]);
     node.run(["vdi", "delete", "thin", "--yes"]);
+    assert!(node.run(["vdi", "show", "root"]).contains("256MiB"));
 }
 
 #[test]

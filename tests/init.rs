@@ -5,9 +5,10 @@ mod support;
 use std::fs::{self, DirEntry};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use support::demo::{huntaway, refused};
+use support::needs::{Need, available};
 use support::node::{NODE, Node};
 use tempfile::TempDir;
 
@@ -147,12 +148,64 @@ fn an_init_that_was_interrupted_is_ended_by_the_next() {
 }
 
 #[test]
+fn an_init_killed_while_it_makes_disks_leaves_no_node_that_starts() {
+    if !available(&[Need::Program("strace")]) {
+        return;
+    }
+    let place = Place::with(&with_state_directory());
+    // when the table is there, and the stores are not
+    let mut strace = Command::new("strace");
+    strace.args([
+        "-f",
+        "-qqq",
+        "-o",
+        "/dev/null",
+        "-e",
+        "inject=rename,renameat,renameat2:signal=KILL:when=4",
+        "--",
+    ]);
+    strace.arg(huntaway().get_program()).args(["init", "--config", &place.config()]);
+    assert!(!strace.output().unwrap().status.success());
+    assert!(place.path("state/disks").exists() && !place.path("disk2/objects").exists());
+
+    fs::remove_dir_all(place.path("disk2")).unwrap();
+    let told = place.refuses();
+    assert!(told.contains("run `huntaway init` again"), "{told}");
+    assert!(!place.path("disk2").exists());
+    assert!(place.init().status.success());
+    assert!(Node::start_on(place.0.path()).stop().success());
+}
+
+#[test]
+fn an_init_that_is_refused_leaves_nothing_in_the_way_of_the_next() {
+    let place = Place::with(&with_state_directory());
+    fs::create_dir(place.path("disk2")).unwrap();
+    fs::write(place.path("disk2/notes"), "mine").unwrap();
+    let told = stderr(&place.init());
+    assert!(told.contains("disk2 holds something (notes)"), "{told}");
+    assert_eq!(place.names(), ["disk2", "huntaway.yaml"]);
+    fs::remove_file(place.path("disk2/notes")).unwrap();
+    assert!(place.init().status.success());
+}
+
+#[test]
+fn what_a_node_keeps_is_for_its_user_alone() {
+    let place = Place::with(&with_state_directory());
+    assert!(place.init().status.success());
+    assert!(Node::start_on(place.0.path()).stop().success());
+    let mut find = Command::new("find");
+    find.args(["state", "disk1", "disk2", "-perm", "/077"]).current_dir(&place.0);
+    let found = String::from_utf8(find.output().unwrap().stdout).unwrap();
+    assert_eq!(found, "");
+}
+
+#[test]
 fn a_directory_that_holds_something_else_is_not_made_a_node() {
     let place = Place::with(NODE);
     fs::create_dir(place.path("disk1")).unwrap();
     fs::write(place.path("disk1/superblock"), "not one").unwrap();
     let told = stderr(&place.init());
-    assert!(told.contains("holds data (superblock)"), "{told}");
+    assert!(told.contains("disk1 holds something (superblock)"), "{told}");
     assert_eq!(fs::read_to_string(place.path("disk1/superblock")).unwrap(), "not one");
 }
 

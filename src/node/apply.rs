@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use huntaway_config::Report;
+use huntaway_ledger::Vdi;
 
 use super::engine::Engine;
 use super::loaded::Loaded;
@@ -74,7 +75,7 @@ impl Engine {
         }
         let switched = self.portals.switch(&self.gateway, &changes, opened).await;
         switched.map_err(ApplyError::interrupted)?;
-        self.unfinished.store(false, Ordering::Release);
+        self.unfinished.store(plan.is_partial(), Ordering::Release);
         Ok(())
     }
 
@@ -88,8 +89,16 @@ impl Engine {
     }
 }
 
-/// Does what makes VDIs, or makes them larger.
+/// Does what makes VDIs, or makes them larger. First, what others no longer need to grow is given back.
 async fn take_space(storage: &Storage, steps: &[VdiStep]) -> Result<(), ApplyError> {
+    let goes_on_to = |vdi: &Vdi| {
+        let grows = |step: &VdiStep| match step {
+            VdiStep::Grow { vdi: growing, size_bytes } if growing.vid == vdi.vid => Some(*size_bytes),
+            _ => None,
+        };
+        steps.iter().find_map(grows)
+    };
+    storage.settle_all(goes_on_to).await;
     for step in steps {
         let done = match step {
             VdiStep::Create { name, options } => storage.create(name, *options).await,

@@ -78,12 +78,14 @@ impl Engine {
         registry: &Registry,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let EngineOptions { file, seen, storage, logging, max_connections } = options;
-        storage.settle_all().await;
         let (state, free_bytes) = (storage.state(), storage.free_bytes());
         let missing_disk = storage.missing_disk();
         let missing_disk = missing_disk.as_deref();
         let current = Current { served: None, state: &state, free_bytes, missing_disk, is_unfinished: false };
         let plan = plan(current, &loaded)?;
+        if let Some(report) = plan.postponed(&loaded) {
+            tracing::error!("some of the configuration must wait, all else is served:\n{report}");
+        }
         let loaded = Arc::new(loaded);
         let gateway = Gateway::start(GatewayConfig {
             portals: Vec::new(),

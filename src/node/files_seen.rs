@@ -9,6 +9,9 @@ use std::time::{Duration, SystemTime};
 /// systems count time in ticks, or in seconds.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
+/// Looks after which files are read though they differ each time: somebody touches them again and again.
+const MAX_LOOKS: u32 = 10;
+
 /// Files as they were when they were looked at. Symbolic links are followed, so that one that is swapped is a change.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct FilesSeen {
@@ -55,6 +58,8 @@ pub(crate) struct FilesFollowed {
     read: FilesSeen,
     /// As they were at the last look.
     last: FilesSeen,
+    /// How many looks in a row found them being written.
+    looks: u32,
 }
 
 /// What a look at files that are followed tells.
@@ -71,7 +76,7 @@ pub(crate) enum News {
 impl FilesFollowed {
     /// Follows files that were read.
     pub(super) fn new(read: FilesSeen) -> Self {
-        Self { last: read.clone(), read }
+        Self { last: read.clone(), read, looks: 0 }
     }
 
     /// Looks at them.
@@ -80,10 +85,14 @@ impl FilesFollowed {
         let is_left_alone = now == self.last;
         let is_as_read = now == self.read;
         self.last = now;
-        match (is_as_read, is_left_alone) {
-            (true, _) if !self.read.unsettled => News::None,
-            (_, true) => News::Changed,
-            (_, false) => News::BeingWritten,
+        if is_as_read && !self.read.unsettled {
+            self.looks = 0;
+            News::None
+        } else if is_left_alone || self.looks == MAX_LOOKS {
+            News::Changed
+        } else {
+            self.looks += 1;
+            News::BeingWritten
         }
     }
 }
@@ -168,6 +177,19 @@ mod tests {
         seen.look_at([file.path()]);
         assert_eq!(FilesFollowed::new(seen).look(), News::Changed);
         assert_eq!(FilesFollowed::new(look(file.path())).look(), News::None);
+    }
+
+    #[test]
+    fn what_is_touched_for_ever_is_read_in_the_end() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut followed = FilesFollowed::new(look(file.path()));
+        let touched = (1..=MAX_LOOKS + 1).map(|length| {
+            fs::write(file.path(), vec![b'#'; length as usize]).unwrap();
+            followed.look()
+        });
+        let news: Vec<_> = touched.collect();
+        assert_eq!(news.iter().filter(|news| **news == News::BeingWritten).count(), MAX_LOOKS as usize);
+        assert_eq!(news.last(), Some(&News::Changed));
     }
 
     #[test]

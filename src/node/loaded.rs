@@ -2,14 +2,17 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use huntaway_config::{
     ChapAccount, Checked, Config, MAX_CONFIG_BYTES, Problem, Report, Secrets, read_secrets,
 };
+
+use rustix::fs::OFlags;
 
 use super::files_seen::FilesSeen;
 use crate::logging::check_level;
@@ -102,15 +105,21 @@ impl Loaded {
 }
 
 /// The text of a node's own configuration file, which is read again and again: not from a pipe, which would keep it waiting.
-fn read_regular(file: &Path) -> Result<String, Unusable> {
-    let place = file.display();
-    let found = fs::metadata(file).map_err(|error| unreadable(file, &error))?;
-    if !found.is_file() {
+///
+/// # Errors
+/// In words that name the file.
+pub(crate) fn read_regular(file: &Path) -> Result<String, Unusable> {
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
+    let open = options.open(file).and_then(|open| Ok((open.metadata()?.is_file(), open)));
+    let (is_regular, open) = open.map_err(|error| unreadable(file, &error))?;
+    if !is_regular {
         return Err(Unusable::Unreadable(format!(
-            "the configuration {place} is not a regular file, which a node needs: it reads it again when it changes"
+            "the configuration {} is not a regular file, which a node needs: it reads it again when it changes",
+            file.display()
         )));
     }
-    read_text(file)
+    text_of(open, file)
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> Unusable {
@@ -122,11 +131,13 @@ fn unreadable(file: &Path, error: &io::Error) -> Unusable {
 /// # Errors
 /// In words that name the file.
 pub(crate) fn read_text(file: &Path) -> Result<String, Unusable> {
+    text_of(File::open(file).map_err(|error| unreadable(file, &error))?, file)
+}
+
+fn text_of(open: File, file: &Path) -> Result<String, Unusable> {
     let mut bytes = Vec::new();
     let limit = MAX_CONFIG_BYTES as u64 + 1;
-    File::open(file)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(file, &error))?;
+    open.take(limit).read_to_end(&mut bytes).map_err(|error| unreadable(file, &error))?;
     if bytes.len() > MAX_CONFIG_BYTES {
         // cut off, perhaps within a character
         return Ok(String::from_utf8_lossy(&bytes).into_owned());

@@ -22,11 +22,11 @@ mod vdis;
 mod watch;
 
 pub(crate) use engine::{Engine, EngineOptions, Phase};
-pub(crate) use loaded::{Loaded, directory_of, read_text};
+pub(crate) use loaded::{Loaded, directory_of, read_regular, read_text};
 pub(crate) use operations::{MappedVdi, OperationError};
 pub(crate) use plan::{DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, size};
 pub(crate) use portals::cannot_listen;
 pub(crate) use reload::{Planned, ReloadError};
-pub(crate) use storage::{Storage, StorageOptions};
+pub(crate) use storage::{Storage, StorageOptions, check_empty};
 pub(crate) use vdis::VdiError;
 pub(crate) use watch::watch;

@@ -15,17 +15,22 @@ use super::loaded::{Loaded, Unusable};
 use super::plan::{Current, Plan, plan};
 use super::portals::{changes, open_all};
 
-/// Time after which an interrupted change is tried again.
+/// Time after which an interrupted change is tried again; each further time takes twice as long.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How often that time doubles: up to five minutes or so.
+const MAX_DOUBLINGS: u32 = 6;
 
 /// What became of the last reload.
 pub(super) struct LastReload {
     /// The files that were read for it.
     files: FilesFollowed,
-    /// Why it was refused.
+    /// Why it was refused, in essence.
     failure: Option<String>,
     /// When it was.
     tried: Instant,
+    /// How often in a row it was interrupted.
+    interruptions: u32,
 }
 
 /// A configuration that can be followed.
@@ -78,7 +83,15 @@ impl From<ApplyError> for ReloadError {
 impl LastReload {
     /// The configuration in force was read when the files were as they were `seen`.
     pub(super) fn begin(seen: FilesSeen) -> Self {
-        Self { files: FilesFollowed::new(seen), failure: None, tried: Instant::now() }
+        Self { files: FilesFollowed::new(seen), failure: None, tried: Instant::now(), interruptions: 0 }
+    }
+}
+
+impl LastReload {
+    /// Whether to try again what was interrupted.
+    fn is_due(&self) -> bool {
+        self.tried.elapsed()
+            >= RETRY_AFTER * 2_u32.pow(self.interruptions.saturating_sub(1).min(MAX_DOUBLINGS))
     }
 }
 
@@ -108,7 +121,7 @@ impl Engine {
             })
             .await;
             last.files = files;
-            let is_due = self.is_unfinished() && last.tried.elapsed() >= RETRY_AFTER;
+            let is_due = self.is_unfinished() && last.is_due();
             if news == News::Changed || (is_due && news == News::None) {
                 // what changed just while it was read may be half of what somebody writes
                 if let (News::None | News::Changed, read) = self.read_again(&mut last).await {
@@ -207,7 +220,11 @@ impl Engine {
 
     /// Logs and counts how a reload went.
     fn conclude(&self, last: &mut LastReload, asked: Asked, done: &Result<Planned, ReloadError>) {
-        let failure = done.as_ref().err().map(ToString::to_string);
+        last.interruptions = match done {
+            Err(ReloadError::Interrupted(_)) => last.interruptions.saturating_add(1),
+            _ => 0,
+        };
+        let failure = done.as_ref().err().map(gist);
         let is_news = asked == Asked::Explicitly || failure != last.failure;
         let is_other_text = done.as_ref().is_ok_and(|planned| planned.is_other_text);
         match done {
@@ -245,6 +262,15 @@ enum Asked {
     Explicitly,
     /// A file looks as if it had changed.
     ByTheFiles,
+}
+
+/// What a failure is, for comparison with the next one. How many bytes exactly were lacking is no news.
+fn gist(error: &ReloadError) -> String {
+    let text = error.to_string();
+    match error {
+        ReloadError::Interrupted(_) => text.chars().filter(|character| !character.is_ascii_digit()).collect(),
+        ReloadError::Refused(_) | ReloadError::Stopping(_) => text,
+    }
 }
 
 fn warnings(loaded: &Loaded) -> String {

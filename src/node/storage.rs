@@ -1,6 +1,8 @@
 //! Where a node keeps things: its ledger, the stores of its disks, and the way from a VDI to them.
 
 use std::error::Error;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,6 +52,25 @@ impl StorageOptions {
             make: false,
         })
     }
+}
+
+/// Whether a directory may become a new node's: it is not there, or empty but for what a file system of its own has.
+///
+/// # Errors
+/// It holds something else, or cannot be looked at.
+pub(crate) fn check_empty(directory: &Path) -> Result<(), String> {
+    let place = directory.display();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| format!("cannot list {place}: {error}"))?,
+    };
+    for entry in entries {
+        let name = entry.map_err(|error| format!("cannot list {place}: {error}"))?.file_name();
+        if name != "lost+found" {
+            return Err(format!("{place} holds something ({}): choose an empty directory", name.display()));
+        }
+    }
+    Ok(())
 }
 
 /// The ledger and the stores, open.

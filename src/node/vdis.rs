@@ -6,7 +6,7 @@
 //! | | steps | found at the next start |
 //! | --- | --- | --- |
 //! | create, thick | record, reserve, record "provisioned" | not provisioned: reserved again when it is served |
-//! | grow, thick | record "growing", reserve the rest, record | the old size, growing: what was reserved is given back |
+//! | grow, thick | record "growing", reserve the rest, record | the old size, growing: it goes on, or what was reserved is given back |
 //! | shrink | remove what is beyond the end, record | the old size: shrunk again |
 //! | delete | remove everything, record | an empty VDI: deleted again |
 
@@ -17,6 +17,9 @@ use huntaway_membership::ProposeError;
 use huntaway_wire::{Error, Refusal};
 
 use super::storage::Storage;
+
+/// Told when space cannot be given back.
+const STILL_TAKEN: &str = "what the disk took to grow cannot be given back yet";
 
 /// What could not be done with a VDI. It is as it was, or as the table above says.
 #[derive(Debug, thiserror::Error)]
@@ -102,29 +105,32 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; the VDI is as it was.
     pub(crate) async fn grow(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
-        let vdi = self.settle(&self.provision(vdi).await?).await?;
+        let mut vdi = self.provision(vdi).await?;
+        if vdi.growing_to_bytes != Some(size_bytes) {
+            vdi = self.settle(&vdi).await?;
+        }
         if !vdi.thin {
-            let growing = self.record(&vdi.name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await?;
+            if vdi.growing_to_bytes.is_none() {
+                vdi = self.record(&vdi.name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await?;
+            }
             let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
             if let Err(reason) = larger.reserve(vdi.size_bytes).await {
-                self.settle_or_tell(&growing).await;
+                // it stays "growing": the next try needs no record of it, nor does what cannot be given back now
+                if let Err(left) = larger.remove(vdi.size_bytes).await {
+                    tracing::warn!(vdi = %vdi.name, error = %left, "{STILL_TAKEN}");
+                }
                 return Err(no_space(&vdi, size_bytes - vdi.size_bytes, reason));
             }
         }
         self.resized(&vdi, size_bytes).await
     }
 
-    /// Gives back what growths took that came to nothing, before this process or in it.
-    pub(crate) async fn settle_all(&self) {
-        for vdi in self.state().vdis() {
-            self.settle_or_tell(vdi).await;
-        }
-    }
-
-    /// The same for one VDI. What cannot be given back now is at the next start.
-    async fn settle_or_tell(&self, vdi: &Vdi) {
-        if let Err(error) = self.settle(vdi).await {
-            tracing::warn!(vdi = %vdi.name, %error, "what the disk took to grow cannot be given back yet");
+    /// Gives back what growths took that came to nothing, unless they go on: to the size that `goes_on_to` tells.
+    pub(crate) async fn settle_all(&self, goes_on_to: impl Fn(&Vdi) -> Option<u64>) {
+        for vdi in self.state().vdis().filter(|vdi| vdi.growing_to_bytes != goes_on_to(vdi)) {
+            if let Err(error) = self.settle(vdi).await {
+                tracing::warn!(vdi = %vdi.name, %error, "{STILL_TAKEN}");
+            }
         }
     }
 
@@ -223,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_interrupted_growth_took_is_given_back() {
+    async fn an_interrupted_growth_goes_on_or_gives_back_what_it_took() {
         let scratch = tempfile::tempdir().unwrap();
         let storage = open(scratch.path());
         let name = Name::new("thick").unwrap();
@@ -243,11 +249,25 @@ mod tests {
         assert_eq!(objects(scratch.path()), 7);
 
         let storage = open(scratch.path());
-        storage.settle_all().await;
-        assert_eq!(storage.state().vdi("thick"), Some(&vdi));
-        let grown = storage.grow(&vdi, 5 * OBJECT_BYTES).await.unwrap();
-        assert_eq!((grown.size_bytes, grown.growing_to_bytes), (5 * OBJECT_BYTES, None));
+        // it goes on: nothing is given back, and nothing more recorded
+        storage.settle_all(|_| Some(size_bytes)).await;
+        let records = storage.state().number();
+        let grown = storage.grow(storage.state().vdi("thick").unwrap(), size_bytes).await.unwrap();
+        assert_eq!((grown.size_bytes, grown.growing_to_bytes), (size_bytes, None));
+        assert_eq!(storage.state().number(), records + 1);
+
+        let size_bytes = 9 * OBJECT_BYTES;
+        let growing = storage.record(&name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
+        storage.volume(&Vdi { size_bytes, ..growing.clone() }).reserve(grown.size_bytes).await.unwrap();
+        // another size is asked for
+        let other = storage.grow(&growing, 8 * OBJECT_BYTES).await.unwrap();
+        assert_eq!((other.size_bytes, other.growing_to_bytes), (8 * OBJECT_BYTES, None));
+        let growing = storage.record(&name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
+        storage.volume(&Vdi { size_bytes, ..growing }).reserve(other.size_bytes).await.unwrap();
+        // none is asked for
+        storage.settle_all(|_| None).await;
+        assert_eq!(storage.state().vdi("thick"), Some(&other));
         storage.close().unwrap();
-        assert_eq!(objects(scratch.path()), 5);
+        assert_eq!(objects(scratch.path()), 8);
     }
 }

@@ -53,7 +53,7 @@ impl Default for StoreOptions {
             node: NodeId([0; 16]),
             new_disk: DiskId([0; 16]),
             disks: 1,
-            make: true,
+            make: false,
             boot: BootId([0; 16]),
             epoch: Epoch(1),
             pepoch: Pepoch(1),

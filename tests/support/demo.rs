@@ -65,6 +65,7 @@ pub(crate) struct DemoBuilder {
     portals: usize,
     admin: String,
     listen: Option<String>,
+    wrapper: Vec<String>,
 }
 
 /// A running demo.
@@ -106,16 +107,34 @@ impl DemoBuilder {
         self
     }
 
+    /// Has a program start it, such as strace with these arguments, that becomes it.
+    pub(crate) fn started_by<S: Into<String>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Starts it and waits until it accepts logins.
     ///
     /// # Panics
     /// If it ends or does not become ready; what it said is shown.
     pub(crate) fn start(self) -> Demo {
+        self.try_start().unwrap_or_else(|said| panic!("the demo did not become ready:\n{said}"))
+    }
+
+    /// The same. The error is what it said when it ended, or did not become ready.
+    pub(crate) fn try_start(self) -> Result<Demo, String> {
         let scratch = tempfile::tempdir().expect("a temporary directory can be made");
         let directory = self.directory.unwrap_or_else(|| scratch.path().join("data"));
         let log = scratch.path().join("stderr");
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:0".to_owned());
-        let mut command = huntaway();
+        let mut command = match &*self.wrapper {
+            [] => huntaway(),
+            [program, args @ ..] => {
+                let mut command = Command::new(program);
+                command.args(args).arg(huntaway().get_program()).stdin(Stdio::null());
+                command
+            }
+        };
         command.args(["demo", "--json", "--admin", &self.admin, "--dir"]).arg(&directory);
         for _ in 0..self.portals {
             command.args(["--listen", &listen]);
@@ -126,12 +145,12 @@ impl DemoBuilder {
         let stdout = child.stdout.take().expect("stdout was piped");
         let Some((ready_line, stdout)) = first_line(stdout) else {
             let _ = child.kill();
-            let _ = child.wait();
-            panic!("{command:?} did not become ready:\n{}", read_log(&log));
+            let status = child.wait();
+            return Err(format!("{command:?}: {status:?}\n{}", read_log(&log)));
         };
         let ready = serde_json::from_str(&ready_line)
             .unwrap_or_else(|error| panic!("the ready line is not as documented: {error}: {ready_line}"));
-        Demo { child, ready, ready_line, directory, log, _scratch: scratch, _stdout: stdout }
+        Ok(Demo { child, ready, ready_line, directory, log, _scratch: scratch, _stdout: stdout })
     }
 }
 
@@ -162,6 +181,7 @@ impl Demo {
             portals: 1,
             admin: "127.0.0.1:0".to_owned(),
             listen: None,
+            wrapper: Vec::new(),
         }
     }
 

@@ -78,7 +78,7 @@ impl LocalDriver {
             return Err(OpenError::None { dir: dir.into() });
         }
         let lock = DirectoryLock::acquire(dir)?;
-        if !log_file::exists(dir)? {
+        if options.make && !log_file::exists(dir)? {
             directory::check_unused(dir)?;
             make_ledger(dir, &options)?;
         }

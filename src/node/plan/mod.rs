@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) vdis: Vec<VdiStep>,
     /// All that will be different.
     changes: Vec<Change>,
+    /// What cannot be done before a disk is back.
+    postponed: Vec<Problem>,
 }
 
 /// One line of a plan.
@@ -63,6 +65,16 @@ pub(crate) enum Sign {
 }
 
 impl Plan {
+    /// Whether something must wait.
+    pub(crate) fn is_partial(&self) -> bool {
+        !self.postponed.is_empty()
+    }
+
+    /// What must wait, with its places in the configuration that was planned for.
+    pub(crate) fn postponed(&self, wanted: &Loaded) -> Option<Report> {
+        self.is_partial().then(|| Report::new(Arc::clone(&wanted.config.source), self.postponed.clone()))
+    }
+
     /// Nothing is to be done.
     pub(crate) fn is_empty(&self) -> bool {
         self.vdis.is_empty() && self.changes.is_empty()
@@ -102,7 +114,14 @@ pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report
         problems.extend(restart::check(&served.config, &wanted.config));
     }
     problems.extend(portals::check_count(&wanted.config));
-    let vdis = vdi_steps::steps(&wanted.config, current, &mut problems);
+    let (vdis, postponed) = vdi_steps::steps(&wanted.config, current, &mut problems);
+    // a node that starts without one of its disks serves what it can
+    let postponed = if current.served.is_some() {
+        problems.extend(postponed);
+        Vec::new()
+    } else {
+        postponed
+    };
     if !problems.is_empty() {
         return Err(Report::new(Arc::clone(&wanted.config.source), problems));
     }
@@ -111,7 +130,7 @@ pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report
     if current.is_unfinished {
         changes.push(Change { sign: Sign::Changed, depth: 0, text: UNFINISHED.into() });
     }
-    Ok(Plan { vdis, changes })
+    Ok(Plan { vdis, changes, postponed })
 }
 
 /// A size for people: in the largest unit that it is a whole number of.
@@ -332,9 +351,15 @@ cluster: {name: test}
             ("{lun: 0, vdi: thick, size: 2GiB}", "thick"),
             ("{lun: 0, vdi: new, size: 1GiB, thin: false}", "new"),
         ] {
-            let report = plan(current, &luns(refused)).unwrap_err().to_string();
+            let wanted = luns(refused);
             let reason = format!("VDI `{vdi}` cannot be changed: disk /srv/disk2 has failed or is missing");
+            let served = luns("{lun: 0, vdi: thin}");
+            let report = plan(Current { served: Some(&served), ..current }, &wanted).unwrap_err().to_string();
             assert!(report.contains(&reason), "{report}");
+            // at a start, that waits, and nothing else
+            let started = plan(current, &wanted).unwrap();
+            let report = started.postponed(&wanted).unwrap().to_string();
+            assert!(started.vdis.is_empty() && report.contains(&reason), "{report}");
         }
     }
 

@@ -57,9 +57,13 @@ struct Asked<'a> {
 }
 
 /// What is to be done, in an order that takes space only after everything else was found to be right. What cannot be done
-/// is added to `problems`.
-pub(super) fn steps(config: &Config, current: Current<'_>, problems: &mut Vec<Problem>) -> Vec<VdiStep> {
-    let mut steps = Vec::new();
+/// is added to `problems`; what cannot be done only because a disk is missing is returned beside the steps.
+pub(super) fn steps(
+    config: &Config,
+    current: Current<'_>,
+    problems: &mut Vec<Problem>,
+) -> (Vec<VdiStep>, Vec<Problem>) {
+    let (mut steps, mut waiting) = (Vec::new(), Vec::new());
     let mut free_bytes = current.free_bytes;
     for asked in asked(config) {
         let Some(name) = asked.name else { continue };
@@ -69,18 +73,19 @@ pub(super) fn steps(config: &Config, current: Current<'_>, problems: &mut Vec<Pr
         };
         if let Some(step) = found {
             let span = asked.size_bytes.map_or(name.span, |size| size.span);
+            if let Some(disk) = current.missing_disk.filter(|_| step.concerns_all_disks()) {
+                waiting.push(missing_disk(span, name, disk));
+                continue;
+            }
             let needed_bytes = step.space_bytes();
             if needed_bytes > free_bytes {
                 problems.push(no_space(span, name, needed_bytes, free_bytes));
-            }
-            if let Some(disk) = current.missing_disk.filter(|_| step.concerns_all_disks()) {
-                problems.push(missing_disk(span, name, disk));
             }
             free_bytes = free_bytes.saturating_sub(needed_bytes);
             steps.push(step);
         }
     }
-    steps
+    (steps, waiting)
 }
 
 /// How the steps are shown.

@@ -95,12 +95,18 @@ pub enum DisksError {
         /// The table.
         table: String,
     },
-    /// There is neither a table of disks nor a store, and none was to be made.
+    /// There is no table of disks, and none was to be made.
     #[error(
-        "the node has no disks: {table} is missing, which lists them, and none of the data directories holds a store; put \
-         it back from a backup if there were disks; else end what `huntaway init` began by running it again"
+        "the node has no disks: {table} is missing, which lists them; put it back from a backup if there were disks, or \
+         check state_directory; if `huntaway init` was interrupted, run it again"
     )]
     NoTable {
+        /// The table.
+        table: String,
+    },
+    /// The disks were not all made, and were not to be.
+    #[error("making the node's disks was interrupted ({table} is not complete): run `huntaway init` again")]
+    Unfinished {
         /// The table.
         table: String,
     },

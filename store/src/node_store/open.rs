@@ -60,10 +60,11 @@ impl NodeStore {
         }
         match table {
             Some(table) if table.is_complete => open_existing(place, disks, table, &options, registry),
-            None if !options.make && !is_any_store(disks) => {
-                Err(DisksError::NoTable { table: place.name }.into())
+            unfinished if options.make || is_from_before_tables(&unfinished, disks) => {
+                make(place, disks, unfinished, &options, registry)
             }
-            unfinished => make(place, disks, unfinished, &options, registry),
+            Some(_) => Err(DisksError::Unfinished { table: place.name }.into()),
+            None => Err(DisksError::NoTable { table: place.name }.into()),
         }
     }
 
@@ -131,9 +132,9 @@ fn make(
     serve(place, table, disks, options)
 }
 
-/// Whether a store from before tables were, or one whose table was lost, is in any of the directories.
-fn is_any_store(given: &[DiskDirectory]) -> bool {
-    given.iter().any(|disk| disk.path.join(superblock::PATH).exists())
+/// Whether the only directory holds a store, for which there is no table yet.
+fn is_from_before_tables(table: &Option<DiskTable>, given: &[DiskDirectory]) -> bool {
+    table.is_none() && matches!(given, [only] if only.path.join(superblock::PATH).exists())
 }
 
 /// Without a table there are either no stores at all, or there is one from before tables were.

@@ -36,6 +36,7 @@ pub(super) fn partition(oid: Oid) -> Partition {
 
 pub(super) fn options() -> StoreOptions {
     StoreOptions {
+        make: true,
         directory: "the disk".into(),
         wal_segment_bytes: 6 << 20,
         wal_bytes: 24 << 20,
