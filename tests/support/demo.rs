@@ -145,8 +145,8 @@ impl DemoBuilder {
         let stdout = child.stdout.take().expect("stdout was piped");
         let Some((ready_line, stdout)) = first_line(stdout) else {
             let _ = child.kill();
-            let status = child.wait();
-            return Err(format!("{command:?}: {status:?}\n{}", read_log(&log)));
+            let status = child.wait().expect("a child can be waited for");
+            return Err(format!("{command:?}: {status}\n{}", read_log(&log)));
         };
         let ready = serde_json::from_str(&ready_line)
             .unwrap_or_else(|error| panic!("the ready line is not as documented: {error}: {ready_line}"));
