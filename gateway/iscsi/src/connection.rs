@@ -101,6 +101,7 @@ pub struct Connection {
     /// Tasks whose R2Ts wait for others to end, by the order of their delivery.
     waiting_for_budget: BTreeMap<u64, TaskTag>,
     last_transfer_tag: u32,
+    refused_requests: u64,
     text: TextExchange,
     keep_alive: KeepAlive,
 }
@@ -133,6 +134,7 @@ impl Connection {
             held_data: 0,
             waiting_for_budget: BTreeMap::new(),
             last_transfer_tag: 0,
+            refused_requests: 0,
             text: TextExchange::new(&limits),
             keep_alive: KeepAlive::new(now, limits.silence),
             limits,
@@ -204,6 +206,12 @@ impl Connection {
         self.status.acknowledged()
     }
 
+    /// PDUs that did not act: rejected, ignored since their CmdSN is not one of the window, or data of no task. Each is
+    /// either a fault of the initiator's or, for data, what it had sent before it knew that its task is no more.
+    pub fn refused_requests(&self) -> u64 {
+        self.refused_requests
+    }
+
     fn advance(&mut self, now: Duration) -> Result<Option<Event>, ConnectionError> {
         self.keep_alive.input_is_there(self.input.len(), now);
         self.keep_alive.output_was_taken(self.output.taken_total(), now);
@@ -213,6 +221,10 @@ impl Connection {
             }
             if !self.reads_input() {
                 return Ok(None);
+            }
+            if let Some(proof) = self.take_proof_to_judge() {
+                self.step_login(&proof)?;
+                continue;
             }
             if self.is_full_feature() && self.release_held() {
                 continue;
@@ -235,7 +247,7 @@ impl Connection {
             let task = match &event {
                 Event::Command(command) => Some(command.task),
                 Event::DataOut { task, .. } | Event::DataFailed { task, .. } => Some(*task),
-                Event::Login(_) | Event::TaskManagement(_) | Event::Logout(_) => None,
+                Event::Login(_) | Event::Proof | Event::TaskManagement(_) | Event::Logout(_) => None,
             };
             if task.is_none_or(|task| self.tasks.task(task).is_some()) {
                 return Some(event);

@@ -20,6 +20,9 @@ pub enum Event {
     /// The login is complete on our side: `accept_session` or `refuse_session`. Until then no further
     /// event comes.
     Login(Negotiated),
+    /// The initiator sent what is to prove who it is: `judge_proof`, now or when the caller has slowed guessing down
+    /// enough, or `refuse_session`. Until then no further event comes. A connection has one try.
+    Proof,
     /// A command, in CmdSN order: `respond`, `data_in`, `request_data` or `abort`.
     Command(Command),
     /// All data that `request_data` asked for.

@@ -18,6 +18,7 @@
 //!     while let Some(event) = connection.next_event(now)? {
 //!         match event {
 //!             Event::Login(_session) => connection.accept_session(now, 1),
+//!             Event::Proof => connection.judge_proof(),
 //!             Event::Command(command) if command.read => {
 //!                 let mut data_in = connection.data_in(command.task, 512);
 //!                 while let Some(area) = data_in.next_segment() {

@@ -14,7 +14,10 @@ pub struct Limits {
     pub login_time: Duration,
     /// Login PDUs of one login phase, in both directions of an exchange.
     pub login_exchanges: u32,
-    /// Text of one login or text negotiation, summed over PDUs joined by the C bit.
+    /// Text of one message of a login, summed over PDUs joined by the C bit: most of what a peer that has proved nothing
+    /// can make us hold.
+    pub login_text: usize,
+    /// Text of one message of a text negotiation, summed likewise.
     pub text: usize,
     /// `key=value` pairs in one negotiation.
     pub text_keys: usize,
@@ -69,6 +72,7 @@ impl Default for Limits {
             login_input: 64 * 1024,
             login_time: Duration::from_secs(30),
             login_exchanges: 64,
+            login_text: 16 * 1024,
             text: 64 * 1024,
             text_keys: 256,
             max_recv_data_segment_length: 256 * 1024,

@@ -118,6 +118,15 @@ impl Login {
         self.inbox.len() + self.outbox.len()
     }
 
+    /// The next request with the end of a text is to prove who the initiator is.
+    #[must_use]
+    pub fn awaits_proof(&self) -> bool {
+        match &self.progress {
+            Progress::Known(dialogue) => dialogue.security.awaits_proof(),
+            Progress::Start(_) | Progress::Over => false,
+        }
+    }
+
     fn advance(&mut self, request: &LoginRequest<'_>) -> Result<LoginReply, RefusalReason> {
         self.requests += 1;
         if self.requests > self.limits.login_exchanges {
@@ -131,7 +140,7 @@ impl Login {
             }
             return self.reply(request);
         }
-        let text_limits = TextLimits::from(&self.limits);
+        let text_limits = TextLimits { text_bytes: self.limits.login_text, pairs: self.limits.text_keys };
         self.inbox.push(request.data, &text_limits).map_err(|_| LoginStatus::InitiatorError)?;
         if request.cont {
             return Ok(LoginReply::partial(request));

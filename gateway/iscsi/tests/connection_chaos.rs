@@ -211,7 +211,7 @@ impl Run {
                 };
                 target.respond_logout(logout.initiator_task_tag, answer);
             }
-            Event::Login(_) => panic!("a second login"),
+            Event::Login(_) | Event::Proof => panic!("a second login"),
         }
     }
 

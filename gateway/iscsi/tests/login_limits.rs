@@ -23,7 +23,7 @@ fn requests_are_counted() {
 
 #[test]
 fn text_to_be_continued_is_bounded() {
-    let limits = Limits { text: 1000, ..Limits::default() };
+    let limits = Limits { login_text: 1000, ..Limits::default() };
     let mut login = login_within(Authentication::None, &limits);
     let part = [b'a'; 400];
     for _ in 0..2 {
@@ -135,7 +135,7 @@ proptest! {
         requests in vec((any_text(), 0_u8..4, 0_u8..4, any::<bool>(), any::<bool>()), 1..12),
         authenticated in any::<bool>(),
     ) {
-        let limits = Limits { text: 2048, text_keys: 16, login_exchanges: 10, ..Limits::default() };
+        let limits = Limits { login_text: 2048, text_keys: 16, login_exchanges: 10, ..Limits::default() };
         let authentication =
             if authenticated { Authentication::Chap(mutual_chap()) } else { Authentication::None };
         let mut login = login_within(authentication, &limits);
@@ -145,7 +145,7 @@ proptest! {
             let request = LoginRequest { transit: *transit, cont: *cont, nsg: *nsg, ..request(csg / 2, None, data) };
             let step = login.step(&request);
             // Each pair is answered by at most its key and a word; the security exchange adds less than 200 bytes.
-            assert!(login.held_bytes() <= limits.text + limits.text_keys * 78 + 400);
+            assert!(login.held_bytes() <= limits.login_text + limits.text_keys * 78 + 400);
             match step {
                 LoginStep::Refuse { reply, .. } => {
                     assert_ne!(reply.status, LoginStatus::Success);

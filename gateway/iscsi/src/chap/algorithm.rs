@@ -49,6 +49,8 @@ impl ChapAlgorithm {
 
     /// The response to a challenge: the hash of identifier, secret and challenge (RFC 1994 §4.1).
     pub(super) fn response(self, identifier: u8, secret: &[u8], challenge: &[u8]) -> Response {
+        #[cfg(test)]
+        COMPUTED.with(|computed| computed.set(computed.get() + 1));
         match self {
             Self::Md5 => hash::<Md5>(identifier, secret, challenge),
             Self::Sha1 => hash::<Sha1>(identifier, secret, challenge),
@@ -56,6 +58,12 @@ impl ChapAlgorithm {
             Self::Sha3_256 => hash::<Sha3_256>(identifier, secret, challenge),
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Responses computed by this thread.
+    pub(super) static COMPUTED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
 fn hash<D: Digest>(identifier: u8, secret: &[u8], challenge: &[u8]) -> Response {

@@ -121,6 +121,11 @@ impl ChapExchange {
         }
     }
 
+    /// The challenge was sent, and not answered yet.
+    pub(crate) fn awaits_response(&self) -> bool {
+        matches!(self.step, Step::Response(_))
+    }
+
     fn challenge(&self, keys: &ChapKeys<'_>, answer: &mut TextWriter) -> Result<Challenge, ChapError> {
         let only_algorithms = ChapKeys { algorithms: None, ..*keys }.is_empty();
         let offered = keys.algorithms.filter(|_| only_algorithms).ok_or(ChapError::OutOfOrder)?;
@@ -210,4 +215,38 @@ fn respond(challenge: &Challenge, account: &ChapAccount) -> super::algorithm::Re
 
 fn decode_binary(value: &str) -> Result<Vec<u8>, ChapError> {
     binary::decode(value, MAX_CHALLENGE_BYTES).map_err(|_| ChapError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chap::Secret;
+    use crate::chap::algorithm::COMPUTED;
+
+    /// What comes of a wrong proof of this user, and how many responses were computed for it.
+    fn judged(user: &str) -> (ChapError, u32, Vec<u8>) {
+        let account = ChapAccount { user: "alice".into(), secret: Secret::new(b"correct horse") };
+        let own = ChapAccount { user: "disk".into(), secret: Secret::new(b"battery staple") };
+        let chap = Chap { mutual: Some(own), ..Chap::new(vec![account]) };
+        let mut exchange = ChapExchange::new(chap, |bytes| bytes.fill(7));
+        let offer = ChapKeys { algorithms: Some("5"), ..ChapKeys::default() };
+        exchange.step(&offer, &mut TextWriter::default()).unwrap();
+        let mut answer = TextWriter::default();
+        let keys = ChapKeys {
+            name: Some(user),
+            response: Some("0x00112233445566778899aabbccddeeff"),
+            identifier: Some("1"),
+            challenge: Some("0x0123456789"),
+            ..ChapKeys::default()
+        };
+        let before = COMPUTED.get();
+        let error = exchange.step(&keys, &mut answer).unwrap_err();
+        (error, COMPUTED.get() - before, answer.into_bytes())
+    }
+
+    #[test]
+    fn an_unknown_user_costs_and_is_told_the_same_as_a_wrong_secret() {
+        assert_eq!(judged("alice"), (ChapError::WrongSecret, 1, Vec::new()));
+        assert_eq!(judged("mallory"), (ChapError::UnknownUser, 1, Vec::new()));
+    }
 }

@@ -80,7 +80,10 @@ impl Connection {
             self.reject(&frame.header, RejectReason::DataDigestError);
         }
         let pdu = DataOutPdu::parse(&frame.header);
-        let Some(task) = self.tasks.find(pdu.initiator_task_tag) else { return };
+        let Some(task) = self.tasks.find(pdu.initiator_task_tag) else {
+            self.refused_requests += u64::from(frame.data_is_intact);
+            return;
+        };
         let Some(entry) = self.tasks.task_mut(task) else { return };
         entry.transfer.receive(&pdu, frame.data, frame.data_is_intact, self.limits.copied_payload);
         self.solicit(task);

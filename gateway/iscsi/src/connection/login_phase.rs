@@ -20,6 +20,14 @@ pub(super) struct LoginPhase {
     login: Login,
     pub(super) deadline: Duration,
     decision: Option<Decision>,
+    proof: Option<Proof>,
+}
+
+/// A request that is to prove who the initiator is.
+struct Proof {
+    request: Frame,
+    /// The caller wants it judged.
+    is_due: bool,
 }
 
 /// A login that is complete but for the caller's consent.
@@ -38,12 +46,12 @@ impl LoginPhase {
         now: Duration,
     ) -> Self {
         let login = Login::new(portal_group_tag, directory, entropy, limits);
-        Self { login, deadline: now + limits.login_time, decision: None }
+        Self { login, deadline: now + limits.login_time, decision: None, proof: None }
     }
 
     /// Whether the caller's decision is awaited.
     pub(super) fn awaits_decision(&self) -> bool {
-        self.decision.is_some()
+        self.decision.is_some() || self.proof.as_ref().is_some_and(|proof| !proof.is_due)
     }
 }
 
@@ -69,10 +77,25 @@ impl Connection {
         self.phase = Phase::FullFeature;
     }
 
-    /// Answers [`Event::Login`]: there will be no session. The connection is over once the output is sent.
+    /// Answers [`Event::Login`] or [`Event::Proof`]: there will be no session. The connection is over once the output is
+    /// sent.
     pub fn refuse_session(&mut self, status: LoginStatus) {
-        let Some(Decision { request, .. }) = self.take_decision() else { return };
+        let Phase::Login(phase) = &mut self.phase else { return };
+        let request = match (phase.decision.take(), phase.proof.take()) {
+            (Some(decision), _) => decision.request,
+            (None, Some(proof)) => LoginRequestPdu::parse(&proof.request.header),
+            (None, None) => return,
+        };
         self.refuse_login(&request, status);
+    }
+
+    /// Answers [`Event::Proof`]: [`next_event`](Self::next_event) judges it. Without such an event it does nothing.
+    pub fn judge_proof(&mut self) {
+        if let Phase::Login(phase) = &mut self.phase
+            && let Some(proof) = &mut phase.proof
+        {
+            proof.is_due = true;
+        }
     }
 
     /// Handles a PDU before full feature phase.
@@ -83,6 +106,28 @@ impl Connection {
             self.refuse_login(&request, LoginStatus::InvalidDuringLogin);
             return Err(ConnectionError::UnexpectedDuringLogin(opcode));
         }
+        if let Phase::Login(phase) = &mut self.phase
+            && phase.login.awaits_proof()
+            && !request.continues
+        {
+            phase.proof = Some(Proof { request: frame, is_due: false });
+            self.events.push_back(Event::Proof);
+            return Ok(());
+        }
+        self.step_login(&frame)
+    }
+
+    /// The proof that the caller wants judged now.
+    pub(super) fn take_proof_to_judge(&mut self) -> Option<Frame> {
+        match &mut self.phase {
+            Phase::Login(phase) => phase.proof.take_if(|proof| proof.is_due).map(|proof| proof.request),
+            _ => None,
+        }
+    }
+
+    /// Handles a Login Request.
+    pub(super) fn step_login(&mut self, frame: &Frame) -> Result<(), ConnectionError> {
+        let request = LoginRequestPdu::parse(&frame.header);
         let Phase::Login(phase) = &mut self.phase else { return Ok(()) };
         // Commands are numbered from the CmdSN of the login, which being immediate does not consume it.
         self.window = CommandWindow::new(request.cmd_sn, self.limits.command_window);

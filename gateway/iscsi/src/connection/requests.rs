@@ -55,7 +55,10 @@ impl Connection {
         if !is_unordered(&frame.header) {
             let cmd_sn = frame.header.cmd_sn();
             match self.window.admission(cmd_sn) {
-                Admission::Ignore => return Ok(()),
+                Admission::Ignore => {
+                    self.refused_requests += 1;
+                    return Ok(());
+                }
                 Admission::Early => return self.hold(cmd_sn, frame),
                 Admission::Next => self.window.advance(),
             }

@@ -90,6 +90,7 @@ impl Connection {
 
     /// Rejects a PDU, with its header.
     pub(super) fn reject(&mut self, rejected: &BasicHeader, reason: RejectReason) {
+        self.refused_requests += 1;
         let pdu = RejectPdu { reason, sequence: self.status_numbers(), data_sn: 0 };
         self.send(pdu.build(), &[rejected.as_bytes()]);
     }

@@ -57,6 +57,9 @@ pub enum RefusalReason {
     /// Authentication or digests were configured otherwise while the login went on: the initiator may try again.
     #[error("what the target asks of a login has changed meanwhile")]
     TermsChanged,
+    /// Too many proofs were wrong that came from where this one did: it was not looked at. The initiator may try again.
+    #[error("too many wrong proofs from this address: try again later")]
+    TooManyGuesses,
     /// Anything else that the status names.
     #[error("status {0:?}")]
     Status(LoginStatus),
@@ -77,7 +80,7 @@ impl RefusalReason {
             Self::NotAllowed => LoginStatus::AuthorizationFailure,
             Self::NoSuchTarget | Self::NotThroughPortal => LoginStatus::NotFound,
             Self::DigestsRequired => LoginStatus::InitiatorError,
-            Self::TermsChanged => LoginStatus::ServiceUnavailable,
+            Self::TermsChanged | Self::TooManyGuesses => LoginStatus::ServiceUnavailable,
             Self::Status(status) => status,
         }
     }

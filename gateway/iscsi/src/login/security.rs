@@ -78,6 +78,11 @@ impl Security {
         matches!(self, Self::Required(_))
     }
 
+    /// A challenge was sent.
+    pub(super) fn awaits_proof(&self) -> bool {
+        matches!(self, Self::Chap(exchange) if exchange.awaits_response())
+    }
+
     /// Nothing stands in the way of the next stage.
     pub(super) fn is_done(&self) -> bool {
         matches!(self, Self::NotRequired | Self::Proved(_))
