@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_gateway::{
-    Authentication, Chap, ChapAccount, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics,
-    PortalConfig, Secret, Served, TargetConfig, listen,
+    Authentication, Chap, ChapAccount, DEFAULT_LOGIN_TIME, DigestPolicy, Gateway, GatewayConfig,
+    InitiatorConfig, Metrics, PortalConfig, Secret, Served, TargetConfig, listen,
 };
 
 use huntaway_config::read_secret;
@@ -164,6 +164,7 @@ async fn serve(
         portals,
         served: Served { targets: vec![target], discovery: Authentication::None },
         max_connections,
+        login_time: DEFAULT_LOGIN_TIME,
         metrics: Metrics::new(&registry)?,
     })?;
     accepts.store(true, Ordering::Release);

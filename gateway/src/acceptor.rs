@@ -7,7 +7,7 @@ use std::time::Duration;
 use iscsi_target::{Connection, ConnectionConfig, Limits};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -15,6 +15,7 @@ use crate::catalog::PortalView;
 use crate::driver::{Driver, MAX_OUTPUT_BYTES};
 use crate::gateway::Shared;
 use crate::nexus::Origin;
+use crate::places::Place;
 use crate::target::PORTAL_GROUP_TAG;
 
 /// Connections the kernel may hold that were not accepted yet.
@@ -74,7 +75,7 @@ impl Acceptor {
                 _ = stopping.wait_for(|stopping| *stopping) => return self.connections,
             };
             match accepted {
-                Ok((stream, peer)) => self.accept(stream, peer),
+                Ok((stream, peer)) => self.accept(stream, peer).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -94,23 +95,23 @@ impl Acceptor {
         }
     }
 
-    fn accept(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() else {
+    async fn accept(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let Some(place) = self.shared.places.take().await else {
             self.shared.metrics.refused_connections.inc();
-            tracing::debug!(%peer, "connection closed: there are too many");
+            tracing::debug!(%peer, "connection closed: there are too many sessions");
             return;
         };
         let span = tracing::info_span!("connection", %peer);
         let origin = Origin { peer, portal: Arc::clone(&self.portal) };
-        self.connections.spawn(serve(Arc::clone(&self.shared), stream, origin, permit).instrument(span));
+        self.connections.spawn(serve(Arc::clone(&self.shared), stream, origin, place).instrument(span));
     }
 }
 
 /// Serves one connection to its end.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, origin: Origin, _permit: OwnedSemaphorePermit) {
+async fn serve(shared: Arc<Shared>, stream: TcpStream, origin: Origin, place: Place) {
     shared.metrics.connections.inc();
     match prepare(&shared, &stream, &origin) {
-        Ok(connection) => Driver::new(Arc::clone(&shared), connection, origin).run(stream).await,
+        Ok(connection) => Driver::new(Arc::clone(&shared), connection, origin, place).run(stream).await,
         Err(error) => tracing::debug!(%error, "connection lost before it was served"),
     }
     shared.metrics.connections.dec();
@@ -126,7 +127,11 @@ fn prepare(shared: &Arc<Shared>, stream: &TcpStream, origin: &Origin) -> std::io
         portal: local.to_string(),
         directory: Arc::new(view),
         entropy: fill_random,
-        limits: Limits { pending_output: MAX_OUTPUT_BYTES, ..Limits::default() },
+        limits: Limits {
+            pending_output: MAX_OUTPUT_BYTES,
+            login_time: shared.login_time,
+            ..Limits::default()
+        },
     };
     Ok(Connection::new(config, shared.now()))
 }

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use crate::gateway::Shared;
 use crate::nexus::{Call, Origin};
 use crate::operation::Outcome;
+use crate::places::Place;
 use crate::session::Session;
 use crate::sessions::Registration;
 use crate::tasks::Tasks;
@@ -37,6 +38,8 @@ pub(crate) enum Waited {
     TaskManagement { initiator_task_tag: u32, closes: bool },
     /// The session that a login takes the place of is gone.
     Predecessor(Box<Registration>),
+    /// What is to prove who an initiator is has waited for its turn.
+    Turn,
 }
 
 /// What the connection's task was woken by.
@@ -46,6 +49,7 @@ enum Wake {
     Ended(TaskTag, Outcome),
     Waited(Waited),
     Called(Option<Call>),
+    Dismissed,
     Timeout,
 }
 
@@ -54,6 +58,7 @@ pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) connection: Connection,
     pub(crate) origin: Origin,
+    pub(crate) place: Place,
     pub(crate) tasks: Tasks,
     /// Block operations that stores have, and whose answers have no data. They go on whether the initiator takes its
     /// answers or not, and are waited for, also when the connection has ended.
@@ -65,22 +70,29 @@ pub(crate) struct Driver {
     /// The initiator's tag of a Logout to be answered once no task is left.
     pub(crate) logout: Option<u32>,
     pub(crate) session: Option<Session>,
+    /// What is to prove who the initiator is counts as wrong until it is judged.
+    pub(crate) awaits_verdict: bool,
+    /// Requests that the core did not let act, as far as they are in the metrics.
+    pub(crate) counted_refusals: u64,
     /// Time to send what is left when the connection is over.
     pub(crate) last_words: Duration,
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>, connection: Connection, origin: Origin) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, connection: Connection, origin: Origin, place: Place) -> Self {
         Self {
             shared,
             connection,
             origin,
+            place,
             tasks: Tasks::new(),
             running: FuturesUnordered::new(),
             reading: FuturesUnordered::new(),
             waits: FuturesUnordered::new(),
             logout: None,
             session: None,
+            awaits_verdict: false,
+            counted_refusals: 0,
             last_words: LAST_WORDS,
         }
     }
@@ -111,6 +123,7 @@ impl Driver {
         }
         tokio::select! {
             biased;
+            () = self.place.dismissed() => Wake::Dismissed,
             sent = writer.write(output), if !output.is_empty() => Wake::Sent(sent),
             Some((task, outcome)) = self.running.next() => Wake::Ended(task, outcome),
             Some((task, outcome)) = self.reading.next(), if has_room => Wake::Ended(task, outcome),
@@ -135,6 +148,7 @@ impl Driver {
             Wake::Waited(waited) => self.on_waited(waited)?,
             Wake::Called(Some(call)) => self.on_call(call)?,
             Wake::Called(None) => return ControlFlow::Break(()),
+            Wake::Dismissed => return self.leave(),
             Wake::Timeout => {}
         }
         let now = Instant::now();
@@ -159,17 +173,23 @@ impl Driver {
     /// Handles what has been received, until there is no more or the output is full.
     fn handle_events(&mut self, arrived: Instant) -> ControlFlow<()> {
         let now = arrived - self.shared.started;
-        while self.has_room() {
-            match self.connection.next_event(now) {
+        let mut end = ControlFlow::Continue(());
+        while self.has_room() && end.is_continue() {
+            let next = self.connection.next_event(now);
+            self.note_verdict(next.is_ok());
+            match next {
                 Ok(Some(event)) => self.on_event(event, arrived),
                 Ok(None) => break,
                 Err(error) => {
                     self.report(&error);
-                    return ControlFlow::Break(());
+                    end = ControlFlow::Break(());
                 }
             }
         }
-        ControlFlow::Continue(())
+        let refusals = self.connection.refused_requests();
+        self.shared.metrics.refused_requests.inc_by(refusals - self.counted_refusals);
+        self.counted_refusals = refusals;
+        end
     }
 
     fn report(&self, error: &ConnectionError) {
@@ -189,6 +209,7 @@ impl Driver {
     fn on_event(&mut self, event: Event, arrived: Instant) {
         match event {
             Event::Login(negotiated) => self.on_login(negotiated),
+            Event::Proof => self.on_proof(),
             Event::Command(command) => self.on_command(command, arrived),
             Event::DataOut { task, data } => self.on_data(task, data),
             Event::TaskManagement(request) => self.on_task_management(&request),
@@ -206,6 +227,10 @@ impl Driver {
             }
             Waited::Predecessor(registration) => {
                 self.start_session(*registration);
+                ControlFlow::Continue(())
+            }
+            Waited::Turn => {
+                self.judge_proof();
                 ControlFlow::Continue(())
             }
         }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::acceptor::Acceptor;
+use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::nexus::Call;
+use crate::places::Places;
 use crate::portals::{PortalConfig, Portals};
 use crate::served::{Served, TargetError};
 use crate::session::LOGOUT_SECONDS;
@@ -21,6 +23,9 @@ use crate::update;
 
 /// A good limit of TCP connections served at once, logged in or not, where there are file descriptors enough.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
+
+/// A good limit of the time from an initiator's connection to its session: stock initiators give up before.
+pub const DEFAULT_LOGIN_TIME: Duration = Duration::from_secs(30);
 
 /// How often a stopping gateway looks whether all sessions have logged out.
 const LOGOUT_POLL: Duration = Duration::from_millis(20);
@@ -31,8 +36,10 @@ pub(crate) struct Shared {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) metrics: Metrics,
     pub(crate) stopping: watch::Sender<bool>,
-    /// TCP connections that may still be accepted.
-    pub(crate) permits: Arc<Semaphore>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) guesses: Guesses,
+    /// See [`GatewayConfig::login_time`].
+    pub(crate) login_time: Duration,
     /// The origin of the protocol core's time.
     pub(crate) started: Instant,
 }
@@ -69,8 +76,11 @@ pub struct GatewayConfig {
     pub portals: Vec<PortalConfig>,
     /// Targets, disks, and who may use them.
     pub served: Served,
-    /// TCP connections served at once, logged in or not; more are closed at once. Each takes a file descriptor.
+    /// TCP connections served at once, logged in or not; each takes a file descriptor. When one more comes, the oldest that
+    /// has no session (discovery sessions count as none) is closed. A quarter of them is not for sessions.
     pub max_connections: usize,
+    /// Time from a connection to its session, whatever it sends meanwhile.
+    pub login_time: Duration,
     /// Where to count.
     pub metrics: Metrics,
 }
@@ -81,7 +91,7 @@ impl Gateway {
     /// # Errors
     /// [`TargetError`] names what cannot be served.
     pub fn start(config: GatewayConfig) -> Result<Self, TargetError> {
-        let GatewayConfig { portals, served, max_connections, metrics } = config;
+        let GatewayConfig { portals, served, max_connections, login_time, metrics } = config;
         let sessions = Arc::new(Sessions::default());
         sessions.update(served, &metrics)?;
         let shared = Arc::new(Shared {
@@ -89,7 +99,9 @@ impl Gateway {
             sessions,
             metrics,
             stopping: watch::Sender::new(false),
-            permits: Arc::new(Semaphore::new(max_connections)),
+            places: Arc::new(Places::new(max_connections)),
+            guesses: Guesses::default(),
+            login_time,
             started: Instant::now(),
         });
         let gateway = Self { shared, acceptors: Mutex::default() };

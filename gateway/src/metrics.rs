@@ -57,6 +57,9 @@ pub struct Metrics {
     pub(crate) connections: IntGauge,
     pub(crate) sessions: IntGauge,
     pub(crate) refused_connections: IntCounter,
+    pub(crate) displaced_connections: IntCounter,
+    pub(crate) slowed_logins: IntCounter,
+    pub(crate) refused_requests: IntCounter,
     pub(crate) protocol_errors: IntCounter,
     logins: IntCounterVec,
     pub(crate) units: UnitLabels,
@@ -73,6 +76,8 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
+        let count =
+            |name: &str, help: &str| counter(name, help, &[]).map(|all| all.with_label_values::<&str>(&[]));
         let gauge = |name: &str, help: &str| {
             let gauge = IntGauge::new(format!("huntaway_gateway_{name}"), help)?;
             registry.register(Box::new(gauge.clone()))?;
@@ -88,18 +93,23 @@ impl Metrics {
         Ok(Self {
             connections: gauge("connections", "TCP connections from initiators, logged in or not")?,
             sessions: gauge("sessions", "Sessions in full feature phase")?,
-            refused_connections: counter(
+            refused_connections: count(
                 "refused_connections_total",
-                "Connections closed for want of room",
-                &[],
-            )?
-            .with_label_values::<&str>(&[]),
-            protocol_errors: counter(
-                "protocol_errors_total",
-                "Connections closed for a protocol error",
-                &[],
-            )?
-            .with_label_values::<&str>(&[]),
+                "Connections closed at once for want of room",
+            )?,
+            displaced_connections: count(
+                "displaced_connections_total",
+                "Connections without a session closed to make room for newer ones",
+            )?,
+            slowed_logins: count(
+                "slowed_logins_total",
+                "Logins that waited, or were turned away, for wrong proofs from their address",
+            )?,
+            refused_requests: count(
+                "refused_requests_total",
+                "Requests and data rejected, ignored or discarded by the iSCSI layer",
+            )?,
+            protocol_errors: count("protocol_errors_total", "Connections closed for a protocol error")?,
             logins: counter("logins_total", "Login attempts by result", &["result"])?,
             units: UnitLabels::new(
                 durations,

@@ -42,6 +42,9 @@ impl Driver {
             return self.refuse_login(LoginStatus::ServiceUnavailable.into(), initiator_name, target);
         }
         let Some(target) = target else { return self.start_discovery(initiator_name, &admission) };
+        if !self.place.keep() {
+            return self.refuse_login(LoginStatus::OutOfResources.into(), initiator_name, Some(target));
+        }
         let key =
             SessionKey { initiator: initiator_name.to_lowercase(), isid, target: target.to_lowercase() };
         match self.register(key.clone(), connection_id, tsih, &admission) {
@@ -64,6 +67,42 @@ impl Driver {
                 self.waits.push(closed.boxed());
             }
         }
+    }
+
+    /// Proofs are judged one after another where many were wrong.
+    pub(crate) fn on_proof(&mut self) {
+        match self.shared.guesses.turn(self.origin.peer.ip(), self.shared.now()) {
+            Some(Duration::ZERO) => self.judge_proof(),
+            Some(wait) => {
+                self.shared.metrics.slowed_logins.inc();
+                self.waits.push(tokio::time::sleep(wait).map(|()| Waited::Turn).boxed());
+            }
+            None => {
+                self.shared.metrics.slowed_logins.inc();
+                let reason = RefusalReason::TooManyGuesses;
+                self.report_refusal(&LoginRefusal { reason, initiator: None, target: None });
+                self.connection.refuse_session(reason.status());
+            }
+        }
+    }
+
+    pub(crate) fn judge_proof(&mut self) {
+        self.awaits_verdict = true;
+        self.connection.judge_proof();
+    }
+
+    /// The core went on after a proof, or the login was refused.
+    pub(crate) fn note_verdict(&mut self, was_right: bool) {
+        if std::mem::take(&mut self.awaits_verdict) && was_right {
+            self.shared.guesses.was_right(self.origin.peer.ip());
+        }
+    }
+
+    /// A newcomer has this connection's place.
+    pub(crate) fn leave(&mut self) -> ControlFlow<()> {
+        self.shared.metrics.displaced_connections.inc();
+        tracing::debug!(peer = %self.origin.peer, "connection without a session closed: its place is needed");
+        self.end_now()
     }
 
     /// A TSIH asks for its session to go on: with this connection in the place of the one it has (RFC 7143 §6.3.4), for

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use huntaway_gateway::{Authentication, Gateway, GatewayConfig, Metrics, Served};
+use huntaway_gateway::{Authentication, DEFAULT_LOGIN_TIME, Gateway, GatewayConfig, Metrics, Served};
 use huntaway_store::{DiskState, DiskStatus};
 use prometheus::Registry;
 use tokio::sync::{Mutex, watch};
@@ -91,6 +91,7 @@ impl Engine {
             portals: Vec::new(),
             served: Served { targets: Vec::new(), discovery: Authentication::None },
             max_connections,
+            login_time: DEFAULT_LOGIN_TIME,
             metrics: Metrics::new(registry)?,
         })?;
         let engine = Self {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use huntaway_wire::{
     Answer, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Reply, Request, Segments, Submission,
 };
-pub use login::{Account, discover, try_login, try_login_while};
+pub use login::{Account, Untrusted, discover, try_login, try_login_while};
 pub use serving::{TestGateway, anyone, initiator, served, target};
 use tokio::sync::oneshot;
 
@@ -150,6 +150,7 @@ pub const LOGIN_RESPONSE: u8 = 0x23;
 pub const DATA_IN: u8 = 0x25;
 pub const LOGOUT_RESPONSE: u8 = 0x26;
 pub const R2T: u8 = 0x31;
+pub const REJECT: u8 = 0x3f;
 pub const ASYNC_MESSAGE: u8 = 0x32;
 const NOP_IN: u8 = 0x20;
 
@@ -161,7 +162,8 @@ pub const TARGET_COLD_RESET: u8 = 7;
 /// One connection of an initiator that keeps no state but its sequence numbers.
 pub struct Initiator {
     stream: TcpStream,
-    cmd_sn: u32,
+    /// That of the next command.
+    pub cmd_sn: u32,
     exp_stat_sn: u32,
 }
 
@@ -298,6 +300,11 @@ impl Initiator {
         header[1] = 0x80;
         header[16..20].copy_from_slice(&tag.to_be_bytes());
         self.send(header, &[]);
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
     }
 
     fn send(&mut self, mut header: [u8; 48], data: &[u8]) {

@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use huntaway_gateway::{
-    Authentication, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics, PortalConfig, Router,
-    Served, TargetConfig, TargetError, UnitConfig, Volume, listen,
+    Authentication, DEFAULT_LOGIN_TIME, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics,
+    PortalConfig, Router, Served, TargetConfig, TargetError, UnitConfig, Volume, listen,
 };
 use huntaway_wire::{Peer, Pepoch, Vid};
 use prometheus::Registry;
@@ -36,6 +37,11 @@ impl TestGateway {
 
     /// Serves nothing yet, through a portal named `p`.
     pub fn empty() -> Self {
+        Self::with_limits(1000, DEFAULT_LOGIN_TIME)
+    }
+
+    /// The same, with so many connections at most and this time for each login.
+    pub fn with_limits(max_connections: usize, login_time: Duration) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let entered = runtime.enter();
@@ -45,7 +51,8 @@ impl TestGateway {
         let gateway = Gateway::start(GatewayConfig {
             portals: vec![portal("p", "127.0.0.1:0".parse().unwrap())],
             served: served(Vec::new()),
-            max_connections: 1000,
+            max_connections,
+            login_time,
             metrics: Metrics::new(&registry).unwrap(),
         })
         .unwrap();
