@@ -82,6 +82,21 @@ fn the_window_closes_and_opens_with_the_tasks() {
 }
 
 #[test]
+fn a_write_whose_data_is_rejected_opens_no_room() {
+    let mut initiator = Initiator::log_in("DataDigest=CRC32C");
+    let pdu = initiator.command(false, true, 512);
+    initiator.send(&pdu.build(), &pattern(0, 512));
+    let last = initiator.target.input().len() - 1;
+    initiator.target.input()[last] ^= 1;
+    initiator.command_event();
+    let reject = RejectPdu::parse(&initiator.receive_opcode(Opcode::Reject).header);
+    initiator.ping(b"");
+    initiator.assert_no_event();
+    let answer = NopInPdu::parse(&initiator.receive_opcode(Opcode::NopIn).header);
+    assert_eq!(reject.sequence.max_cmd_sn, answer.sequence.max_cmd_sn);
+}
+
+#[test]
 fn commands_ahead_of_their_turn_wait_with_their_data() {
     let mut initiator = Initiator::log_in("InitialR2T=No FirstBurstLength=1024");
     let first = initiator.command(true, false, 0);

@@ -27,7 +27,7 @@ impl Connection {
     }
 
     /// Makes a task of a SCSI Command; `None` if it was rejected. Data it carries below `copied_payload`
-    /// bytes is copied.
+    /// bytes is copied; if it is damaged, it is for the caller to reject it.
     pub(super) fn begin_task(&mut self, frame: &Frame, copied_payload: usize) -> Option<TaskTag> {
         let command = ScsiCommandPdu::parse(&frame.header);
         let cdb = match self.admit(&command, frame) {
@@ -37,15 +37,20 @@ impl Connection {
                 return None;
             }
         };
-        if !frame.data_is_intact {
-            self.reject(&frame.header, RejectReason::DataDigestError);
-        }
         let parameters = &self.session.as_ref()?.parameters;
         let (data, is_intact) = (frame.data.clone(), frame.data_is_intact);
         let transfer = WriteTransfer::begin(&command, data, is_intact, parameters, copied_payload);
         let task = self.tasks.insert(Task::new(command, cdb, transfer))?;
         self.hold_unsolicited_data(task);
         Some(task)
+    }
+
+    /// Rejects the data of a SCSI Command that became a task, if it is damaged: once the task counts against the window,
+    /// lest the Reject shows room that there is not.
+    pub(super) fn reject_damaged_data(&mut self, frame: &Frame) {
+        if !frame.data_is_intact {
+            self.reject(&frame.header, RejectReason::DataDigestError);
+        }
     }
 
     /// Hands a task to the caller: its turn has come.

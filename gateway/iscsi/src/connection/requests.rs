@@ -82,6 +82,7 @@ impl Connection {
             self.window.hold(cmd_sn, Held::Request(frame));
         } else if let Some(task) = self.begin_task(&frame, usize::MAX) {
             self.window.hold(cmd_sn, Held::Task(task));
+            self.reject_damaged_data(&frame);
         } else {
             self.window.skip(cmd_sn);
         }
@@ -114,6 +115,7 @@ impl Connection {
         if opcode == Opcode::ScsiCommand {
             if let Some(task) = self.begin_task(&frame, self.limits.copied_payload) {
                 self.deliver(task);
+                self.reject_damaged_data(&frame);
             }
             return;
         }

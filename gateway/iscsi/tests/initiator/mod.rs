@@ -48,6 +48,8 @@ pub(crate) struct Initiator {
     pub(crate) cmd_sn: u32,
     pub(crate) exp_stat_sn: u32,
     next_tag: u32,
+    /// The largest MaxCmdSN that was shown.
+    max_cmd_sn: Option<u32>,
     received: BytesMut,
 }
 
@@ -69,6 +71,7 @@ impl Initiator {
             cmd_sn: 100,
             exp_stat_sn: 0,
             next_tag: 1,
+            max_cmd_sn: None,
             received: BytesMut::new(),
         }
     }
@@ -189,7 +192,7 @@ impl Initiator {
         assert!(frame.is_none(), "{frame:?}");
     }
 
-    /// Statuses are numbered without gaps.
+    /// Statuses are numbered without gaps, and MaxCmdSN never goes back.
     fn take_note_of(&mut self, header: &BasicHeader) {
         let response = LoginResponsePdu::parse(header);
         let stat_sn = response.sequence.stat_sn;
@@ -202,6 +205,12 @@ impl Initiator {
         };
         if header.opcode() == Opcode::LoginResponse {
             self.exp_stat_sn = stat_sn;
+        }
+        if header.opcode() != Opcode::LoginResponse || response.status == 0 {
+            let max_cmd_sn = response.sequence.max_cmd_sn;
+            let before = self.max_cmd_sn.replace(max_cmd_sn);
+            let distance = max_cmd_sn.wrapping_sub(before.unwrap_or(max_cmd_sn)) as i32;
+            assert!(distance >= 0, "MaxCmdSN went back by {}", -distance);
         }
         if carries_status {
             assert_eq!(stat_sn, self.exp_stat_sn, "StatSN");
