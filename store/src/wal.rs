@@ -52,6 +52,9 @@ const INLINE_PARTS: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn(pub u64);
 
+/// What says that it stands further on than this is damaged: no log gets there, and all that is added to it fits in 64 bits.
+const MAX_LSN: Lsn = Lsn(1 << 62);
+
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

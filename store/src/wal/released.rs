@@ -5,7 +5,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::{DIRECTORY, Lsn};
+use super::{DIRECTORY, Lsn, MAX_LSN};
 use crate::disk::{Disk, Open};
 
 const NAME: &str = "released";
@@ -100,5 +100,5 @@ fn decode(bytes: &[u8; MARK_BYTES], uuid: &[u8; 16]) -> Option<(u64, Lsn)> {
     let (count, lsn) = numbers.split_at(8);
     let count = count.try_into().map(u64::from_le_bytes).ok()?;
     let lsn = Lsn(lsn.try_into().map(u64::from_le_bytes).ok()?);
-    (*bytes == encode(uuid, count, lsn)).then_some((count, lsn))
+    (*bytes == encode(uuid, count, lsn) && lsn <= MAX_LSN).then_some((count, lsn))
 }

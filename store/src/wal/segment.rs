@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use super::Lsn;
+use super::{Lsn, MAX_LSN};
 use crate::disk::Disk;
 
 /// Where records begin in a segment, in bytes.
@@ -74,7 +74,7 @@ impl Header {
         }
         let base = Lsn(u64_at(bytes, 40));
         let named = u64_at(bytes, 32);
-        if *bytes != encode(uuid, named, base) {
+        if *bytes != encode(uuid, named, base) || base > MAX_LSN {
             return Self::Damaged;
         }
         // A recycled file bears its new name before its new header.
