@@ -28,6 +28,10 @@ lint:
 crash ROUNDS="50":
     HUNTAWAY_CRASH_ROUNDS={{ROUNDS}} cargo test --release --test crash
 
+# Fuzz one target of tests/fuzz/src for so many seconds (needs cargo-fuzz, no nightly compiler)
+fuzz TARGET SECONDS="300":
+    tests/fuzz/run {{TARGET}} {{SECONDS}}
+
 # Run libiscsi's conformance suite and rewrite the expected results
 conformance:
     tests/conformance/update

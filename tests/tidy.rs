@@ -22,7 +22,7 @@ const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 70;
 
 /// Which of our crates each crate may be built with. The binary puts the parts together, so it knows most of them.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     (
         "huntaway",
         &[
@@ -35,6 +35,10 @@ const ARROWS: [(&str, &[&str]); 10] = [
         ],
     ),
     ("huntaway-config", &[]),
+    (
+        "huntaway-fuzz",
+        &["huntaway-config", "huntaway-scsi", "huntaway-store", "huntaway-wire", "iscsi-target-rs"],
+    ),
     ("huntaway-gateway", &["huntaway-membership", "huntaway-scsi", "huntaway-wire", "iscsi-target-rs"]),
     ("huntaway-ledger", &["huntaway-wire"]),
     ("huntaway-membership", &["huntaway-ledger", "huntaway-wire"]),

@@ -8,6 +8,9 @@ mod discard;
 pub mod disk;
 mod disk_table;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod known;
 mod layout;

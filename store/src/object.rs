@@ -9,3 +9,5 @@ pub(crate) use cache::ObjectCache;
 pub(crate) use file::{Change, LoadError, ObjectFile, ObjectPath, data_offset, entry_offset};
 pub(crate) use header::{FILE_BYTES, Header, NEW_OBJECT_BYTES};
 pub(crate) use table::Entry;
+#[cfg(feature = "fuzzing")]
+pub(crate) use table::Table;
