@@ -48,6 +48,7 @@ pub fn object_table(bytes: &[u8], oid: u64) {
         is_empty &= matches!(entry, Entry::Inherit | Entry::Hole { .. });
         match entry {
             Entry::Damaged => assert_ne!(*bytes, [0; 16]),
+            Entry::Data { .. } => assert_eq!(entry.encode(oid, block), *bytes),
             entry => assert_eq!(Entry::decode(&entry.encode(oid, block), oid, block), entry),
         }
     }
