@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arbitrary::{Arbitrary, Unstructured};
 use iscsi_target::chap::{Chap, ChapAccount, ChapAlgorithm, Secret};
 use iscsi_target::login::{Login, LoginReply, LoginRequest, LoginStep};
-use iscsi_target::text::{TextLimits, decode};
+use iscsi_target::text::{TextLimits, decode, decode_number};
 use iscsi_target::{
     Admission, Authentication, DigestPolicy, Directory, Limits, LoginStatus, RefusalReason, TargetListing,
 };
@@ -122,7 +122,8 @@ pub fn run(bytes: &[u8]) {
     let LoginStep::Reply(_) = step(&mut login, first.as_bytes(), false) else { panic!("CHAP is agreed on") };
 
     let offered: Vec<String> = input.algorithms.iter().map(offer).collect();
-    let (chosen, offered) = (first_known(&offered), offered.join(","));
+    let offered = offered.join(",");
+    let chosen = first_known(&offered);
     let challenged = step(&mut login, format!("CHAP_A={offered}\0").as_bytes(), false);
     let reply = match (challenged, chosen) {
         (LoginStep::Reply(reply), Some(_)) => reply,
@@ -145,13 +146,11 @@ fn offer(algorithm: &Algorithm<'_>) -> String {
     }
 }
 
-/// Of the algorithms offered the first that there is; `None` as well if that is for the target to decide (raw text).
-fn first_known(offered: &[String]) -> Option<u8> {
-    let all = offered.iter().flat_map(|offer| offer.split(','));
-    let number = |text: &str| iscsi_target::text::decode_number(text);
+/// Of the algorithms offered the first that there is. The value ends at the first zero byte.
+fn first_known(offered: &str) -> Option<u8> {
+    let value = offered.split('\0').next().unwrap_or_default();
     let known = |number: u64| ChapAlgorithm::ALL.iter().find(|known| u64::from(known.number()) == number);
-    let mut before_zero = all.take_while(|text| !text.contains('\0'));
-    before_zero.find_map(|text| number(text).and_then(known)).map(|known| known.number())
+    value.split(',').find_map(|text| decode_number(text).and_then(known)).map(|known| known.number())
 }
 
 fn step(login: &mut Login, data: &[u8], transit: bool) -> LoginStep {

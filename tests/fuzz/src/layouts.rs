@@ -9,10 +9,12 @@ const CHOICE_BYTES: usize = 4;
 pub fn run(bytes: &[u8]) {
     let Some((&[layout, seal, low, high], bytes)) = bytes.split_first_chunk::<CHOICE_BYTES>() else { return };
     let number = u16::from_le_bytes([low, high]);
+    // Of the first VDI there can be.
+    let oid = 1 << 32 | u64::from(number);
     let sealed = if seal & 1 == 0 { fuzzing::sealed(bytes) } else { bytes.to_vec() };
     match layout % 6 {
         0 => fuzzing::object_header(&sealed),
-        1 => fuzzing::object_table(&table(bytes, number.into()), number.into()),
+        1 => fuzzing::object_table(&table(bytes, oid), oid),
         2 => fuzzing::index(&sealed, number, seal & 2 != 0),
         3 => fuzzing::superblock(&superblock(&sealed)),
         4 => fuzzing::disk_table(&with_crc(bytes, seal & 1 == 0)),

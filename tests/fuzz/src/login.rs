@@ -21,6 +21,8 @@ const PROOF: &str = "iqn.2026-11.test:proof";
 /// Requests of one connection. Most of a request's fields are what they must be, or the login would end at once.
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
+    /// What the first request begins with.
+    opening: Option<u8>,
     requests: Vec<Request<'a>>,
     afterwards: Vec<(bool, bool, Vec<Text<'a>>)>,
 }
@@ -153,7 +155,8 @@ pub fn run(bytes: &[u8]) {
     let mut text = Vec::new();
     let mut over = false;
     for (number, request) in input.requests.iter().enumerate() {
-        let data = written(&request.text);
+        let opening = input.opening.filter(|_| number == 0).map_or_else(Vec::new, opened);
+        let data = [opening, written(&request.text)].concat();
         let step = login.step(&login_request(request, &data));
         // What was asked and what is answered, each within the limit on a text, and the answers to as many keys.
         assert!(login.held_bytes() <= 4 * limits().text, "{} bytes", login.held_bytes());
@@ -181,6 +184,15 @@ pub fn run(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// The names that a first request must have, and how the initiator would prove who it is.
+fn opened(opening: u8) -> Vec<u8> {
+    let targets = VALUES[1..4].iter().map(|name| format!("TargetName={name}\0"));
+    let kinds: Vec<String> = targets.chain(["SessionType=Discovery\0".to_owned()]).collect();
+    let kind = &kinds[usize::from(opening) % kinds.len()];
+    let method = ["", "AuthMethod=CHAP\0", "AuthMethod=None\0"][usize::from(opening >> 2) % 3];
+    format!("InitiatorName=iqn.2026-11.test:me\0{kind}{method}").into_bytes()
 }
 
 fn written(text: &[Text<'_>]) -> Vec<u8> {

@@ -119,8 +119,10 @@ struct DataOut {
     /// The tag of one of the last R2Ts, or that of unsolicited data.
     transfer: Option<u8>,
     data_sn: u8,
-    offset: u16,
-    length: u16,
+    /// Where it begins, if not where the R2T does.
+    offset: Option<u16>,
+    /// How much it is, if not what the R2T asks for.
+    length: Option<u16>,
     is_final: bool,
 }
 

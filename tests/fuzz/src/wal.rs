@@ -52,7 +52,16 @@ struct Entry {
     kind: u8,
     first_block: u16,
     blocks: u16,
-    is_right: bool,
+    wrong: Option<Wrong>,
+}
+
+/// A field that may have any value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+enum Wrong {
+    Kind,
+    Blocks,
+    Oid,
+    Partition,
 }
 
 /// Takes the files of a log.
@@ -200,28 +209,33 @@ fn mark_bytes(count: u8, lsn: u64) -> Vec<u8> {
 }
 
 impl Entry {
-    /// `store/FORMAT.md`, "wal/": a record. Of its blocks there are at most two.
+    /// `store/FORMAT.md`, "wal/": a record, but for what is wrong. Of its blocks there are at most two.
     fn bytes(&self, lsn: u64, seed: u32) -> Vec<u8> {
-        let kind = if self.is_right { self.kind % 4 + 1 } else { self.kind };
-        let present = if kind == 1 { usize::from(self.blocks).min(2) } else { 0 };
-        let blocks = match (self.is_right, kind) {
-            (true, 1) => present.max(1) as u16,
-            (true, 2) => self.blocks.clamp(1, 1024),
-            (true, _) => 0,
-            (false, _) => self.blocks,
+        let right = |field: Wrong| self.wrong != Some(field);
+        let kind = if right(Wrong::Kind) { self.kind % 4 + 1 } else { self.kind };
+        let present = if kind == 1 { usize::from(self.blocks % 2) + 1 } else { 0 };
+        let blocks = match kind {
+            _ if !right(Wrong::Blocks) => self.blocks,
+            1 => present as u16,
+            2 => self.blocks.clamp(1, 1024),
+            _ => 0,
         };
-        let first = if self.is_right { self.first_block % (1025 - blocks) } else { self.first_block };
-        let first = if blocks == 0 && self.is_right { 0 } else { first };
-        let data = vec![self.kind; 4096 * if self.is_right && kind == 1 { present.max(1) } else { present }];
+        let first = match blocks {
+            _ if !right(Wrong::Blocks) => self.first_block,
+            0 => 0,
+            blocks => self.first_block % (1025 - blocks),
+        };
+        let oid = if right(Wrong::Oid) { self.oid & 0xffff_ffff | 1 << 32 } else { self.oid };
+        let partition = if right(Wrong::Partition) { self.partition % 4096 } else { self.partition };
+        let data = vec![self.kind; 4096 * present];
         let crcs: Vec<u8> = data.chunks(4096).flat_map(|block| crc32c::crc32c(block).to_le_bytes()).collect();
         let mut bytes = [b"HWrc" as &[u8], &[0; 4]].concat();
         bytes.extend(self.lsn.unwrap_or(lsn).to_le_bytes());
         bytes.extend(self.durable_before.from(lsn).to_le_bytes());
-        let oid = if self.is_right { self.oid & 0xffff_ffff | 1 << 32 } else { self.oid };
         bytes.extend(oid.to_le_bytes());
         bytes.extend(self.version.0.to_le_bytes());
         bytes.extend(self.version.1.to_le_bytes());
-        bytes.extend((if self.is_right { self.partition % 4096 } else { self.partition }).to_le_bytes());
+        bytes.extend(partition.to_le_bytes());
         bytes.extend([kind, 0]);
         bytes.extend(first.to_le_bytes());
         bytes.extend(blocks.to_le_bytes());

@@ -320,7 +320,9 @@ impl Initiator {
         let r2t = transfer.and_then(|number| self.r2ts.get(usize::from(number) % self.r2ts.len().max(1)));
         let target_transfer_tag = r2t.map_or(RESERVED_TAG, |r2t| r2t.target_transfer_tag);
         let of_r2t = r2t.map(|r2t| r2t.initiator_task_tag);
-        let buffer_offset = u32::from(*offset);
+        let asked = r2t.map_or((0, 512), |r2t| (r2t.buffer_offset, r2t.desired_data_transfer_length));
+        let buffer_offset = offset.map_or(asked.0, u32::from);
+        let length = length.map_or(asked.1 as usize, usize::from) % 4097;
         let pdu = DataOutPdu {
             is_final: *is_final,
             lun: Lun::ZERO,
@@ -330,7 +332,7 @@ impl Initiator {
             data_sn: u32::from(*data_sn),
             buffer_offset,
         };
-        self.send(pdu.build(), &pattern(buffer_offset as usize, usize::from(*length % 4097)));
+        self.send(pdu.build(), &pattern(buffer_offset as usize, length));
     }
 
     fn ping(&mut self, immediate: bool, answer: bool, data: u8) {
