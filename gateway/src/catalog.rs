@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use iscsi_target::{Admission, Authentication, DigestPolicy, Directory, RefusalReason, TargetListing};
 
+use crate::disk::{Disks, NextDisks};
 use crate::gateway::Shared;
 use crate::metrics::Metrics;
 use crate::served::{Served, TargetError};
@@ -16,12 +17,13 @@ use crate::unit::Unit;
 pub(crate) struct Catalog {
     /// By their names in lower case (RFC 3722).
     targets: BTreeMap<String, Target>,
+    disks: Disks,
     discovery: Authentication,
 }
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self { targets: BTreeMap::new(), discovery: Authentication::None }
+        Self { targets: BTreeMap::new(), disks: Disks::new(), discovery: Authentication::None }
     }
 }
 
@@ -29,14 +31,15 @@ impl Catalog {
     /// Builds the catalog that follows `before`.
     pub(crate) fn new(served: Served, before: &Self, metrics: &Metrics) -> Result<Self, TargetError> {
         let mut targets = BTreeMap::new();
+        let mut disks = NextDisks::after(&before.disks);
         for config in served.targets {
             let name = config.name.to_lowercase();
-            let target = Target::new(config, before.targets.get(&name), metrics)?;
+            let target = Target::new(config, before.targets.get(&name), &mut disks, metrics)?;
             if let Some(twice) = targets.insert(name, target) {
                 return Err(TargetError::TargetTwice(twice.name));
             }
         }
-        Ok(Self { targets, discovery: served.discovery })
+        Ok(Self { targets, disks: disks.disks, discovery: served.discovery })
     }
 
     /// The target and what this initiator may do there, both names in any case.

@@ -136,6 +136,9 @@ impl Driver {
         let kind = kind(&action);
         let started = match action {
             Action::Block(operation) => self.start_block(task, &live.unit, operation, data),
+            Action::SetModePages(modes) => {
+                self.set_modes(task, &live.unit, modes).map_or(Started::Running, Started::Ended)
+            }
             action => Started::Ended(self.answer(&live.unit, action)),
         };
         match started {
@@ -202,7 +205,7 @@ impl Driver {
         data: &Segments,
     ) -> Started {
         let (offset, _) = unit.bytes(extent);
-        match unit.volume.write(offset, data, Unit::durability(fua)) {
+        match unit.volume.write(offset, data, unit.durability(fua)) {
             Progress::Done(Ok(())) => Started::Ended(Outcome::Good),
             Progress::Done(Err(error)) => {
                 Started::Ended(Outcome::Failed(operation::sense_of(&error, &unit.scsi, extent.lba)))
@@ -223,19 +226,9 @@ impl Driver {
     fn answer(&mut self, unit: &Unit, action: Action) -> Outcome {
         let data = match action {
             Action::Data(data) => data,
-            Action::Good | Action::Block(_) => return Outcome::Good,
+            Action::Good | Action::Block(_) | Action::SetModePages(_) => return Outcome::Good,
             Action::LunInventory { select_report, allocation_length } => {
                 report_luns(self.luns(), select_report, allocation_length)
-            }
-            Action::SetModePages(modes) => {
-                if unit.set_modes(modes)
-                    && let Some(session) = &self.session
-                {
-                    let others = self.shared.sessions.beside(&session.registration.nexus);
-                    let attention = Sense::mode_parameters_changed();
-                    others.iter().for_each(|other| other.establish(&[unit.lun], attention));
-                }
-                return Outcome::Good;
             }
             Action::RequestSense { format, allocation_length } => {
                 let session = self.session.as_ref();

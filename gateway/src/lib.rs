@@ -10,10 +10,12 @@
 mod acceptor;
 mod catalog;
 mod commands;
+mod disk;
 mod driver;
 mod gateway;
 mod guesses;
 mod metrics;
+mod modes;
 mod nexus;
 mod operation;
 mod order;

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use huntaway_scsi::{Sense, UnitAttentions};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::disk::Disk;
 use crate::sessions::lock;
 use crate::unit::Unit;
 use crate::view::{News, View};
@@ -101,10 +102,11 @@ impl Nexus {
         self.view.load().luns().collect()
     }
 
-    /// What a reset of some LUNs does to mode parameters: they are the default ones again (pages are not saved).
-    pub(crate) fn reset_modes(&self, luns: &[u16]) {
+    /// The LUNs under which the initiator sees this disk.
+    pub(crate) fn luns_of(&self, disk: &Arc<Disk>) -> Vec<u16> {
         let view = self.view.load();
-        luns.iter().filter_map(|lun| view.unit(*lun)).for_each(|unit| unit.reset_modes());
+        let is_of_disk = |lun: &u16| view.unit(*lun).is_some_and(|unit| Arc::ptr_eq(&unit.disk, disk));
+        view.luns().filter(is_of_disk).collect()
     }
 
     /// Changes what the initiator sees, and notes what it is to be told of that. Whoever sees the new view finds the

@@ -88,19 +88,17 @@ pub(crate) async fn run(unit: Arc<Unit>, operation: BlockOperation, data: Segmen
         BlockOperation::LbaStatus { extent, maximum_descriptors, allocation_length } => {
             return provisioning(&unit, extent, maximum_descriptors, allocation_length).await;
         }
-        BlockOperation::Write { extent, fua } => write(&unit, extent, &data, Unit::durability(fua)).await,
+        BlockOperation::Write { extent, fua } => write(&unit, extent, &data, unit.durability(fua)).await,
         BlockOperation::WriteAndVerify { extent } => write_and_verify(&unit, extent, &data).await,
         BlockOperation::CompareAndWrite { extent, fua } => {
-            compare_and_write(&unit, extent, &data, Unit::durability(fua)).await
+            compare_and_write(&unit, extent, &data, unit.durability(fua)).await
         }
-        BlockOperation::OrWrite { extent, fua } => {
-            or_write(&unit, extent, &data, Unit::durability(fua)).await
-        }
+        BlockOperation::OrWrite { extent, fua } => or_write(&unit, extent, &data, unit.durability(fua)).await,
         BlockOperation::Verify { extent, compare } => verify(&unit, extent, compare, &data).await,
         BlockOperation::WriteSame { extent, unmap, pattern, fua } => {
-            write_same(&unit, extent, unmap, pattern, &data, Unit::durability(fua)).await
+            write_same(&unit, extent, unmap, pattern, &data, unit.durability(fua)).await
         }
-        BlockOperation::Unmap { extents, fua } => unmap(&unit, &extents, Unit::durability(fua)).await,
+        BlockOperation::Unmap { extents, fua } => unmap(&unit, &extents, unit.durability(fua)).await,
         BlockOperation::Flush { extent, immediate } => flush(&unit, extent, immediate).await,
         BlockOperation::Prefetch { .. } => Ok(()),
     };

@@ -8,10 +8,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use huntaway_scsi::Sense;
 use iscsi_target::{Admission, LoginStatus, RefusalReason};
 use tokio::sync::{mpsc, watch};
 
 use crate::catalog::Catalog;
+use crate::disk::Disk;
 use crate::metrics::Metrics;
 use crate::nexus::{Call, Nexus, Origin, SessionKey};
 use crate::served::{Served, TargetError};
@@ -171,6 +173,24 @@ impl Sessions {
         let table = lock(&self.table);
         let beside = |other: &&Arc<Nexus>| other.key.target == nexus.key.target && other.tsih != nexus.tsih;
         table.sessions.values().filter(beside).cloned().collect()
+    }
+
+    /// Has all initiators told that see this disk, through whichever target and LUN, but for the nexus and LUN of
+    /// `except`.
+    pub(crate) fn tell(&self, disk: &Arc<Disk>, except: Option<(&Nexus, u16)>, attention: Sense) {
+        for nexus in self.all() {
+            let own_lun = except.filter(|(own, _)| std::ptr::eq(*own, &*nexus)).map(|(_, lun)| lun);
+            let luns: Vec<u16> =
+                nexus.luns_of(disk).into_iter().filter(|lun| Some(*lun) != own_lun).collect();
+            nexus.establish(&luns, attention);
+        }
+    }
+
+    /// Has the initiators told that see this disk through another target than that of `nexus`.
+    pub(crate) fn tell_elsewhere(&self, disk: &Arc<Disk>, nexus: &Nexus, attention: Sense) {
+        for other in self.all().iter().filter(|other| other.key.target != nexus.key.target) {
+            other.establish(&other.luns_of(disk), attention);
+        }
     }
 
     /// Number of sessions.

@@ -7,6 +7,7 @@ use huntaway_scsi::{LogicalUnit, LogicalUnitConfig};
 use iscsi_target::{Admission, Authentication, DigestPolicy};
 use wildmatch::WildMatch;
 
+use crate::disk::NextDisks;
 use crate::metrics::Metrics;
 use crate::served::{InitiatorConfig, MAX_LUNS, TargetConfig, TargetError, UnitConfig};
 use crate::unit::{Description, Unit};
@@ -40,6 +41,7 @@ impl Target {
     pub(crate) fn new(
         config: TargetConfig,
         before: Option<&Self>,
+        disks: &mut NextDisks<'_>,
         metrics: &Metrics,
     ) -> Result<Self, TargetError> {
         let TargetConfig { name, portals, initiators, digests, units: configs } = config;
@@ -50,7 +52,7 @@ impl Target {
                 return Err(TargetError::LunOutOfRange(lun));
             }
             let before = before.and_then(|before| before.units.get(&lun));
-            if units.insert(lun, build_unit(&name, unit, before, metrics)?).is_some() {
+            if units.insert(lun, build_unit(&name, unit, before, disks, metrics)?).is_some() {
                 return Err(TargetError::LunTwice(lun));
             }
         }
@@ -96,11 +98,13 @@ fn build_unit(
     target: &str,
     config: UnitConfig,
     before: Option<&Arc<Unit>>,
+    disks: &mut NextDisks<'_>,
     metrics: &Metrics,
 ) -> Result<Arc<Unit>, TargetError> {
     let UnitConfig { lun, uuid, block_size, physical_block_size, thin, read_only, write_cache, volume } =
         config;
     let size_bytes = volume.size_bytes();
+    let disk = disks.disk(uuid);
     let description =
         Description { uuid, size_bytes, block_size, physical_block_size, thin, read_only, write_cache };
     if let Some(before) = before
@@ -124,5 +128,5 @@ fn build_unit(
     })
     .map_err(|source| TargetError::Unit { lun, source })?;
     let metrics = metrics.units.unit(format!("{target}/{lun}"));
-    Ok(Arc::new(Unit::new(lun, description, scsi, volume, metrics, before.map(|before| &**before))))
+    Ok(Arc::new(Unit::new(lun, description, scsi, volume, metrics, disk)))
 }

@@ -65,7 +65,7 @@ impl Driver {
             others.iter().for_each(|other| other.establish(&luns, attention));
             if resets {
                 nexus.establish(&luns, attention);
-                nexus.reset_modes(&luns);
+                self.reset_modes(nexus, &luns);
             }
         }
         let (done, settled) = oneshot::channel();

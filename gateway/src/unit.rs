@@ -1,17 +1,18 @@
-//! A logical unit as this gateway serves it: the SCSI description, its mode state and the volume behind it.
+//! A logical unit as this gateway serves it: the SCSI description, the disk it is a unit of, and the volume behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_scsi::{Extent, LogicalUnit, ModeState, Sense};
 use huntaway_wire::Durability;
 use tokio::sync::watch;
 
+use crate::disk::Disk;
 use crate::unit_metrics::UnitMetrics;
 use crate::volume::Volume;
 
-/// One LUN of one target. Shared by all sessions. Immutable but for its modes: a disk that changes is another unit, and
-/// commands go on with the one they began with.
+/// One LUN of one target. Shared by all sessions. Immutable but for what it shares with the other units of its disk: a
+/// disk that is described otherwise is another unit, and commands go on with the one they began with.
 pub(crate) struct Unit {
     /// Its number.
     pub(crate) lun: u16,
@@ -19,7 +20,7 @@ pub(crate) struct Unit {
     pub(crate) scsi: LogicalUnit,
     pub(crate) volume: Arc<Volume>,
     pub(crate) metrics: Arc<UnitMetrics>,
-    modes: Arc<AtomicModes>,
+    pub(crate) disk: Arc<Disk>,
     /// No view has it any more.
     retired: AtomicBool,
     /// Never sent: dropped with the unit, when no command has it any more.
@@ -59,26 +60,16 @@ impl Description {
 }
 
 impl Unit {
-    /// A unit in the place of `before`, if there was one. What MODE SELECT set stays set, unless the flags that decide
-    /// what can be set have changed.
     pub(crate) fn new(
         lun: u16,
         description: Description,
         scsi: LogicalUnit,
         volume: Arc<Volume>,
         metrics: Arc<UnitMetrics>,
-        before: Option<&Self>,
+        disk: Arc<Disk>,
     ) -> Self {
-        let keeps_modes = |before: &&Self| {
-            let flags = |of: &Description| (of.read_only, of.write_cache);
-            before.description.is_same_disk(&description) && flags(&before.description) == flags(&description)
-        };
-        let modes = match before.filter(keeps_modes) {
-            Some(before) => Arc::clone(&before.modes),
-            None => Arc::new(AtomicModes::new(scsi.default_modes())),
-        };
         let (retired, end) = (AtomicBool::new(false), watch::Sender::new(()));
-        Self { lun, description, scsi, volume, metrics, modes, retired, end }
+        Self { lun, description, scsi, volume, metrics, disk, retired, end }
     }
 
     /// Marks a unit that no view has any more. What is returned closes when no command has it either.
@@ -92,71 +83,35 @@ impl Unit {
         self.retired.load(Ordering::Acquire)
     }
 
-    /// What MODE SELECT set last.
+    /// The mode state in force.
     pub(crate) fn modes(&self) -> ModeState {
-        self.modes.load()
+        self.scsi.limit_modes(self.disk.modes())
     }
 
-    /// Sets the mode state for all sessions; returns whether it changed.
-    pub(crate) fn set_modes(&self, modes: ModeState) -> bool {
-        self.modes.swap(modes) != modes
+    /// Sets the mode state for all units of the disk; returns the one until now.
+    pub(crate) fn set_modes(&self, modes: ModeState) -> ModeState {
+        let of_disk = self.disk.modes();
+        self.disk.set_modes(self.scsi.change_modes(of_disk, modes));
+        self.scsi.limit_modes(of_disk)
     }
 
-    /// Forgets what MODE SELECT set: a reset has taken place.
-    pub(crate) fn reset_modes(&self) {
-        self.set_modes(self.scsi.default_modes());
+    /// Forgets what MODE SELECT set: a reset has taken place. Whether anything was forgotten.
+    pub(crate) fn reset_modes(&self) -> bool {
+        let default = ModeState::default();
+        let is_changed = self.disk.modes() != default;
+        self.disk.set_modes(default);
+        is_changed
     }
 
-    /// When a write with this FUA bit (or with the write cache off) counts as done.
-    pub(crate) fn durability(fua: bool) -> Durability {
-        if fua { Durability::Stable } else { Durability::Logged }
+    /// When a write with this FUA bit that begins now counts as done. The write cache may have been turned off since the
+    /// command was planned.
+    pub(crate) fn durability(&self, fua: bool) -> Durability {
+        if fua || !self.modes().write_cache { Durability::Stable } else { Durability::Logged }
     }
 
     /// An extent in bytes: offset and length.
     pub(crate) fn bytes(&self, extent: Extent) -> (u64, u64) {
         let block_size = u64::from(self.scsi.block_size());
         (extent.lba * block_size, extent.blocks * block_size)
-    }
-}
-
-/// A [`ModeState`] that every command reads and hardly any changes: its bits in one atomic byte.
-struct AtomicModes(AtomicU8);
-
-impl AtomicModes {
-    fn new(modes: ModeState) -> Self {
-        Self(AtomicU8::new(Self::pack(modes)))
-    }
-
-    fn load(&self) -> ModeState {
-        Self::unpack(self.0.load(Ordering::Acquire))
-    }
-
-    fn swap(&self, modes: ModeState) -> ModeState {
-        Self::unpack(self.0.swap(Self::pack(modes), Ordering::AcqRel))
-    }
-
-    fn pack(modes: ModeState) -> u8 {
-        let ModeState { descriptor_sense, write_cache, software_write_protect } = modes;
-        u8::from(descriptor_sense) | u8::from(write_cache) << 1 | u8::from(software_write_protect) << 2
-    }
-
-    fn unpack(bits: u8) -> ModeState {
-        ModeState {
-            descriptor_sense: bits & 1 != 0,
-            write_cache: bits & 2 != 0,
-            software_write_protect: bits & 4 != 0,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mode_state_survives_packing() {
-        for bits in 0..8 {
-            assert_eq!(AtomicModes::pack(AtomicModes::unpack(bits)), bits);
-        }
     }
 }

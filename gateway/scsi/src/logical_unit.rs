@@ -184,7 +184,19 @@ impl LogicalUnit {
 
     /// The mode state of a logical unit that no MODE SELECT has touched.
     pub fn default_modes(&self) -> ModeState {
-        ModeState::new(self.config.write_cache)
+        self.limit_modes(ModeState::default())
+    }
+
+    /// The mode state in force where `modes` is set: what this logical unit is not configured to have is off.
+    pub fn limit_modes(&self, modes: ModeState) -> ModeState {
+        ModeState { write_cache: modes.write_cache && self.config.write_cache, ..modes }
+    }
+
+    /// What is set from now on where `before` was, and this logical unit's mode state becomes `modes`. What it cannot
+    /// change stays: another logical unit of the same disk may be configured to have it.
+    pub fn change_modes(&self, before: ModeState, modes: ModeState) -> ModeState {
+        let write_cache = if self.config.write_cache { modes.write_cache } else { before.write_cache };
+        ModeState { write_cache, ..modes }
     }
 
     /// The capacity in logical blocks.

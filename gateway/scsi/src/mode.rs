@@ -20,11 +20,14 @@ pub struct ModeState {
     pub software_write_protect: bool,
 }
 
-impl ModeState {
-    pub(crate) fn new(write_cache: bool) -> Self {
-        Self { descriptor_sense: false, write_cache, software_write_protect: false }
+/// What is set of a logical unit that no MODE SELECT has touched; [`LogicalUnit::limit_modes`] says what of it counts.
+impl Default for ModeState {
+    fn default() -> Self {
+        Self { descriptor_sense: false, write_cache: true, software_write_protect: false }
     }
+}
 
+impl ModeState {
     /// The format in which sense data is to be sent with a status.
     pub fn sense_format(&self) -> SenseFormat {
         if self.descriptor_sense { SenseFormat::Descriptor } else { SenseFormat::Fixed }

@@ -16,13 +16,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_wire::{
-    Answer, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Reply, Request, Segments, Submission,
+    Answer, Durability, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Reply, Request, Segments,
+    Submission,
 };
 pub use login::{Account, Untrusted, discover, try_login, try_login_while};
 pub use serving::{TestGateway, anyone, initiator, served, target};
 use tokio::sync::oneshot;
 
 pub const TARGET: &str = "iqn.2026-11.test.huntaway:disk";
+
+/// The operation codes of commands with write data.
+const HAS_DATA_OUT: [u8; 16] =
+    [0x0a, 0x15, 0x2a, 0x2e, 0x41, 0x42, 0x48, 0x55, 0x89, 0x8a, 0x8b, 0x8e, 0x93, 0x9c, 0xaa, 0xae];
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,6 +45,7 @@ pub struct MemoryPeer {
     held: Mutex<Option<Vec<oneshot::Sender<Answer>>>>,
     log: Mutex<Vec<u8>>,
     reads: AtomicUsize,
+    stable: AtomicUsize,
 }
 
 impl MemoryPeer {
@@ -61,6 +67,11 @@ impl MemoryPeer {
     /// Reads carried out so far.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Writes so far that had to be on stable storage.
+    pub fn stable_writes(&self) -> usize {
+        self.stable.load(Ordering::Relaxed)
     }
 
     /// First byte of every write, in the order of their submission.
@@ -91,8 +102,9 @@ impl Peer for MemoryPeer {
                 let data = Bytes::copy_from_slice(&object[range.offset() as usize..range.end() as usize]);
                 Submission::Done(Ok(Reply::Data(Segments::from_iter([data]))))
             }
-            Operation::Write { range, data, .. } => {
+            Operation::Write { range, data, durability, .. } => {
                 let data = data.concat();
+                self.stable.fetch_add(usize::from(durability == Durability::Stable), Ordering::Relaxed);
                 self.log.lock().unwrap().push(data[0]);
                 object[range.offset() as usize..range.end() as usize].copy_from_slice(&data);
                 self.done()
@@ -175,11 +187,15 @@ impl Initiator {
 
     /// The same, asking for the session with this TSIH (0: a new one) to go on.
     pub fn start_login_to(portal: SocketAddr, name: &str, tsih: u16) -> Self {
+        Self::start_login_at(portal, name, TARGET, tsih)
+    }
+
+    fn start_login_at(portal: SocketAddr, name: &str, target: &str, tsih: u16) -> Self {
         let stream = TcpStream::connect(portal).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut initiator = Self { stream, cmd_sn: 1, exp_stat_sn: 0 };
         let text = format!(
-            "InitiatorName={name}\0SessionType=Normal\0TargetName={TARGET}\0InitialR2T=Yes\0ImmediateData=Yes\0\
+            "InitiatorName={name}\0SessionType=Normal\0TargetName={target}\0InitialR2T=Yes\0ImmediateData=Yes\0\
              MaxRecvDataSegmentLength=262144\0"
         );
         let mut header = [0; 48];
@@ -198,6 +214,13 @@ impl Initiator {
         initiator
     }
 
+    /// Logs in to another target.
+    pub fn login_at(portal: SocketAddr, name: &str, target: &str) -> Self {
+        let mut initiator = Self::start_login_at(portal, name, target, 0);
+        initiator.finish_login();
+        initiator
+    }
+
     /// Takes the answer to the login, and the unit attention of the first command.
     pub fn finish_login(&mut self) {
         let response = self.receive();
@@ -210,7 +233,7 @@ impl Initiator {
     /// Sends a command; `data` is its immediate data, of `length` bytes in all.
     pub fn command(&mut self, tag: u32, lun: u8, cdb: &[u8], length: u32, data: Option<&[u8]>) {
         let mut header = [0; 48];
-        let writes = matches!(cdb[0], 0x15 | 0x2a | 0x2e | 0x89..=0x8b);
+        let writes = length > 0 && HAS_DATA_OUT.contains(&cdb[0]);
         header[0] = 0x01;
         header[1] = 0x80 | if writes { 0x20 } else { 0x40 };
         header[9] = lun;
