@@ -37,6 +37,11 @@ impl BlockRange {
         Self { lba: cdb.u64(2), blocks: cdb.u32(10).into(), lba_byte: 2, blocks_byte: 10 }
     }
 
+    /// WRITE ATOMIC: a CDB of 16 bytes whose length is the two bytes at `blocks_byte`.
+    pub(crate) fn from_cdb16_with_16_bits(cdb: &Cdb, blocks_byte: u16) -> Self {
+        Self { lba: cdb.u64(2), blocks: cdb.u16(blocks_byte.into()).into(), lba_byte: 2, blocks_byte }
+    }
+
     /// COMPARE AND WRITE: a CDB of 16 bytes whose length is the one byte at `blocks_byte`.
     pub(crate) fn from_cdb16_with_8_bits(cdb: &Cdb, blocks_byte: u16) -> Self {
         Self { lba: cdb.u64(2), blocks: cdb.byte(blocks_byte.into()).into(), lba_byte: 2, blocks_byte }

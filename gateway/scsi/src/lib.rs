@@ -21,6 +21,7 @@
 //!     thin: true,
 //!     read_only: false,
 //!     write_cache: true,
+//!     soft_threshold_bytes: 64 << 20,
 //!     target_name: "iqn.2026-11.dev.huntaway:demo".into(),
 //!     target_port_group: 1,
 //!     relative_target_port: 1,
@@ -63,6 +64,7 @@
 //! - [`LogicalUnit`] describes a logical unit and answers `plan` and `parse_parameters`.
 //! - [`Plan`], [`Action`] and [`BlockOperation`] are what a command comes to.
 //! - [`Sense`] is why one failed; also what the code around uses for its own failures.
+//! - [`Sanitization`] is what SANITIZE has brought a logical unit to, and which commands it stops.
 //! - [`UnitAttentions`] is what an I_T_L nexus has yet to be told.
 //! - [`plan_without_logical_unit`] answers for a LUN where nothing is.
 //!
@@ -80,6 +82,8 @@ pub mod limits;
 mod logical_unit;
 mod mode;
 mod plan;
+mod provisioning;
+mod sanitize;
 mod sense;
 mod table;
 mod unit_attention;
@@ -93,6 +97,8 @@ pub use extent::Extent;
 pub use logical_unit::{ConfigError, LogicalUnit, LogicalUnitConfig};
 pub use mode::ModeState;
 pub use plan::{Action, BlockOperation, Compare, ParameterList, Pattern, Plan, SelectReport, Step};
+pub use provisioning::{Resources, provisioning_log};
+pub use sanitize::{Sanitization, SanitizeMethod, SanitizeRequest};
 pub use sense::{
     FIXED_SENSE_LENGTH, FieldPointer, FieldSource, MAXIMUM_SENSE_LENGTH, Sense, SenseBytes, SenseFormat,
     SenseKey,

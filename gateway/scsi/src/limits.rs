@@ -15,6 +15,13 @@ pub const MAXIMUM_WRITE_SAME_BYTES: u64 = 16 * 1024 * 1024;
 /// both at once.
 pub const MAXIMUM_COMPARE_AND_WRITE_BLOCKS: u8 = 1;
 
+/// Most bytes one WRITE ATOMIC writes, and what its first block is aligned to. It divides an object's 4 MiB, so an atomic
+/// write lies in one object: one record of its primary's log holds all of it. A boundary within it asks for less than that.
+pub const MAXIMUM_ATOMIC_BYTES: u64 = 128 * 1024;
+
+/// A WRITE ATOMIC writes multiples of this: whole blocks of the store, with which nothing is merged.
+pub const ATOMIC_GRANULARITY_BYTES: u64 = 4096;
+
 /// Most bytes one UNMAP covers in all its descriptors.
 pub const MAXIMUM_UNMAP_BYTES: u64 = 512 * 1024 * 1024;
 

@@ -31,6 +31,9 @@ pub struct LogicalUnitConfig {
     pub read_only: bool,
     /// Writes may be answered before they are on stable storage. If not set, initiators cannot set WCE.
     pub write_cache: bool,
+    /// Of a thin one: initiators are to be told when no more than this can be allocated, counted in whole threshold
+    /// sets.
+    pub soft_threshold_bytes: u64,
     /// The iSCSI name of the target.
     pub target_name: String,
     /// The target portal group tag of the portal in use; also the target port group.
@@ -133,7 +136,7 @@ impl LogicalUnit {
         data: &[u8],
     ) -> Result<Action, Sense> {
         let data = data.get(..list.length.into()).ok_or(Sense::parameter_list_length_error())?;
-        (list.parse)(self, modes, data)
+        (list.parse)(self, modes, list.flags, data)
     }
 
     /// Fits a plan to the write data that the initiator offers, which may be less or more than the CDB says.
@@ -143,8 +146,8 @@ impl LogicalUnit {
     /// [`Step::AfterData`] the parameter list itself tells whether it is complete.
     ///
     /// # Errors
-    /// INVALID FIELD IN COMMAND INFORMATION UNIT when the offer ends inside a block, or is not exactly the one
-    /// block that WRITE SAME wants. INVALID FIELD IN CDB when the offer is not exactly the two halves that COMPARE AND
+    /// INVALID FIELD IN COMMAND INFORMATION UNIT when the offer ends inside a block, is less than all that WRITE ATOMIC
+    /// wants, or not exactly the one block that WRITE SAME wants. INVALID FIELD IN CDB when the offer is not exactly the two halves that COMPARE AND
     /// WRITE wants: whoever offers data for 0 blocks (256, perhaps, in a field of 8 bits) must not take GOOD for a
     /// lock. The plan is unchanged.
     pub fn fit_data(&self, plan: &mut Plan, offered_bytes: u32) -> Result<(), Sense> {
@@ -160,6 +163,9 @@ impl LogicalUnit {
                 } else {
                     Err(Sense::invalid_field_in_cdb(compare_and_write::BLOCKS_BYTE, None))
                 };
+            }
+            BlockOperation::WriteAtomic { .. } if offered_bytes < plan.data_out => {
+                return Err(Sense::invalid_data_length());
             }
             BlockOperation::WriteSame { pattern: Pattern::Data, .. }
             | BlockOperation::Verify { compare: Compare::SameBlock, .. }
@@ -189,14 +195,23 @@ impl LogicalUnit {
 
     /// The mode state in force where `modes` is set: what this logical unit is not configured to have is off.
     pub fn limit_modes(&self, modes: ModeState) -> ModeState {
-        ModeState { write_cache: modes.write_cache && self.config.write_cache, ..modes }
+        ModeState {
+            write_cache: modes.write_cache && self.config.write_cache,
+            threshold_reporting: modes.threshold_reporting && self.config.thin,
+            ..modes
+        }
     }
 
     /// What is set from now on where `before` was, and this logical unit's mode state becomes `modes`. What it cannot
     /// change stays: another logical unit of the same disk may be configured to have it.
     pub fn change_modes(&self, before: ModeState, modes: ModeState) -> ModeState {
-        let write_cache = if self.config.write_cache { modes.write_cache } else { before.write_cache };
-        ModeState { write_cache, ..modes }
+        let changed = |is_changeable, new, old| if is_changeable { new } else { old };
+        let Self { config } = self;
+        ModeState {
+            write_cache: changed(config.write_cache, modes.write_cache, before.write_cache),
+            threshold_reporting: changed(config.thin, modes.threshold_reporting, before.threshold_reporting),
+            ..modes
+        }
     }
 
     /// The capacity in logical blocks.

@@ -4,10 +4,13 @@
 
 mod caching;
 mod control;
+mod error_recovery;
 mod informational_exceptions;
+mod logical_block_provisioning;
 
 use crate::logical_unit::LogicalUnit;
 use crate::sense::SenseFormat;
+use smallvec::SmallVec;
 
 /// What MODE SELECT can change of one logical unit. Lives outside the logical unit: it changes while commands run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,12 +21,19 @@ pub struct ModeState {
     pub write_cache: bool,
     /// SWP: every command that writes is refused.
     pub software_write_protect: bool,
+    /// LBPERE: initiators are told of thresholds of logical block provisioning.
+    pub threshold_reporting: bool,
 }
 
 /// What is set of a logical unit that no MODE SELECT has touched; [`LogicalUnit::limit_modes`] says what of it counts.
 impl Default for ModeState {
     fn default() -> Self {
-        Self { descriptor_sense: false, write_cache: true, software_write_protect: false }
+        Self {
+            descriptor_sense: false,
+            write_cache: true,
+            software_write_protect: false,
+            threshold_reporting: true,
+        }
     }
 }
 
@@ -34,27 +44,48 @@ impl ModeState {
     }
 }
 
-/// One mode page of page_0 format (SPC-4).
+/// SPF: the page has the sub_page format.
+pub(crate) const SPF: u8 = 0x40;
+
+/// One mode page (SPC-4).
 pub(crate) struct ModePage {
     pub(crate) code: u8,
-    /// Bytes of the whole page, its two header bytes included.
+    /// The SUBPAGE CODE; 0 for a page of page_0 format.
+    pub(crate) subpage: u8,
+    /// Bytes of the whole page, its header included.
     pub(crate) length: usize,
+    /// Thick logical units do not have it.
+    pub(crate) only_thin: bool,
     /// Writes the parameters for this state into a page of zeros that has its header.
-    pub(crate) render: fn(&ModeState, &mut [u8]),
+    pub(crate) render: fn(&LogicalUnit, &ModeState, &mut [u8]),
     /// Sets the bits that MODE SELECT may change in a page of zeros that has its header.
     pub(crate) render_changeable: fn(&LogicalUnit, &mut [u8]),
     /// Takes the changeable fields from a page whose other bits are known to be right.
     pub(crate) apply: fn(&[u8], &mut ModeState),
 }
 
-/// The pages we have, in ascending order of their codes.
-pub(crate) static PAGES: [&ModePage; 3] = [&caching::PAGE, &control::PAGE, &informational_exceptions::PAGE];
+/// The pages we have, in ascending order of their codes and subpage codes.
+static PAGES: [&ModePage; 5] = [
+    &error_recovery::PAGE,
+    &caching::PAGE,
+    &control::PAGE,
+    &informational_exceptions::PAGE,
+    &logical_block_provisioning::PAGE,
+];
+
+/// The pages that this logical unit has.
+pub(crate) fn pages(unit: &LogicalUnit) -> impl Iterator<Item = &'static ModePage> {
+    PAGES.into_iter().filter(|page| !page.only_thin || unit.is_thin())
+}
+
+/// Where the page 1Ch/02h has its threshold descriptor.
+pub(crate) use logical_block_provisioning::DESCRIPTOR_BYTE as THRESHOLD_DESCRIPTOR_BYTE;
 
 impl ModePage {
     /// The page with its values for `modes`.
-    pub(crate) fn values(&self, modes: &ModeState) -> Vec<u8> {
+    pub(crate) fn values(&self, unit: &LogicalUnit, modes: &ModeState) -> Vec<u8> {
         let mut page = self.empty();
-        (self.render)(modes, &mut page);
+        (self.render)(unit, modes, &mut page);
         page
     }
 
@@ -65,10 +96,18 @@ impl ModePage {
         page
     }
 
+    /// The page's header.
+    pub(crate) fn header(&self) -> SmallVec<[u8; 4]> {
+        if self.subpage == 0 {
+            return SmallVec::from_slice(&[self.code, (self.length - 2) as u8]);
+        }
+        let [high, low] = ((self.length - 4) as u16).to_be_bytes();
+        SmallVec::from_slice(&[SPF | self.code, self.subpage, high, low])
+    }
+
     fn empty(&self) -> Vec<u8> {
-        let mut page = vec![0; self.length];
-        page[0] = self.code;
-        page[1] = (self.length - 2) as u8;
+        let mut page = self.header().into_vec();
+        page.resize(self.length, 0);
         page
     }
 }
@@ -80,7 +119,7 @@ mod tests {
 
     #[test]
     fn pages_are_in_order_and_have_room_for_their_headers() {
-        assert!(PAGES.windows(2).all(|pair| pair[0].code < pair[1].code));
+        assert!(PAGES.is_sorted_by_key(|page| (page.code, page.subpage)));
         assert!(PAGES.iter().all(|page| (3..=257).contains(&page.length) && page.code < 0x3f));
     }
 
@@ -89,9 +128,9 @@ mod tests {
         let unit = example::thin_unit();
         let modes = unit.default_modes();
         for page in PAGES {
-            let values = page.values(&modes);
+            let values = page.values(&unit, &modes);
             let changeable = page.changeable(&unit);
-            for byte in 2..page.length {
+            for byte in page.header().len()..page.length {
                 for bit in 0..8 {
                     let mut changed = values.clone();
                     changed[byte] ^= 1 << bit;

@@ -3,6 +3,7 @@
 use crate::extent::Extent;
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;
+use crate::sanitize::SanitizeRequest;
 use crate::sense::{Sense, SenseFormat};
 use smallvec::SmallVec;
 
@@ -44,7 +45,20 @@ pub enum Action {
     /// MODE SELECT: this is the new mode state. If it differs from the old one, every *other* I_T nexus of the
     /// logical unit gets the unit attention [`Sense::mode_parameters_changed`].
     SetModePages(ModeState),
-    /// REQUEST SENSE: send what [`request_sense`](crate::request_sense) makes of the oldest pending unit attention.
+    /// LOG SENSE: send what [`provisioning_log`](crate::provisioning_log) makes of the resources there are.
+    ProvisioningLog {
+        /// The PARAMETER POINTER.
+        first_parameter: u16,
+        /// Most bytes to send.
+        allocation_length: u32,
+    },
+    /// SANITIZE: begin this, if [`Sanitization::check_begin`](crate::Sanitization::check_begin) allows it.
+    Sanitize(SanitizeRequest),
+    /// SANITIZE: forget that the last operation failed, if
+    /// [`Sanitization::check_exit`](crate::Sanitization::check_exit) allows it.
+    ExitSanitizeFailure,
+    /// REQUEST SENSE: send what [`request_sense`](crate::request_sense) makes of the oldest pending unit attention or,
+    /// without one, of what [`Sanitization::sense`](crate::Sanitization::sense) tells.
     RequestSense {
         /// The format that the DESC bit asks for.
         format: SenseFormat,
@@ -66,6 +80,14 @@ pub enum BlockOperation {
     },
     /// Write the data to the blocks.
     Write {
+        /// Which blocks.
+        extent: Extent,
+        /// Stable before GOOD.
+        fua: bool,
+    },
+    /// Write the data to the blocks, all of them or none, whatever happens; no reader finds a part of it. It never
+    /// crosses a multiple of [`MAXIMUM_ATOMIC_BYTES`](crate::limits::MAXIMUM_ATOMIC_BYTES).
+    WriteAtomic {
         /// Which blocks.
         extent: Extent,
         /// Stable before GOOD.
@@ -180,11 +202,13 @@ pub struct ParameterList {
     pub(crate) name: &'static str,
     /// The PARAMETER LIST LENGTH: less data than this is not the whole list.
     pub(crate) length: u16,
+    /// What of the CDB's byte 1 decides how the list is read.
+    pub(crate) flags: u8,
     pub(crate) parse: ParseParameters,
 }
 
-/// Reads a whole parameter list.
-pub(crate) type ParseParameters = fn(&LogicalUnit, &ModeState, &[u8]) -> Result<Action, Sense>;
+/// Reads a whole parameter list, with the flags of the CDB.
+pub(crate) type ParseParameters = fn(&LogicalUnit, &ModeState, u8, &[u8]) -> Result<Action, Sense>;
 
 impl std::fmt::Debug for ParameterList {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -194,7 +218,7 @@ impl std::fmt::Debug for ParameterList {
 
 impl PartialEq for ParameterList {
     fn eq(&self, other: &Self) -> bool {
-        (self.name, self.length) == (other.name, other.length)
+        (self.name, self.length, self.flags) == (other.name, other.length, other.flags)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every sense this device server or the code around it reports has a constructor here, so that key, code and
 //! qualifier are written down once. Which conditions become unit attentions is decided in `unit_attention.rs`.
 
+use crate::mode::THRESHOLD_DESCRIPTOR_BYTE;
 use smallvec::SmallVec;
 
 /// Bytes of fixed format sense data (SPC-4).
@@ -111,11 +112,13 @@ pub struct Sense {
     pub information: Option<u64>,
     /// The field in error of an ILLEGAL REQUEST.
     pub field_pointer: Option<FieldPointer>,
+    /// How far what makes it NOT READY is, in parts of 65536 (PROGRESS INDICATION).
+    pub progress: Option<u16>,
 }
 
 impl Sense {
     const fn new(key: SenseKey, asc: u8, ascq: u8) -> Self {
-        Self { key, asc, ascq, information: None, field_pointer: None }
+        Self { key, asc, ascq, information: None, field_pointer: None, progress: None }
     }
 
     const fn with_information(mut self, information: u64) -> Self {
@@ -136,6 +139,18 @@ impl Sense {
     /// LOGICAL UNIT IS IN PROCESS OF BECOMING READY (04h/01h).
     pub const fn becoming_ready() -> Self {
         Self::new(SenseKey::NotReady, 0x04, 0x01)
+    }
+
+    /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS (04h/1Bh), so far in parts of 65536.
+    pub const fn sanitize_in_progress(progress: u16) -> Self {
+        let mut sense = Self::new(SenseKey::NotReady, 0x04, 0x1b);
+        sense.progress = Some(progress);
+        sense
+    }
+
+    /// SANITIZE COMMAND FAILED (31h/03h).
+    pub const fn sanitize_failed() -> Self {
+        Self::new(SenseKey::MediumError, 0x31, 0x03)
     }
 
     /// UNRECOVERED READ ERROR (11h/00h) at `lba`.
@@ -265,6 +280,13 @@ impl Sense {
         Self::new(SenseKey::UnitAttention, 0x2f, 0x00)
     }
 
+    /// THIN PROVISIONING SOFT THRESHOLD REACHED (38h/07h); INFORMATION says where the logical block provisioning mode page
+    /// has the threshold's descriptor (SBC-3).
+    pub const fn soft_threshold_reached() -> Self {
+        let sense = Self::new(SenseKey::UnitAttention, 0x38, 0x07);
+        sense.with_information(THRESHOLD_DESCRIPTOR_BYTE as u64)
+    }
+
     /// INQUIRY DATA HAS CHANGED (3Fh/03h).
     pub const fn inquiry_changed() -> Self {
         Self::new(SenseKey::UnitAttention, 0x3f, 0x03)
@@ -295,8 +317,8 @@ impl Sense {
         bytes[7] = (FIXED_SENSE_LENGTH - 8) as u8;
         bytes[12] = self.asc;
         bytes[13] = self.ascq;
-        if let Some(pointer) = self.field_pointer {
-            bytes[15..18].copy_from_slice(&pointer.encode());
+        if let Some(specific) = self.key_specific() {
+            bytes[15..18].copy_from_slice(&specific);
         }
         SenseBytes::from_slice(&bytes)
     }
@@ -307,13 +329,21 @@ impl Sense {
             bytes.extend_from_slice(&[0x00, 0x0a, 0x80, 0x00]);
             bytes.extend_from_slice(&information.to_be_bytes());
         }
-        if let Some(pointer) = self.field_pointer {
+        if let Some(specific) = self.key_specific() {
             bytes.extend_from_slice(&[0x02, 0x06, 0x00, 0x00]);
-            bytes.extend_from_slice(&pointer.encode());
+            bytes.extend_from_slice(&specific);
             bytes.push(0x00);
         }
         bytes[7] = (bytes.len() - 8) as u8;
         bytes
+    }
+}
+
+impl Sense {
+    /// Sense key specific data with SKSV set.
+    fn key_specific(&self) -> Option<[u8; 3]> {
+        let progress = self.progress.map(u16::to_be_bytes).map(|[high, low]| [0x80, high, low]);
+        self.field_pointer.as_ref().map(FieldPointer::encode).or(progress)
     }
 }
 
@@ -358,6 +388,21 @@ mod tests {
             Sense::power_on().encode(SenseFormat::Descriptor).as_slice(),
             [0x72, 6, 0x29, 0, 0, 0, 0, 0]
         );
+    }
+
+    #[test]
+    fn progress_is_in_the_sense_key_specific_bytes() {
+        let sense = Sense::sanitize_in_progress(0x1234);
+        let fixed = [0x70, 0, 2, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, 4, 0x1b, 0, 0x80, 0x12, 0x34];
+        assert_eq!(sense.encode(SenseFormat::Fixed).as_slice(), fixed);
+        let descriptor = [0x72, 2, 4, 0x1b, 0, 0, 0, 8, 2, 6, 0, 0, 0x80, 0x12, 0x34, 0];
+        assert_eq!(sense.encode(SenseFormat::Descriptor).as_slice(), descriptor);
+    }
+
+    #[test]
+    fn a_threshold_points_at_its_descriptor() {
+        let sense = Sense::soft_threshold_reached().encode(SenseFormat::Fixed);
+        assert_eq!(sense.as_slice(), [0xf0, 0, 6, 0, 0, 0, 16, 0x0a, 0, 0, 0, 0, 0x38, 7, 0, 0, 0, 0]);
     }
 
     #[test]

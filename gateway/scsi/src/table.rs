@@ -9,9 +9,9 @@ mod consistency;
 
 use crate::cdb::Cdb;
 use crate::command::{
-    capacity, compare_and_write, inquiry, lba_status, mode_select, mode_sense, orwrite, prefetch, read,
-    read_defect_data, report_luns, report_opcodes, request_sense, start_stop, sync_cache, test_unit_ready,
-    unmap, verify, write, write_same,
+    capacity, compare_and_write, inquiry, lba_status, log_sense, mode_select, mode_sense, orwrite, prefetch,
+    read, read_defect_data, report_luns, report_opcodes, request_sense, sanitize, start_stop, sync_cache,
+    test_unit_ready, unmap, verify, write, write_atomic, write_same,
 };
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;
@@ -44,6 +44,8 @@ pub(crate) struct Command {
     /// Refused when the logical unit is write protected.
     pub(crate) writes: bool,
     pub(crate) attention: AttentionRule,
+    /// Carried out while the logical unit is sanitized, and after that failed: it tells of the target only.
+    pub(crate) answered_while_sanitizing: bool,
     /// The RECOMMENDED COMMAND TIMEOUT, in seconds.
     pub(crate) timeout_seconds: u32,
     pub(crate) decode: Decode,
@@ -59,6 +61,7 @@ const fn row(name: &'static str, usage: &'static [u8], decode: Decode) -> Comman
         availability: Availability::Always,
         writes: false,
         attention: AttentionRule::Report,
+        answered_while_sanitizing: false,
         timeout_seconds: TIMEOUT_SECONDS,
         decode,
     }
@@ -82,6 +85,17 @@ impl Command {
         self
     }
 
+    /// It takes as long as all blocks take.
+    const fn takes_hours(mut self) -> Self {
+        self.timeout_seconds = SANITIZE_TIMEOUT_SECONDS;
+        self
+    }
+
+    const fn answered_while_sanitizing(mut self) -> Self {
+        self.answered_while_sanitizing = true;
+        self
+    }
+
     const fn only_if(mut self, availability: Availability) -> Self {
         self.availability = availability;
         self
@@ -95,6 +109,10 @@ impl Command {
 
 const TIMEOUT_SECONDS: u32 = 30;
 const LONG_TIMEOUT_SECONDS: u32 = 120;
+const SANITIZE_TIMEOUT_SECONDS: u32 = 24 * 60 * 60;
+
+/// SANITIZE's operation code: the only command that ends what its failure brought about.
+pub(crate) const SANITIZE: u8 = 0x48;
 
 /// A byte of which every bit counts.
 const A: u8 = 0xff;
@@ -104,6 +122,8 @@ const G: u8 = 0x1f;
 const READ_FLAGS: u8 = 0x1e;
 /// The flags of WRITE, COMPARE AND WRITE and ORWRITE: DPO, FUA, and the obsolete FUA_NV.
 const WRITE_FLAGS: u8 = 0x1a;
+/// WRITE ATOMIC's flags: DPO and FUA.
+const WRITE_ATOMIC_FLAGS: u8 = 0x18;
 /// VERIFY's flags: DPO and the two bits of BYTCHK.
 const VERIFY_FLAGS: u8 = 0x16;
 /// WRITE AND VERIFY's flags: DPO and the one bit of BYTCHK.
@@ -115,10 +135,10 @@ const SYNC_FLAGS: u8 = 0x06;
 #[rustfmt::skip]
 pub(crate) static COMMANDS: &[Command] = &[
     row("TEST UNIT READY", &[0x00, 0, 0, 0, 0, 0], test_unit_ready::decode),
-    row("REQUEST SENSE", &[0x03, 0x01, 0, 0, A, 0], request_sense::decode).attention(Pass),
+    row("REQUEST SENSE", &[0x03, 0x01, 0, 0, A, 0], request_sense::decode).attention(Pass).answered_while_sanitizing(),
     row("READ(6)", &[0x08, 0x1f, A, A, A, 0], read::decode_6),
     row("WRITE(6)", &[0x0a, 0x1f, A, A, A, 0], write::decode_6).writes(),
-    row("INQUIRY", &[0x12, 0x01, A, A, A, 0], inquiry::decode).attention(Pass),
+    row("INQUIRY", &[0x12, 0x01, A, A, A, 0], inquiry::decode).attention(Pass).answered_while_sanitizing(),
     row("MODE SELECT(6)", &[0x15, 0x10, 0, 0, A, 0], mode_select::decode_6),
     row("MODE SENSE(6)", &[0x1a, 0x08, A, A, A, 0], mode_sense::decode_6),
     row("START STOP UNIT", &[0x1b, 0x01, 0, 0, 0x05, 0], start_stop::decode).slow(),
@@ -133,6 +153,10 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("WRITE SAME(10)", &[0x41, 0x08, A, A, A, A, G, A, A, 0], write_same::decode_10).only_if(Thin).writes().slow(),
     row("WRITE SAME(10)", &[0x41, 0, A, A, A, A, G, A, A, 0], write_same::decode_10).only_if(Thick).writes().slow(),
     row("UNMAP", &[0x42, 0, 0, 0, 0, 0, G, A, A, 0], unmap::decode).only_if(Thin).writes().slow(),
+    row("SANITIZE OVERWRITE", &[SANITIZE, 0xa1, 0, 0, 0, 0, 0, A, A, 0], sanitize::decode_overwrite).with_service_action().writes().takes_hours(),
+    row("SANITIZE BLOCK ERASE", &[SANITIZE, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0], sanitize::decode_block_erase).with_service_action().only_if(Thin).writes().takes_hours(),
+    row("SANITIZE EXIT FAILURE MODE", &[SANITIZE, 0x1f, 0, 0, 0, 0, 0, 0, 0, 0], sanitize::decode_exit).with_service_action().writes(),
+    row("LOG SENSE", &[0x4d, 0, A, A, 0, A, A, A, A, 0], log_sense::decode),
     row("MODE SELECT(10)", &[0x55, 0x10, 0, 0, 0, 0, 0, A, A, 0], mode_select::decode_10),
     row("MODE SENSE(10)", &[0x5a, 0x18, A, A, 0, 0, 0, A, A, 0], mode_sense::decode_10),
     row("READ(16)", &[0x88, READ_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], read::decode_16),
@@ -145,11 +169,12 @@ pub(crate) static COMMANDS: &[Command] = &[
     row("SYNCHRONIZE CACHE(16)", &[0x91, SYNC_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], sync_cache::decode_16).slow(),
     row("WRITE SAME(16)", &[0x93, 0x09, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write_same::decode_16).only_if(Thin).writes().slow(),
     row("WRITE SAME(16)", &[0x93, 0x01, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write_same::decode_16).only_if(Thick).writes().slow(),
+    row("WRITE ATOMIC(16)", &[0x9c, WRITE_ATOMIC_FLAGS, A, A, A, A, A, A, A, A, A, A, A, A, G, 0], write_atomic::decode).writes(),
     row("READ CAPACITY(16)", &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, A, A, A, A, 0, 0], capacity::decode_16).with_service_action(),
     row("GET LBA STATUS", &[0x9e, 0x12, A, A, A, A, A, A, A, A, A, A, A, A, 0, 0], lba_status::decode).with_service_action(),
-    row("REPORT LUNS", &[0xa0, 0, A, 0, 0, 0, A, A, A, A, 0, 0], report_luns::decode).attention(PassAndClearLunsChanged),
-    row("REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, A, A, A, A, A, A, A, 0, 0], report_opcodes::decode).with_service_action(),
-    row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, A, A, A, A, 0, 0], report_opcodes::decode_task_management).with_service_action(),
+    row("REPORT LUNS", &[0xa0, 0, A, 0, 0, 0, A, A, A, A, 0, 0], report_luns::decode).attention(PassAndClearLunsChanged).answered_while_sanitizing(),
+    row("REPORT SUPPORTED OPERATION CODES", &[0xa3, 0x0c, 0x87, A, A, A, A, A, A, A, 0, 0], report_opcodes::decode).with_service_action().answered_while_sanitizing(),
+    row("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", &[0xa3, 0x0d, 0x80, 0, 0, 0, A, A, A, A, 0, 0], report_opcodes::decode_task_management).with_service_action().answered_while_sanitizing(),
     row("READ(12)", &[0xa8, READ_FLAGS, A, A, A, A, A, A, A, A, G, 0], read::decode_12),
     row("WRITE(12)", &[0xaa, WRITE_FLAGS, A, A, A, A, A, A, A, A, G, 0], write::decode_12).writes(),
     row("WRITE AND VERIFY(12)", &[0xae, WRITE_AND_VERIFY_FLAGS, A, A, A, A, A, A, A, A, G, 0], write::decode_and_verify_12).writes(),
@@ -227,12 +252,21 @@ pub(crate) fn attention_rule(cdb: &[u8]) -> AttentionRule {
         .map_or(AttentionRule::Report, |command| command.attention)
 }
 
+/// Whether the command in this CDB is carried out while its logical unit is sanitized.
+pub(crate) fn is_answered_while_sanitizing(cdb: &[u8]) -> bool {
+    row_of(cdb).is_some_and(|command| command.answered_while_sanitizing)
+}
+
 /// The standard's name of the command in this CDB, for metrics and logs; `None` if it is not supported.
 pub fn command_name(cdb: &[u8]) -> Option<&'static str> {
+    row_of(cdb).map(|command| command.name)
+}
+
+/// The first row for the command in this CDB, whether or not it counts for some logical unit.
+fn row_of(cdb: &[u8]) -> Option<&'static Command> {
     let fields = Cdb::new(cdb);
     rows_of(*cdb.first()?)
         .find(|command| command.service_action.is_none_or(|action| action == fields.service_action()))
-        .map(|command| command.name)
 }
 
 impl Command {

@@ -23,6 +23,7 @@ fn unit(thin: bool, block_size: u32) -> LogicalUnit {
         thin,
         read_only: false,
         write_cache: true,
+        soft_threshold_bytes: u64::MAX,
         target_name: "x".repeat(limits::MAXIMUM_TARGET_NAME_LENGTH),
         target_port_group: u16::MAX,
         relative_target_port: u16::MAX,
@@ -70,6 +71,10 @@ fn check_operation(unit: &LogicalUnit, operation: &BlockOperation) {
     let extents = match operation {
         BlockOperation::CompareAndWrite { extent, .. } => {
             assert!(extent.blocks <= limits::MAXIMUM_COMPARE_AND_WRITE_BLOCKS.into());
+            vec![*extent]
+        }
+        BlockOperation::WriteAtomic { extent, .. } => {
+            assert!(bytes(extent) <= limits::MAXIMUM_ATOMIC_BYTES);
             vec![*extent]
         }
         BlockOperation::Read { extent, .. }

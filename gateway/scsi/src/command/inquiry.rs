@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn provisioning_pages_of_thin_and_thick_units() {
         let cdb = [0x12, 1, 0xb2, 0, 255, 0];
-        assert_eq!(example::data(&example::thin_unit(), &cdb), [0, 0xb2, 0, 4, 0, 0xe4, 2, 0]);
+        assert_eq!(example::data(&example::thin_unit(), &cdb), [0, 0xb2, 0, 4, 11, 0xe4, 2, 0]);
         assert_eq!(example::data(&example::thick_unit(), &cdb), [0, 0xb2, 0, 4, 0, 0, 0, 0]);
     }
 }

@@ -3,7 +3,7 @@
 use crate::cdb::Cdb;
 use crate::command::mode_sense::{long_descriptor, short_descriptor};
 use crate::logical_unit::LogicalUnit;
-use crate::mode::{ModePage, ModeState, PAGES};
+use crate::mode::{self, ModePage, ModeState, SPF};
 use crate::plan::{Action, ParameterList, Plan};
 use crate::sense::Sense;
 
@@ -17,12 +17,12 @@ const LONG_DESCRIPTOR_LENGTH: usize = 16;
 
 pub(crate) fn decode_6(_: &LogicalUnit, _: &ModeState, cdb: &Cdb) -> Result<Plan, Sense> {
     let length = cdb.byte(4).into();
-    decode(cdb, ParameterList { name: "MODE SELECT(6)", length, parse: parse_6 })
+    decode(cdb, ParameterList { name: "MODE SELECT(6)", length, flags: 0, parse: parse_6 })
 }
 
 pub(crate) fn decode_10(_: &LogicalUnit, _: &ModeState, cdb: &Cdb) -> Result<Plan, Sense> {
     let length = cdb.u16(7);
-    decode(cdb, ParameterList { name: "MODE SELECT(10)", length, parse: parse_10 })
+    decode(cdb, ParameterList { name: "MODE SELECT(10)", length, flags: 0, parse: parse_10 })
 }
 
 fn decode(cdb: &Cdb, list: ParameterList) -> Result<Plan, Sense> {
@@ -35,13 +35,13 @@ fn decode(cdb: &Cdb, list: ParameterList) -> Result<Plan, Sense> {
     Ok(Plan::after_data(list))
 }
 
-fn parse_6(unit: &LogicalUnit, modes: &ModeState, data: &[u8]) -> Result<Action, Sense> {
+fn parse_6(unit: &LogicalUnit, modes: &ModeState, _: u8, data: &[u8]) -> Result<Action, Sense> {
     let header = data.first_chunk::<HEADER_6_LENGTH>().ok_or(Sense::parameter_list_length_error())?;
     let list = List { unit, data, descriptor_length_byte: 3 };
     list.parse(modes, HEADER_6_LENGTH, header[3].into(), false)
 }
 
-fn parse_10(unit: &LogicalUnit, modes: &ModeState, data: &[u8]) -> Result<Action, Sense> {
+fn parse_10(unit: &LogicalUnit, modes: &ModeState, _: u8, data: &[u8]) -> Result<Action, Sense> {
     const LONGLBA: u8 = 0x01;
     let header = data.first_chunk::<HEADER_10_LENGTH>().ok_or(Sense::parameter_list_length_error())?;
     let descriptor_length = u16::from_be_bytes([header[6], header[7]]);
@@ -99,17 +99,25 @@ impl List<'_> {
 
     /// Checks the page at `start` against the present values, takes over what it changes, and returns its length.
     fn apply_page(&self, start: usize, modes: &ModeState, new: &mut ModeState) -> Result<usize, Sense> {
-        const SPF: u8 = 0x40;
-        let header = self.data[start..].first_chunk::<2>().ok_or(Sense::parameter_list_length_error())?;
+        let rest = &self.data[start..];
+        let header = rest.first_chunk::<2>().ok_or(Sense::parameter_list_length_error())?;
         let invalid = |byte: usize, bit| Sense::invalid_field_in_parameter_list((start + byte) as u16, bit);
-        if header[0] & SPF != 0 {
-            return Err(invalid(0, Some(6)));
-        }
         // PS is reserved in MODE SELECT; initiators that send back what they read leave it as it was.
-        let code = header[0] & 0x3f;
-        let page = PAGES.into_iter().find(|page| page.code == code).ok_or(invalid(0, Some(5)))?;
-        if usize::from(header[1]) != page.length - 2 {
+        let (code, has_subpage) = (header[0] & 0x3f, header[0] & SPF != 0);
+        if !mode::pages(self.unit).any(|page| page.code == code) {
+            return Err(invalid(0, Some(5)));
+        }
+        let mut of_format =
+            mode::pages(self.unit).filter(|page| page.code == code && (page.subpage != 0) == has_subpage);
+        let page = of_format.next().ok_or(invalid(0, Some(6)))?;
+        if has_subpage && header[1] != page.subpage {
             return Err(invalid(1, None));
+        }
+        let expected = page.header();
+        let length = rest.get(..expected.len()).ok_or(Sense::parameter_list_length_error())?;
+        let length_byte = if has_subpage { 2 } else { 1 };
+        if length[length_byte..] != expected[length_byte..] {
+            return Err(invalid(length_byte, None));
         }
         let bytes = self.data.get(start..start + page.length).ok_or(Sense::parameter_list_length_error())?;
         self.check_unchangeable(page, bytes, modes).map_err(|(byte, bit)| invalid(byte, Some(bit)))?;
@@ -124,9 +132,9 @@ impl List<'_> {
         bytes: &[u8],
         modes: &ModeState,
     ) -> Result<(), (usize, u8)> {
-        let values = page.values(modes);
+        let values = page.values(self.unit, modes);
         let changeable = page.changeable(self.unit);
-        for byte in 2..page.length {
+        for byte in page.header().len()..page.length {
             let wrong = (bytes[byte] ^ values[byte]) & !changeable[byte];
             if wrong != 0 {
                 return Err((byte, 7 - wrong.leading_zeros() as u8));
@@ -187,12 +195,32 @@ mod tests {
     #[test]
     fn wrong_pages_are_pointed_at() {
         let parameter = |byte, bit| Err(Sense::invalid_field_in_parameter_list(byte, bit));
-        assert_eq!(select_page(&[0x01, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), parameter(4, Some(5)));
+        assert_eq!(select_page(&[0x02, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), parameter(4, Some(5)));
         assert_eq!(select_page(&[0x4a, 1, 0, 0]), parameter(4, Some(6)));
         assert_eq!(select_page(&[0x0a, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0]), parameter(5, None));
         assert_eq!(select_page(&CONTROL[..11]), Err(Sense::parameter_list_length_error()));
         assert_eq!(select_page(&CONTROL[..1]), Err(Sense::parameter_list_length_error()));
         assert_eq!(select(&[0; 3]), Err(Sense::parameter_list_length_error()));
+    }
+
+    #[test]
+    fn subpages_are_read_and_their_thresholds_stay() {
+        let mut thresholds = [0; 24];
+        thresholds[..4].copy_from_slice(&[0x5c, 2, 0, 20]);
+        thresholds[16..].copy_from_slice(&[0x80, 1, 0, 0, 0, 0, 2, 0]);
+        assert_eq!(select_page(&thresholds), set(|_| ()));
+        let recovery = [1, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let both = [&thresholds[..], &recovery].concat();
+        assert_eq!(select_page(&both), set(|modes| modes.threshold_reporting = false));
+        let parameter = |byte, bit| Err(Sense::invalid_field_in_parameter_list(byte, bit));
+        for (byte, value, pointer, bit) in
+            [(1, 3, 1, None), (3, 19, 2, None), (23, 1, 23, Some(0)), (16, 0, 16, Some(7))]
+        {
+            let mut wrong = thresholds;
+            wrong[byte] = value;
+            assert_eq!(select_page(&wrong), parameter(4 + pointer, bit), "{byte}");
+        }
+        assert_eq!(select_page(&thresholds[..3]), Err(Sense::parameter_list_length_error()));
     }
 
     #[test]

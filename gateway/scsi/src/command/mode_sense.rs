@@ -2,14 +2,14 @@
 
 use crate::cdb::Cdb;
 use crate::logical_unit::LogicalUnit;
-use crate::mode::{ModePage, ModeState, PAGES};
+use crate::mode::{self, ModePage, ModeState};
 use crate::plan::Plan;
 use crate::sense::Sense;
 
 const DBD_BIT: u8 = 3;
 const LLBAA_BIT: u8 = 4;
 
-/// PAGE CODE: all pages; SUBPAGE CODE: all subpages. Our pages have none but the page itself (00h).
+/// PAGE CODE: all pages; SUBPAGE CODE: all subpages, the page itself (00h) included.
 const ALL_PAGES: u8 = 0x3f;
 const ALL_SUBPAGES: u8 = 0xff;
 
@@ -47,21 +47,24 @@ pub(crate) fn decode_10(unit: &LogicalUnit, modes: &ModeState, cdb: &Cdb) -> Res
 fn select_pages(unit: &LogicalUnit, modes: &ModeState, cdb: &Cdb) -> Result<Vec<u8>, Sense> {
     let defaults = unit.default_modes();
     let render = |page: &ModePage| match cdb.byte(2) >> 6 {
-        0b00 => Ok(page.values(modes)),
+        0b00 => Ok(page.values(unit, modes)),
         0b01 => Ok(page.changeable(unit)),
-        0b10 => Ok(page.values(&defaults)),
+        0b10 => Ok(page.values(unit, &defaults)),
         _ => Err(Sense::saving_not_supported()),
     };
-    let code = cdb.byte(2) & 0x3f;
-    let selected = || PAGES.into_iter().filter(|page| code == ALL_PAGES || code == page.code);
-    if selected().next().is_none() {
+    let (code, subpage) = (cdb.byte(2) & 0x3f, cdb.byte(3));
+    let of_code = || mode::pages(unit).filter(|page| code == ALL_PAGES || code == page.code);
+    if of_code().next().is_none() {
         return Err(Sense::invalid_field_in_cdb(2, Some(5)));
     }
-    if !matches!(cdb.byte(3), 0 | ALL_SUBPAGES) {
+    let selected: Vec<_> =
+        of_code().filter(|page| subpage == ALL_SUBPAGES || subpage == page.subpage).collect();
+    // A single subpage of all pages is reserved.
+    if selected.is_empty() || (code == ALL_PAGES && !matches!(subpage, 0 | ALL_SUBPAGES)) {
         return Err(Sense::invalid_field_in_cdb(3, None));
     }
     let mut pages = Vec::new();
-    for page in selected() {
+    for page in selected {
         pages.extend_from_slice(&render(page)?);
     }
     Ok(pages)
@@ -95,15 +98,21 @@ mod tests {
     const CACHING: [u8; 20] = [8, 18, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     const CONTROL: [u8; 12] = [0x0a, 10, 0, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
     const EXCEPTIONS: [u8; 12] = [0x1c, 10, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    const RECOVERY: [u8; 12] = [0x01, 10, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0];
+    const THRESHOLDS: [u8; 24] =
+        [0x5c, 2, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 1, 0, 0, 0, 0, 2, 0];
     const SHORT_DESCRIPTOR: [u8; 8] = [0, 0x20, 0, 0, 0, 0, 2, 0];
 
     #[test]
     fn golden_answers() {
         let unit = example::thin_unit();
-        let pages = [&CACHING[..], &CONTROL, &EXCEPTIONS].concat();
-        let all = [&[55, 0, 0x10, 8][..], &SHORT_DESCRIPTOR, &pages].concat();
+        let pages = [&RECOVERY[..], &CACHING, &CONTROL, &EXCEPTIONS].concat();
+        let all = [&[67, 0, 0x10, 8][..], &SHORT_DESCRIPTOR, &pages].concat();
         assert_eq!(example::data(&unit, &[0x1a, 0, 0x3f, 0, 255, 0]), all);
-        assert_eq!(example::data(&unit, &[0x1a, 0, 0x3f, 0xff, 255, 0]), all);
+        let with_subpages = [&[91, 0, 0x10, 8][..], &SHORT_DESCRIPTOR, &pages, &THRESHOLDS].concat();
+        assert_eq!(example::data(&unit, &[0x1a, 0, 0x3f, 0xff, 255, 0]), with_subpages);
+        let thresholds = [&[27, 0, 0x10, 0][..], &THRESHOLDS].concat();
+        assert_eq!(example::data(&unit, &[0x1a, 8, 0x1c, 2, 255, 0]), thresholds);
         assert_eq!(example::data(&unit, &[0x1a, 0, 0x3f, 0, 4, 0]), all[..4]);
         let one = [&[15, 0, 0x10, 0][..], &CONTROL].concat();
         assert_eq!(example::data(&unit, &[0x1a, 8, 0x0a, 0, 255, 0]), one);
@@ -132,9 +141,14 @@ mod tests {
     fn unknown_pages_are_refused() {
         let unit = example::thin_unit();
         let no_page = Err(Sense::invalid_field_in_cdb(2, Some(5)));
-        assert_eq!(example::plan(&unit, &[0x1a, 0, 0x01, 0, 255, 0]), no_page);
+        assert_eq!(example::plan(&unit, &[0x1a, 0, 0x02, 0, 255, 0]), no_page);
         let no_subpage = Err(Sense::invalid_field_in_cdb(3, None));
-        assert_eq!(example::plan(&unit, &[0x1a, 0, 0x3f, 1, 255, 0]), no_subpage);
+        for (code, subpage) in [(0x3f, 1), (0x3f, 2), (0x1c, 1), (0x08, 2)] {
+            assert_eq!(example::plan(&unit, &[0x1a, 0, code, subpage, 255, 0]), no_subpage);
+        }
+        let thick = example::thick_unit();
+        assert_eq!(example::plan(&thick, &[0x1a, 0, 0x1c, 2, 255, 0]), no_subpage);
+        assert_eq!(example::data(&thick, &[0x1a, 8, 0x01, 0, 255, 0])[4 + 7], 0, "no thresholds, no reports");
     }
 
     #[test]

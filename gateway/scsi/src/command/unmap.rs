@@ -25,11 +25,11 @@ pub(crate) fn decode(_: &LogicalUnit, _: &ModeState, cdb: &Cdb) -> Result<Plan, 
     match cdb.u16(7) {
         0 => Ok(Plan::now(Action::Good)),
         1..=7 => Err(Sense::parameter_list_length_error()),
-        length => Ok(Plan::after_data(ParameterList { name: "UNMAP", length, parse })),
+        length => Ok(Plan::after_data(ParameterList { name: "UNMAP", length, flags: 0, parse })),
     }
 }
 
-fn parse(unit: &LogicalUnit, modes: &ModeState, data: &[u8]) -> Result<Action, Sense> {
+fn parse(unit: &LogicalUnit, modes: &ModeState, _: u8, data: &[u8]) -> Result<Action, Sense> {
     let (header, rest) =
         data.split_first_chunk::<HEADER_LENGTH>().ok_or(Sense::parameter_list_length_error())?;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));

@@ -7,8 +7,10 @@ const WCE: u8 = 0x04;
 
 pub(super) static PAGE: ModePage = ModePage {
     code: 0x08,
+    subpage: 0,
     length: 20,
-    render: |modes, page| {
+    only_thin: false,
+    render: |_, modes, page| {
         if modes.write_cache {
             page[WCE_BYTE] |= WCE;
         }

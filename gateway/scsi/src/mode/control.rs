@@ -15,8 +15,10 @@ const UNLIMITED: [u8; 2] = [0xff, 0xff];
 
 pub(super) static PAGE: ModePage = ModePage {
     code: 0x0a,
+    subpage: 0,
     length: 12,
-    render: |modes, page| {
+    only_thin: false,
+    render: |_, modes, page| {
         if modes.descriptor_sense {
             page[D_SENSE_BYTE] |= D_SENSE;
         }

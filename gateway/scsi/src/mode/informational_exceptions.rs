@@ -8,8 +8,10 @@ const DEXCPT: u8 = 0x08;
 
 pub(super) static PAGE: ModePage = ModePage {
     code: 0x1c,
+    subpage: 0,
     length: 12,
-    render: |_, page| page[FLAGS_BYTE] |= DEXCPT,
+    only_thin: false,
+    render: |_, _, page| page[FLAGS_BYTE] |= DEXCPT,
     render_changeable: |_, _| {},
     apply: |_, _| {},
 };

@@ -17,6 +17,9 @@ const BASES: &[&[u8]] = &[
     &[0x1a, 0, 0x7f, 0, 0xff, 0],
     &[0x37, 0, 0, 0, 0, 0, 0, 0, 0xff, 0],
     &[0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0],
+    &[0x48, 0x01, 0, 0, 0, 0, 0, 0, 5, 0],
+    &[0x48, 0x01, 0, 0, 0, 0, 0, 2, 4, 0],
+    &[0x4d, 0, 0x0c, 0, 0, 0, 0, 0, 0, 0],
     &[0x55, 0x10, 0, 0, 0, 0, 0, 0, 12, 0],
     &[0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 0, 0],
     &[0x5a, 0, 0x3f, 0, 0, 0, 0, 0, 0xff, 0],
@@ -39,6 +42,7 @@ fn is_satisfied_anyway(command: &Command, byte: usize, bit: u8) -> bool {
     const RARC: (usize, u8) = (1, 2);
     const SYNC_NV: (usize, u8) = (1, 2);
     const BYTCHK: (usize, u8) = (1, 1);
+    const LOG_PAGE_CONTROL: [(usize, u8); 2] = [(2, 7), (2, 6)];
     const DESCRIPTOR_INDEX: RangeInclusive<usize> = 2..=5;
     let group_byte = match command.usage.len() {
         10 => 6,
@@ -48,6 +52,11 @@ fn is_satisfied_anyway(command: &Command, byte: usize, bit: u8) -> bool {
     let name = command.name;
     if name == "READ DEFECT DATA(12)" {
         DESCRIPTOR_INDEX.contains(&byte)
+    } else if name == "LOG SENSE" {
+        LOG_PAGE_CONTROL.contains(&at)
+    } else if name == "WRITE ATOMIC(16)" {
+        // A boundary up to the maximum is kept whatever it is.
+        at == DPO || byte == group_byte || at == (10, 0) || byte == 11
     } else if name.starts_with("WRITE AND VERIFY") {
         at == DPO || at == BYTCHK || byte == group_byte
     } else if name.starts_with("READ(") && command.usage.len() > 6 {
@@ -174,6 +183,9 @@ fn every_writing_command_is_refused_when_write_protected() {
             // Protection comes before any other fault of the CDB.
             let mut cdb = vec![0xff; command.usage.len()];
             cdb[0] = command.opcode;
+            if let Some(action) = command.service_action {
+                cdb[1] = 0xe0 | action as u8;
+            }
             let hard = read_only.plan(&read_only.default_modes(), &cdb) == Err(Sense::write_protected());
             let soft = unit.plan(&protected, &cdb) == Err(Sense::software_write_protected());
             assert_eq!((hard, soft), (command.writes, command.writes), "{}", command.name);
@@ -184,7 +196,7 @@ fn every_writing_command_is_refused_when_write_protected() {
 #[test]
 fn opcode_that_is_not_there_is_refused() {
     let unit = example::thick_unit();
-    for opcode in [0x42, 0x16, 0x17, 0x5e, 0x5f, 0x9c, 0x48, 0xff] {
+    for opcode in [0x42, 0x16, 0x17, 0x5e, 0x5f, 0x83, 0xff] {
         assert_eq!(example::plan(&unit, &[opcode; 16]), Err(Sense::invalid_opcode()));
     }
     assert_eq!(example::plan(&unit, &[]), Err(Sense::invalid_opcode()));

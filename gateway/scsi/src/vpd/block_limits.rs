@@ -28,6 +28,12 @@ pub(super) fn body(unit: &LogicalUnit, _: &ModeState) -> Vec<u8> {
     }
     let maximum_write_same = u64::from(in_blocks(limits::MAXIMUM_WRITE_SAME_BYTES));
     body[32..40].copy_from_slice(&maximum_write_same.to_be_bytes());
+    let atomic = in_blocks(limits::MAXIMUM_ATOMIC_BYTES).to_be_bytes();
+    // The maximum transfer length and the alignment, and with a boundary the maximum transfer length and boundary.
+    for field in [40, 44, 52, 56] {
+        body[field..field + 4].copy_from_slice(&atomic);
+    }
+    body[48..52].copy_from_slice(&in_blocks(limits::ATOMIC_GRANULARITY_BYTES).to_be_bytes());
     body
 }
 
@@ -44,7 +50,7 @@ mod tests {
         expected.extend_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x08, 0, 0, 0, 0, 0]);
         expected.extend_from_slice(&[0, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0x80, 0, 0, 0]);
         expected.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0x80, 0]);
-        expected.resize(60, 0);
+        expected.extend_from_slice(&[0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 8, 0, 0, 1, 0, 0, 0, 1, 0]);
         assert_eq!(body, expected);
     }
 

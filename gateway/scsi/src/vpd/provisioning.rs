@@ -1,7 +1,8 @@
-//! Page B2h: logical block provisioning (SBC-3). No threshold, no anchors.
+//! Page B2h: logical block provisioning (SBC-3). Thresholds, but no anchors.
 
 use crate::logical_unit::LogicalUnit;
 use crate::mode::ModeState;
+use crate::provisioning::threshold_exponent;
 
 /// UNMAP, WRITE SAME(16) and WRITE SAME(10) with UNMAP work, and what is unmapped reads as zeros.
 const LBPU: u8 = 0x80;
@@ -12,5 +13,9 @@ const LBPRZ: u8 = 0x04;
 const THIN: u8 = 0x02;
 
 pub(super) fn body(unit: &LogicalUnit, _: &ModeState) -> Vec<u8> {
-    if unit.is_thin() { vec![0, LBPU | LBPWS | LBPWS10 | LBPRZ, THIN, 0] } else { vec![0; 4] }
+    if unit.is_thin() {
+        vec![threshold_exponent(unit), LBPU | LBPWS | LBPWS10 | LBPRZ, THIN, 0]
+    } else {
+        vec![0; 4]
+    }
 }
