@@ -185,7 +185,7 @@ impl Volume {
         match self.router.submit(partition, oid, operation).answer().await? {
             Reply::Done => Ok(Comparison::Equal),
             Reply::Miscompare { offset } => Ok(Comparison::Differs { offset }),
-            Reply::Data(_) | Reply::Map(_) => Err(Refusal::NotServing.into()),
+            Reply::Data(_) | Reply::Map(_) | Reply::Space(_) => Err(Refusal::NotServing.into()),
         }
     }
 

@@ -107,6 +107,7 @@ impl<D: Disk> Store<D> {
             applied += self.apply_batches(batches)?;
         }
         self.room.refresh(&*self.disk);
+        self.room.freed(cut);
         if applied.objects_without_room == 0 {
             self.release(cut)?;
         }

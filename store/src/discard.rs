@@ -117,6 +117,7 @@ impl<D: Disk> Store<D> {
             let change = Change::Discard { blocks: plan.holes.clone() };
             let stamp = self.log(state, oid, version, change, &[])?;
             state.memory.discard(oid, plan.holes, stamp);
+            self.room.will_free(stamp.lsn);
             end = stamp.lsn;
         }
         Ok(end)
@@ -139,7 +140,9 @@ impl<D: Disk> Store<D> {
         if !self.has_memory_for(0) {
             return Ok(Step::Full);
         }
-        self.room.promise(&*self.disk, FILE_BYTES).inspect_err(|_| self.metrics.refused_for_space.inc())?;
+        if let Err(refusal) = self.room.promise(&*self.disk, FILE_BYTES) {
+            return self.no_space(refusal.into());
+        }
         let mut end = Lsn(0);
         let step = self.change(state, request, 0..BLOCKS_PER_OBJECT, Durability::Logged, |version, state| {
             let stamp = self.log(state, oid, version, Change::Reserve, &[])?;
@@ -184,6 +187,7 @@ impl<D: Disk> Store<D> {
         self.change(state, request, 0..BLOCKS_PER_OBJECT, durability, |version, state| {
             let stamp = self.log(state, oid, version, Change::Remove, &[])?;
             state.memory.remove(oid, stamp);
+            self.room.will_free(stamp.lsn);
             Ok(stamp.lsn)
         })
     }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::thread;
 
-use huntaway_wire::{Broken, Error, Partition, Peer, Pepoch, Read, Reply, Request, Submission};
+use huntaway_wire::{Broken, Error, PARTITIONS, Partition, Peer, Pepoch, Read, Reply, Request, Submission};
 use tokio::sync::oneshot;
 
 pub use self::error::DisksError;
@@ -100,6 +100,8 @@ struct NodeDisk {
     directory: PathBuf,
     id: DiskId,
     weight: u32,
+    /// How many partitions it holds.
+    partitions: u16,
     service: Service,
 }
 
@@ -158,6 +160,24 @@ impl NodeStore {
             Service::Serving(local) => local.pepoch(),
             Service::Absent { .. } => self.least_pepoch,
         }
+    }
+
+    /// Space that partitions of the same size find: the disk that is full first counts.
+    fn space(&self, exact: bool) -> huntaway_wire::Space {
+        let mut space = huntaway_wire::Space::default();
+        let mut spread_bytes = u64::MAX;
+        for disk in &self.disks {
+            let Some(local) = disk.at_work() else { continue };
+            let own = local.store().available(exact);
+            space.total_bytes += own.total_bytes;
+            if disk.partitions > 0 {
+                let parts = u128::from(own.available_bytes) * u128::from(PARTITIONS);
+                let spread = parts / u128::from(disk.partitions);
+                spread_bytes = spread_bytes.min(spread.try_into().unwrap_or(u64::MAX));
+            }
+        }
+        space.available_bytes = spread_bytes.min(space.total_bytes);
+        space
     }
 
     /// How the disks are, in the order of the table.
@@ -237,7 +257,11 @@ impl NodeStore {
 
 impl Peer for NodeStore {
     fn submit(&self, request: Request) -> Submission {
-        let Request::Object(object) = &request else { return self.flush() };
+        let object = match &request {
+            Request::Object(object) => object,
+            Request::Flush => return self.flush(),
+            Request::Space { exact } => return Submission::Done(Ok(Reply::Space(self.space(*exact)))),
+        };
         let disk = self.disk_of(object.partition);
         match &disk.service {
             Service::Serving(local) => local.submit(request),

@@ -63,9 +63,9 @@ impl FilePiece {
 }
 
 impl<D: Disk> Store<D> {
-    /// Fills `into` with the bytes asked for. Writes are carried out whole under the partition's lock, so a read never
-    /// meets one that is under way; what it finds in the file may be overwritten by application while it reads, which
-    /// the checksum tells.
+    /// Fills `into` with the bytes asked for, all as they were at one moment. Writes are carried out whole under the
+    /// partition's lock, so a read never meets one that is under way; what it finds in the file may be overwritten by
+    /// application while it reads, which the checksum tells: then everything is read again.
     pub(crate) fn read_into(&self, read: &Read, into: &mut [u8]) -> Result<(), Error> {
         if into.len() != read.range.length() as usize {
             // The caller's mistake; there is nothing true to put there.
@@ -76,8 +76,11 @@ impl<D: Disk> Store<D> {
         let Some((object, pieces)) = self.with_partition(read.partition, plan, damaged)? else {
             return Ok(());
         };
-        let suspects = self.read_pieces(&object, &pieces, read.range.offset(), into);
-        suspects.iter().try_for_each(|piece| self.read_again(read, piece, into))
+        if self.read_pieces(&object, &pieces, read.range.offset(), into) {
+            return Ok(());
+        }
+        drop(object);
+        self.with_partition(read.partition, |state| self.read_again(state, read, into), damaged)
     }
 
     /// Fills in what is in memory or zero, and says what must come from the file.
@@ -131,32 +134,19 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Reads pieces from the file, neighbours at once, and returns those that are not what they should be.
-    fn read_pieces(
-        &self,
-        object: &ObjectFile<D>,
-        pieces: &FilePieces,
-        origin: u32,
-        into: &mut [u8],
-    ) -> FilePieces {
-        let mut suspects = FilePieces::new();
-        for run in pieces.chunk_by(|a, b| a.is_whole() && b.is_whole() && a.bytes.end == b.bytes.start) {
-            let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+    /// Reads pieces from the file, neighbours at once; false if one of them is not what it should be.
+    fn read_pieces(&self, object: &ObjectFile<D>, pieces: &FilePieces, origin: u32, into: &mut [u8]) -> bool {
+        let mut runs = pieces.chunk_by(|a, b| a.is_whole() && b.is_whole() && a.bytes.end == b.bytes.start);
+        runs.all(|run| {
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { return true };
             if !first.is_whole() {
-                let target = &mut into[first.in_buffer(origin)];
-                if !self.read_fragment(object, first, target) {
-                    suspects.push(first.clone());
-                }
-                continue;
+                return self.read_fragment(object, first, &mut into[first.in_buffer(origin)]);
             }
-            let start = first.in_buffer(origin).start;
-            let target = &mut into[start..last.in_buffer(origin).end];
+            let target = &mut into[first.in_buffer(origin).start..last.in_buffer(origin).end];
             let is_read = object.read(&self.disk, first.block(), target).is_ok();
             let blocks = target.chunks_exact(BLOCK_SIZE_BYTES as usize);
-            let wrong = |(piece, bytes): &(&FilePiece, &[u8])| !is_read || crc32c::crc32c(bytes) != piece.crc;
-            suspects.extend(run.iter().zip(blocks).filter(wrong).map(|(piece, _)| piece.clone()));
-        }
-        suspects
+            is_read && run.iter().zip(blocks).all(|(piece, bytes)| crc32c::crc32c(bytes) == piece.crc)
+        })
     }
 
     /// Reads and verifies the block of a piece and copies the piece out of it.
@@ -170,14 +160,16 @@ impl<D: Disk> Store<D> {
         is_right
     }
 
-    /// Reads a piece again with the partition's lock held, when application cannot interfere: what is wrong now is
+    /// Reads everything again with the partition's lock held, when application cannot interfere: what is wrong now is
     /// wrong.
-    fn read_again(&self, read: &Read, piece: &FilePiece, into: &mut [u8]) -> Result<(), Error> {
-        let target = &mut into[piece.in_buffer(read.range.offset())];
+    fn read_again(&self, state: &PartitionState, read: &Read, into: &mut [u8]) -> Result<(), Error> {
+        state.check_pepoch(read.pepoch)?;
         let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
-        let again = |state: &mut PartitionState| self.read_block(state, read.oid, piece.block(), &mut block);
-        self.with_partition(read.partition, again, || Broken::DamagedObject { oid: read.oid })?;
-        target.copy_from_slice(&block[piece.in_block()]);
+        for bytes in pieces(read.range) {
+            let piece = FilePiece { bytes, crc: 0 };
+            self.read_block(state, read.oid, piece.block(), &mut block)?;
+            into[piece.in_buffer(read.range.offset())].copy_from_slice(&block[piece.in_block()]);
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use huntaway_wire::Refusal;
 
 use crate::disk::{Disk, Space};
+use crate::wal::Lsn;
 
 /// Where the log's segments are, relative to the disk's directory, and how long their names are.
 const LOG_DIRECTORY: &str = "wal";
@@ -21,6 +22,9 @@ pub(crate) struct Room {
     promised_bytes: AtomicU64,
     /// Promises that were kept: they end when the disk is asked next, and says what is left.
     kept_bytes: AtomicU64,
+    /// Where the log ended after the last record that gives space back, and up to where it was applied.
+    freed: AtomicU64,
+    freed_applied: AtomicU64,
     reserve_bytes: u64,
     log: LogSize,
 }
@@ -42,6 +46,8 @@ impl Room {
             usable_bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
             kept_bytes: AtomicU64::new(0),
+            freed: AtomicU64::new(0),
+            freed_applied: AtomicU64::new(0),
             reserve_bytes,
             log,
         }
@@ -105,6 +111,28 @@ impl Room {
                 tracing::warn!(%error, "cannot find out how much space is free");
             }
         }
+    }
+
+    /// A record that gives space back ends at `lsn`: once it is applied.
+    pub(crate) fn will_free(&self, lsn: Lsn) {
+        self.freed.fetch_max(lsn.0, Ordering::AcqRel);
+    }
+
+    /// What was logged before `cut` was applied, as far as it could be.
+    pub(crate) fn freed(&self, cut: Lsn) {
+        self.freed_applied.fetch_max(cut.0, Ordering::AcqRel);
+    }
+
+    /// Whether space may come back without anybody giving up more: then whoever lacks some has to wait for that.
+    pub(crate) fn may_grow(&self) -> bool {
+        self.freed_applied.load(Ordering::Acquire) < self.freed.load(Ordering::Acquire)
+    }
+
+    /// What can be promised still, as far as the disk said last.
+    pub(crate) fn available(&self) -> huntaway_wire::Space {
+        let wanted = self.promised_bytes.load(Ordering::Relaxed).saturating_add(self.reserve_bytes);
+        let available_bytes = self.usable_bytes.load(Ordering::Relaxed).saturating_sub(wanted);
+        huntaway_wire::Space { available_bytes, total_bytes: self.total_bytes.load(Ordering::Relaxed) }
     }
 
     /// What the disk said last.

@@ -137,8 +137,18 @@ impl<D: Disk> Store<D> {
                 Ok(Some(until)) => self.wait(until),
                 Err(error) => Submission::Done(Err(error)),
             },
+            Request::Space { exact } => Submission::Done(Ok(Reply::Space(self.available(exact)))),
             Request::Object(request) => self.submit_object(request),
         }
+    }
+
+    /// What can be written to blocks that have no space yet. If `exact` the disk is asked; when it does not answer, and
+    /// otherwise: as far as it said last.
+    pub(crate) fn available(&self, exact: bool) -> huntaway_wire::Space {
+        if exact {
+            self.room.refresh(&*self.disk);
+        }
+        self.room.available()
     }
 
     /// Reads straight into `into`; see [`huntaway_wire::Peer::read_now`].
@@ -387,6 +397,17 @@ impl<D: Disk> Store<D> {
 
     fn fail_backlog(&self, error: &Error) {
         self.backlog.clear().into_iter().for_each(|sender| sender.send(Answer::Err(error.clone())));
+    }
+
+    /// What a lack of space means for the request that met it: if space is about to come back, it waits for that.
+    pub(crate) fn no_space(&self, error: Error) -> Result<Step, Error> {
+        if matches!(error, Error::Refused(Refusal::NoSpace { .. })) {
+            if self.room.may_grow() {
+                return Ok(Step::Full);
+            }
+            self.metrics.refused_for_space.inc();
+        }
+        Err(error)
     }
 
     /// What an error of the log means for the request that met it.

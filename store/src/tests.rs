@@ -13,3 +13,4 @@ mod requests;
 mod restart;
 mod service;
 mod shortage;
+mod space;

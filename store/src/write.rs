@@ -138,7 +138,10 @@ impl<D: Disk> Store<D> {
             self.read_block(state, request.oid, fragment.start / BLOCK_SIZE_BYTES, &mut old)?;
             blocks.merge(&fragment, &old);
         }
-        let promised_bytes = self.promise(state, request.oid, blocks.range())?;
+        let promised_bytes = match self.promise(state, request.oid, blocks.range()) {
+            Ok(promised_bytes) => promised_bytes,
+            Err(error) => return self.no_space(error),
+        };
         let range = blocks.range();
         let step = self.change(state, request, range, durability, |version, state| {
             let stamp = self.log_blocks(state, request, version, &blocks)?;
@@ -253,7 +256,7 @@ impl<D: Disk> Store<D> {
         let new_blocks = blocks.filter(takes_space).count() as u64;
         let is_new = object.is_none() && recent.is_none();
         let bytes = new_blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 };
-        self.room.promise(&*self.disk, bytes).inspect_err(|_| self.metrics.refused_for_space.inc())?;
+        self.room.promise(&*self.disk, bytes)?;
         Ok(bytes)
     }
 }

@@ -126,7 +126,13 @@ fn make(
         let disk = probed.given;
         let opened = open_disk(probed, entry, given.len(), options, registry);
         let service = Service::Serving(opened.map_err(|error| in_directory(disk, error))?);
-        disks.push(NodeDisk { directory: disk.path.clone(), id: entry.id, weight: entry.weight, service });
+        disks.push(NodeDisk {
+            directory: disk.path.clone(),
+            id: entry.id,
+            weight: entry.weight,
+            partitions: 0,
+            service,
+        });
     }
     table.is_complete = true;
     serve(place, table, disks, options)
@@ -225,7 +231,13 @@ fn open_existing(
             }
         };
         entry.may_owe = !matches!(service, Service::Absent { may_owe: false, .. });
-        disks.push(NodeDisk { directory: disk.path.clone(), id: entry.id, weight: entry.weight, service });
+        disks.push(NodeDisk {
+            directory: disk.path.clone(),
+            id: entry.id,
+            weight: entry.weight,
+            partitions: 0,
+            service,
+        });
     }
     let none_serves = disks.iter().all(|disk| matches!(disk.service, Service::Absent { .. }));
     match first_error {
@@ -309,7 +321,7 @@ fn open_disk(
 fn serve(
     place: TablePlace,
     table: DiskTable,
-    disks: Vec<NodeDisk>,
+    mut disks: Vec<NodeDisk>,
     options: &StoreOptions,
 ) -> Result<NodeStore, OpenError> {
     let table = DiskTable { boot: options.boot, ..table };
@@ -318,13 +330,11 @@ fn serve(
         table.disks.iter().map(|entry| WeightedDisk { disk: entry.id, weight: entry.weight }).collect();
     let route = |partition| placement::place(partition, &weighted).and_then(|disk| u8::try_from(disk).ok());
     let routes: Option<Box<[u8]>> = Partition::all().map(route).collect();
-    Ok(NodeStore {
-        disks,
-        routes: routes.ok_or(DisksError::NoWeight)?,
-        least_pepoch: options.pepoch,
-        state: place.disk,
-        table: Mutex::new(table),
-    })
+    let routes = routes.ok_or(DisksError::NoWeight)?;
+    for (disk, number) in disks.iter_mut().zip(0..) {
+        disk.partitions = routes.iter().filter(|route| **route == number).count() as u16;
+    }
+    Ok(NodeStore { disks, routes, least_pepoch: options.pepoch, state: place.disk, table: Mutex::new(table) })
 }
 
 fn store(place: &TablePlace, table: &DiskTable) -> Result<(), OpenError> {

@@ -71,6 +71,34 @@ fn run(seed: u64) {
     }
 }
 
+/// WRITE ATOMIC (SBC-4) promises this of 128 KiB.
+#[test]
+fn a_write_to_one_object_survives_a_crash_whole_or_not_at_all() {
+    const BYTES: u32 = 128 << 10;
+    let (mut old, mut new) = (0, 0);
+    for (operations, seed) in (0..12).flat_map(|operations| (0..12).map(move |seed| (operations, seed))) {
+        let harness = Harness::simulated(1 << 30, options());
+        let stable = write(0, &[1; BYTES as usize], Durability::Stable);
+        assert_eq!(harness.ask(oid(0), stable), Ok(Reply::Done));
+        if seed % 2 == 0 {
+            harness.apply();
+        }
+        harness.place.disk.die_after(operations);
+        drop(harness.submit(oid(0), write(0, &[2; BYTES as usize], Durability::Logged)));
+        let _ = harness.store.apply();
+        let crash = if seed % 3 == 0 { Crash::Process } else { Crash::Power };
+        harness.place.disk.crash(crash, seed);
+        let harness = harness.restart();
+        let found = harness.read(oid(0), 0, BYTES).unwrap();
+        assert!(
+            found.iter().all(|byte| *byte == found[0]),
+            "a part of it after {operations} operations, {crash:?} with seed {seed}"
+        );
+        *(if found[0] == 1 { &mut old } else { &mut new }) += 1;
+    }
+    assert!(old > 10 && new > 10, "{old} times the old, {new} times the new data");
+}
+
 /// An index and the names of object files that a process left unsynced when it died, and the next one built on.
 #[test]
 fn what_a_dead_process_left_unsynced_is_synced_before_it_is_built_on() {

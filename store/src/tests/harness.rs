@@ -106,6 +106,10 @@ impl<D: Disk> Harness<D> {
         }))
     }
 
+    pub(super) fn submit_any(&self, request: Request) -> Submission {
+        self.store.submit(request)
+    }
+
     /// Asks and does all the work that the answer waits for.
     pub(super) fn ask(&self, oid: Oid, operation: Operation) -> Answer {
         self.settle(self.submit(oid, operation))

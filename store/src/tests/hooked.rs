@@ -1,4 +1,4 @@
-//! A disk at whose syncs and writes a test does something else: what other threads might do at that moment, but in one
+//! A disk at whose reads, writes and syncs a test does something else: what other threads might do at that moment, but in one
 //! thread and at the same moment each time.
 
 use std::io::{self, IoSlice};
@@ -11,6 +11,7 @@ use crate::locking::lock;
 /// What the disk has just done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
+    Read,
     Written,
     Synced,
 }
@@ -28,7 +29,7 @@ impl Hooked {
         Self { disk: SimulatedDisk::new(1 << 30), hook: Mutex::default() }
     }
 
-    /// Calls `hook` after every write and sync from now on, except for those that it makes itself.
+    /// Calls `hook` after every read, write and sync from now on, except for those that it makes itself.
     pub(super) fn at_every_moment(&self, hook: impl FnMut(Moment) + Send + 'static) {
         *lock(&self.hook) = Some(Box::new(hook));
     }
@@ -65,7 +66,9 @@ impl Disk for Hooked {
     }
 
     fn read_at(&self, file: &SimulatedFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.disk.read_at(file, buffer, offset)
+        let count = self.disk.read_at(file, buffer, offset)?;
+        self.call(Moment::Read);
+        Ok(count)
     }
 
     fn write_at(&self, file: &SimulatedFile, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {

@@ -163,6 +163,26 @@ fn making_objects_takes_few_syncs() {
 }
 
 #[test]
+fn a_read_finds_all_of_a_write_or_nothing_of_it() {
+    const BYTES: usize = 4 * 4096;
+    let disk = Arc::new(Hooked::new());
+    let store = open(&disk, options());
+    let put = |store: &Store<Hooked>, byte| {
+        let answer = submit(store, oid(0), write(0, &[byte; BYTES], Durability::Logged));
+        assert!(matches!(answer, Submission::Done(Ok(Reply::Done))));
+        store.apply().unwrap();
+    };
+    put(&store, 1);
+    // The fragment at the beginning is read by itself, and the rest after another write has gone to the file.
+    let range = ByteRange::new(512, BYTES as u32 - 512).unwrap();
+    disk.once(Moment::Read, &store, move |store| put(store, 2));
+    let read = Read { partition: partition(oid(0)), pepoch: store.pepoch(), oid: oid(0), range };
+    let mut bytes = [0xee; BYTES - 512];
+    store.read_now(&read, &mut bytes).unwrap().unwrap();
+    assert!(bytes == [2; BYTES - 512], "{} and {}", bytes[0], bytes[BYTES - 513]);
+}
+
+#[test]
 fn who_waits_when_the_store_ends_is_told_so() {
     let disk = Arc::new(Hooked::new());
     let store = with_full_memory(&disk);

@@ -20,6 +20,7 @@ pub use object::{ObjectKind, Oid};
 pub use peer::{Answer, Peer, Submission};
 pub use request::{
     ByteRange, Durability, MappedRun, ObjectRequest, Operation, Provisioning, Read, Reply, Request, Segments,
+    Space,
 };
 
 /// Size of an object in bytes (4 MiB). A VDI is cut into objects of this size; the last may be partly used.

@@ -17,6 +17,11 @@ pub enum Request {
     Object(ObjectRequest),
     /// Everything this store acknowledged before goes to stable storage (SBC-3 §5.22 SYNCHRONIZE CACHE).
     Flush,
+    /// Tells what space there is: [`Reply::Space`].
+    Space {
+        /// The disks are asked; otherwise it is told at once what they said last, less what was promised since.
+        exact: bool,
+    },
 }
 
 /// An operation on one object.
@@ -171,6 +176,17 @@ pub enum Reply {
     },
     /// Runs of blocks, in order, without gaps.
     Map(Vec<MappedRun>),
+    /// Space of the store's disks.
+    Space(Space),
+}
+
+/// Space of a store's disks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Bytes that can be allocated, evenly spread over the store's partitions, before the first of its disks is full.
+    pub available_bytes: u64,
+    /// Bytes of all its disks, used or not.
+    pub total_bytes: u64,
 }
 
 /// Consecutive blocks of one state.

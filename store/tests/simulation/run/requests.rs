@@ -160,6 +160,7 @@ impl Simulation {
 fn tell(request: &Request, number: u64) -> String {
     match request {
         Request::Flush => "flush".into(),
+        Request::Space { .. } => "space".into(),
         Request::Object(ObjectRequest { oid, operation, .. }) => match operation {
             Operation::Write { range, durability, .. } => {
                 format!("write {number} to {oid} {range:?} {durability:?}")
