@@ -30,4 +30,4 @@ pub use member::{
 pub use name::{InvalidName, MAX_NAME_BYTES, Name};
 pub use record::{Operation, Record};
 pub use state::{ApplyError, MAX_VDIS, State};
-pub use vdi::{InvalidVdi, MAX_PHYSICAL_BLOCK_SIZE_BYTES, MAX_VDI_OBJECTS, Vdi, VdiOptions};
+pub use vdi::{InvalidVdi, MAX_PHYSICAL_BLOCK_SIZE_BYTES, MAX_VDI_OBJECTS, Sanitize, Vdi, VdiOptions};

@@ -13,7 +13,7 @@ use rkyv::{Archive, Serialize};
 
 use crate::{
     Cluster, EpochRecord, Incarnation, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member, MemberState, Name,
-    Record, VdiOptions,
+    Record, Sanitize, VdiOptions,
 };
 
 /// The number of a payload's form, kept in the frame.
@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     DeleteVdi = 5,
     ResizeVdi = 6,
     GrowVdi = 7,
+    SanitizeVdi = 8,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::DeleteVdi,
             Self::ResizeVdi,
             Self::GrowVdi,
+            Self::SanitizeVdi,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
@@ -92,6 +94,21 @@ struct SizeForm {
     vid: u32,
 }
 
+#[derive(Archive, Serialize)]
+struct SanitizeVdiForm {
+    vid: u32,
+    /// One of [`SANITIZE_STATES`], by its place.
+    state: u8,
+}
+
+const SANITIZE_STATES: [Option<Sanitize>; 5] = [
+    None,
+    Some(Sanitize::Running { may_exit: false }),
+    Some(Sanitize::Running { may_exit: true }),
+    Some(Sanitize::Failed { may_exit: false }),
+    Some(Sanitize::Failed { may_exit: true }),
+];
+
 /// Writes a record's payload.
 pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
     Ok(match record {
@@ -118,6 +135,11 @@ pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
         Record::DeleteVdi { vid } => (Kind::DeleteVdi, rkyv::to_bytes(&VidForm { vid: vid.value() })?),
         Record::ResizeVdi { vid, size_bytes } => (Kind::ResizeVdi, size_form(*vid, *size_bytes)?),
         Record::GrowVdi { vid, size_bytes } => (Kind::GrowVdi, size_form(*vid, *size_bytes)?),
+        Record::SanitizeVdi { vid, sanitize } => {
+            let state = SANITIZE_STATES.iter().zip(0..).find(|(state, _)| *state == sanitize);
+            let form = SanitizeVdiForm { vid: vid.value(), state: state.map_or(0, |(_, place)| place) };
+            (Kind::SanitizeVdi, rkyv::to_bytes(&form)?)
+        }
     })
 }
 
@@ -158,6 +180,11 @@ pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
         Kind::DeleteVdi => Some(Record::DeleteVdi { vid: vid(payload)? }),
         Kind::ResizeVdi => size(payload).map(|(vid, size_bytes)| Record::ResizeVdi { vid, size_bytes }),
         Kind::GrowVdi => size(payload).map(|(vid, size_bytes)| Record::GrowVdi { vid, size_bytes }),
+        Kind::SanitizeVdi => {
+            let form: &ArchivedSanitizeVdiForm = rkyv::access::<_, Failure>(payload).ok()?;
+            let sanitize = *SANITIZE_STATES.get(usize::from(form.state))?;
+            Some(Record::SanitizeVdi { vid: Vid::new(form.vid.to_native()).ok()?, sanitize })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use huntaway_wire::{NodeId, Vid};
 
-use crate::{EpochRecord, Incarnation, Name, VdiOptions};
+use crate::{EpochRecord, Incarnation, Name, Sanitize, VdiOptions};
 
 /// One agreed step of the cluster: an epoch or an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,13 @@ pub enum Record {
         /// The size that it is to have, in bytes.
         size_bytes: u64,
     },
+    /// A VDI's data begin to be sanitized, or that has ended.
+    SanitizeVdi {
+        /// The VDI.
+        vid: Vid,
+        /// How that stands; `None`: it ended well, or its failure was left.
+        sanitize: Option<Sanitize>,
+    },
     /// A VDI is gone; the stores free what no other VDI shows.
     DeleteVdi {
         /// The VDI.
@@ -83,6 +90,13 @@ pub enum Operation {
         vid: Vid,
         /// Its new size, in bytes.
         size_bytes: u64,
+    },
+    /// Note how sanitizing a VDI's data stands.
+    SanitizeVdi {
+        /// The VDI.
+        vid: Vid,
+        /// `None`: nothing is the matter.
+        sanitize: Option<Sanitize>,
     },
     /// Delete a VDI.
     DeleteVdi {

@@ -6,7 +6,7 @@ use huntaway_wire::{Epoch, NodeId, Partition, Pepoch, Vid};
 
 use crate::{
     Cluster, EpochRecord, Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member,
-    MemberState, Name, Operation, Record, Vdi, VdiOptions,
+    MemberState, Name, Operation, Record, Sanitize, Vdi, VdiOptions,
 };
 
 /// Most VDIs a cluster has at one time.
@@ -128,6 +128,12 @@ pub enum ApplyError {
         /// The size that it was to have, in bytes.
         size_bytes: u64,
     },
+    /// Sanitizing the VDI stands so already.
+    #[error("how sanitizing VDI {name} stands is recorded already")]
+    SameSanitize {
+        /// The VDI.
+        name: Name,
+    },
     /// The VDI's space is set aside already.
     #[error("VDI {name} is provisioned already")]
     AlreadyProvisioned {
@@ -207,6 +213,7 @@ impl State {
             Operation::ProvisionedVdi { vid } => Record::ProvisionedVdi { vid },
             Operation::ResizeVdi { vid, size_bytes } => Record::ResizeVdi { vid, size_bytes },
             Operation::GrowVdi { vid, size_bytes } => Record::GrowVdi { vid, size_bytes },
+            Operation::SanitizeVdi { vid, sanitize } => Record::SanitizeVdi { vid, sanitize },
             Operation::DeleteVdi { vid } => Record::DeleteVdi { vid },
         })
     }
@@ -225,6 +232,7 @@ impl State {
             Record::ProvisionedVdi { vid } => self.provisioned_vdi(*vid)?,
             Record::ResizeVdi { vid, size_bytes } => self.resize_vdi(*vid, *size_bytes)?,
             Record::GrowVdi { vid, size_bytes } => self.grow_vdi(*vid, *size_bytes)?,
+            Record::SanitizeVdi { vid, sanitize } => self.sanitize_vdi(*vid, *sanitize)?,
             Record::DeleteVdi { vid } => self.delete_vdi(*vid)?,
         }
         self.number += 1;
@@ -310,6 +318,7 @@ impl State {
             thin: options.thin,
             provisioned: options.thin,
             growing_to_bytes: None,
+            sanitize: None,
         };
         self.vdis.insert(vid, vdi);
         self.vids.insert(name.clone(), vid);
@@ -344,6 +353,15 @@ impl State {
             return Err(ApplyError::CannotGrow { name: vdi.name.clone(), size_bytes });
         }
         vdi.growing_to_bytes = Some(size_bytes);
+        Ok(())
+    }
+
+    fn sanitize_vdi(&mut self, vid: Vid, sanitize: Option<Sanitize>) -> Result<(), ApplyError> {
+        let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
+        if vdi.sanitize == sanitize {
+            return Err(ApplyError::SameSanitize { name: vdi.name.clone() });
+        }
+        vdi.sanitize = sanitize;
         Ok(())
     }
 

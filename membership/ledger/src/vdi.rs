@@ -35,6 +35,24 @@ pub struct Vdi {
     pub provisioned: bool,
     /// While a thick disk grows, the size that it is to have, in bytes: up to there, space may be set aside.
     pub growing_to_bytes: Option<u64>,
+    /// Its data are being sanitized (SBC-3 §4.11), or were not to the end.
+    pub sanitize: Option<Sanitize>,
+}
+
+/// A sanitize operation that is not known to have ended well. `may_exit` says whether initiators may go on with the disk
+/// after it failed (AUSE).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sanitize {
+    /// It goes on. If the process that carries it out ends, it has failed.
+    Running {
+        /// Whether its failure may be left.
+        may_exit: bool,
+    },
+    /// It failed, or was interrupted: some data are gone, and others may still be there.
+    Failed {
+        /// Whether that may be left.
+        may_exit: bool,
+    },
 }
 
 impl Vdi {

@@ -3,10 +3,11 @@
 mod fixture;
 
 use fixture::{
-    NODE, OPTIONS, STRANGER, create, epoch, incarnation, member, name, one_of_each, state_after, vid,
+    NODE, OPTIONS, STRANGER, create, epoch, incarnation, member, name, one_of_each, state_after, vid, written,
 };
 use huntaway_ledger::{
-    ApplyError, Incarnation, InvalidVdi, MAX_ADDRESSES, MemberState, Operation, Record, State, VdiOptions,
+    ApplyError, Incarnation, InvalidVdi, Ledger, MAX_ADDRESSES, MemberState, Operation, Record, Sanitize,
+    State, VdiOptions,
 };
 use huntaway_wire::{Epoch, Partition, Pepoch, Vid};
 
@@ -223,6 +224,31 @@ fn what_does_not_exist_is_neither_provisioned_nor_deleted() {
     let before = [Record::Epoch(epoch(1)), create(1, "a")];
     refused(&before, &Record::ProvisionedVdi { vid: vid(2) }, &ApplyError::UnknownVdi { vid: vid(2) });
     refused(&before, &Record::DeleteVdi { vid: vid(2) }, &ApplyError::UnknownVdi { vid: vid(2) });
+}
+
+#[test]
+fn how_sanitizing_stands_is_kept_until_something_else_is_recorded() {
+    let sanitize = |sanitize| Record::SanitizeVdi { vid: vid(1), sanitize };
+    let states = [
+        Some(Sanitize::Running { may_exit: false }),
+        Some(Sanitize::Running { may_exit: true }),
+        Some(Sanitize::Failed { may_exit: false }),
+        Some(Sanitize::Failed { may_exit: true }),
+        None,
+    ];
+    let mut records = vec![Record::Epoch(epoch(1)), create(1, "a")];
+    refused(&records, &sanitize(None), &ApplyError::SameSanitize { name: name("a") });
+    let other = Record::SanitizeVdi { vid: vid(2), sanitize: None };
+    refused(&records, &other, &ApplyError::UnknownVdi { vid: vid(2) });
+    for state in states {
+        records.push(sanitize(state));
+        assert_eq!(state_after(&records).vdi("a").and_then(|vdi| vdi.sanitize), state);
+        refused(&records, &sanitize(state), &ApplyError::SameSanitize { name: name("a") });
+    }
+    let mut ledger = Ledger::default();
+    for (bytes, record) in written(&records).iter().zip(&records) {
+        assert_eq!(&ledger.read(bytes).unwrap().0, record);
+    }
 }
 
 #[test]
