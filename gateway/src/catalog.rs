@@ -39,7 +39,7 @@ impl Catalog {
                 return Err(TargetError::TargetTwice(twice.name));
             }
         }
-        Ok(Self { targets, disks: disks.disks, discovery: served.discovery })
+        Ok(Self { targets, disks: disks.finish(), discovery: served.discovery })
     }
 
     /// The target and what this initiator may do there, both names in any case.
@@ -63,6 +63,11 @@ impl Catalog {
     /// What an initiator that is logged in may do at its target, names in lower case. Sessions outlive their portal.
     pub(crate) fn access(&self, initiator: &str, target: &str) -> Option<&Access> {
         self.targets.get(target)?.access(initiator)
+    }
+
+    /// All units.
+    pub(crate) fn units(&self) -> impl Iterator<Item = &Arc<Unit>> {
+        self.targets.values().flat_map(Target::units)
     }
 
     /// All units that are not in `other`.

@@ -33,6 +33,8 @@ enum Started {
     Ended(Outcome),
     /// [`Driver::conclude`] follows.
     Running,
+    /// [`Driver::conclude_watching`] follows.
+    Watching,
 }
 
 impl Driver {
@@ -44,7 +46,10 @@ impl Driver {
         tracing::trace!(lun = unit.lun, cmd_sn = command.cmd_sn, command = command_name(&command.cdb));
         let planned = match nexus.intercept(unit.lun, &command.cdb) {
             Some(attention) => Err(attention),
-            None => unit.scsi.plan(&unit.modes(), &command.cdb),
+            None => match unit.disk.sanitization().refusal(&command.cdb) {
+                Some(sense) => Err(sense),
+                None => unit.scsi.plan(&unit.modes(), &command.cdb),
+            },
         };
         match planned {
             Ok(plan) => self.begin(command, unit, plan, arrived),
@@ -66,8 +71,15 @@ impl Driver {
             None => None,
         };
         let ordered = command.attribute == TaskAttribute::Ordered;
-        let live =
-            Task { unit, work: Work::Started, arrived, ordered, data_out: plan.data_out, ends: Vec::new() };
+        let live = Task {
+            unit,
+            work: Work::Started,
+            arrived,
+            ordered,
+            data_out: plan.data_out,
+            ends: Vec::new(),
+            given_up: false,
+        };
         let Some(data) = data else {
             let footprint = footprint_before_data(&plan.step, &live);
             self.tasks.enter(task, footprint, Task { work: Work::Gathering(plan.step), ..live });
@@ -135,14 +147,32 @@ impl Driver {
     fn start(&mut self, task: TaskTag, live: Task, action: Action, data: Segments, enter: Option<Footprint>) {
         let kind = kind(&action);
         let started = match action {
+            Action::Block(_) | Action::SetModePages(_)
+                if let Some(sense) = live.unit.disk.sanitization().sense() =>
+            {
+                Started::Ended(Outcome::Failed(sense))
+            }
             Action::Block(operation) => self.start_block(task, &live.unit, operation, data),
             Action::SetModePages(modes) => {
                 self.set_modes(task, &live.unit, modes).map_or(Started::Running, Started::Ended)
+            }
+            Action::ProvisioningLog { first_parameter, allocation_length } => {
+                self.log_provisioning(task, &live.unit, first_parameter, allocation_length);
+                Started::Running
+            }
+            Action::Sanitize(request) => match self.sanitize(task, &live.unit, request) {
+                Ok(()) => Started::Watching,
+                Err(sense) => Started::Ended(Outcome::Failed(sense)),
+            },
+            Action::ExitSanitizeFailure => {
+                self.exit_sanitize_failure(task, &live.unit);
+                Started::Watching
             }
             action => Started::Ended(self.answer(&live.unit, action)),
         };
         match started {
             Started::Running => return self.tasks.run(task, live, kind, enter),
+            Started::Watching => return self.tasks.watch(task, live),
             Started::Answered => {}
             Started::Ended(outcome) => self.respond(task, &live, kind, outcome),
         }
@@ -164,7 +194,9 @@ impl Driver {
                 Some(Err(sense)) => return Started::Ended(Outcome::Failed(sense)),
                 None => {}
             },
-            BlockOperation::Write { extent, fua } => return self.write(task, unit, extent, fua, &data),
+            BlockOperation::Write { extent, fua } | BlockOperation::WriteAtomic { extent, fua } => {
+                return self.write(task, unit, extent, fua, &data);
+            }
             _ => {}
         }
         let queue = if operation::has_data_in(&operation) { &self.reading } else { &self.running };
@@ -226,7 +258,6 @@ impl Driver {
     fn answer(&mut self, unit: &Unit, action: Action) -> Outcome {
         let data = match action {
             Action::Data(data) => data,
-            Action::Good | Action::Block(_) | Action::SetModePages(_) => return Outcome::Good,
             Action::LunInventory { select_report, allocation_length } => {
                 report_luns(self.luns(), select_report, allocation_length)
             }
@@ -234,8 +265,10 @@ impl Driver {
                 let session = self.session.as_ref();
                 let attention =
                     session.and_then(|session| session.registration.nexus.take_attention(unit.lun));
-                request_sense(attention, format, allocation_length)
+                let sense = attention.or_else(|| unit.disk.sanitization().sense());
+                request_sense(sense, format, allocation_length)
             }
+            _ => return Outcome::Good,
         };
         Outcome::Data(Segments::from_iter([data.into()]))
     }
@@ -244,7 +277,7 @@ impl Driver {
     pub(crate) fn conclude(&mut self, task: TaskTag, outcome: Outcome) {
         let Some(live) = self.tasks.remove(task) else { return };
         let Work::Running(kind) = live.work else { return };
-        if live.is_given_up() {
+        if live.given_up {
             self.connection.abort(task);
         } else {
             self.respond(task, &live, kind, outcome);
@@ -253,8 +286,19 @@ impl Driver {
         self.resume_waiting();
     }
 
+    /// What a command watched has ended, or begun as far as it wants to know.
+    pub(crate) fn conclude_watching(&mut self, task: TaskTag, result: Result<(), Sense>) {
+        let Some(live) = self.tasks.remove(task) else { return };
+        self.respond(task, &live, OperationKind::Other, result.into());
+        live.unit.metrics.observe(OperationKind::Other, live.arrived.elapsed());
+        self.resume_waiting();
+    }
+
     /// Sends the response.
     fn respond(&mut self, task: TaskTag, live: &Task, kind: OperationKind, outcome: Outcome) {
+        if kind.may_allocate() {
+            self.watch_space(&live.unit);
+        }
         let metrics = &live.unit.metrics;
         match outcome {
             Outcome::Good => {
@@ -348,9 +392,11 @@ impl Driver {
         self.give_up(chosen, done);
     }
 
-    /// Fails the commands that wait for write data and whose unit is no more: their initiator has had its time.
+    /// Fails the commands that wait for write data, or for what goes on without them, and whose unit is no more: their
+    /// initiator has had its time.
     pub(crate) fn fail_retired(&mut self) {
-        let owes = |live: &Task| matches!(live.work, Work::Gathering(_)) && live.unit.is_retired();
+        let owes =
+            |live: &Task| matches!(live.work, Work::Gathering(_) | Work::Watching) && live.unit.is_retired();
         let chosen: Vec<_> =
             self.tasks.live.iter().filter(|(_, live)| owes(live)).map(|(task, _)| *task).collect();
         for task in chosen {

@@ -11,6 +11,7 @@ use bytes::{Buf, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use huntaway_scsi::Sense;
 use iscsi_target::{Connection, ConnectionError, Event, TaskManagementResponse, TaskTag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -36,6 +37,8 @@ const LOGIN_READ_BYTES: usize = 8 << 10;
 pub(crate) enum Waited {
     /// Everything a task management request waited for; whether the session ends with it (TARGET COLD RESET).
     TaskManagement { initiator_task_tag: u32, closes: bool },
+    /// What a SANITIZE wanted to know: it has begun, or ended.
+    Sanitize { task: TaskTag, result: Result<(), Sense> },
     /// The session that a login takes the place of is gone.
     Predecessor(Box<Registration>),
     /// What is to prove who an initiator is has waited for its turn.
@@ -224,6 +227,10 @@ impl Driver {
                 let response = TaskManagementResponse::FunctionComplete;
                 self.connection.respond_task_management(initiator_task_tag, response);
                 if closes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            }
+            Waited::Sanitize { task, result } => {
+                self.conclude_watching(task, result);
+                ControlFlow::Continue(())
             }
             Waited::Predecessor(registration) => {
                 self.start_session(*registration);

@@ -16,6 +16,7 @@ use crate::metrics::Metrics;
 use crate::nexus::Call;
 use crate::places::Places;
 use crate::portals::{PortalConfig, Portals};
+use crate::sanitizer::SanitizeRecords;
 use crate::served::{Served, TargetError};
 use crate::session::LOGOUT_SECONDS;
 use crate::sessions::{SessionInfo, Sessions, lock};
@@ -40,6 +41,10 @@ pub(crate) struct Shared {
     pub(crate) guesses: Guesses,
     /// See [`GatewayConfig::login_time`].
     pub(crate) login_time: Duration,
+    /// Where sanitize operations are recorded.
+    pub(crate) records: Arc<dyn SanitizeRecords>,
+    /// What goes on whatever becomes of the session that asked for it.
+    pub(crate) background: Mutex<JoinSet<()>>,
     /// The origin of the protocol core's time.
     pub(crate) started: Instant,
 }
@@ -81,6 +86,8 @@ pub struct GatewayConfig {
     pub max_connections: usize,
     /// Time from a connection to its session, whatever it sends meanwhile.
     pub login_time: Duration,
+    /// Where sanitize operations are recorded.
+    pub records: Arc<dyn SanitizeRecords>,
     /// Where to count.
     pub metrics: Metrics,
 }
@@ -91,7 +98,7 @@ impl Gateway {
     /// # Errors
     /// [`TargetError`] names what cannot be served.
     pub fn start(config: GatewayConfig) -> Result<Self, TargetError> {
-        let GatewayConfig { portals, served, max_connections, login_time, metrics } = config;
+        let GatewayConfig { portals, served, max_connections, login_time, records, metrics } = config;
         let sessions = Arc::new(Sessions::default());
         sessions.update(served, &metrics)?;
         let shared = Arc::new(Shared {
@@ -102,6 +109,8 @@ impl Gateway {
             places: Arc::new(Places::new(max_connections)),
             guesses: Guesses::default(),
             login_time,
+            records,
+            background: Mutex::default(),
             started: Instant::now(),
         });
         let gateway = Self { shared, acceptors: Mutex::default() };
@@ -187,5 +196,7 @@ impl Gateway {
         for mut connections in connections {
             connections.shutdown().await;
         }
+        let mut background = std::mem::take(&mut *lock(&self.shared.background));
+        while background.join_next().await.is_some() {}
     }
 }

@@ -22,9 +22,11 @@ mod order;
 mod places;
 mod portals;
 mod router;
+mod sanitizer;
 mod served;
 mod session;
 mod sessions;
+mod space;
 mod target;
 mod task_management;
 mod tasks;
@@ -34,6 +36,7 @@ mod update;
 mod view;
 mod volume;
 
+pub use huntaway_scsi::Sanitization;
 pub use iscsi_target::chap::{Chap, ChapAccount, Secret};
 pub use iscsi_target::{Authentication, DigestPolicy};
 
@@ -42,6 +45,7 @@ pub use gateway::{DEFAULT_LOGIN_TIME, DEFAULT_MAX_CONNECTIONS, Gateway, GatewayC
 pub use metrics::Metrics;
 pub use portals::{MAX_PORTALS, PortalConfig};
 pub use router::Router;
+pub use sanitizer::{NotRecorded, SanitizeRecord, SanitizeRecords};
 pub use served::{InitiatorConfig, MAX_LUNS, Served, TargetConfig, TargetError, UnitConfig};
 pub use sessions::SessionInfo;
 pub use volume::Volume;

@@ -37,6 +37,16 @@ impl OperationKind {
         Self::Other,
     ];
 
+    /// Whether commands of this family change blocks.
+    pub(crate) fn changes_data(self) -> bool {
+        self.may_allocate() || self == Self::Unmap
+    }
+
+    /// Whether commands of this family may take space.
+    pub(crate) fn may_allocate(self) -> bool {
+        matches!(self, Self::Write | Self::WriteSame | Self::CompareAndWrite)
+    }
+
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Read => "read",

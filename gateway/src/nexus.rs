@@ -38,10 +38,11 @@ pub(crate) struct Origin {
 pub(crate) type Luns = Arc<[u16]>;
 
 /// What is asked of a session by others.
-#[derive(Debug)]
 pub(crate) enum Call {
     /// Give up all tasks of these LUNs. `done` is dropped when none of them can take effect any more.
     AbortTasks { luns: Luns, done: oneshot::Sender<()> },
+    /// `done` is dropped when nothing that stores have by now can change the disk any more.
+    SettleWrites { disk: Arc<Disk>, done: oneshot::Sender<()> },
     /// Wait no longer for the write data of commands to units that are no more.
     FailRetired,
     /// End now if commands to units that are no more wait for the initiator to take its answers.
@@ -201,6 +202,17 @@ impl Nexus {
     pub(crate) async fn abort_tasks(&self, luns: Luns) {
         let (done, settled) = oneshot::channel();
         self.call(Call::AbortTasks { luns, done }).await;
+        self.settled(settled).await;
+    }
+
+    /// Waits until nothing that the session's stores have by now can change the disk any more.
+    pub(crate) async fn settle_writes(&self, disk: Arc<Disk>) {
+        let (done, settled) = oneshot::channel();
+        self.call(Call::SettleWrites { disk, done }).await;
+        self.settled(settled).await;
+    }
+
+    async fn settled(&self, settled: oneshot::Receiver<()>) {
         tokio::select! {
             // Only ever dropped.
             _ = settled => {}

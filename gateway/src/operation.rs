@@ -5,15 +5,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use huntaway_scsi::{BlockOperation, Compare, Extent, LogicalUnit, Pattern, Sense, lba_status};
+use huntaway_scsi::{BlockOperation, Compare, Extent, LogicalUnit, Pattern, Sense, lba_status, limits};
 use huntaway_wire::{
-    BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Broken, Durability, Error, Provisioning, Refusal, Segments,
+    BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Broken, Durability, Error, OBJECT_SIZE_BYTES, Provisioning, Refusal,
+    Segments,
 };
 
 use crate::metrics::OperationKind;
 use crate::order::Footprint;
 use crate::unit::Unit;
 use crate::volume::Comparison;
+
+/// An atomic write lies in one object, so that one store takes it, as one write.
+const _: () = assert!((OBJECT_SIZE_BYTES as u64).is_multiple_of(limits::MAXIMUM_ATOMIC_BYTES));
 
 /// Bytes compared at a time by VERIFY, so that a large one does not hold all its blocks in memory twice.
 const VERIFY_CHUNK_BYTES: u64 = 1 << 20;
@@ -39,6 +43,7 @@ pub(crate) fn kind(operation: &BlockOperation) -> OperationKind {
     match operation {
         BlockOperation::Read { .. } => OperationKind::Read,
         BlockOperation::Write { .. }
+        | BlockOperation::WriteAtomic { .. }
         | BlockOperation::WriteAndVerify { .. }
         | BlockOperation::OrWrite { .. } => OperationKind::Write,
         BlockOperation::CompareAndWrite { .. } => OperationKind::CompareAndWrite,
@@ -59,6 +64,7 @@ pub(crate) fn has_data_in(operation: &BlockOperation) -> bool {
 pub(crate) fn footprint(operation: &BlockOperation, lun: u16, ordered: bool) -> Footprint {
     let (extent, writes) = match operation {
         BlockOperation::Write { extent, .. }
+        | BlockOperation::WriteAtomic { extent, .. }
         | BlockOperation::WriteAndVerify { extent }
         | BlockOperation::CompareAndWrite { extent, .. }
         | BlockOperation::OrWrite { extent, .. }
@@ -88,7 +94,9 @@ pub(crate) async fn run(unit: Arc<Unit>, operation: BlockOperation, data: Segmen
         BlockOperation::LbaStatus { extent, maximum_descriptors, allocation_length } => {
             return provisioning(&unit, extent, maximum_descriptors, allocation_length).await;
         }
-        BlockOperation::Write { extent, fua } => write(&unit, extent, &data, unit.durability(fua)).await,
+        BlockOperation::Write { extent, fua } | BlockOperation::WriteAtomic { extent, fua } => {
+            write(&unit, extent, &data, unit.durability(fua)).await
+        }
         BlockOperation::WriteAndVerify { extent } => write_and_verify(&unit, extent, &data).await,
         BlockOperation::CompareAndWrite { extent, fua } => {
             compare_and_write(&unit, extent, &data, unit.durability(fua)).await

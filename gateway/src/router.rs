@@ -47,6 +47,11 @@ impl Router {
         primary.read_now(&Read { partition, pepoch: *pepoch, oid, range }, into)
     }
 
+    /// Asks every store what space there is.
+    pub(crate) fn space(&self, exact: bool) -> impl Iterator<Item = Submission> {
+        self.peers.iter().map(move |peer| peer.submit(Request::Space { exact }))
+    }
+
     /// Asks every store to put what it acknowledged on stable storage.
     pub(crate) fn flush(&self) -> Vec<Submission> {
         self.peers.iter().map(|peer| peer.submit(Request::Flush)).collect()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use huntaway_scsi::ConfigError;
+use huntaway_scsi::{ConfigError, Sanitization};
 use iscsi_target::{Authentication, DigestPolicy};
 
 use crate::portals::MAX_PORTALS;
@@ -59,6 +59,10 @@ pub struct UnitConfig {
     pub read_only: bool,
     /// Writes are acknowledged once logged; otherwise once on stable storage.
     pub write_cache: bool,
+    /// Of a thin one: initiators are told when no more than so many bytes can be allocated.
+    pub soft_threshold_bytes: u64,
+    /// How the disk stood with regard to SANITIZE when it was last served, by the records: counts if it is not served yet.
+    pub sanitization: Sanitization,
     /// The data.
     pub volume: Arc<Volume>,
 }

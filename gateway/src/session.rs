@@ -167,6 +167,7 @@ impl Driver {
     pub(crate) fn on_call(&mut self, call: Call) -> ControlFlow<()> {
         match call {
             Call::AbortTasks { luns, done } => self.abort_tasks(&luns, done),
+            Call::SettleWrites { disk, done } => self.tasks.watch_writes(&disk, done),
             Call::FailRetired => self.fail_retired(),
             Call::RequestLogout => self.connection.request_logout(LOGOUT_SECONDS),
             Call::CloseIfStalled if self.is_stalled() => {

@@ -101,12 +101,20 @@ fn build_unit(
     disks: &mut NextDisks<'_>,
     metrics: &Metrics,
 ) -> Result<Arc<Unit>, TargetError> {
-    let UnitConfig { lun, uuid, block_size, physical_block_size, thin, read_only, write_cache, volume } =
-        config;
+    let UnitConfig { lun, uuid, block_size, physical_block_size, .. } = config;
+    let UnitConfig { thin, read_only, write_cache, soft_threshold_bytes, sanitization, volume, .. } = config;
     let size_bytes = volume.size_bytes();
-    let disk = disks.disk(uuid);
-    let description =
-        Description { uuid, size_bytes, block_size, physical_block_size, thin, read_only, write_cache };
+    let disk = disks.disk(uuid, sanitization);
+    let description = Description {
+        uuid,
+        size_bytes,
+        block_size,
+        physical_block_size,
+        thin,
+        read_only,
+        write_cache,
+        soft_threshold_bytes,
+    };
     if let Some(before) = before
         && before.description == description
     {
@@ -122,6 +130,7 @@ fn build_unit(
         thin,
         read_only,
         write_cache,
+        soft_threshold_bytes,
         target_name: target.into(),
         target_port_group: PORTAL_GROUP_TAG,
         relative_target_port: 1,

@@ -9,6 +9,7 @@ use huntaway_wire::Segments;
 use iscsi_target::TaskTag;
 use tokio::sync::oneshot;
 
+use crate::disk::Disk;
 use crate::metrics::OperationKind;
 use crate::order::{Footprint, Order};
 use crate::unit::Unit;
@@ -28,8 +29,10 @@ pub(crate) struct Task {
     pub(crate) ordered: bool,
     /// Bytes of write data the command asks for, which may be more than the initiator offers.
     pub(crate) data_out: u32,
-    /// Who waits until it can take no effect any more: it is given up. Dropped with the task.
+    /// Who waits until it can take no effect any more. Dropped with the task.
     pub(crate) ends: Vec<Arc<oneshot::Sender<()>>>,
+    /// Nobody wants its answer any more.
+    pub(crate) given_up: bool,
 }
 
 /// What a command waits for.
@@ -42,12 +45,8 @@ pub(crate) enum Work {
     Started,
     /// Its stores' answers. It can no longer be taken back, only waited for.
     Running(OperationKind),
-}
-
-impl Task {
-    pub(crate) fn is_given_up(&self) -> bool {
-        !self.ends.is_empty()
-    }
+    /// Something that goes on without it. Given up, it has no effect of its own any more.
+    Watching,
 }
 
 impl Tasks {
@@ -73,6 +72,23 @@ impl Tasks {
         self.live.insert(tag, Task { work: Work::Running(kind), ..task });
     }
 
+    /// Notes that a command waits for something that goes on without it, and holds nobody up.
+    pub(crate) fn watch(&mut self, tag: TaskTag, task: Task) {
+        self.order.leave(tag);
+        self.live.insert(tag, Task { work: Work::Watching, ..task });
+    }
+
+    /// Drops `done` when the commands that stores have, and that change the disk, have ended.
+    pub(crate) fn watch_writes(&mut self, disk: &Arc<Disk>, done: oneshot::Sender<()>) {
+        let done = Arc::new(done);
+        let changes = |task: &Task| matches!(&task.work, Work::Running(kind) if kind.changes_data());
+        for task in self.live.values_mut().filter(|task| Arc::ptr_eq(&task.unit.disk, disk)) {
+            if changes(task) {
+                task.ends.push(Arc::clone(&done));
+            }
+        }
+    }
+
     /// Takes a command out of everything.
     pub(crate) fn remove(&mut self, tag: TaskTag) -> Option<Task> {
         self.order.leave(tag);
@@ -85,6 +101,7 @@ impl Tasks {
         match self.live.get_mut(&tag) {
             Some(task) if matches!(task.work, Work::Running(_)) => {
                 task.ends.push(Arc::clone(done));
+                task.given_up = true;
                 true
             }
             _ => {

@@ -37,6 +37,7 @@ pub(crate) struct Description {
     pub(crate) thin: bool,
     pub(crate) read_only: bool,
     pub(crate) write_cache: bool,
+    pub(crate) soft_threshold_bytes: u64,
 }
 
 impl Description {
@@ -49,7 +50,8 @@ impl Description {
     pub(crate) fn attentions_since(&self, before: &Self) -> Vec<Sense> {
         let has_other_pages =
             (self.thin, self.physical_block_size) != (before.thin, before.physical_block_size);
-        let has_other_modes = (self.read_only, self.write_cache) != (before.read_only, before.write_cache);
+        let modes = |of: &Self| (of.read_only, of.write_cache, of.soft_threshold_bytes);
+        let has_other_modes = modes(self) != modes(before);
         let changes = [
             (has_other_pages, Sense::inquiry_changed()),
             (self.size_bytes != before.size_bytes, Sense::capacity_changed()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_wire::{
     Answer, BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectKind,
-    Oid, Operation, Partition, Provisioning, Refusal, Reply, Segments, Submission, Vid, piece_crcs,
+    Oid, Operation, Partition, Provisioning, Refusal, Reply, Segments, Space, Submission, Vid, piece_crcs,
 };
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
@@ -258,6 +258,24 @@ impl Volume {
         Ok(map)
     }
 
+    /// What space the stores have, after they have asked their disks.
+    pub(crate) async fn space(&self) -> Result<Space, Error> {
+        let mut space = Space::default();
+        let submissions: Vec<Submission> = self.router.space(true).collect();
+        for submission in submissions {
+            space = sum(space, submission.answer().await?);
+        }
+        Ok(space)
+    }
+
+    /// The same, as far as it is known at once; `None` if it is not.
+    pub(crate) fn space_at_hand(&self) -> Option<Space> {
+        self.router.space(false).try_fold(Space::default(), |space, submission| match submission {
+            Submission::Done(Ok(reply)) => Some(sum(space, reply)),
+            Submission::Done(Err(_)) | Submission::Waiting(_) => None,
+        })
+    }
+
     /// Puts everything that was acknowledged on stable storage, on every store.
     pub(crate) fn flush(&self) -> Progress {
         Pending::of(self.router.flush())
@@ -334,6 +352,14 @@ impl Volume {
     ) -> Progress {
         let submit = |slice: Slice| self.router.submit(slice.partition, slice.oid, operation(slice.range));
         Pending::of(self.slices(offset, length).map(submit))
+    }
+}
+
+fn sum(space: Space, reply: Reply) -> Space {
+    let Reply::Space(more) = reply else { return space };
+    Space {
+        available_bytes: space.available_bytes.saturating_add(more.available_bytes),
+        total_bytes: space.total_bytes.saturating_add(more.total_bytes),
     }
 }
 

@@ -141,26 +141,31 @@ fn a_unit_without_write_cache_cannot_turn_off_that_of_another_unit_of_the_disk()
 /// Every command that writes, and its bytes of write data.
 fn writing() -> Vec<(Vec<u8>, u32)> {
     let cdb_16 = |opcode: u8, blocks: u8| vec![opcode, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, blocks, 0, 0];
+    let sanitize = |action: u8, length: u8| vec![0x48, action, 0, 0, 0, 0, 0, 0, length, 0];
     vec![
         (vec![0x0a, 0, 0, 0, 1, 0], 512),
         (vec![0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512),
         (vec![0x2e, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512),
         (vec![0x41, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512),
         (vec![0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], 24),
+        (sanitize(0x01, 5), 5),
+        (sanitize(0x02, 0), 0),
+        (sanitize(0x1f, 0), 0),
         (cdb_16(0x89, 1), 1024),
         (cdb_16(0x8a, 1), 512),
         (cdb_16(0x8b, 1), 512),
         (cdb_16(0x8e, 1), 512),
         (cdb_16(0x93, 1), 512),
+        (cdb_16(0x9c, 8), 4096),
         (vec![0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 512),
         (vec![0xae, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0], 512),
     ]
 }
 
 /// The operation codes of all commands that do not write.
-const NOT_WRITING: [u8; 25] = [
-    0x00, 0x03, 0x08, 0x12, 0x15, 0x1a, 0x1b, 0x25, 0x28, 0x2f, 0x34, 0x35, 0x37, 0x55, 0x5a, 0x88, 0x8f,
-    0x90, 0x91, 0x9e, 0xa0, 0xa3, 0xa8, 0xaf, 0xb7,
+const NOT_WRITING: [u8; 26] = [
+    0x00, 0x03, 0x08, 0x12, 0x15, 0x1a, 0x1b, 0x25, 0x28, 0x2f, 0x34, 0x35, 0x37, 0x4d, 0x55, 0x5a, 0x88,
+    0x8f, 0x90, 0x91, 0x9e, 0xa0, 0xa3, 0xa8, 0xaf, 0xb7,
 ];
 
 fn assert_nothing_can_be_written(initiator: &mut Initiator, sense: (u8, u8, u8)) {

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_wire::{
-    Answer, Durability, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Reply, Request, Segments,
-    Submission,
+    Answer, Durability, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Refusal, Reply, Request,
+    Segments, Space, Submission,
 };
 pub use login::{Account, Untrusted, discover, try_login, try_login_while};
-pub use serving::{TestGateway, anyone, initiator, served, target};
+pub use serving::{Records, TestGateway, anyone, initiator, served, target};
 use tokio::sync::oneshot;
 
 pub const TARGET: &str = "iqn.2026-11.test.huntaway:disk";
@@ -46,6 +46,9 @@ pub struct MemoryPeer {
     log: Mutex<Vec<u8>>,
     reads: AtomicUsize,
     stable: AtomicUsize,
+    space: Mutex<Option<Space>>,
+    /// Bytes that writes may not reach; the writes are refused for want of space.
+    full_from: Mutex<Option<u32>>,
 }
 
 impl MemoryPeer {
@@ -59,6 +62,13 @@ impl MemoryPeer {
         }
     }
 
+    /// Answers the oldest that is held back, and goes on holding.
+    pub fn release_one(&self) {
+        if let Some(held) = &mut *self.held.lock().unwrap() {
+            let _ = held.remove(0).send(Ok(Reply::Done));
+        }
+    }
+
     /// Writes whose answers are held back.
     pub fn waiting(&self) -> usize {
         self.held.lock().unwrap().as_ref().map_or(0, Vec::len)
@@ -67,6 +77,16 @@ impl MemoryPeer {
     /// Reads carried out so far.
     pub fn reads(&self) -> usize {
         self.reads.load(Ordering::Relaxed)
+    }
+
+    /// What it says it has.
+    pub fn set_space(&self, available_bytes: u64, total_bytes: u64) {
+        *self.space.lock().unwrap() = Some(Space { available_bytes, total_bytes });
+    }
+
+    /// From here on in each object there is no space.
+    pub fn set_full_from(&self, offset: Option<u32>) {
+        *self.full_from.lock().unwrap() = offset;
     }
 
     /// Writes so far that had to be on stable storage.
@@ -93,7 +113,14 @@ impl MemoryPeer {
 
 impl Peer for MemoryPeer {
     fn submit(&self, request: Request) -> Submission {
-        let Request::Object(ObjectRequest { oid, operation, .. }) = request else { return self.done() };
+        let ObjectRequest { oid, operation, .. } = match request {
+            Request::Object(request) => request,
+            Request::Flush => return self.done(),
+            Request::Space { .. } => {
+                let plenty = Space { available_bytes: 1 << 50, total_bytes: 1 << 50 };
+                return Submission::Done(Ok(Reply::Space(self.space.lock().unwrap().unwrap_or(plenty))));
+            }
+        };
         let mut objects = self.objects.lock().unwrap();
         let object = objects.entry(oid).or_insert_with(|| vec![0; OBJECT_SIZE_BYTES as usize]);
         match operation {
@@ -101,6 +128,15 @@ impl Peer for MemoryPeer {
                 self.reads.fetch_add(1, Ordering::Relaxed);
                 let data = Bytes::copy_from_slice(&object[range.offset() as usize..range.end() as usize]);
                 Submission::Done(Ok(Reply::Data(Segments::from_iter([data]))))
+            }
+            Operation::Discard { range, .. } => {
+                object[range.offset() as usize..range.end() as usize].fill(0);
+                self.done()
+            }
+            Operation::Write { range, .. }
+                if self.full_from.lock().unwrap().is_some_and(|full_from| range.end() > full_from) =>
+            {
+                Submission::Done(Err(Refusal::NoSpace { needed_bytes: 1 }.into()))
             }
             Operation::Write { range, data, durability, .. } => {
                 let data = data.concat();
@@ -148,6 +184,11 @@ impl Pdu {
     /// Key, code and qualifier of fixed format sense data, behind its length.
     pub fn sense(&self) -> (u8, u8, u8) {
         (self.data[4] & 0xf, self.data[14], self.data[15])
+    }
+
+    /// The progress indication of fixed format sense data, if there is one.
+    pub fn progress(&self) -> Option<u16> {
+        (self.data[17] & 0x80 != 0).then(|| u16::from_be_bytes([self.data[18], self.data[19]]))
     }
 
     /// The INFORMATION field of fixed format sense data, if it is valid.

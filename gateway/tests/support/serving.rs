@@ -1,18 +1,27 @@
 //! A gateway to test, and what it is told to serve.
 
+use std::future::ready;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
 use huntaway_gateway::{
-    Authentication, DEFAULT_LOGIN_TIME, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics,
-    PortalConfig, Router, Served, TargetConfig, TargetError, UnitConfig, Volume, listen,
+    Authentication, DEFAULT_LOGIN_TIME, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics, NotRecorded,
+    PortalConfig, Router, Sanitization, SanitizeRecord, SanitizeRecords, Served, TargetConfig, TargetError,
+    UnitConfig, Volume, listen,
 };
 use huntaway_wire::{Peer, Pepoch, Vid};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 
 use super::{MemoryPeer, TARGET};
+
+/// Space of which initiators of thin disks are told.
+pub const SOFT_THRESHOLD_BYTES: u64 = 64 << 20;
 
 /// Bytes of a disk unless a test says otherwise.
 const DISK_BYTES: u64 = 8 << 20;
@@ -24,7 +33,33 @@ pub struct TestGateway {
     pub gateway: Option<Arc<Gateway>>,
     pub runtime: tokio::runtime::Runtime,
     pub registry: Registry,
+    pub records: Arc<Records>,
     router: Arc<Router>,
+}
+
+/// What was recorded of sanitize operations; refused on demand.
+#[derive(Default)]
+pub struct Records {
+    pub all: Mutex<Vec<(u8, SanitizeRecord)>>,
+    pub refuse: AtomicBool,
+}
+
+impl SanitizeRecords for Records {
+    fn record(&self, disk: [u8; 16], record: SanitizeRecord) -> BoxFuture<'static, Result<(), NotRecorded>> {
+        if self.refuse.load(Ordering::Relaxed) {
+            return ready(Err(NotRecorded)).boxed();
+        }
+        self.all.lock().unwrap().push((disk[0], record));
+        ready(Ok(())).boxed()
+    }
+}
+
+impl Records {
+    /// Those of the first disk.
+    pub fn of_first(&self) -> Vec<SanitizeRecord> {
+        let all = self.all.lock().unwrap();
+        all.iter().filter(|(disk, _)| *disk == 1).map(|(_, record)| *record).collect()
+    }
 }
 
 impl TestGateway {
@@ -48,17 +83,19 @@ impl TestGateway {
         let peer = Arc::new(MemoryPeer::default());
         let router = Arc::new(Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)));
         let registry = Registry::new();
+        let records = Arc::new(Records::default());
         let gateway = Gateway::start(GatewayConfig {
             portals: vec![portal("p", "127.0.0.1:0".parse().unwrap())],
             served: served(Vec::new()),
             max_connections,
             login_time,
+            records: Arc::clone(&records) as Arc<dyn SanitizeRecords>,
             metrics: Metrics::new(&registry).unwrap(),
         })
         .unwrap();
         drop(entered);
         let portal = gateway.portals()[0].1;
-        Self { portal, peer, gateway: Some(Arc::new(gateway)), runtime, registry, router }
+        Self { portal, peer, gateway: Some(Arc::new(gateway)), runtime, registry, records, router }
     }
 
     pub fn gateway(&self) -> &Arc<Gateway> {
@@ -86,6 +123,8 @@ impl TestGateway {
             thin: true,
             read_only: false,
             write_cache: true,
+            soft_threshold_bytes: SOFT_THRESHOLD_BYTES,
+            sanitization: Sanitization::Idle,
             volume: Arc::new(Volume::new(id, id, size_bytes, Arc::clone(&self.router))),
         }
     }
