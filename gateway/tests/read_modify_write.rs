@@ -54,6 +54,92 @@ fn of_two_sessions_one_finds_what_both_expect() {
     }
 }
 
+/// Increments of each session, which wait for each other only by what they find.
+const INCREMENTS: u32 = 150;
+
+#[test]
+fn no_increment_of_two_sessions_is_lost() {
+    let gateway = TestGateway::start(1);
+    let increment = |name: &str| {
+        let mut initiator = Initiator::login(gateway.portal, name);
+        let cdb = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0];
+        for _ in 0..INCREMENTS {
+            let mut found = 0_u32;
+            loop {
+                let block = |count: u32| [&count.to_be_bytes()[..], &[0; 508]].concat();
+                initiator.command(1, 0, &cdb, 1024, Some(&[block(found), block(found + 1)].concat()));
+                let response = initiator.expect(SCSI_RESPONSE);
+                if response.header[3] == GOOD {
+                    break;
+                }
+                assert_eq!(response.sense(), (0xe, 0x1d, 0));
+                let data = read(&mut initiator, 2, 5, 1);
+                found = u32::from_be_bytes(data[..4].try_into().unwrap());
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for name in ["iqn.2026-11.test:a", "iqn.2026-11.test:b"] {
+            scope.spawn(move || increment(name));
+        }
+    });
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    assert_eq!(read(&mut initiator, 1, 5, 1)[..4], (2 * INCREMENTS).to_be_bytes());
+}
+
+#[test]
+fn no_bit_that_one_of_two_sessions_sets_is_lost() {
+    let gateway = TestGateway::start(1);
+    // Each bit of a block is set by itself, the even bytes by one session and the odd ones by the other.
+    let set = |name: &str, odd: usize| {
+        let mut initiator = Initiator::login(gateway.portal, name);
+        let cdb = [0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0];
+        for place in (odd..64).step_by(2) {
+            for bit in 0..8 {
+                let mut block = [0; 512];
+                block[place] = 1 << bit;
+                initiator.command(1, 0, &cdb, 512, Some(&block));
+                assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], GOOD);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for (name, odd) in [("iqn.2026-11.test:a", 0), ("iqn.2026-11.test:b", 1)] {
+            scope.spawn(move || set(name, odd));
+        }
+    });
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    assert_eq!(read(&mut initiator, 1, 5, 1)[..64], [0xff; 64]);
+}
+
+#[test]
+fn an_atomic_write_is_one_write_of_its_store_or_nothing() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    let write = |lba: [u8; 4], boundary: u8, blocks: u8| {
+        let [l0, l1, l2, l3] = lba;
+        [0x9c, 0, 0, 0, 0, 0, l0, l1, l2, l3, 0, boundary, 0, blocks, 0, 0]
+    };
+    // The last 128 KiB before the end of the first object.
+    let last = [0, 0, 0x1f, 0];
+    for boundary in [0, 8] {
+        initiator.command(1, 0, &write(last, boundary, 128), 65536, Some(&[7; 65536]));
+        assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], GOOD);
+    }
+    assert_eq!(gateway.peer.writes(), [7, 7], "each came whole");
+    for (lba, blocks, sense) in
+        [([0, 0, 0x1f, 8], 8, (5, 0x24, 0)), (last, 7, (5, 0x24, 0)), ([0, 0, 0x40, 0], 8, (5, 0x21, 0))]
+    {
+        let length = u32::from(blocks) * 512;
+        initiator.command(2, 0, &write(lba, 0, blocks), length, Some(&vec![9; length as usize]));
+        assert_eq!(initiator.expect(SCSI_RESPONSE).sense(), sense);
+    }
+    initiator.command(3, 0, &write(last, 0, 16), 4096, Some(&[9; 4096]));
+    assert_eq!(initiator.expect(SCSI_RESPONSE).sense(), (5, 0x0e, 3), "not all of the data is offered");
+    initiator.command(4, 0, &[0x28, 0, 0, 0, 0x1f, 0, 0, 0, 128, 0], 65536, None);
+    assert_eq!(initiator.expect(DATA_IN).data, [7; 65536]);
+}
+
 #[test]
 fn no_blocks_are_good_without_data_and_too_many_are_refused() {
     let gateway = TestGateway::start(1);
