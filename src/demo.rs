@@ -22,7 +22,7 @@ use crate::address::Address;
 use crate::admin::Admin;
 use crate::demo_disks::{self, Disk};
 use crate::disk_option::DiskOption;
-use crate::node::{Storage, cannot_listen};
+use crate::node::{LedgerRecords, Storage, cannot_listen};
 use crate::open_files::OpenFiles;
 use crate::readiness::readiness;
 use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
@@ -165,6 +165,7 @@ async fn serve(
         served: Served { targets: vec![target], discovery: Authentication::None },
         max_connections,
         login_time: DEFAULT_LOGIN_TIME,
+        records: LedgerRecords::new(storage),
         metrics: Metrics::new(&registry)?,
     })?;
     accepts.store(true, Ordering::Release);

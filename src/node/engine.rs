@@ -17,6 +17,7 @@ use super::metrics::ReloadMetrics;
 use super::open_portals::OpenPortals;
 use super::plan::{Current, plan};
 use super::reload::LastReload;
+use super::sanitize::LedgerRecords;
 use super::storage::Storage;
 use crate::logging::Logging;
 
@@ -92,6 +93,7 @@ impl Engine {
             served: Served { targets: Vec::new(), discovery: Authentication::None },
             max_connections,
             login_time: DEFAULT_LOGIN_TIME,
+            records: LedgerRecords::new(&storage),
             metrics: Metrics::new(registry)?,
         })?;
         let engine = Self {

@@ -113,6 +113,7 @@ impl Engine {
             if size_bytes == vdi.size_bytes {
                 return Ok(vdi);
             }
+            self.storage.check_not_sanitizing(&vdi)?;
             self.resize(&vdi, size_bytes).await
         };
         let vdi = self.unless_stopping(work).await??;

@@ -15,6 +15,8 @@ use huntaway_store::{ClusterId, DiskDirectory, DiskState, DiskStatus, NodeStore,
 use huntaway_wire::{Partition, Peer};
 use prometheus::Registry;
 
+use super::sanitize::{fail_interrupted, sanitization};
+
 /// What is opened.
 #[derive(Debug)]
 pub(crate) struct StorageOptions {
@@ -78,7 +80,11 @@ pub(crate) struct Storage {
     ledger: Arc<LocalDriver>,
     store: Arc<NodeStore>,
     router: Arc<Router>,
+    soft_threshold_bytes: u64,
 }
+
+/// Initiators of thin disks are told when no more than this part of the disks' space can be allocated.
+const SOFT_THRESHOLD_PART: u64 = 10;
 
 /// Disks have failed.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +106,7 @@ impl Storage {
         let StorageOptions { state: directory, disks, cluster, node, zone, open_objects, make } = options;
         let names = LocalOptions { cluster_name: cluster, node_name: node, zone, make };
         let ledger = LocalDriver::open(&directory, names)?;
+        fail_interrupted(&ledger)?;
         let state = ledger.state();
         let pepoch = Partition::all().map(|partition| state.pepoch(partition)).max();
         let options = StoreOptions {
@@ -115,7 +122,9 @@ impl Storage {
         let served = Arc::clone(&store);
         let peer = Arc::clone(&store) as Arc<dyn Peer>;
         let router = Arc::new(Router::to_one(peer, |partition| served.pepoch(partition)));
-        Ok(Self { ledger: Arc::new(ledger), store, router })
+        let total_bytes: u64 = store.disks().iter().map(|disk| disk.total_bytes).sum();
+        let soft_threshold_bytes = total_bytes / SOFT_THRESHOLD_PART;
+        Ok(Self { ledger: Arc::new(ledger), store, router, soft_threshold_bytes })
     }
 
     /// The VDIs that exist, and all else that is agreed.
@@ -138,6 +147,8 @@ impl Storage {
             thin: vdi.thin,
             read_only,
             write_cache,
+            soft_threshold_bytes: self.soft_threshold_bytes,
+            sanitization: sanitization(vdi),
             volume: Arc::new(self.volume(vdi)),
         }
     }

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use huntaway_ledger::{Name, Operation, State, Vdi, VdiOptions};
+use huntaway_ledger::{Name, Operation, Sanitize, State, Vdi, VdiOptions};
 use huntaway_membership::ProposeError;
 use huntaway_wire::{Error, Refusal};
 
@@ -44,6 +44,12 @@ pub(crate) enum VdiError {
         name: Name,
         /// What the store says.
         reason: Error,
+    },
+    /// What is being sanitized stays as it is until that is over.
+    #[error("VDI {name} is being sanitized: wait until that is over")]
+    Sanitizing {
+        /// The VDI.
+        name: Name,
     },
     /// The ledger did not take it.
     #[error("VDI {name}: {reason}")]
@@ -105,6 +111,7 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; the VDI is as it was.
     pub(crate) async fn grow(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
+        self.check_not_sanitizing(vdi)?;
         let mut vdi = self.provision(vdi).await?;
         if vdi.growing_to_bytes != Some(size_bytes) {
             vdi = self.settle(&vdi).await?;
@@ -147,6 +154,7 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; the VDI has its old size, and beyond the new end perhaps no data.
     pub(crate) async fn shrink(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
+        self.check_not_sanitizing(vdi)?;
         let vdi = &self.settle(vdi).await?;
         self.volume(vdi).remove(size_bytes).await.map_err(|reason| store_error(vdi, reason))?;
         let smaller = self.resized(vdi, size_bytes).await?;
@@ -158,11 +166,23 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; the VDI is still there, perhaps with less data.
     pub(crate) async fn delete(&self, vdi: &Vdi) -> Result<(), VdiError> {
+        self.check_not_sanitizing(vdi)?;
         let vdi = &self.settle(vdi).await?;
         self.volume(vdi).remove(0).await.map_err(|reason| store_error(vdi, reason))?;
         self.agree(&vdi.name, Operation::DeleteVdi { vid: vdi.vid }).await?;
         tracing::info!(vdi = %vdi.name, bytes = vdi.size_bytes, "VDI deleted");
         Ok(())
+    }
+
+    /// Whether nothing writes to a VDI behind everybody's back: to its end as it was when that began.
+    ///
+    /// # Errors
+    /// [`VdiError::Sanitizing`].
+    pub(crate) fn check_not_sanitizing(&self, vdi: &Vdi) -> Result<(), VdiError> {
+        match self.state().vdi_by_vid(vdi.vid).and_then(|vdi| vdi.sanitize) {
+            Some(Sanitize::Running { .. }) => Err(VdiError::Sanitizing { name: vdi.name.clone() }),
+            Some(Sanitize::Failed { .. }) | None => Ok(()),
+        }
     }
 
     async fn resized(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
