@@ -1,5 +1,5 @@
-//! An initiator as small as it can be: it logs in by CHAP or without, and asks for targets, LUNs and readiness (RFC 7143
-//! §11.12, §12.1). It keeps no state but its sequence numbers.
+//! An initiator as small as it can be: it logs in by CHAP or without, asks for targets, LUNs and readiness (RFC 7143
+//! §11.12, §12.1), and sends the commands it is told to. It keeps no state but its sequence numbers.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -22,6 +22,7 @@ const DATA_IN: u8 = 0x25;
 /// Final, or transit.
 const FINAL: u8 = 0x80;
 const READ: u8 = 0x40;
+const WRITE: u8 = 0x20;
 /// In the security stage, to the full feature phase (3).
 const SECURITY_TO_FULL: u8 = 0x03;
 /// From operational negotiation (1) to the full feature phase (3).
@@ -68,13 +69,14 @@ impl Login<'_> {
     pub(crate) fn log_in(&self) -> Result<Initiator, u16> {
         let stream = TcpStream::connect(self.portal).expect("the portal accepts connections");
         stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
+        stream.set_nodelay(true).expect("a socket can be told not to wait");
         let mut initiator =
             Initiator { stream, isid: NEXT_ISID.fetch_add(1, Ordering::Relaxed), cmd_sn: 1, exp_stat_sn: 0 };
         let session = match self.target {
             Some(target) => format!("SessionType=Normal\0TargetName={target}\0"),
             None => "SessionType=Discovery\0".to_owned(),
         };
-        let names = format!("InitiatorName={}\0{session}", self.initiator);
+        let names = format!("InitiatorName={}\0{session}MaxRecvDataSegmentLength=262144\0", self.initiator);
         let Some(account) = self.account else {
             initiator.login_request(FINAL | OPERATIONAL_TO_FULL, &format!("{names}AuthMethod=None\0"))?;
             return Ok(initiator);
@@ -140,15 +142,46 @@ impl Initiator {
         }
     }
 
+    /// What a command that reads is answered with, or else sense key, code and qualifier.
+    pub(crate) fn ask(&mut self, lun: u8, cdb: &[u8], length_bytes: u32) -> Result<Vec<u8>, (u8, u8, u8)> {
+        const STATUS: u8 = 0x01;
+        self.command(lun, cdb, length_bytes);
+        let mut all = Vec::new();
+        loop {
+            let (header, data) = self.next();
+            match header[0] & 0x3f {
+                DATA_IN => {
+                    all.extend_from_slice(&data);
+                    if header[1] & STATUS != 0 {
+                        return Ok(all);
+                    }
+                }
+                SCSI_RESPONSE => return outcome(&header, &data).map(|()| all),
+                other => panic!("{other:#x} is no answer to a command"),
+            }
+        }
+    }
+
+    /// Whether a command that writes, with at most 64 KiB, ends well, or else sense key, code and qualifier.
+    pub(crate) fn tell(&mut self, lun: u8, cdb: &[u8], data: &[u8]) -> Result<(), (u8, u8, u8)> {
+        self.send_command(lun, cdb, WRITE, data.len() as u32, data);
+        let (header, data) = self.receive(SCSI_RESPONSE);
+        outcome(&header, &data)
+    }
+
     fn command(&mut self, lun: u8, cdb: &[u8], length_bytes: u32) {
+        self.send_command(lun, cdb, READ, length_bytes, &[]);
+    }
+
+    fn send_command(&mut self, lun: u8, cdb: &[u8], direction: u8, length_bytes: u32, data: &[u8]) {
         let mut header = [0; HEADER_BYTES];
         header[0] = SCSI_COMMAND;
-        header[1] = FINAL | READ;
+        header[1] = FINAL | direction;
         header[9] = lun;
         header[16..20].copy_from_slice(&self.cmd_sn.to_be_bytes());
         header[20..24].copy_from_slice(&length_bytes.to_be_bytes());
         header[32..32 + cdb.len()].copy_from_slice(cdb);
-        self.send(header, &[]);
+        self.send(header, data);
         self.cmd_sn += 1;
     }
 
@@ -200,6 +233,11 @@ impl Initiator {
             }
         }
     }
+}
+
+/// What a SCSI Response says.
+fn outcome(header: &[u8; HEADER_BYTES], data: &[u8]) -> Result<(), (u8, u8, u8)> {
+    if header[3] == 0 { Ok(()) } else { Err((data[4] & 0xf, data[14], data[15])) }
 }
 
 fn value<'a>(text: &'a str, key: &str) -> &'a str {
