@@ -1,5 +1,7 @@
 //! What MODE SELECT sets: it holds for the disk, whoever sees it through whichever target, and is obeyed.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use huntaway_gateway::{TargetConfig, UnitConfig};

@@ -1,5 +1,7 @@
 //! SANITIZE: to the end whatever its session does, seen by all meanwhile, and remembered when it fails.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use std::sync::atomic::Ordering;

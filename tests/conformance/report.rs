@@ -20,7 +20,11 @@ const NOT_OFFERED: [(&str, &str); 7] = [
 /// Tests that are wrong themselves in Debian 12's libiscsi 1.19, on which kind of LUN, and how. Their result says nothing.
 const WRONG_TESTS: [(&str, &str, &str); 6] = [
     ("iSCSITMF.LUNResetSimpleAsync", "", "the test looks for the answer before it has sent the request"),
-    ("Sanitize.Reset", "", "the test expects that sanitizing takes longer than five seconds, and no longer than a minute"),
+    (
+        "Sanitize.Reset",
+        "",
+        "the test expects that sanitizing takes longer than five seconds, and no longer than a minute",
+    ),
     ("WriteVerify10.Dpo", "read-only", "the test writes though it is told not to"),
     ("WriteVerify12.Dpo", "read-only", "the test writes though it is told not to"),
     ("WriteVerify16.Dpo", "read-only", "the test writes though it is told not to"),
