@@ -165,7 +165,7 @@ async fn serve(
         served: Served { targets: vec![target], discovery: Authentication::None },
         max_connections,
         login_time: DEFAULT_LOGIN_TIME,
-        records: LedgerRecords::new(storage),
+        records: LedgerRecords::of(storage),
         metrics: Metrics::new(&registry)?,
     })?;
     accepts.store(true, Ordering::Release);

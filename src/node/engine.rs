@@ -93,7 +93,7 @@ impl Engine {
             served: Served { targets: Vec::new(), discovery: Authentication::None },
             max_connections,
             login_time: DEFAULT_LOGIN_TIME,
-            records: LedgerRecords::new(&storage),
+            records: LedgerRecords::of(&storage),
             metrics: Metrics::new(registry)?,
         })?;
         let engine = Self {

@@ -16,7 +16,7 @@ use super::storage::Storage;
 pub(crate) struct LedgerRecords(Arc<Storage>);
 
 impl LedgerRecords {
-    pub(crate) fn new(storage: &Arc<Storage>) -> Arc<dyn SanitizeRecords> {
+    pub(crate) fn of(storage: &Arc<Storage>) -> Arc<dyn SanitizeRecords> {
         Arc::new(Self(Arc::clone(storage)))
     }
 }

@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use huntaway_gateway::{
-    Authentication, DEFAULT_LOGIN_TIME, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics, NotRecorded,
-    PortalConfig, Router, Sanitization, SanitizeRecord, SanitizeRecords, Served, TargetConfig, TargetError,
-    UnitConfig, Volume, listen,
+    Authentication, DEFAULT_LOGIN_TIME, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics,
+    NotRecorded, PortalConfig, Router, Sanitization, SanitizeRecord, SanitizeRecords, Served, TargetConfig,
+    TargetError, UnitConfig, Volume, listen,
 };
 use huntaway_wire::{Peer, Pepoch, Vid};
 use prometheus::Registry;
