@@ -1,5 +1,7 @@
 //! Space of thin disks: told ahead of time, once, and to all who want to know.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
 
 use huntaway_gateway::UnitConfig;

@@ -149,6 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn service_actions_of_sanitize_have_their_own_usage_and_a_long_timeout() {
+        let unit = example::thin_unit();
+        let timeouts = [0, 10, 0, 0, 0, 0, 0, 0, 0, 1, 0x51, 0x80];
+        let overwrite = [0x48, 0xa1, 0, 0, 0, 0, 0, 255, 255, 0];
+        let expected = [&[0, 0x83, 0, 10][..], &overwrite, &timeouts].concat();
+        assert_eq!(example::data(&unit, &report(0x82, 0x48, 0x01)), expected);
+        let erase = [&[0, 3, 0, 10][..], &[0x48, 0xa2, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+        assert_eq!(example::data(&unit, &report(3, 0x48, 0x02)), erase);
+        assert_eq!(example::data(&unit, &report(3, 0x48, 0x1f))[5], 0x1f);
+        for (unit, action) in [(&unit, 0x03), (&example::thick_unit(), 0x02)] {
+            assert_eq!(example::data(unit, &report(3, 0x48, action)), [0, 1, 0, 0]);
+        }
+    }
+
+    #[test]
     fn what_is_not_supported_is_said_so() {
         let unit = example::thin_unit();
         for cdb in [report(1, 0x5f, 0), report(2, 0x9e, 0x13), report(2, 0x5f, 1), report(3, 0x28, 1)] {
