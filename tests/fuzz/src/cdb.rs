@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use arbitrary::Arbitrary;
 use huntaway_scsi::{
     Action, BlockOperation, Extent, LogicalUnit, LogicalUnitConfig, MAXIMUM_SENSE_LENGTH, ModeState, Plan,
-    Sense, SenseFormat, Step, UnitAttentions, limits, plan_without_logical_unit, report_luns, request_sense,
+    Resources, SanitizeMethod, Sense, SenseFormat, Step, UnitAttentions, limits, plan_without_logical_unit,
+    provisioning_log, report_luns, request_sense,
 };
 
 /// No answer is longer than this, whatever is asked for: the longest is the list of all commands with timeouts.
@@ -40,6 +41,7 @@ fn unit(kind: u8) -> LogicalUnit {
         thin: kind & 2 != 0,
         read_only: kind & 4 != 0,
         write_cache: true,
+        soft_threshold_bytes: 64 << 20,
         target_name: "x".repeat(limits::MAXIMUM_TARGET_NAME_LENGTH),
         target_port_group: u16::MAX,
         relative_target_port: u16::MAX,
@@ -107,6 +109,18 @@ fn check_action(unit: &LogicalUnit, modes: &mut ModeState, action: Action) {
             assert!(sense.len() <= allocation_length as usize);
         }
         Action::SetModePages(new_modes) => *modes = new_modes,
+        Action::ProvisioningLog { first_parameter, allocation_length } => {
+            let resources = Resources { available_bytes: u64::MAX, used_bytes: 1 };
+            let log = provisioning_log(resources, first_parameter, allocation_length);
+            assert!(log.len() <= allocation_length as usize);
+        }
+        Action::Sanitize(request) => {
+            if let SanitizeMethod::Overwrite { block, passes, .. } = request.method {
+                assert_eq!(block.len(), unit.block_size() as usize);
+                assert!((1..=31).contains(&passes));
+            }
+        }
+        Action::ExitSanitizeFailure => {}
     }
 }
 
@@ -115,6 +129,12 @@ fn check_operation(unit: &LogicalUnit, operation: &BlockOperation) {
     let (extents, most_bytes) = match operation {
         BlockOperation::CompareAndWrite { extent, .. } => {
             assert!(extent.blocks <= limits::MAXIMUM_COMPARE_AND_WRITE_BLOCKS.into());
+            (vec![*extent], limits::MAXIMUM_TRANSFER_BYTES)
+        }
+        BlockOperation::WriteAtomic { extent, .. } => {
+            let (first, last) = (extent.lba * u64::from(unit.block_size()), bytes(extent).max(1) - 1);
+            let boundary = limits::MAXIMUM_ATOMIC_BYTES;
+            assert_eq!(first / boundary, (first + last) / boundary, "it crosses a boundary");
             (vec![*extent], limits::MAXIMUM_TRANSFER_BYTES)
         }
         BlockOperation::Read { extent, .. }
