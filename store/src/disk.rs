@@ -12,7 +12,9 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 pub use file::FileDisk;
-pub use simulated::{Crash, Fault, Operation, SeededRandom, SimulatedDisk, SimulatedFile};
+pub use simulated::{
+    Crash, Fault, FileImage, Misdirected, Operation, SeededRandom, SimulatedDisk, SimulatedFile,
+};
 
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

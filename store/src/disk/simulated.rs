@@ -5,6 +5,7 @@
 //! synced happened or did not, and the order in which things were done means nothing. The same seed gives the same outcome.
 
 mod content;
+mod damage;
 mod faults;
 mod names;
 mod random;
@@ -16,6 +17,8 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use content::{Content, PAGE_BYTES, SECTOR_BYTES};
+use damage::Astray;
+pub use damage::{FileImage, Misdirected};
 use faults::{Failure, Faults};
 pub use faults::{Fault, Operation};
 use names::{Names, Node};
@@ -50,6 +53,8 @@ struct State {
     names: Names,
     files: BTreeMap<u64, Content>,
     faults: Faults,
+    astray: Option<Astray>,
+    misdirected: Option<Misdirected>,
     /// Counts crashes: whoever opened a file before one cannot use it after.
     life: u64,
     total_pages: u64,
@@ -62,6 +67,8 @@ impl SimulatedDisk {
             names: Names::new(),
             files: BTreeMap::new(),
             faults: Faults::default(),
+            astray: None,
+            misdirected: None,
             life: 0,
             total_pages: bytes / PAGE_BYTES as u64,
         };
@@ -75,6 +82,7 @@ impl SimulatedDisk {
         let state = &mut *state;
         state.life += 1;
         state.faults.clear();
+        (state.astray, state.misdirected) = (None, None);
         if crash == Crash::Power {
             let mut random = SeededRandom::new(seed);
             // Some crashes lose all, some almost nothing.
@@ -104,6 +112,16 @@ impl SimulatedDisk {
     /// Whether the process is dead.
     pub fn is_dead(&self) -> bool {
         self.lock().faults.is_dead()
+    }
+
+    /// Whether a sync failed for the process that uses the disk now.
+    pub fn has_a_sync_failed(&self) -> bool {
+        self.lock().faults.a_sync_failed
+    }
+
+    /// Syncs that were tried after one had failed, by the process that uses the disk now.
+    pub fn syncs_after_a_failed_one(&self) -> u64 {
+        self.lock().faults.syncs_after_a_failed_one
     }
 
     /// Operations so far.
@@ -212,6 +230,9 @@ impl Disk for SimulatedDisk {
     fn sync_data(&self, file: &SimulatedFile) -> io::Result<()> {
         let mut state = self.lock();
         let checked = state.faults.check(Operation::SyncData);
+        if checked.is_ok() {
+            state.let_go_astray(file.number);
+        }
         let content = state.content(file)?;
         match checked {
             Ok(()) => {

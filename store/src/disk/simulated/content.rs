@@ -1,6 +1,7 @@
 //! What a simulated file holds, and what it may hold after a power loss.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::SeededRandom;
 
@@ -15,14 +16,14 @@ const SECTORS_PER_PAGE: u64 = (PAGE_BYTES / SECTOR_BYTES) as u64;
 /// Most states of one sector, or of a file's length, remembered between two syncs.
 const MAX_VERSIONS: usize = 4;
 
-type Sector = [u8; SECTOR_BYTES];
+pub(super) type Sector = [u8; SECTOR_BYTES];
 
 /// Length and bytes of a file as its readers see them, with what they replaced since the last sync.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Content {
     length: u64,
-    /// `None`: space is set aside, nothing was written.
-    pages: BTreeMap<u64, Option<Box<[u8; PAGE_BYTES]>>>,
+    /// `None`: space is set aside, nothing was written. Copies of a disk share what they have in common.
+    pages: BTreeMap<u64, Option<Arc<[u8; PAGE_BYTES]>>>,
     /// Earlier contents of the sectors written since the last sync; the first of each is the one on stable storage.
     replaced: BTreeMap<u64, Vec<Sector>>,
     /// Earlier lengths since the last sync; the first is the one on stable storage.
@@ -124,16 +125,101 @@ impl Content {
         replaced.append(&mut self.forgotten);
         for (sector, versions) in replaced {
             if let Some(version) = choose(&versions, random, newest) {
-                let page = self.pages.entry(sector / SECTORS_PER_PAGE).or_default();
-                let page = page.get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
-                let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
-                page[start..start + SECTOR_BYTES].copy_from_slice(version);
+                self.set_sector(sector, version);
             }
         }
         if let Some(length) = choose(&std::mem::take(&mut self.lengths), random, newest) {
             self.set_length(*length);
         }
         self.sync();
+    }
+
+    /// Where the pages begin that hold bytes.
+    pub(super) fn stored_pages(&mut self) -> Vec<u64> {
+        let stored = self.pages.iter().filter(|(_, page)| page.is_some());
+        stored.map(|(number, _)| number * PAGE_BYTES as u64).collect()
+    }
+
+    /// Changes a bit, if it is stored and on stable storage.
+    pub(super) fn flip(&mut self, offset: u64, bit: u32) -> bool {
+        if offset >= self.length || !self.is_settled(offset / SECTOR_BYTES as u64) {
+            return false;
+        }
+        let Some(Some(page)) = self.pages.get_mut(&(offset / PAGE_BYTES as u64)) else { return false };
+        Arc::make_mut(page)[offset as usize % PAGE_BYTES] ^= 1 << bit;
+        true
+    }
+
+    /// Takes `earlier`, as it was seen then, for what is on stable storage.
+    pub(super) fn return_to(&mut self, earlier: &Self) {
+        *self = earlier.clone();
+        self.forgotten.clear();
+        self.sync();
+    }
+
+    /// Undoes what was written to a few sectors that follow one another, and returns the first one's number and what was
+    /// to be written. `None` if nothing was written since the last sync.
+    pub(super) fn lose_written(
+        &mut self,
+        random: &mut SeededRandom,
+        most: u64,
+    ) -> Option<(u64, Vec<Sector>)> {
+        let first = *self.replaced.keys().nth(random.below(self.replaced.len() as u64) as usize)?;
+        let mut lost = Vec::new();
+        for sector in first..first + most {
+            let Some(before) = self.replaced.get(&sector).and_then(|versions| versions.first().copied()) else {
+                break;
+            };
+            lost.push(self.sector(sector));
+            self.set_sector(sector, &before);
+        }
+        Some((first, lost))
+    }
+
+    /// Takes in what was meant for `meant_for`, or another file: over stored sectors, on stable storage. Returns where;
+    /// `None` if it found no place.
+    pub(super) fn receive(
+        &mut self,
+        random: &mut SeededRandom,
+        sectors: &[Sector],
+        meant_for: u64,
+    ) -> Option<u64> {
+        let pages = self.stored_pages();
+        let page = *pages.get(random.below(pages.len() as u64) as usize)?;
+        let first = page / SECTOR_BYTES as u64 + random.below(SECTORS_PER_PAGE);
+        let places = first..first + sectors.len() as u64;
+        let is_free = |sector: u64| {
+            self.is_settled(sector) && sector * (SECTOR_BYTES as u64) < self.length && sector != meant_for
+        };
+        if !places.clone().all(is_free) {
+            return None;
+        }
+        places.zip(sectors).for_each(|(place, sector)| self.set_sector(place, sector));
+        Some(first)
+    }
+
+    /// Whether the sector on stable storage is what readers see.
+    fn is_settled(&self, sector: u64) -> bool {
+        !self.replaced.contains_key(&sector) && !self.forgotten.contains_key(&sector)
+    }
+
+    fn sector(&self, sector: u64) -> Sector {
+        let mut bytes = [0; SECTOR_BYTES];
+        if let Some(Some(page)) = self.pages.get(&(sector / SECTORS_PER_PAGE)) {
+            let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
+            bytes.copy_from_slice(&page[start..start + SECTOR_BYTES]);
+        }
+        bytes
+    }
+
+    fn set_sector(&mut self, sector: u64, bytes: &Sector) {
+        let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
+        self.page_mut(sector / SECTORS_PER_PAGE)[start..start + SECTOR_BYTES].copy_from_slice(bytes);
+    }
+
+    fn page_mut(&mut self, page: u64) -> &mut [u8; PAGE_BYTES] {
+        let page = self.pages.entry(page).or_default();
+        Arc::make_mut(page.get_or_insert_with(|| Arc::new([0; PAGE_BYTES])))
     }
 
     /// A number that differs when the content does.
@@ -157,17 +243,12 @@ impl Content {
             for (start, _) in cuts(start, length, SECTOR_BYTES) {
                 self.remember(start / SECTOR_BYTES as u64);
             }
-            let page = self.pages.entry(page).or_default().get_or_insert_with(|| Box::new([0; PAGE_BYTES]));
-            page[start as usize % PAGE_BYTES..][..length].copy_from_slice(data);
+            self.page_mut(page)[start as usize % PAGE_BYTES..][..length].copy_from_slice(data);
         }
     }
 
     fn remember(&mut self, sector: u64) {
-        let mut before = [0; SECTOR_BYTES];
-        if let Some(Some(page)) = self.pages.get(&(sector / SECTORS_PER_PAGE)) {
-            let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
-            before.copy_from_slice(&page[start..start + SECTOR_BYTES]);
-        }
+        let before = self.sector(sector);
         remember(self.replaced.entry(sector).or_default(), before);
     }
 

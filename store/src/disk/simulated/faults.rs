@@ -34,6 +34,9 @@ pub struct Fault {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) operations: u64,
+    /// Syncs since one failed.
+    pub(super) syncs_after_a_failed_one: u64,
+    pub(super) a_sync_failed: bool,
     planned: Vec<Fault>,
     die_at: Option<u64>,
 }
@@ -65,8 +68,7 @@ impl Faults {
 
     /// A new process has no plans.
     pub(super) fn clear(&mut self) {
-        self.planned.clear();
-        self.die_at = None;
+        *self = Self { operations: self.operations, ..Self::default() };
     }
 
     pub(super) fn check(&mut self, operation: Operation) -> Result<(), Failure> {
@@ -77,6 +79,8 @@ impl Faults {
         if self.is_dead() {
             return Err(Failure::Dead { last: true });
         }
+        let is_sync = matches!(operation, Operation::SyncData | Operation::SyncDir);
+        self.syncs_after_a_failed_one += u64::from(is_sync && self.a_sync_failed);
         let mut failed = None;
         self.planned.retain_mut(|fault| {
             if fault.operation != operation {
@@ -89,6 +93,7 @@ impl Faults {
             }
             !fails
         });
+        self.a_sync_failed |= is_sync && failed.is_some();
         failed.map_or(Ok(()), |error| Err(Failure::Fault(error.into())))
     }
 }

@@ -15,7 +15,7 @@ pub(super) enum Node {
 /// One change of a directory; happens whole or not at all.
 type Change = Vec<(String, Option<Node>)>;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Directory {
     now: BTreeMap<String, Node>,
     durable: BTreeMap<String, Node>,
@@ -31,7 +31,7 @@ impl Directory {
 }
 
 /// All directories, by number; the disk's own is 0.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Names {
     directories: BTreeMap<u64, Directory>,
     next: u64,
@@ -115,6 +115,23 @@ impl Names {
                 }
             }
             directory.now = directory.durable.clone();
+        }
+    }
+
+    /// The paths of all files and their numbers, in order.
+    pub(super) fn paths(&self) -> Vec<(String, u64)> {
+        let mut paths = Vec::new();
+        self.add_paths("", 0, &mut paths);
+        paths
+    }
+
+    fn add_paths(&self, path: &str, number: u64, paths: &mut Vec<(String, u64)>) {
+        for (name, node) in self.directories.get(&number).into_iter().flat_map(|directory| &directory.now) {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+            match node {
+                Node::File(number) => paths.push((path, *number)),
+                Node::Directory(number) => self.add_paths(&path, *number, paths),
+            }
         }
     }
 

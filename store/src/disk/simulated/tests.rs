@@ -164,3 +164,90 @@ fn a_dying_process_may_leave_half_a_write_and_does_nothing_after() {
     }
     assert!(lengths.iter().any(|length| (2..4096).contains(length) && length % 512 == 0));
 }
+
+/// A disk with files `a` and `b` of three blocks each, all on stable storage.
+fn stored() -> SimulatedDisk {
+    let disk = SimulatedDisk::new(1 << 30);
+    for path in ["a", "b"] {
+        let file = disk.open(path, Open::New).unwrap();
+        write(&disk, &file, &[BLOCK; 3].concat(), 0);
+        disk.sync_data(&file).unwrap();
+    }
+    disk.sync_dir("").unwrap();
+    disk
+}
+
+#[test]
+fn only_what_is_stored_rots() {
+    let disk = stored();
+    assert_eq!((disk.files(), disk.stored_pages("a")), (vec!["a".into(), "b".into()], vec![0, 4096, 8192]));
+    assert!(disk.flip("a", 5000, 3) && !disk.flip("a", 3 * 4096, 0) && !disk.flip("c", 0, 0));
+    let mut expected = [BLOCK; 3].concat();
+    expected[5000] ^= 8;
+    assert_eq!((content(&disk, "a"), content(&disk, "b")), (expected, [BLOCK; 3].concat()));
+    let file = disk.open("a", Open::Existing).unwrap();
+    write(&disk, &file, &OTHER, 4096);
+    assert!(!disk.flip("a", 5000, 3), "it is in memory only");
+}
+
+#[test]
+fn a_misdirected_write_is_missing_in_one_place_and_found_in_another() {
+    let mut targets = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let disk = stored();
+        disk.misdirect_after(0, seed);
+        let file = disk.open("a", Open::Existing).unwrap();
+        write(&disk, &file, &OTHER, 4096);
+        disk.sync_data(&file).unwrap();
+        let went = disk.misdirected().unwrap();
+        assert_eq!(went.from, "a");
+        let bytes = [content(&disk, "a"), content(&disk, "b")].concat();
+        let astray = bytes.chunks(512).filter(|sector| *sector == &OTHER[..512]).count();
+        let from = went.from_offset as usize;
+        assert!(bytes[from] == 1 && (4096..8192).contains(&from));
+        if let Some(to) = &went.to {
+            let start = if to == "a" { 0 } else { 3 * 4096 } + went.to_offset as usize;
+            assert_eq!((bytes[start], astray), (2, 8));
+        } else {
+            assert!(astray < 8);
+        }
+        targets.insert(went.to);
+        write(&disk, &file, &OTHER, 4096);
+        disk.sync_data(&file).unwrap();
+        assert_eq!(content(&disk, "a")[4096..8192], OTHER, "only one goes astray");
+    }
+    assert_eq!(targets, [None, Some("a".into()), Some("b".into())].into());
+}
+
+#[test]
+fn a_file_or_a_disk_returns_as_it_was() {
+    let disk = stored();
+    let image = disk.image("a").unwrap();
+    let copy = disk.copy();
+    for path in ["a", "b"] {
+        let file = disk.open(path, Open::Existing).unwrap();
+        write(&disk, &file, &OTHER, 0);
+        disk.sync_data(&file).unwrap();
+    }
+    assert!(disk.put_back(&image));
+    disk.crash(Crash::Power, 1);
+    assert_eq!((content(&disk, "a")[0], content(&disk, "b")[0]), (1, 2));
+    assert_eq!((content(&copy, "a")[0], content(&copy, "b")[0]), (1, 1));
+    disk.remove("a").unwrap();
+    assert!(!disk.put_back(&image));
+}
+
+#[test]
+fn syncs_after_a_failed_one_are_counted() {
+    let disk = stored();
+    let file = disk.open("a", Open::Existing).unwrap();
+    disk.fail(Fault { operation: Operation::SyncData, after: 1, error: ErrorKind::Other });
+    disk.sync_data(&file).unwrap();
+    assert!(!disk.has_a_sync_failed());
+    disk.sync_data(&file).unwrap_err();
+    assert!(disk.has_a_sync_failed() && disk.syncs_after_a_failed_one() == 0);
+    disk.sync_dir("").unwrap();
+    assert_eq!(disk.syncs_after_a_failed_one(), 1);
+    disk.crash(Crash::Process, 0);
+    assert!(!disk.has_a_sync_failed() && disk.syncs_after_a_failed_one() == 0);
+}
