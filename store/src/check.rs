@@ -6,7 +6,7 @@ mod report;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Partition};
+use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Partition, Version};
 
 pub use report::{Finding, Problem, Report};
 
@@ -58,6 +58,9 @@ pub fn check_disk<D: Disk>(disk: &D) -> Result<Report, OpenError> {
         }
     };
     report.disks = superblock.disks;
+    if Superblock::damaged_slots(disk).is_ok_and(|damaged| damaged > 0) {
+        report.add(superblock::PATH, None, Problem::OneCopyDamaged);
+    }
     let logged = check_log(disk, &superblock, &mut report);
     objects::check_objects(disk, &superblock, &logged, &mut report)?;
     Ok(report)
@@ -70,8 +73,9 @@ struct Logged {
 }
 
 /// What the log will do to one object.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LoggedObject {
+    first_version: Version,
     blocks: [u64; WORDS],
     /// It is removed first, so that its file does not matter.
     is_removed: bool,
@@ -87,7 +91,12 @@ impl LoggedObject {
 
 impl Logged {
     fn add(&mut self, record: &Record<'_>) {
-        let object = self.objects.entry((record.header.partition, record.header.oid)).or_default();
+        let new = || LoggedObject {
+            first_version: record.header.version,
+            blocks: [0; WORDS],
+            is_removed: false,
+        };
+        let object = self.objects.entry((record.header.partition, record.header.oid)).or_insert_with(new);
         match &record.header.change {
             Change::Write { first_block, crcs } => {
                 object.cover(*first_block..first_block.saturating_add(crcs.len() as u32));
@@ -101,9 +110,9 @@ impl Logged {
         }
     }
 
-    /// Whether the log says anything about the object.
-    fn knows(&self, partition: Partition, oid: Oid) -> bool {
-        self.objects.contains_key(&(partition, oid))
+    /// The first version of the object that the log has, if it says anything about it.
+    fn first_version(&self, partition: Partition, oid: Oid) -> Option<Version> {
+        self.objects.get(&(partition, oid)).map(|object| object.first_version)
     }
 
     /// Whether the object's file does not matter, because the log removes the object.

@@ -1,6 +1,7 @@
 //! The file `superblock`: whose directory this is, and which pepochs it has served.
 //!
-//! Two slots are written in turn, so that one of them is always whole (`store/FORMAT.md`, "superblock").
+//! Two slots are written one after the other, so that one of them is always whole, and each stands for the other
+//! (`store/FORMAT.md`, "superblock").
 
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -66,7 +67,7 @@ pub struct Superblock {
     pub disk: DiskId,
     /// The kernel's boot in which it was last opened.
     pub boot: BootId,
-    /// How often it was opened, from 1; 0 while it is being made. The slot written is `incarnation % 2`.
+    /// How often it was opened, from 1; 0 while it is being made. Slot `incarnation % 2` is written first.
     pub incarnation: u64,
     /// The highest pepoch it was opened to serve.
     pub pepoch: Pepoch,
@@ -135,9 +136,7 @@ impl Superblock {
         let mut newest: Option<Self> = None;
         let mut problem = SuperblockError::Damaged;
         let mut is_other_blank = false;
-        for slot in 0..2 {
-            let mut sector = [0; SECTOR_BYTES];
-            disk.read_at(&file, &mut sector, slot * SLOT_BYTES)?;
+        for sector in read_slots(disk, &file)? {
             match Self::decode(&sector) {
                 Ok(found) if newest.is_none_or(|old| old.incarnation < found.incarnation) => {
                     newest = Some(found)
@@ -157,10 +156,19 @@ impl Superblock {
         }
     }
 
-    /// Writes it into its slot of the existing file.
+    /// How many slots are damaged.
+    pub(crate) fn damaged_slots<D: Disk>(disk: &D) -> io::Result<usize> {
+        let slots = read_slots(disk, &*disk.open(PATH, Open::Existing)?)?;
+        let is_damaged = |sector: &&Sector| **sector != [0; SECTOR_BYTES] && Self::decode(sector).is_err();
+        Ok(slots.iter().filter(is_damaged).count())
+    }
+
+    /// Writes it into both slots of the existing file. If one is destroyed later, the other says the same: no pepoch that
+    /// was served is forgotten.
     pub(crate) fn store<D: Disk>(&self, disk: &D) -> io::Result<()> {
         let file = disk.open(PATH, Open::Existing)?;
-        self.write(disk, &file)
+        self.write(disk, &file, self.incarnation % 2)?;
+        self.write(disk, &file, (self.incarnation + 1) % 2)
     }
 
     /// Makes the file, whole or not at all.
@@ -171,15 +179,23 @@ impl Superblock {
         }
         let file = disk.open(NEW_PATH, Open::New)?;
         disk.set_length(&file, 2 * SLOT_BYTES)?;
-        self.write(disk, &file)?;
+        self.write(disk, &file, 0)?;
         disk.rename(NEW_PATH, PATH)?;
         disk.sync_dir("")
     }
 
-    fn write<D: Disk>(&self, disk: &D, file: &D::File) -> io::Result<()> {
-        disk.write_at(file, &[IoSlice::new(&self.encode())], self.incarnation % 2 * SLOT_BYTES)?;
+    fn write<D: Disk>(&self, disk: &D, file: &D::File, slot: u64) -> io::Result<()> {
+        disk.write_at(file, &[IoSlice::new(&self.encode())], slot * SLOT_BYTES)?;
         disk.sync_data(file)
     }
+}
+
+fn read_slots<D: Disk>(disk: &D, file: &D::File) -> io::Result<[Sector; 2]> {
+    let mut slots = [[0; SECTOR_BYTES]; 2];
+    for (slot, sector) in (0..).zip(&mut slots) {
+        disk.read_at(file, sector, slot * SLOT_BYTES)?;
+    }
+    Ok(slots)
 }
 
 /// Names that may lie in a directory in which a store is made: of one that was begun but not finished, of the node's state
@@ -226,14 +242,31 @@ mod tests {
         let disk = FileDisk::new(directory.path()).unwrap();
         assert!(Superblock::load(&disk).unwrap().is_none());
         superblock(1).create(&disk).unwrap();
-        superblock(2).store(&disk).unwrap();
-        assert_eq!(Superblock::load(&disk).unwrap(), Some(superblock(2)));
-
         let file = disk.open(PATH, Open::Existing).unwrap();
+        superblock(2).write(&disk, &file, 0).unwrap();
+        superblock(1).write(&disk, &file, 1).unwrap();
+        assert_eq!(Superblock::load(&disk).unwrap(), Some(superblock(2)));
         disk.write_at(&file, &[IoSlice::new(b"x")], 30).unwrap();
         assert_eq!(Superblock::load(&disk).unwrap(), Some(superblock(1)));
         disk.write_at(&file, &[IoSlice::new(b"x")], SLOT_BYTES + 30).unwrap();
         assert!(matches!(Superblock::load(&disk), Err(SuperblockError::Damaged)));
+    }
+
+    #[test]
+    fn whichever_slot_is_destroyed_the_newest_is_not_forgotten() {
+        for destroyed in 0..2 {
+            let directory = tempfile::tempdir().unwrap();
+            let disk = FileDisk::new(directory.path()).unwrap();
+            superblock(0).create(&disk).unwrap();
+            for incarnation in 1..4 {
+                superblock(incarnation).store(&disk).unwrap();
+                assert_eq!(Superblock::damaged_slots(&disk).unwrap(), 0);
+                let file = disk.open(PATH, Open::Existing).unwrap();
+                disk.write_at(&file, &[IoSlice::new(b"x")], destroyed * SLOT_BYTES + 30).unwrap();
+                assert_eq!(Superblock::load(&disk).unwrap(), Some(superblock(incarnation)));
+                assert_eq!(Superblock::damaged_slots(&disk).unwrap(), 1);
+            }
+        }
     }
 
     #[test]
@@ -242,9 +275,9 @@ mod tests {
         let disk = FileDisk::new(directory.path()).unwrap();
         superblock(0).create(&disk).unwrap();
         assert!(!Superblock::load(&disk).unwrap().unwrap().is_complete());
-        superblock(1).store(&disk).unwrap();
-        assert!(Superblock::load(&disk).unwrap().unwrap().is_complete());
         let file = disk.open(PATH, Open::Existing).unwrap();
+        superblock(1).write(&disk, &file, 1).unwrap();
+        assert!(Superblock::load(&disk).unwrap().unwrap().is_complete());
         disk.write_at(&file, &[IoSlice::new(b"x")], SLOT_BYTES + 30).unwrap();
         assert!(matches!(Superblock::load(&disk), Err(SuperblockError::Damaged)));
     }

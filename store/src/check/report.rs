@@ -48,6 +48,9 @@ pub enum Problem {
     /// Neither slot is whole.
     #[error("neither slot of the superblock is whole: the store cannot be opened")]
     DamagedSuperblock,
+    /// One of two copies is no good.
+    #[error("one of its two copies is damaged; the other one stands for it")]
+    OneCopyDamaged,
     /// Another version wrote it.
     #[error("format {found} is not known to this version: nothing else was checked")]
     OtherFormat {
@@ -80,8 +83,8 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
-    /// An object of the index has no sound file.
-    #[error("object {oid} is in the index, but its file cannot be used ({reason}): it is lost")]
+    /// An object has no sound file that goes with the index.
+    #[error("the file of object {oid} cannot be used ({reason}): it is lost")]
     DamagedObject {
         /// The object.
         oid: Oid,
@@ -116,7 +119,7 @@ pub enum Problem {
 impl Problem {
     /// Whether data is lost or cannot be read; otherwise it is only worth knowing.
     pub fn is_damage(&self) -> bool {
-        !matches!(self, Self::LeftOver | Self::OldDirectory | Self::Unknown)
+        !matches!(self, Self::OneCopyDamaged | Self::LeftOver | Self::OldDirectory | Self::Unknown)
     }
 }
 

@@ -75,6 +75,9 @@ fn every_kind_of_damage_is_found_and_told_apart() {
     assert!(matches!(only_problem(&harness), (Some(512), Problem::DamagedIndex { .. })));
 
     let (harness, _) = written();
+    flip(&harness.directory().join("superblock"), 0);
+    assert_eq!(only_problem(&harness), (None, Problem::OneCopyDamaged));
+    assert!(check(harness.directory()).unwrap().is_sound());
     flip(&harness.directory().join("superblock"), 4096);
     assert_eq!(only_problem(&harness), (None, Problem::DamagedSuperblock));
     fs::remove_file(harness.directory().join("superblock")).unwrap();
