@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 pub use error::WalError;
 pub use record::{Change, Record, RecordHeader};
 use record::{HEADER_BYTES, Place};
-use released::Released;
+use released::{DurableMark, Released};
 use replay::{Found, Replay, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
@@ -82,6 +82,7 @@ pub struct Wal<D: Disk> {
     /// Held by the one who syncs; the others find their records synced when they get it.
     syncing: Mutex<()>,
     released: Mutex<Released<D::File>>,
+    durable_mark: DurableMark<D::File>,
     written: AtomicU64,
     durable: AtomicU64,
     released_lsn: AtomicU64,
@@ -113,12 +114,23 @@ impl<D: Disk> Wal<D> {
         options: WalOptions,
         replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
     ) -> Result<Self, E> {
-        let released = open_released(&*disk, &options)?;
-        let from = released.lsn();
+        let mut released = open_released(&*disk, &options)?;
+        let (from, durable) = (released.lsn(), released.durable());
         let mut found = Found::look(&*disk, &options.disk_uuid, from, options.may_be_new)?;
-        let end = replay::replay(&*disk, &found.live, from, Replay::Rewriting, replay)?;
-        replay::destroy_tail(&*disk, &mut found, &end)?;
+        let end = replay::replay(&*disk, &found.live, (from, durable), Replay::Rewriting, replay)?;
+        let must_cut = end.has_leftovers || released.is_cutting();
+        let fail = |source| io_error("write", released::path(), source);
+        if must_cut {
+            released.begin_cutting(&*disk).map_err(fail)?;
+        }
+        replay::destroy_tail(&*disk, &mut found, &end, must_cut)?;
         replay::sync_all(&*disk, &options.disk_uuid, &found.live)?;
+        if must_cut {
+            released.end_cutting(&*disk).map_err(fail)?;
+        }
+        let durable_mark = released.durable_mark();
+        durable_mark.note(&*disk, end.lsn).map_err(fail)?;
+        released.renew(&*disk).map_err(fail)?;
         let mut full = VecDeque::from(found.live);
         let current = match full.pop_back() {
             Some(last) => last,
@@ -131,6 +143,7 @@ impl<D: Disk> Wal<D> {
             tail: Mutex::new(tail),
             syncing: Mutex::new(()),
             released: Mutex::new(released),
+            durable_mark,
             written: AtomicU64::new(end.lsn.0),
             durable: AtomicU64::new(end.lsn.0),
             released_lsn: AtomicU64::new(from.0),
@@ -267,7 +280,11 @@ impl<D: Disk> Wal<D> {
             self.poison_on_error(self.disk.sync_dir(DIRECTORY), "sync", || DIRECTORY.into())?;
         }
         self.durable.fetch_max(written.0, Ordering::AcqRel);
-        Ok(())
+        match self.durable_mark.note(&*self.disk, written) {
+            // It is only said later than it could be.
+            Err(error) if is_full(&error) || is_shortage(&error) => Ok(()),
+            noted => self.poison_on_error(noted, "write", released::path),
+        }
     }
 
     /// Goes on in another segment, which begins at `base`.
@@ -357,12 +374,12 @@ pub fn inspect<D: Disk, E: From<WalError>>(
         false if may_be_new => return Ok(Lsn(0)),
         false => return Err(MISSING.into()),
     };
-    let from = match released {
-        Some(released) => released.lsn(),
-        None => check_new(disk, may_be_new).map(|()| Lsn(0))?,
+    let (from, durable) = match released {
+        Some(released) => (released.lsn(), released.durable()),
+        None => check_new(disk, may_be_new).map(|()| (Lsn(0), Lsn(0)))?,
     };
     let found = Found::look(disk, &disk_uuid, from, may_be_new)?;
-    Ok(replay::replay(disk, &found.live, from, Replay::Looking, visit)?.lsn)
+    Ok(replay::replay(disk, &found.live, (from, durable), Replay::Looking, visit)?.lsn)
 }
 
 fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::File>, WalError> {
@@ -372,8 +389,7 @@ fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::
     } else if !has_directory(disk)? {
         return Err(MISSING);
     }
-    if let Some(mut released) = Released::read(disk, options.disk_uuid).map_err(fail)? {
-        released.renew(disk).map_err(fail)?;
+    if let Some(released) = Released::read(disk, options.disk_uuid).map_err(fail)? {
         return Ok(released);
     }
     check_new(disk, options.may_be_new)?;

@@ -1,7 +1,8 @@
 //! Reading the log back after a stop of any kind: where it ends, and whether something is missing.
 //!
 //! Each record tells what was on stable storage when it was written. An unreadable record ends the log (a *torn tail*:
-//! power was lost before it was synced) unless some record after it says that it had been synced: then it is damage.
+//! power was lost before it was synced) unless some record after it, or `wal/released`, says that it had been synced: then
+//! it is damage.
 
 use std::io::{self, IoSlice};
 
@@ -92,11 +93,11 @@ struct Raw {
     rest: Bytes,
 }
 
-/// Hands every record from `released` on to `replay`, in order, until the log's end.
+/// Hands every record from `released` on to `replay`, in order, until the log's end, which is not before `durable`.
 pub(super) fn replay<D: Disk, E: From<WalError>>(
     disk: &D,
     live: &[Segment<D::File>],
-    released: Lsn,
+    (released, durable): (Lsn, Lsn),
     how: Replay,
     replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
@@ -106,10 +107,10 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
         let next = live.get(place + 1);
         while next.is_none_or(|next| next.base != lsn) {
             let Some(Raw { header, fixed, rest }) = read(disk, segment, lsn)? else {
-                return Ok(end(disk, live, place, lsn)?);
+                return Ok(end(disk, live, place, lsn, durable)?);
             };
             let Some(record) = fixed.complete(rest.clone(), &mut crcs) else {
-                return Ok(end(disk, live, place, lsn)?);
+                return Ok(end(disk, live, place, lsn, durable)?);
             };
             let offset = segment.offset(lsn);
             lsn = Lsn(lsn.0 + fixed.logged_bytes());
@@ -140,8 +141,14 @@ fn read<D: Disk>(disk: &D, segment: &Segment<D::File>, lsn: Lsn) -> Result<Optio
 }
 
 /// The record at `lsn` of segment `place` is unreadable: is that the end, or damage?
-fn end<D: Disk>(disk: &D, live: &[Segment<D::File>], place: usize, lsn: Lsn) -> Result<End, WalError> {
-    let mut known_durable = None;
+fn end<D: Disk>(
+    disk: &D,
+    live: &[Segment<D::File>],
+    place: usize,
+    lsn: Lsn,
+    durable: Lsn,
+) -> Result<End, WalError> {
+    let mut known_durable = Some(durable);
     let mut has_leftovers = false;
     for (index, segment) in live.iter().enumerate().skip(place) {
         let from = if index == place { segment.offset(lsn) } else { RECORDS_OFFSET };
@@ -193,8 +200,14 @@ fn possible_headers(bytes: &[u8]) -> impl Iterator<Item = u64> {
     })
 }
 
-/// Makes sure that nothing after the end is ever read again: later segments go, leftovers become zeroes.
-pub(super) fn destroy_tail<D: Disk>(disk: &D, found: &mut Found<D::File>, end: &End) -> Result<(), WalError> {
+/// Makes sure that nothing after the end is ever read again: later segments go, and what follows it becomes zeroes if
+/// `must_cut`.
+pub(super) fn destroy_tail<D: Disk>(
+    disk: &D,
+    found: &mut Found<D::File>,
+    end: &End,
+    must_cut: bool,
+) -> Result<(), WalError> {
     let later = found.live.split_off((end.segment + 1).min(found.live.len()));
     let gone: Vec<u64> =
         later.iter().map(|segment| segment.number).chain(found.unfinished.drain(..)).collect();
@@ -205,7 +218,7 @@ pub(super) fn destroy_tail<D: Disk>(disk: &D, found: &mut Found<D::File>, end: &
     if !gone.is_empty() {
         disk.sync_dir(DIRECTORY).map_err(|source| io_error("sync", DIRECTORY.into(), source))?;
     }
-    if let (true, Some(last)) = (end.has_leftovers, found.live.last()) {
+    if let (true, Some(last)) = (must_cut, found.live.last()) {
         let fail = |source| io_error("write", segment::path(last.number), source);
         let length = disk.length(&last.file).map_err(fail)?;
         let zeroes = vec![0; SEARCH_BYTES];

@@ -1,11 +1,11 @@
 //! What was on stable storage and cannot be read is damage; what was not is the log's end.
 
-use std::io::IoSlice;
+use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use super::super::{Change, Lsn, Record, Wal, WalError, WalOptions, inspect};
 use super::{OPTIONS, PER_SEGMENT, RECORD_BYTES, append, header, open, seqs, simulated};
-use crate::disk::{Crash, Disk, Open, SimulatedDisk};
+use crate::disk::{Crash, Disk, Fault, Open, Operation, SimulatedDisk};
 
 /// A log of `records` in which the first `durable` were synced before the last was written.
 fn log(records: u32, durable: u32) -> Arc<SimulatedDisk> {
@@ -46,6 +46,52 @@ fn a_bad_record_that_was_synced_is_damage_wherever_it_is_bad() {
             Err(WalError::Damaged { segment: 1, offset: found }) => assert_eq!(found, offset(2)),
             other => panic!("byte {place}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_bad_record_is_damage_though_nothing_was_written_after_its_sync() {
+    for place in [0, 44, 59, 60, 4155] {
+        let disk = log(3, 3);
+        flip(&disk, &path(1), offset(3) + place);
+        assert!(matches!(open(&disk), Err(WalError::Damaged { segment: 1, .. })), "byte {place}");
+    }
+    // Whatever was replayed is on stable storage, too.
+    let disk = log(3, 1);
+    drop(open(&disk).unwrap());
+    disk.crash(Crash::Power, 1);
+    flip(&disk, &path(1), offset(3) + 100);
+    assert!(matches!(open(&disk), Err(WalError::Damaged { segment: 1, .. })));
+}
+
+#[test]
+fn an_earlier_state_of_the_newest_segment_is_noticed() {
+    let disk = log(2, 2);
+    let image = disk.image(&path(1)).unwrap();
+    let (wal, _) = open(&disk).unwrap();
+    append(&wal, 3, 1).unwrap();
+    wal.sync().unwrap();
+    disk.crash(Crash::Process, 0);
+    assert!(disk.put_back(&image));
+    assert!(matches!(open(&disk), Err(WalError::Damaged { segment: 1, .. })));
+}
+
+/// Records that the system wrote to the disk by itself, the first of them badly, and a process that cannot destroy them.
+#[test]
+fn leftovers_whose_destruction_could_not_be_synced_never_come_back() {
+    for (after, seed) in (0..4).flat_map(|after| (0..16).map(move |seed| (after, seed))) {
+        let disk = log(6, 3);
+        flip(&disk, &path(1), offset(5) + 100);
+        disk.sync_data(&disk.open(&path(1), Open::Existing).unwrap()).unwrap();
+        disk.fail(Fault { operation: Operation::SyncData, after, error: ErrorKind::Other });
+        let failed = open(&disk).map(|(_, seen)| seqs(&seen));
+        disk.crash(Crash::Process, 0);
+        let (wal, seen) = open(&disk).unwrap();
+        assert_eq!(seqs(&seen), [1, 2, 3, 4], "sync {after}: {failed:?}");
+        append(&wal, 50, 1).unwrap();
+        wal.sync().unwrap();
+        disk.crash(Crash::Power, seed);
+        assert_eq!(seqs(&open(&disk).unwrap().1), [1, 2, 3, 4, 50], "sync {after}, power loss {seed}");
     }
 }
 
