@@ -178,7 +178,8 @@ impl<D: Disk> Store<D> {
     ) -> Result<Step, Error> {
         state.check_pepoch(request.pepoch)?;
         let oid = request.oid;
-        if state.memory.object(oid).is_none() && !state.index.contains(oid) {
+        let has_file = state.index.contains(oid) || state.index.leftover(oid).is_some();
+        if state.memory.object(oid).is_none() && !has_file {
             return Ok(Step::Done(Reply::Done));
         }
         if !self.has_memory_for(0) {

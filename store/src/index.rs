@@ -47,16 +47,34 @@ pub(crate) enum IndexError {
 pub(crate) enum Loading<'a> {
     /// The log says nothing about the partition.
     Quiet,
-    /// The log, which was just replayed, says something about the objects for which the function is true: a torn tail
-    /// is cut off, a missing index is made.
-    AfterCrash(&'a dyn Fn(Oid) -> bool),
+    /// The log, which was just replayed, says something about the objects for which there is a version, the first that it
+    /// has of them: a torn tail is cut off, a missing index is made.
+    AfterCrash(&'a dyn Fn(Oid) -> Option<Version>),
     /// As before, but nothing is changed.
-    Looking(&'a dyn Fn(Oid) -> bool),
+    Looking(&'a dyn Fn(Oid) -> Option<Version>),
+}
+
+/// What explains the file of an object that is not in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    /// The index says that the object was removed: what was written up to here counts for nothing.
+    removed: Version,
+    /// The log has all that was written from here on.
+    logged: Option<Version>,
+}
+
+impl Leftover {
+    /// Whether it was left by a crash if it holds the results of `writes`. Otherwise the index has lost the object.
+    pub(crate) fn explains(&self, mut writes: impl Iterator<Item = Version>) -> bool {
+        writes.all(|write| write <= self.removed || self.logged.is_some_and(|first| write >= first))
+    }
 }
 
 /// The objects of one partition, in memory, and the log that keeps them.
 pub(crate) struct Index {
     objects: BTreeMap<Oid, Version>,
+    /// Objects that have a file but are not in the index.
+    leftovers: BTreeMap<Oid, Leftover>,
     log: Arc<Mutex<IndexLog>>,
 }
 
@@ -70,7 +88,9 @@ impl Index {
         let directory = place.directory.clone();
         let must_exist = place.must_exist;
         let (mut log, items) = IndexLog::load(disk, place)?;
-        if !log.exists() && (must_exist || !unexplained_objects(disk, &directory, loading)?.is_empty()) {
+        let files = object_files(disk, &directory)?;
+        let is_unexplained = |oid: &Oid| loading.logged(*oid).is_none();
+        if !log.exists() && (must_exist || files.iter().any(is_unexplained)) {
             return Err(IndexError::Missing);
         }
         match (loading, log.torn_at()) {
@@ -78,14 +98,36 @@ impl Index {
             (Loading::AfterCrash(_), _) => log.mend(disk)?,
             (Loading::Quiet, None) | (Loading::Looking(_), _) => log.forget_content(),
         }
-        let mut index = Self { objects: BTreeMap::new(), log: Arc::new(Mutex::new(log)) };
+        let (objects, leftovers) = (BTreeMap::new(), BTreeMap::new());
+        let mut index = Self { objects, leftovers, log: Arc::new(Mutex::new(log)) };
         index.publish(&items);
+        let removals = items.iter().filter(|item| item.state == State::Removed);
+        let removals: BTreeMap<Oid, Version> = removals.map(|item| (item.oid, item.version)).collect();
+        for oid in files.into_iter().filter(|oid| !index.objects.contains_key(oid)) {
+            let removed = removals.get(&oid).copied().unwrap_or(Version::NEVER);
+            index.leftovers.insert(oid, Leftover { removed, logged: loading.logged(oid) });
+        }
         Ok(index)
     }
 
     /// Whether it has the object.
     pub(crate) fn contains(&self, oid: Oid) -> bool {
         self.objects.contains_key(&oid)
+    }
+
+    /// The newest write to the object when it was put here, if it is here.
+    pub(crate) fn version(&self, oid: Oid) -> Option<Version> {
+        self.objects.get(&oid).copied()
+    }
+
+    /// What explains the object's file, if there was one when the index was read, and the index does not have it.
+    pub(crate) fn leftover(&self, oid: Oid) -> Option<Leftover> {
+        self.leftovers.get(&oid).copied()
+    }
+
+    /// The object's file, which was not in the index, is gone.
+    pub(crate) fn forget_leftover(&mut self, oid: Oid) {
+        self.leftovers.remove(&oid);
     }
 
     /// The objects and the versions that put them here, in order.
@@ -118,6 +160,7 @@ impl Index {
     /// Takes in what was appended to the log.
     pub(crate) fn publish(&mut self, items: &[Item]) {
         for item in items {
+            self.leftovers.remove(&item.oid);
             match item.state {
                 State::Present => self.objects.insert(item.oid, item.version),
                 State::Removed => self.objects.remove(&item.oid),
@@ -126,17 +169,21 @@ impl Index {
     }
 }
 
-/// The object files in `directory` of which the log says nothing.
-fn unexplained_objects<D: Disk>(disk: &D, directory: &str, loading: &Loading<'_>) -> io::Result<Vec<Oid>> {
-    let names = match disk.list(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        names => names?,
-    };
-    let is_explained = |oid: &Oid| match loading {
-        Loading::Quiet => false,
-        Loading::AfterCrash(replayed) | Loading::Looking(replayed) => replayed(*oid),
-    };
-    Ok(names.iter().filter_map(|name| oid_of(name)).filter(|oid| !is_explained(oid)).collect())
+impl Loading<'_> {
+    fn logged(&self, oid: Oid) -> Option<Version> {
+        match self {
+            Loading::Quiet => None,
+            Loading::AfterCrash(first) | Loading::Looking(first) => first(oid),
+        }
+    }
+}
+
+/// The objects that have a file in `directory`.
+fn object_files<D: Disk>(disk: &D, directory: &str) -> io::Result<Vec<Oid>> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        names => Ok(names?.iter().filter_map(|name| oid_of(name)).collect()),
+    }
 }
 
 /// The object whose file has this name.

@@ -1,6 +1,6 @@
 //! What was written lately and is not in the object files yet: in memory, ahead of the files in every read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,8 +60,12 @@ pub(crate) struct Memory {
 }
 
 /// What happened to one object since it was last applied.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RecentObject {
+    /// The first of it all.
+    first_version: Version,
+    /// Blocks whose changes may be in the file already, in part.
+    in_doubt: BTreeSet<u32>,
     blocks: BTreeMap<u32, RecentBlock>,
     /// All that the file holds is gone; what is there now is in `blocks`.
     erased: Option<Stamp>,
@@ -134,7 +138,7 @@ impl Memory {
 
     /// The block from `first_block` on hold `bytes`, whose blocks have these CRCs.
     pub(crate) fn write(&mut self, oid: Oid, first_block: u32, bytes: &Bytes, crcs: &[u32], stamp: Stamp) {
-        let object = entry(&mut self.objects, &self.account, oid);
+        let object = entry(&mut self.objects, &self.account, oid, stamp);
         for ((block, crc), place) in (first_block..).zip(crcs).zip(0..) {
             let start = place * BLOCK_SIZE_BYTES as usize;
             let bytes = bytes.slice(start..start + BLOCK_SIZE_BYTES as usize);
@@ -149,7 +153,7 @@ impl Memory {
             self.erase(oid, stamp);
             return;
         }
-        let object = entry(&mut self.objects, &self.account, oid);
+        let object = entry(&mut self.objects, &self.account, oid, stamp);
         for block in blocks {
             let change = Change::Hole { version: stamp.version };
             object.set(&self.account, block, RecentBlock { lsn: stamp.lsn, change });
@@ -158,7 +162,7 @@ impl Memory {
 
     /// The object's space is to be set aside.
     pub(crate) fn reserve(&mut self, oid: Oid, stamp: Stamp) {
-        let object = entry(&mut self.objects, &self.account, oid);
+        let object = entry(&mut self.objects, &self.account, oid, stamp);
         object.reservation = Some((stamp, true));
         object.reservers.push(stamp.lsn);
     }
@@ -166,14 +170,14 @@ impl Memory {
     /// The object and its reservation are gone.
     pub(crate) fn remove(&mut self, oid: Oid, stamp: Stamp) {
         self.erase(oid, stamp);
-        let object = entry(&mut self.objects, &self.account, oid);
+        let object = entry(&mut self.objects, &self.account, oid, stamp);
         object.reservation = Some((stamp, false));
         // They come about with the removal: the object was reserved before.
         object.reservers.clear();
     }
 
     fn erase(&mut self, oid: Oid, stamp: Stamp) {
-        let object = entry(&mut self.objects, &self.account, oid);
+        let object = entry(&mut self.objects, &self.account, oid, stamp);
         self.account.change(0, object.blocks.len() as u64 * BLOCK_OVERHEAD_BYTES);
         object.blocks.clear();
         object.erased = Some(stamp);
@@ -186,7 +190,8 @@ impl Memory {
         }
     }
 
-    /// Notes for every object the most that applying it may take of the disk, and returns the sum: after replay.
+    /// Notes for every object the most that applying it may take of the disk, and that it may have been begun, and returns the
+    /// sum: after replay.
     pub(crate) fn promise_all(&mut self) -> u64 {
         let promise = |object: &mut RecentObject| {
             let blocks = if object.reservation() == Some(true) {
@@ -194,6 +199,7 @@ impl Memory {
             } else {
                 object.blocks.len()
             };
+            object.doubt();
             object.promised_bytes = NEW_OBJECT_BYTES + blocks as u64 * u64::from(BLOCK_SIZE_BYTES);
             object.promised_bytes
         };
@@ -203,6 +209,11 @@ impl Memory {
     /// Copies out all that is to be applied. What was promised for it goes with the copy.
     pub(crate) fn capture(&mut self) -> Vec<Captured> {
         self.objects.iter_mut().map(|(&oid, object)| object.capture(oid)).collect()
+    }
+
+    /// Application of the object was begun and came to nothing.
+    pub(crate) fn doubt(&mut self, oid: Oid) {
+        self.objects.get_mut(&oid).into_iter().for_each(RecentObject::doubt);
     }
 
     /// Forgets what was applied, unless something newer took its place.
@@ -221,6 +232,7 @@ impl Memory {
             object.reservation = None;
         }
         object.reservers.retain(|lsn| *lsn > applied.lsn);
+        object.in_doubt.clear();
         if object.is_settled() {
             self.objects.remove(&applied.oid);
             self.account.change(0, OBJECT_OVERHEAD_BYTES);
@@ -253,10 +265,19 @@ fn entry<'a>(
     objects: &'a mut BTreeMap<Oid, RecentObject>,
     account: &Account,
     oid: Oid,
+    stamp: Stamp,
 ) -> &'a mut RecentObject {
     objects.entry(oid).or_insert_with(|| {
         account.change(OBJECT_OVERHEAD_BYTES, 0);
-        RecentObject::default()
+        RecentObject {
+            first_version: stamp.version,
+            in_doubt: BTreeSet::new(),
+            blocks: BTreeMap::new(),
+            erased: None,
+            reservation: None,
+            reservers: Vec::new(),
+            promised_bytes: 0,
+        }
     })
 }
 
@@ -269,6 +290,16 @@ impl RecentObject {
             None if self.erased.is_some() => Recent::Zero,
             None => Recent::Unknown,
         }
+    }
+
+    /// The version of the first thing that happened to it since it was last settled.
+    pub(crate) fn first_version(&self) -> Version {
+        self.first_version
+    }
+
+    /// Whether application of a change of the block was begun, perhaps by a process that died, and is not known to be over.
+    pub(crate) fn is_in_doubt(&self, block: u32) -> bool {
+        self.in_doubt.contains(&block)
     }
 
     /// Whether all that its file holds is gone.
@@ -288,6 +319,14 @@ impl RecentObject {
 
     fn is_settled(&self) -> bool {
         self.blocks.is_empty() && self.erased.is_none() && self.reservation.is_none()
+    }
+
+    /// From now on, all that happened so far may be in the file in part.
+    fn doubt(&mut self) {
+        match self.erased {
+            Some(_) => self.in_doubt.extend(0..BLOCKS_PER_OBJECT),
+            None => self.in_doubt.extend(self.blocks.keys()),
+        }
     }
 
     fn set(&mut self, account: &Account, block: u32, content: RecentBlock) {

@@ -73,7 +73,7 @@ impl PartitionState {
         let index = match &memory {
             // Without a directory there is nothing to mend.
             Some(memory) if has_directory => {
-                let replayed = |oid: Oid| memory.object(oid).is_some();
+                let replayed = |oid: Oid| memory.object(oid).map(|recent| recent.first_version());
                 Index::load(disk, place, &Loading::AfterCrash(&replayed))?
             }
             _ => Index::load(disk, place, &Loading::Quiet)?,

@@ -145,7 +145,7 @@ impl<D: Disk> Store<D> {
             let target = &mut into[first.in_buffer(origin).start..last.in_buffer(origin).end];
             let is_read = object.read(&self.disk, first.block(), target).is_ok();
             let blocks = target.chunks_exact(BLOCK_SIZE_BYTES as usize);
-            is_read && run.iter().zip(blocks).all(|(piece, bytes)| crc32c::crc32c(bytes) == piece.crc)
+            is_read && run.iter().zip(blocks).all(|(piece, bytes)| self.is_sound(bytes, piece.crc))
         })
     }
 
@@ -153,7 +153,7 @@ impl<D: Disk> Store<D> {
     fn read_fragment(&self, object: &ObjectFile<D>, piece: &FilePiece, target: &mut [u8]) -> bool {
         let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
         let is_right =
-            object.read(&self.disk, piece.block(), &mut block).is_ok() && crc32c::crc32c(&block) == piece.crc;
+            object.read(&self.disk, piece.block(), &mut block).is_ok() && self.is_sound(&block, piece.crc);
         if is_right {
             target.copy_from_slice(&block[piece.in_block()]);
         }
@@ -196,7 +196,7 @@ impl<D: Disk> Store<D> {
                     tracing::error!(%oid, block, %error, "a block cannot be read");
                     return Err(self.corrupt(oid, block, "it cannot be read"));
                 }
-                if crc32c::crc32c(into) != crc {
+                if !self.is_sound(into, crc) {
                     return Err(self.corrupt(oid, block, "it does not match its checksum"));
                 }
             }
@@ -205,35 +205,52 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
+    /// Whether a block is what was written.
+    fn is_sound(&self, block: &[u8], crc: u32) -> bool {
+        crc32c::crc32c(block) == crc
+    }
+
     /// The object's file, if the partition has the object. With the partition's lock held.
     pub(crate) fn object(
         &self,
         state: &PartitionState,
         oid: Oid,
     ) -> Result<Option<Arc<ObjectFile<D>>>, Error> {
+        self.find_object(state, oid).map_err(|error| match error {
+            LoadError::Io(error) if crate::error::is_shortage(&error) => {
+                tracing::warn!(%oid, %error, "an object cannot be opened now");
+                Refusal::NotServing.into()
+            }
+            error => {
+                self.metrics.damaged_objects.inc();
+                tracing::error!(%oid, %error, "the file of an object cannot be used");
+                Broken::DamagedObject { oid }.into()
+            }
+        })
+    }
+
+    /// As [`Store::object`], with the reason why it cannot be used.
+    pub(crate) fn find_object(
+        &self,
+        state: &PartitionState,
+        oid: Oid,
+    ) -> Result<Option<Arc<ObjectFile<D>>>, LoadError> {
         let key = (state.replica.partition(), oid);
         if let Some(object) = self.objects.find(key) {
             return Ok(Some(object));
         }
-        if !state.index.contains(oid) {
+        let path = ObjectPath::new(&state.directory, oid);
+        let Some(created) = state.index.version(oid) else {
+            let leftover = state.index.leftover(oid);
+            leftover
+                .map_or(Ok(()), |leftover| ObjectFile::check_leftover(&*self.disk, &path, oid, leftover))?;
             return Ok(None);
-        }
-        match ObjectFile::open(&*self.disk, &ObjectPath::new(&state.directory, oid), oid) {
-            Ok(object) => {
-                let object = Arc::new(object);
-                self.objects.insert(key, object.clone());
-                Ok(Some(object))
-            }
-            Err(LoadError::Io(error)) if crate::error::is_shortage(&error) => {
-                tracing::warn!(%oid, %error, "an object cannot be opened now");
-                Err(Refusal::NotServing.into())
-            }
-            Err(error) => {
-                self.metrics.damaged_objects.inc();
-                tracing::error!(%oid, %error, "an object is in the index but its file cannot be used");
-                Err(Broken::DamagedObject { oid }.into())
-            }
-        }
+        };
+        let recent = state.memory.object(oid);
+        let is_redone = |block| recent.is_some_and(|recent| recent.is_in_doubt(block));
+        let object = Arc::new(ObjectFile::open_indexed(&*self.disk, &path, oid, created, &is_redone)?);
+        self.objects.insert(key, object.clone());
+        Ok(Some(object))
     }
 
     /// The object's file, unless what happened lately leaves nothing of it to look at.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use huntaway_wire::{BLOCKS_PER_OBJECT, Error, Oid, Partition};
+use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Partition};
 
 use super::ApplyError;
 use crate::disk::Disk;
-use crate::error::DiskError;
+use crate::error::{DiskError, is_shortage};
 use crate::memory::{Captured, Stamp};
-use crate::object::{Change, Header, ObjectFile, ObjectPath};
+use crate::object::{Change, Header, LoadError, ObjectFile, ObjectPath};
 use crate::store::Store;
 
 /// Whether an object is in the index, and its file.
@@ -67,7 +67,7 @@ impl<D: Disk> Store<D> {
             if !has_data && !reserved {
                 return Ok(if is_indexed { Plan::Remove } else { Plan::Nothing });
             }
-            let header = Header { oid: captured.oid, reserved: false };
+            let header = Header { oid: captured.oid, reserved: false, sums: None };
             let made = ObjectFile::create(&*self.disk, &path, header).inspect_err(|_| self.unmake(&path));
             let object = Arc::new(made.map_err(DiskError::new("create", path.as_str()))?);
             return Ok(Plan::Change(Target { object, reserved, is_new: true, path, every_block: None }));
@@ -83,13 +83,24 @@ impl<D: Disk> Store<D> {
     /// Whether the object is in the index, and its file if that is any good or has to be.
     fn find_old(&self, partition: Partition, oid: Oid, starts_anew: bool) -> Result<Found<D>, ApplyError> {
         let look = |state: &mut crate::partition::PartitionState| {
-            let found = if starts_anew { self.peek(state, oid) } else { self.object(state, oid) };
-            (state.index.contains(oid), found)
+            (state.index.contains(oid), self.find_object(state, oid), state.directory.clone())
         };
-        match self.with_loaded(partition, look) {
-            Some((is_indexed, Ok(object))) => Ok((is_indexed, object)),
-            Some((_, Err(Error::Refused(_)))) => Err(ApplyError::NotNow(oid)),
-            Some((_, Err(Error::Broken(_)))) | None => Err(ApplyError::Object(oid)),
+        let Some((is_indexed, found, directory)) = self.with_loaded(partition, look) else {
+            return Err(ApplyError::Object(oid));
+        };
+        match found {
+            Ok(object) => Ok((is_indexed, object)),
+            Err(_) if starts_anew => Ok((is_indexed, None)),
+            Err(LoadError::Io(error)) if is_shortage(&error) => Err(ApplyError::NotNow(oid)),
+            // The file may be sound, and what was acknowledged cannot be applied to it: giving that up would bring back what
+            // the file holds.
+            Err(LoadError::Io(error)) => {
+                Err(DiskError::new("read", ObjectPath::new(&directory, oid).as_str())(error).into())
+            }
+            Err(error) => {
+                tracing::error!(%oid, %error, "the file of an object cannot be used");
+                Err(ApplyError::Object(oid))
+            }
         }
     }
 
@@ -97,15 +108,13 @@ impl<D: Disk> Store<D> {
     pub(super) fn change_object(&self, changed: &Changed<D>) -> Result<(), ApplyError> {
         let Target { object, path, reserved, .. } = &changed.target;
         let was_reserved = object.content().reserved;
-        // What was asked for is done again: the header that says so may not be on stable storage.
-        let is_asked = changed.captured.reservation.is_some();
-        if *reserved && (is_asked || !was_reserved) {
+        // What was asked for is done again: it may not be on stable storage.
+        if *reserved && (changed.captured.reservation.is_some() || !was_reserved) {
             object.reserve(&*self.disk).map_err(DiskError::new("reserve", path.as_str()))?;
-        } else if !reserved && (is_asked || was_reserved) {
-            object.unreserve(&*self.disk).map_err(DiskError::new("write", path.as_str()))?;
         }
         object
-            .write(&*self.disk, changed.changes(), !reserved)
+            .write_data(&*self.disk, changed.changes(), *reserved)
+            .and_then(|()| object.write_table(&*self.disk, changed.changes(), *reserved))
             .map_err(DiskError::new("write", path.as_str()))?;
         object.sync(&*self.disk).map_err(DiskError::new("sync", path.as_str()))?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Oid, Partition, Refusal};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Partition, Refusal};
 
 use super::object::{Changed, Plan};
 use super::{Applied, ApplyError, Batch};
@@ -12,7 +12,7 @@ use crate::error::DiskError;
 use crate::index::{IndexLog, Item, State};
 use crate::locking::lock;
 use crate::memory::Captured;
-use crate::object::{Change, FILE_BYTES, ObjectFile, ObjectPath};
+use crate::object::{Change, FILE_BYTES, ObjectPath};
 use crate::partition::{OBJECTS, PartitionState};
 use crate::store::Store;
 
@@ -158,6 +158,9 @@ impl<D: Disk> Store<D> {
                 result => result?,
             }
         }
+        self.with_loaded(partition, |state| {
+            gone.iter().for_each(|captured| state.index.forget_leftover(captured.oid));
+        });
         gone.iter().for_each(|captured| self.settle(partition, captured));
         Ok(())
     }
@@ -175,6 +178,7 @@ impl<D: Disk> Store<D> {
             match self.change_object(&plan) {
                 Ok(()) => done.push(plan),
                 Err(error) if error.may_pass() => {
+                    self.with_loaded(partition, |state| state.memory.doubt(plan.captured.oid));
                     self.unmake_object(&plan);
                     self.put_back(partition, &plan.captured, applied);
                 }
@@ -295,12 +299,5 @@ impl<D: Disk> Store<D> {
             }
         }
         Ok(())
-    }
-}
-
-impl<D: Disk> Store<D> {
-    /// The object's file if it can be used at all. With the partition's lock held.
-    pub(super) fn peek(&self, state: &PartitionState, oid: Oid) -> Result<Option<Arc<ObjectFile<D>>>, Error> {
-        Ok(self.object(state, oid).unwrap_or(None))
     }
 }

@@ -8,7 +8,7 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Epoch, Oid, Partition};
 use super::{Logged, Problem, Report};
 use crate::disk::Disk;
 use crate::error::OpenError;
-use crate::index::{Index, IndexError, IndexPlace, Loading, oid_of};
+use crate::index::{Index, IndexError, IndexPlace, Item, Loading, oid_of};
 use crate::known::{self, KnownError, KnownPartitions};
 use crate::object::{Entry, ObjectFile, ObjectPath, data_offset, entry_offset};
 use crate::partition::{OBJECTS, directory_name, parse_directory_name};
@@ -87,7 +87,7 @@ fn check_partition<D: Disk>(
 ) -> Result<(), OpenError> {
     let IndexPlace { partition, directory, .. } = place.clone();
     report.partitions += 1;
-    let replayed = |oid| logged.knows(partition, oid);
+    let replayed = |oid| logged.first_version(partition, oid);
     let is_replayed = logged.objects.keys().any(|(of, _)| *of == partition);
     let loading = if is_replayed { Loading::Looking(&replayed) } else { Loading::Quiet };
     let index = match Index::load(disk, place, &loading) {
@@ -103,14 +103,14 @@ fn check_partition<D: Disk>(
         }
     };
     for item in index.items() {
-        check_object(disk, partition, &directory, item.oid, logged, report);
+        check_object(disk, partition, &directory, item, logged, report);
     }
     let names = disk.list(&directory).map_err(OpenError::io("list", &directory))?;
     for name in names.iter().filter(|name| *name != "index") {
         let path = format!("{directory}/{name}");
         match oid_of(name) {
             Some(oid) if index.contains(oid) => {}
-            Some(_) => report.add(&path, None, Problem::LeftOver),
+            Some(oid) => check_leftover(disk, &directory, oid, &index, logged.removes(partition, oid), report),
             None if name == "index.new" => report.add(&path, None, Problem::LeftOver),
             None => report.add(&path, None, Problem::Unknown),
         }
@@ -118,16 +118,35 @@ fn check_partition<D: Disk>(
     Ok(())
 }
 
+/// A file that is not in the index: left by a crash, or lost by the index.
+fn check_leftover<D: Disk>(
+    disk: &D,
+    directory: &str,
+    oid: Oid,
+    index: &Index,
+    is_removed: bool,
+    report: &mut Report,
+) {
+    let path = ObjectPath::new(directory, oid);
+    let checked = index.leftover(oid).map(|leftover| ObjectFile::check_leftover(disk, &path, oid, leftover));
+    let problem = match checked {
+        Some(Err(error)) if !is_removed => Problem::DamagedObject { oid, reason: error.to_string() },
+        Some(_) | None => Problem::LeftOver,
+    };
+    report.add(path.as_str(), None, problem);
+}
+
 fn check_object<D: Disk>(
     disk: &D,
     partition: Partition,
     directory: &str,
-    oid: Oid,
+    Item { oid, version, .. }: Item,
     logged: &Logged,
     report: &mut Report,
 ) {
     let path = ObjectPath::new(directory, oid);
-    let object = match ObjectFile::open(disk, &path, oid) {
+    let is_redone = |block| logged.replaces(partition, oid, block);
+    let object = match ObjectFile::open_indexed(disk, &path, oid, version, &is_redone) {
         Ok(object) => object,
         Err(error) => {
             if !logged.removes(partition, oid) {

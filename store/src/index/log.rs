@@ -278,8 +278,8 @@ mod tests {
         (directory, disk)
     }
 
-    fn all(_: Oid) -> bool {
-        true
+    fn all(_: Oid) -> Option<Version> {
+        Some(Version { pepoch: 1, seq: 1 })
     }
 
     fn objects(disk: &FileDisk) -> Result<Vec<Item>, IndexError> {
@@ -339,7 +339,7 @@ mod tests {
         let (_directory, disk) = disk();
         drop(disk.open("p/0000000100000000", Open::New).unwrap());
         assert!(matches!(Index::load(&disk, place(), &Loading::Quiet), Err(IndexError::Missing)));
-        let none = |_| false;
+        let none = |_| None;
         assert!(matches!(Index::load(&disk, place(), &Loading::AfterCrash(&none)), Err(IndexError::Missing)));
         assert!(objects(&disk).unwrap().is_empty());
         assert_eq!(Index::load(&disk, place(), &Loading::Quiet).unwrap().len(), 0);

@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn object(disk: &FileDisk, index: u32) -> Arc<ObjectFile<FileDisk>> {
-        let header = Header { oid: key(index).1, reserved: false };
+        let header = Header { oid: key(index).1, reserved: false, sums: None };
         Arc::new(ObjectFile::create(disk, &ObjectPath::new("", header.oid), header).unwrap())
     }
 

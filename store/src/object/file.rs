@@ -7,13 +7,14 @@ use bytes::Bytes;
 use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
 use super::header::{DATA_OFFSET_BYTES, FILE_BYTES, Header};
-use super::table::{ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table};
+use super::table::{ENTRIES_PER_SECTOR, ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table, TableSums, sums_of};
 use crate::disk::{Disk, Open};
+use crate::index::Leftover;
 use crate::layout::{SECTOR_BYTES, array_at};
 use crate::locking::lock;
 
-/// Changed table entries with at most this many unchanged ones between them are written at once.
-const MAX_TABLE_GAP: u32 = 32;
+/// Changed sectors of the table with at most this many unchanged ones between them are written at once.
+const MAX_TABLE_GAP: u32 = 1;
 
 /// Where an object file is, relative to the disk's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,10 @@ pub(crate) enum LoadError {
     OtherObject(Oid),
     #[error("it is cut short")]
     Short,
+    #[error("it is an earlier one: the index says that {created} was written to it")]
+    Stale { created: Version },
+    #[error("it is not in the index, and no crash explains that: the index has lost it")]
+    NotIndexed,
 }
 
 /// What a block becomes.
@@ -83,6 +88,8 @@ pub(crate) struct Content {
     pub(crate) table: Table,
     /// Its whole space is set aside.
     pub(crate) reserved: bool,
+    /// What the header says, or should say, of the table.
+    sums: TableSums,
 }
 
 impl<D: Disk> ObjectFile<D> {
@@ -100,27 +107,117 @@ impl<D: Disk> ObjectFile<D> {
             disk.allocate(&file, 0, FILE_BYTES)?;
         }
         disk.write_at(&file, &[IoSlice::new(&header.encode())], 0)?;
-        let content = Content { table: Table::new(), reserved: header.reserved };
+        let sums = sums_of(&[0; TABLE_BYTES]);
+        let content = Content { table: Table::new(), reserved: header.reserved, sums };
         Ok(Self { oid: header.oid, file, content: Mutex::new(content) })
     }
 
-    /// Opens the file of an object that is in the index.
-    pub(crate) fn open(disk: &D, path: &ObjectPath, oid: Oid) -> Result<Self, LoadError> {
+    /// Opens the file of an object that is in the index. `is_redone`: whether changes of a block were begun and perhaps not
+    /// finished, but will be made again.
+    pub(crate) fn open(
+        disk: &D,
+        path: &ObjectPath,
+        oid: Oid,
+        is_redone: &dyn Fn(u32) -> bool,
+    ) -> Result<Self, LoadError> {
+        let (file, start) = Self::read_start(disk, path)?;
+        let header = Header::decode(&array_at::<SECTOR_BYTES>(&start, 0)).ok_or(LoadError::DamagedHeader)?;
+        if header.oid != oid {
+            return Err(LoadError::OtherObject(header.oid));
+        }
+        let table = decode_table(&start, oid);
+        let sums = sums_of(&array_at(&start, TABLE_OFFSET_BYTES as usize));
+        let content = Mutex::new(Content { table, reserved: header.reserved, sums });
+        let object = Self { oid, file, content };
+        let expected = header.sums.unwrap_or(sums);
+        for sector in (0..sums.len()).filter(|sector| expected[*sector] != sums[*sector]) {
+            object.doubt(disk, sector, expected[sector], is_redone).map_err(LoadError::Io)?;
+        }
+        Ok(object)
+    }
+
+    /// A sector of the table does not go with the header: one of them was damaged, or written and never arrived; or a crash
+    /// came between, and then what they tell of is about to be written again. Entries without data do not say themselves
+    /// whether they are the newest. The data does: there is none where there should be none, unless space is set aside.
+    fn doubt(
+        &self,
+        disk: &D,
+        sector: usize,
+        expected: u32,
+        is_redone: &dyn Fn(u32) -> bool,
+    ) -> io::Result<()> {
+        let first = sector as u32 * ENTRIES_PER_SECTOR;
+        let blocks = first..first + ENTRIES_PER_SECTOR;
+        let is_after_crash = blocks.clone().any(is_redone);
+        let mut content = self.content();
+        for block in blocks.filter(|block| !is_redone(*block)) {
+            let is_wrong = match (content.reserved, content.table.entry(block)) {
+                (true, _) => !is_after_crash,
+                (false, Entry::Inherit | Entry::Hole { .. }) => {
+                    let mut data = [0; BLOCK_SIZE_BYTES as usize];
+                    self.read(disk, block, &mut data)?;
+                    data.iter().any(|byte| *byte != 0)
+                }
+                (false, Entry::Data { .. } | Entry::Damaged) => false,
+            };
+            if is_wrong {
+                content.table.set(block, Entry::Damaged);
+            }
+        }
+        if !is_after_crash {
+            // Whoever looks next is to doubt it, too.
+            content.sums[sector] = expected;
+        }
+        Ok(())
+    }
+
+    /// Opens a file and reads header and table.
+    fn read_start(disk: &D, path: &ObjectPath) -> Result<(Arc<D::File>, Vec<u8>), LoadError> {
         let file = disk.open(path.as_str(), Open::Existing).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => LoadError::Missing,
             _ => LoadError::Io(error),
         })?;
         let mut start = vec![0; DATA_OFFSET_BYTES as usize];
         let found = disk.read_at(&file, &mut start, 0).map_err(LoadError::Io)?;
-        if found < start.len() {
-            return Err(LoadError::Short);
-        }
-        let header = Header::decode(&array_at::<SECTOR_BYTES>(&start, 0)).ok_or(LoadError::DamagedHeader)?;
-        if header.oid != oid {
-            return Err(LoadError::OtherObject(header.oid));
-        }
-        let table = Table::decode(&start[TABLE_OFFSET_BYTES as usize..][..TABLE_BYTES], oid);
-        Ok(Self { oid, file, content: Mutex::new(Content { table, reserved: header.reserved }) })
+        if found < start.len() { Err(LoadError::Short) } else { Ok((file, start)) }
+    }
+
+    /// Opens the file of an object that the index has since `created` was written to it.
+    pub(crate) fn open_indexed(
+        disk: &D,
+        path: &ObjectPath,
+        oid: Oid,
+        created: Version,
+        is_redone: &dyn Fn(u32) -> bool,
+    ) -> Result<Self, LoadError> {
+        let object = Self::open(disk, path, oid, is_redone)?;
+        let content = object.content();
+        // An object may have been put in the index because its space was set aside: no entry tells of that.
+        let is_stale = !content.reserved && !content.table.has_damage() && {
+            content.table.versions().max().is_none_or(|newest| newest < created)
+        };
+        drop(content);
+        if is_stale { Err(LoadError::Stale { created }) } else { Ok(object) }
+    }
+
+    /// Looks at the file of an object that is not in the index.
+    ///
+    /// # Errors
+    /// `NotIndexed` unless it is one that a crash leaves, and what keeps it from being looked at.
+    pub(crate) fn check_leftover(
+        disk: &D,
+        path: &ObjectPath,
+        oid: Oid,
+        leftover: Leftover,
+    ) -> Result<(), LoadError> {
+        // Whatever a crash made of the header: what was ever written is in the table.
+        let (_, start) = match Self::read_start(disk, path) {
+            Err(LoadError::Short | LoadError::Missing) => return Ok(()),
+            read => read?,
+        };
+        let table = decode_table(&start, oid);
+        let is_explained = !table.has_damage() && leftover.explains(table.versions());
+        if is_explained { Ok(()) } else { Err(LoadError::NotIndexed) }
     }
 
     /// What it holds now.
@@ -135,49 +232,55 @@ impl<D: Disk> ObjectFile<D> {
         Ok(())
     }
 
-    /// Sets aside the space of the whole file.
+    /// Sets aside the space of the whole file. Its header does not say so yet.
     pub(crate) fn reserve(&self, disk: &D) -> io::Result<()> {
-        disk.allocate(&self.file, 0, FILE_BYTES)?;
-        self.write_header(disk, true)
+        disk.allocate(&self.file, 0, FILE_BYTES)
     }
 
-    /// Takes back the reservation, not the space.
-    pub(crate) fn unreserve(&self, disk: &D) -> io::Result<()> {
-        self.write_header(disk, false)
-    }
-
-    fn write_header(&self, disk: &D, reserved: bool) -> io::Result<()> {
-        let header = Header { oid: self.oid, reserved };
-        disk.write_at(&self.file, &[IoSlice::new(&header.encode())], 0)
-    }
-
-    /// Writes `changes` (in order of their blocks, each block once): data, then table. Holes give up their space if
-    /// `punch`. Nothing is on stable storage, nor seen in [`ObjectFile::content`].
-    pub(crate) fn write(&self, disk: &D, changes: &[(u32, Change)], punch: bool) -> io::Result<()> {
+    /// Writes the data of `changes` (in order of their blocks, each block once). Holes give up their space unless the
+    /// whole file's is `reserved`. Nothing is on stable storage.
+    pub(crate) fn write_data(&self, disk: &D, changes: &[(u32, Change)], reserved: bool) -> io::Result<()> {
         for run in changes.chunk_by(|(a, x), (b, y)| a + 1 == *b && is_data(x) == is_data(y)) {
             let Some((first_block, first)) = run.first() else { continue };
             if is_data(first) {
                 let parts: Vec<_> =
                     run.iter().filter_map(|(_, change)| data(change)).map(IoSlice::new).collect();
                 disk.write_at(&self.file, &parts, data_offset(*first_block))?;
-            } else if punch {
+            } else if !reserved {
                 let length = run.len() as u64 * u64::from(BLOCK_SIZE_BYTES);
                 disk.punch_hole(&self.file, data_offset(*first_block), length)?;
             }
         }
-        for run in changes.chunk_by(|(a, _), (b, _)| b - a <= MAX_TABLE_GAP) {
-            self.write_table(disk, run)?;
-        }
         Ok(())
     }
 
-    /// Writes the table from the first to the last block of `run`.
-    fn write_table(&self, disk: &D, run: &[(u32, Change)]) -> io::Result<()> {
+    /// Writes the table as it is after `changes`, and the header that goes with it. Nothing is on stable storage, nor seen in
+    /// [`ObjectFile::content`].
+    pub(crate) fn write_table(&self, disk: &D, changes: &[(u32, Change)], reserved: bool) -> io::Result<()> {
+        let sector = |(block, _): &(u32, Change)| block / ENTRIES_PER_SECTOR;
+        for run in changes.chunk_by(|a, b| sector(b) - sector(a) <= 1 + MAX_TABLE_GAP) {
+            self.write_entries(disk, run)?;
+        }
+        let header = Header { oid: self.oid, reserved, sums: Some(self.sums_after(changes)) };
+        disk.write_at(&self.file, &[IoSlice::new(&header.encode())], 0)
+    }
+
+    fn sums_after(&self, changes: &[(u32, Change)]) -> TableSums {
+        let content = self.content();
+        let entries = changes.iter().map(|(block, change)| (*block, change.entry()));
+        content.table.sums_after(self.oid, content.sums, entries)
+    }
+
+    /// Writes the sectors of the table from the first to the last block of `run`, all of each: what a write that never arrived
+    /// left out is made good.
+    fn write_entries(&self, disk: &D, run: &[(u32, Change)]) -> io::Result<()> {
         let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return Ok(()) };
-        let mut bytes = Vec::with_capacity((last - first + 1) as usize * ENTRY_BYTES);
+        let first = first - first % ENTRIES_PER_SECTOR;
+        let end = (last + 1).next_multiple_of(ENTRIES_PER_SECTOR);
+        let mut bytes = Vec::with_capacity((end - first) as usize * ENTRY_BYTES);
         let mut changed = run.iter().peekable();
         let content = self.content();
-        for block in *first..=*last {
+        for block in first..end {
             let entry = match changed.next_if(|(changed, _)| *changed == block) {
                 Some((_, change)) => change.entry(),
                 None => content.table.entry(block),
@@ -185,7 +288,7 @@ impl<D: Disk> ObjectFile<D> {
             bytes.extend_from_slice(&entry.encode(self.oid, block));
         }
         drop(content);
-        disk.write_at(&self.file, &[IoSlice::new(&bytes)], entry_offset(*first))
+        disk.write_at(&self.file, &[IoSlice::new(&bytes)], entry_offset(first))
     }
 
     /// Puts all that was written on stable storage.
@@ -195,8 +298,9 @@ impl<D: Disk> ObjectFile<D> {
 
     /// Makes `changes` that were written and synced, seen.
     pub(crate) fn publish(&self, changes: &[(u32, Change)], reserved: bool) {
+        let sums = self.sums_after(changes);
         let mut content = self.content();
-        content.reserved = reserved;
+        (content.reserved, content.sums) = (reserved, sums);
         for (block, change) in changes {
             content.table.set(*block, change.entry());
         }
@@ -219,6 +323,11 @@ pub(crate) fn entry_offset(block: u32) -> u64 {
 pub(crate) fn data_offset(block: u32) -> u64 {
     debug_assert!(block < BLOCKS_PER_OBJECT, "blocks are within the object");
     DATA_OFFSET_BYTES + u64::from(block) * u64::from(BLOCK_SIZE_BYTES)
+}
+
+/// The table, from the bytes before the data.
+fn decode_table(start: &[u8], oid: Oid) -> Table {
+    Table::decode(&start[TABLE_OFFSET_BYTES as usize..][..TABLE_BYTES], oid)
 }
 
 fn is_data(change: &Change) -> bool {
@@ -254,15 +363,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = FileDisk::new(directory.path()).unwrap();
         let path = ObjectPath::new("", oid());
-        let object = ObjectFile::create(&disk, &path, Header { oid: oid(), reserved: false }).unwrap();
+        let object = ObjectFile::create(&disk, &path, Header { oid: oid(), reserved: false, sums: None }).unwrap();
         let mut changes = vec![written(0, 1), written(1, 2), written(40, 3)];
         changes.extend([(41, Change::Hole { version: VERSION }), written(1023, 4)]);
-        object.write(&disk, &changes, true).unwrap();
+        object.write_data(&disk, &changes, false).unwrap();
+        object.write_table(&disk, &changes, false).unwrap();
         assert_eq!(object.content().table.entry(0), Entry::Inherit, "not published yet");
         object.publish(&changes, false);
         object.sync(&disk).unwrap();
 
-        let again = ObjectFile::open(&disk, &path, oid()).unwrap();
+        let again = ObjectFile::open(&disk, &path, oid(), &|_| false).unwrap();
         for block in 0..BLOCKS_PER_OBJECT {
             assert_eq!(again.content().table.entry(block), object.content().table.entry(block));
         }
@@ -270,9 +380,10 @@ mod tests {
         again.read(&disk, 0, &mut block).unwrap();
         assert_eq!((block[4095], block[4096]), (1, 2));
         again.reserve(&disk).unwrap();
-        assert!(ObjectFile::open(&disk, &path, oid()).unwrap().content().reserved);
+        again.write_table(&disk, &[], true).unwrap();
+        assert!(ObjectFile::open(&disk, &path, oid(), &|_| false).unwrap().content().reserved);
         let other = Oid::from_value(0x0000_0001_0000_0003).unwrap();
-        assert!(matches!(ObjectFile::open(&disk, &path, other), Err(LoadError::OtherObject(_))));
+        assert!(matches!(ObjectFile::open(&disk, &path, other, &|_| false), Err(LoadError::OtherObject(_))));
     }
 
     #[test]
@@ -280,13 +391,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = FileDisk::new(directory.path()).unwrap();
         let path = ObjectPath::new("", oid());
-        let header = Header { oid: oid(), reserved: false };
+        let header = Header { oid: oid(), reserved: false, sums: None };
         let old = ObjectFile::create(&disk, &path, header).unwrap();
-        old.write(&disk, &[written(0, 1)], true).unwrap();
+        old.write_data(&disk, &[written(0, 1)], false).unwrap();
+        old.write_table(&disk, &[written(0, 1)], false).unwrap();
         let new = ObjectFile::create(&disk, &path, header).unwrap();
         let mut block = vec![9; 4096];
         new.read(&disk, 0, &mut block).unwrap();
         assert_eq!(block, [0; 4096]);
-        assert!(ObjectFile::open(&disk, &path, oid()).unwrap().content().table.is_empty());
+        assert!(ObjectFile::open(&disk, &path, oid(), &|_| false).unwrap().content().table.is_empty());
     }
 }

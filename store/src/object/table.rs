@@ -2,7 +2,7 @@
 
 use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Version};
 
-use crate::layout::{put, u32_at};
+use crate::layout::{SECTOR_BYTES, put, u32_at};
 
 /// Size of one entry in bytes. Entries are aligned to it, so that none lies across two sectors.
 pub(crate) const ENTRY_BYTES: usize = 16;
@@ -12,6 +12,23 @@ pub(crate) const TABLE_BYTES: usize = ENTRY_BYTES * BLOCKS_PER_OBJECT as usize;
 
 /// Where it begins in the object file, in bytes.
 pub(crate) const TABLE_OFFSET_BYTES: u64 = 4096;
+
+/// Sectors of the table.
+pub(crate) const TABLE_SECTORS: usize = TABLE_BYTES / SECTOR_BYTES;
+
+/// Entries in one sector of the table.
+pub(crate) const ENTRIES_PER_SECTOR: u32 = (SECTOR_BYTES / ENTRY_BYTES) as u32;
+
+/// CRC32C of each sector of a table.
+pub(crate) type TableSums = [u32; TABLE_SECTORS];
+
+/// The sums of a table's bytes.
+pub(crate) fn sums_of(bytes: &[u8; TABLE_BYTES]) -> TableSums {
+    let mut sums = [0; TABLE_SECTORS];
+    let sectors = bytes.as_chunks::<SECTOR_BYTES>().0;
+    sums.iter_mut().zip(sectors).for_each(|(sum, sector)| *sum = crc32c::crc32c(sector));
+    sums
+}
 
 const STATE_SHIFT: u32 = 30;
 const DATA: u32 = 1;
@@ -111,6 +128,40 @@ impl Table {
         let old = std::mem::replace(&mut self.entries[block as usize], entry);
         self.data_blocks =
             self.data_blocks + u32::from(holds_something(entry)) - u32::from(holds_something(old));
+    }
+
+    /// The versions of the entries that have one.
+    pub(crate) fn versions(&self) -> impl Iterator<Item = Version> {
+        self.entries.iter().filter_map(|entry| match *entry {
+            Entry::Data { version, .. } | Entry::Hole { version } => Some(version),
+            Entry::Inherit | Entry::Damaged => None,
+        })
+    }
+
+    /// Whether an entry is damaged.
+    pub(crate) fn has_damage(&self) -> bool {
+        self.entries.contains(&Entry::Damaged)
+    }
+
+    /// What `sums` become by `changes`, which are in order of their blocks.
+    pub(crate) fn sums_after(
+        &self,
+        oid: Oid,
+        mut sums: TableSums,
+        changes: impl Iterator<Item = (u32, Entry)>,
+    ) -> TableSums {
+        let mut changes = changes.peekable();
+        while let Some(sector) = changes.peek().map(|(block, _)| block / ENTRIES_PER_SECTOR) {
+            let mut bytes = [0; SECTOR_BYTES];
+            let first = sector * ENTRIES_PER_SECTOR;
+            for (block, place) in (first..first + ENTRIES_PER_SECTOR).zip(0..) {
+                let changed = changes.next_if(|(changed, _)| *changed == block);
+                let entry = changed.map_or_else(|| self.entry(block), |(_, entry)| entry);
+                put(&mut bytes, place * ENTRY_BYTES, &entry.encode(oid, block));
+            }
+            sums[sector as usize] = crc32c::crc32c(&bytes);
+        }
+        sums
     }
 
     /// Whether every block reads as zeroes for certain.

@@ -95,3 +95,82 @@ fn a_damaged_index_with_writes_to_be_applied_is_the_only_one_to_suffer() {
         harness = harness.restart();
     }
 }
+
+/// An object in the partition of `oid(0)`.
+fn neighbour() -> Oid {
+    (1..100_000).map(oid).find(|other| partition(*other) == partition(oid(0))).unwrap()
+}
+
+#[test]
+fn an_object_that_the_index_has_lost_is_not_zeroes() {
+    let harness = harness();
+    let index = format!("{}/index", directory(oid(0)));
+    let image = harness.place.disk.image(&index).unwrap();
+    harness.write(neighbour(), 0, &pattern(5, 4096));
+    harness.apply();
+    assert!(harness.place.disk.put_back(&image));
+    let report = crate::check::check_disk(&*harness.place.disk).unwrap();
+    assert_eq!(report.damages, 1, "{report}");
+    // Whether or not the log says something about it meanwhile.
+    let mut harness = harness;
+    for byte in [6, 7] {
+        harness = harness.restart();
+        assert_eq!(harness.read_only(neighbour()), Err(damaged(neighbour())));
+        assert!(harness.read(oid(0), 0, 8192).unwrap() == pattern(0, 8192));
+        harness.write(oid(0), 0, &pattern(byte, 4096));
+        harness.write(oid(0), 0, &pattern(0, 4096));
+    }
+    let harness = harness.restart();
+    let remove = Operation::Remove { durability: Durability::Logged };
+    assert_eq!(harness.ask(neighbour(), remove), Ok(Reply::Done));
+    harness.apply();
+    let harness = harness.restart();
+    assert_eq!(harness.read(neighbour(), 0, 4096), Ok(vec![0; 4096]));
+}
+
+#[test]
+fn the_file_of_an_object_from_before_it_was_removed_is_not_served() {
+    let harness = harness();
+    let path = format!("{}/{}", directory(oid(0)), oid(0));
+    let image = harness.place.disk.image(&path).unwrap();
+    let remove = Operation::Remove { durability: Durability::Logged };
+    assert_eq!(harness.ask(oid(0), remove), Ok(Reply::Done));
+    harness.apply();
+    harness.write(oid(0), 0, &pattern(9, 4096));
+    harness.apply();
+    assert!(harness.place.disk.put_back(&image));
+    assert_eq!(crate::check::check_disk(&*harness.place.disk).unwrap().damages, 1);
+    assert_eq!(harness.restart().read_only(oid(0)), Err(damaged(oid(0))));
+}
+
+#[test]
+fn an_entry_that_never_reached_its_table_is_not_a_hole() {
+    for (reserved, crashed) in [(false, false), (false, true), (true, false)] {
+        let harness = harness();
+        if reserved {
+            assert_eq!(harness.ask(oid(0), Operation::Reserve), Ok(Reply::Done));
+        }
+        let disk = harness.place.disk.clone();
+        let file = disk.open(&format!("{}/{}", directory(oid(0)), oid(0)), Open::Existing).unwrap();
+        let mut sector = [0; 512];
+        disk.read_at(&file, &mut sector, 4096).unwrap();
+        harness.write(oid(0), 8192, &pattern(9, 4096));
+        harness.apply();
+        disk.write_at(&file, &[IoSlice::new(&sector)], 4096).unwrap();
+        if crashed {
+            harness.write(oid(0), 0, &pattern(0, 4096));
+        }
+        assert!(!crate::check::check_disk(&*disk).unwrap().is_sound());
+        let harness = harness.restart();
+        let corrupt = Err(Broken::CorruptBlock { oid: oid(0), block: 2 }.into());
+        assert_eq!(harness.read(oid(0), 8192, 4096), corrupt, "reserved: {reserved}, crashed: {crashed}");
+        // Applying something else does not make it good.
+        harness.write(oid(0), 0, &pattern(1, 4096));
+        harness.apply();
+        let harness = harness.restart();
+        assert_eq!(harness.read(oid(0), 8192, 4096), corrupt, "reserved: {reserved}, crashed: {crashed}");
+        harness.write(oid(0), 8192, &pattern(2, 4096));
+        harness.apply();
+        assert!(harness.restart().read(oid(0), 8192, 4096).unwrap() == pattern(2, 4096));
+    }
+}
