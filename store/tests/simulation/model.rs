@@ -1,18 +1,11 @@
 //! What each block may hold, by what was asked, answered and seen.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use huntaway_store::disk::Crash;
 use huntaway_wire::{BLOCK_SIZE_BYTES, ByteRange, Oid};
 
-/// Bytes that are written and checked as one: requests begin and end at multiples of it.
-pub(crate) const CELL_BYTES: u32 = 512;
-
-const CELLS: usize = (BLOCK_SIZE_BYTES / CELL_BYTES) as usize;
-
-/// Number of the write that each cell of a block holds; 0 for zeroes.
-pub(crate) type State = [u64; CELLS];
+use crate::cells::{CELL_BYTES, CELLS, Joined, State, cells, tell};
 
 /// A block's states since its oldest that may still come back, in the order in which they were asked for.
 #[derive(Debug, Clone)]
@@ -24,11 +17,16 @@ struct Block {
     durable: usize,
     /// Since a crash nobody looked: it may be any of the states.
     unknown: bool,
+    /// It could not be read, because something was damaged: only a write of all of it makes it good.
+    lost: bool,
+    /// All states it ever had.
+    history: Vec<State>,
 }
 
 impl Default for Block {
     fn default() -> Self {
-        Self { states: vec![[0; CELLS]], sure: 0, durable: 0, unknown: false }
+        let states = vec![[0; CELLS]];
+        Self { history: states.clone(), states, sure: 0, durable: 0, unknown: false, lost: false }
     }
 }
 
@@ -38,35 +36,50 @@ pub(crate) struct Place {
     oid: Oid,
     block: u32,
     state: usize,
+    /// The request was about all of the block.
+    is_whole: bool,
 }
 
 /// The blocks that a simulation uses.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     blocks: BTreeMap<(Oid, u32), Block>,
+    joined: Joined,
 }
 
 impl Model {
     /// A request gives the cells of `range` the content `number`. Returns the new state of each block it touches.
     pub(crate) fn change(&mut self, oid: Oid, range: ByteRange, number: u64) -> Vec<Place> {
-        range
-            .blocks()
-            .map(|block| {
-                let found = self.blocks.entry((oid, block)).or_default();
-                let mut state = *found.states.last().expect("there is always one");
-                state[cells(range, block)].fill(number);
-                found.states.push(state);
-                Place { oid, block, state: found.states.len() - 1 }
-            })
-            .collect()
+        range.blocks().map(|block| self.add(oid, range, block, |_, _| number)).collect()
+    }
+
+    /// As [`Model::change`], but the bits of `number` are set in what is there.
+    pub(crate) fn or(&mut self, oid: Oid, range: ByteRange, number: u64) -> Vec<Place> {
+        range.blocks().map(|block| self.add(oid, range, block, |joined, old| joined.join(old, number))).collect()
+    }
+
+    fn add(
+        &mut self,
+        oid: Oid,
+        range: ByteRange,
+        block: u32,
+        new: impl Fn(&mut Joined, u64) -> u64,
+    ) -> Place {
+        let found = self.blocks.entry((oid, block)).or_default();
+        let mut state = *found.states.last().expect("there is always one");
+        let cells = cells(range, block);
+        let is_whole = cells.len() == CELLS;
+        state[cells].iter_mut().for_each(|cell| *cell = new(&mut self.joined, *cell));
+        found.states.push(state);
+        found.history.push(state);
+        Place { oid, block, state: found.states.len() - 1, is_whole }
     }
 
     /// The object is gone: all its known blocks are zeroes.
     pub(crate) fn remove(&mut self, oid: Oid) -> Vec<Place> {
         let blocks: Vec<u32> =
             self.blocks.range((oid, 0)..=(oid, u32::MAX)).map(|((_, block), _)| *block).collect();
-        let whole = |block: u32| ByteRange::new(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES);
-        blocks.into_iter().filter_map(whole).flat_map(|range| self.change(oid, range, 0)).collect()
+        blocks.into_iter().map(whole).flat_map(|range| self.change(oid, range, 0)).collect()
     }
 
     /// A request was refused, and nothing else was asked of its blocks since: it never happened.
@@ -75,6 +88,7 @@ impl Model {
             let block = self.block(place);
             assert_eq!(block.states.len() - 1, place.state, "something else was asked meanwhile");
             block.states.pop();
+            block.history.pop();
         }
     }
 
@@ -88,19 +102,38 @@ impl Model {
     }
 
     /// A request was acknowledged; `stable`: as one on stable storage.
-    pub(crate) fn acknowledge(&mut self, places: &[Place], stable: bool) {
+    pub(crate) fn acknowledge(&mut self, places: &[Place], stable: bool) -> Result<(), String> {
         for place in places {
             let block = self.block(place);
+            if block.lost && !place.is_whole {
+                return Err(format!("{place:?} was merged into a block that cannot be read"));
+            }
+            block.lost = false;
             block.sure = block.sure.max(place.state);
             if stable {
                 block.durable = block.durable.max(place.state);
             }
         }
+        Ok(())
+    }
+
+    /// All that is acknowledged by now is on stable storage, as a flush says that was asked for when `acknowledged` was.
+    pub(crate) fn flushed(&mut self, acknowledged: &[Place]) {
+        for place in acknowledged {
+            let block = self.block(place);
+            block.durable = block.durable.max(place.state);
+        }
     }
 
     /// All that is acknowledged by now.
     pub(crate) fn acknowledged(&self) -> Vec<Place> {
-        self.blocks.iter().map(|(&(oid, block), found)| Place { oid, block, state: found.sure }).collect()
+        let place = |(&(oid, block), found): (&(Oid, u32), &Block)| Place {
+            oid,
+            block,
+            state: found.sure,
+            is_whole: true,
+        };
+        self.blocks.iter().map(place).collect()
     }
 
     /// The blocks as they are asked for now.
@@ -111,7 +144,8 @@ impl Model {
                 let states =
                     self.blocks.get(&(oid, block)).map(|found| found.states.as_slice()).unwrap_or(&[]);
                 let state = states.len().saturating_sub(1);
-                (Place { oid, block, state }, states.last().copied().unwrap_or_default())
+                let place = Place { oid, block, state, is_whole: true };
+                (place, states.last().copied().unwrap_or_default())
             })
             .collect()
     }
@@ -122,7 +156,7 @@ impl Model {
         for (place, state) in self.newest(oid, range) {
             for index in cells(range, place.block) {
                 let offset = place.block * BLOCK_SIZE_BYTES + index as u32 * CELL_BYTES;
-                bytes.extend_from_slice(&cell(oid, offset, state[index]));
+                bytes.extend_from_slice(&self.joined.cell(oid, offset, state[index]));
             }
         }
         bytes
@@ -137,35 +171,46 @@ impl Model {
         bytes: &[u8],
     ) -> Result<(), String> {
         for (place, state) in expected {
-            let found = decode(oid, range, place.block, bytes)?;
-            if found != state[cells(range, place.block)] {
+            let block = self.blocks.entry((oid, place.block)).or_default();
+            let matches = |state: &State| self.joined.matches(oid, range, place.block, state, bytes);
+            if !matches(state) && !(block.lost && block.states.iter().any(matches)) {
+                let found = tell(oid, range, place.block, bytes);
                 return Err(format!(
-                    "object {oid} block {}: read {found:?}, but the newest is {state:?}",
+                    "object {oid} block {}: read {found}, but the newest is {state:?}",
                     place.block
                 ));
             }
-            let block = self.blocks.entry((oid, place.block)).or_default();
             block.sure = block.sure.max(place.state);
         }
         Ok(())
     }
 
     /// The first look at a whole block after a crash: it must be one of the states that may be there, and is known then.
-    pub(crate) fn check_after_crash(&mut self, oid: Oid, block: u32, bytes: &[u8]) -> Result<(), String> {
-        let range =
-            ByteRange::new(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES).expect("the block is in the object");
-        let found = decode(oid, range, block, bytes)?;
+    /// `is_stale`: an earlier state of its file was put back, and nothing on the disk tells: it may be any it ever had.
+    pub(crate) fn check_after_crash(
+        &mut self,
+        oid: Oid,
+        block: u32,
+        is_stale: bool,
+        bytes: &[u8],
+    ) -> Result<(), String> {
         let known = self.blocks.entry((oid, block)).or_default();
-        let states = &known.states[known.sure..];
-        if !states.iter().any(|state| found == *state) {
+        let states = if is_stale { &known.history[..] } else { &known.states[known.sure..] };
+        let matches = |state: &&State| self.joined.matches(oid, whole(block), block, state, bytes);
+        let Some(state) = states.iter().find(matches).copied() else {
+            let found = tell(oid, whole(block), block, bytes);
             return Err(format!(
-                "object {oid} block {block}: found {found:?}, but it must be one of {states:?}"
+                "object {oid} block {block}: found {found}, but it must be one of {states:?}"
             ));
-        }
-        let mut state = [0; CELLS];
-        state.copy_from_slice(&found);
-        *known = Block { states: vec![state], sure: 0, durable: 0, unknown: false };
+        };
+        let history = std::mem::take(&mut known.history);
+        *known = Block { states: vec![state], history, ..Block::default() };
         Ok(())
+    }
+
+    /// A block cannot be read because of damage: what it holds is open until all of it is written.
+    pub(crate) fn lose(&mut self, oid: Oid, block: u32) {
+        self.blocks.entry((oid, block)).or_default().lost = true;
     }
 
     /// The blocks whose content a crash left open.
@@ -190,52 +235,7 @@ impl Model {
     }
 }
 
-/// The cells of `block` that lie in `range`.
-fn cells(range: ByteRange, block: u32) -> Range<usize> {
-    let start = block * BLOCK_SIZE_BYTES;
-    let from = range.offset().max(start) - start;
-    let to = range.end().min(start + BLOCK_SIZE_BYTES) - start;
-    (from / CELL_BYTES) as usize..(to / CELL_BYTES) as usize
-}
-
-/// The bytes of write `number` over `range`: each cell names the write and its own place.
-pub(crate) fn content(oid: Oid, range: ByteRange, number: u64) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(range.length() as usize);
-    for offset in (range.offset()..range.end()).step_by(CELL_BYTES as usize) {
-        bytes.extend_from_slice(&cell(oid, offset, number));
-    }
-    bytes
-}
-
-fn cell(oid: Oid, offset: u32, number: u64) -> [u8; CELL_BYTES as usize] {
-    let mut bytes = [0; CELL_BYTES as usize];
-    if number > 0 {
-        let mut filled = 0;
-        for word in [number, oid.value(), u64::from(offset), number ^ oid.value()] {
-            bytes[filled..filled + 8].copy_from_slice(&word.to_le_bytes());
-            filled += 8;
-        }
-        while filled < bytes.len() {
-            bytes.copy_within(..filled, filled);
-            filled *= 2;
-        }
-    }
-    bytes
-}
-
-/// Which writes the cells of `block` hold, as far as `bytes`, read from `range`, show them.
-fn decode(oid: Oid, range: ByteRange, block: u32, bytes: &[u8]) -> Result<Vec<u64>, String> {
-    let first = block * BLOCK_SIZE_BYTES;
-    cells(range, block)
-        .map(|index| {
-            let offset = first + index as u32 * CELL_BYTES;
-            let found = &bytes[(offset - range.offset()) as usize..][..CELL_BYTES as usize];
-            let number = found[..8].try_into().map(u64::from_le_bytes).expect("eight bytes");
-            if found == cell(oid, offset, number) {
-                Ok(number)
-            } else {
-                Err(format!("object {oid} byte {offset}: what is there was never written there"))
-            }
-        })
-        .collect()
+/// All of a block.
+pub(crate) fn whole(block: u32) -> ByteRange {
+    ByteRange::new(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES).expect("the block is in the object")
 }

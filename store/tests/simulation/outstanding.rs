@@ -1,8 +1,9 @@
 //! Requests that were handed over, and what their answers mean.
 
-use huntaway_wire::{Answer, ByteRange, Error, MappedRun, Oid, Provisioning, Refusal, Reply, Submission};
+use huntaway_wire::{Answer, Broken, ByteRange, Error, MappedRun, Oid, Provisioning, Refusal, Reply, Submission};
 
-use crate::model::{Model, Place, State};
+use crate::cells::State;
+use crate::model::{Model, Place};
 
 /// What a request is about.
 #[derive(Debug)]
@@ -30,7 +31,9 @@ pub(crate) enum Verdict {
     NoRoom,
     /// Too much waits already; nothing was done.
     TooMuch,
-    /// The request failed: right only if the disk did.
+    /// It meets damage of this object; nothing was done. Right only if there is any.
+    Damaged(Oid, String),
+    /// The disk has failed: right only if it did.
     Failed(String),
 }
 
@@ -50,9 +53,21 @@ impl Effect {
             }
             (_, Err(Error::Refused(Refusal::NoSpace { .. }))) => return Ok(Verdict::NoRoom),
             (_, Err(Error::Refused(Refusal::NotServing))) => return Ok(Verdict::TooMuch),
-            (_, Err(error)) => return Ok(Verdict::Failed(error.to_string())),
-            (Self::Change { places, stable }, Ok(Reply::Done)) => model.acknowledge(&places, stable),
-            (Self::Flush { acknowledged }, Ok(Reply::Done)) => model.acknowledge(&acknowledged, true),
+            (effect, Err(error)) => {
+                let told = error.to_string();
+                let Error::Broken(Broken::CorruptBlock { oid, .. } | Broken::DamagedObject { oid }) = error
+                else {
+                    return Ok(Verdict::Failed(told));
+                };
+                if let Self::Change { places, .. } = &effect
+                    && model.is_newest(places)
+                {
+                    model.undo(places);
+                }
+                return Ok(Verdict::Damaged(oid, told));
+            }
+            (Self::Change { places, stable }, Ok(Reply::Done)) => model.acknowledge(&places, stable)?,
+            (Self::Flush { acknowledged }, Ok(Reply::Done)) => model.flushed(&acknowledged),
             (Self::Read { oid, range, expected }, Ok(Reply::Data(data))) => {
                 let bytes = data.concat();
                 if bytes.len() != range.length() as usize {

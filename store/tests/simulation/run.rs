@@ -1,15 +1,19 @@
 //! One run: a few lives of a store on one simulated disk, each ended by a crash.
 
+mod harm;
 mod requests;
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use huntaway_store::disk::{Crash, Fault, Operation as DiskOperation, SeededRandom, SimulatedDisk};
 use huntaway_store::{PlantedBug, Store, StoreOptions};
-use huntaway_wire::{BLOCK_SIZE_BYTES, ByteRange, Oid, Partition, Read, Vid};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Broken as Damage, Error, Oid, Partition, Read, Vid};
 
-use crate::model::Model;
+use harm::{Harm, Kept, Plot};
+
+use crate::model::{Model, whole};
 use crate::outstanding::{Outstanding, Verdict};
 use crate::summary::{Broken, Summary};
 
@@ -21,6 +25,10 @@ const MAX_STEPS: u64 = 60;
 
 /// Openings in a row that may die before one must succeed.
 const MAX_DEATHS_WHILE_OPENING: u32 = 3;
+
+/// Virtual disks, from 1, of which each has so many objects.
+const VIDS: u32 = 2;
+const INDEXES: u32 = 2;
 
 /// What is shown of a step, in characters: read data is long.
 const MAX_LINE_CHARS: usize = 150;
@@ -46,12 +54,25 @@ struct Simulation {
     outstanding: Vec<Outstanding>,
     /// Blocks of an object that requests begin in, at either end of it.
     window_blocks: u32,
-    /// The disk may run out of space: requests may be refused, so that each is answered before the next.
+    plot: Plot,
+    harm: Harm,
+    kept: Kept,
+    /// Objects whose space was to be set aside.
+    reserved: BTreeSet<Oid>,
+    /// The next crash takes nothing out of the system's memory.
+    needs_memory: bool,
+    /// The disk may run out of space.
     is_tight: bool,
+    /// Requests may be refused or fail: each is answered before the next.
+    one_at_a_time: bool,
     /// A fault was planned in this life, and what must follow when it came about.
     fault: Option<Crash>,
     /// The disk has failed: this life is over.
     is_over: bool,
+    /// All that the last life wrote to the log is on stable storage.
+    is_flushed: bool,
+    /// The offline check found damage before the store was opened.
+    is_damage_found: bool,
     next_number: u64,
     summary: Summary,
     trace: Option<Vec<String>>,
@@ -60,7 +81,8 @@ struct Simulation {
 impl Simulation {
     fn new(seed: u64, bug: Option<PlantedBug>, traced: bool) -> Self {
         let mut random = SeededRandom::new(seed);
-        let is_tight = random.chance(1, 8);
+        let plot = Plot::of(random.below(18));
+        let is_tight = plot == Plot::Nothing && random.chance(1, 5);
         let is_bulky = random.chance(1, 50);
         let mut options = StoreOptions::default();
         options.directory = "simulated".into();
@@ -79,9 +101,17 @@ impl Simulation {
             model: Model::default(),
             outstanding: Vec::new(),
             window_blocks: if is_bulky { 200 } else { 8 },
+            plot,
+            harm: Harm::default(),
+            kept: Kept::default(),
+            reserved: BTreeSet::new(),
+            needs_memory: false,
             is_tight,
+            one_at_a_time: is_tight || plot.fails_requests(),
             fault: None,
             is_over: false,
+            is_flushed: false,
+            is_damage_found: false,
             next_number: 0,
             summary: Summary::default(),
             trace: traced.then(Vec::new),
@@ -90,39 +120,65 @@ impl Simulation {
 
     fn run(&mut self) -> Result<(), String> {
         for _ in 0..LIVES {
-            let store = self.open()?;
+            let Some(store) = self.open()? else { return Ok(()) };
             if self.look_at_everything(&store)? {
+                self.harm_begins();
                 self.live(&store)?;
+                self.harm_ends(&store)?;
             }
             drop(store);
-            self.crash();
+            let crash = self.crash()?;
+            self.harm_between(crash);
         }
-        let store = self.open()?;
+        let Some(store) = self.open()? else { return Ok(()) };
         self.look_at_everything(&store).map(drop)
     }
 
-    /// Opens the store; sometimes it dies in the attempt, and is opened again.
-    fn open(&mut self) -> Result<Store<SimulatedDisk>, String> {
+    /// Opens the store; sometimes it dies in the attempt, and is opened again. `None` if damage keeps it from being opened.
+    fn open(&mut self) -> Result<Option<Store<SimulatedDisk>>, String> {
         for _ in 0..MAX_DEATHS_WHILE_OPENING {
             if !self.random.chance(1, 4) {
                 break;
             }
-            let operations = self.random.below(40);
-            self.disk.die_after(operations);
-            let opened = Store::open(self.disk.clone(), self.options.clone());
-            self.note(|| format!("open, die after {operations}: {:?}", opened.as_ref().err()));
-            match opened {
-                Err(error) if !self.disk.is_dead() => return Err(format!("cannot be opened: {error}")),
-                Ok(_) | Err(_) => self.crash(),
+            if self.plot == Plot::BadOpening {
+                self.plan_fault();
+            } else {
+                let operations = self.random.below(60);
+                self.disk.die_after(operations);
+                self.note(|| format!("die after {operations}"));
             }
+            let opened = Store::open(self.disk.clone(), self.options.clone());
+            self.note(|| format!("open: {:?}", opened.as_ref().err()));
+            match opened {
+                Err(error) if !self.disk.is_dead() && self.fault.is_none() => {
+                    return self.refused(&error.to_string()).map(|()| None);
+                }
+                Ok(_) | Err(_) => self.crash()?,
+            };
         }
+        self.is_damage_found = !self.harm.is_none() && self.is_damage_found()?;
         let opened = Store::open(self.disk.clone(), self.options.clone());
         self.note(|| format!("open: {:?}", opened.as_ref().err()));
-        opened.map_err(|error| format!("cannot be opened: {error}"))
+        match opened {
+            Ok(store) => Ok(Some(store)),
+            Err(error) => self.refused(&error.to_string()).map(|()| None),
+        }
+    }
+
+    /// The store cannot be opened: that is right only if something is damaged, and the offline check must say so, too.
+    fn refused(&mut self, why: &str) -> Result<(), String> {
+        self.summary.refused_openings += 1;
+        if !self.harm.may_refuse {
+            return Err(format!("cannot be opened: {why}"));
+        }
+        match self.is_damage_found()? {
+            true => Ok(()),
+            false => Err(format!("cannot be opened ({why}), but the check finds no damage")),
+        }
     }
 
     fn live(&mut self, store: &Store<SimulatedDisk>) -> Result<(), String> {
-        if self.random.chance(2, 3) {
+        if self.plot != Plot::Misdirection && self.random.chance(2, 3) {
             let soon = self.random.chance(1, 2);
             let operations = self.random.below(if soon { 40 } else { 400 });
             self.disk.die_after(operations);
@@ -132,6 +188,10 @@ impl Simulation {
         }
         for _ in 0..self.random.below(MAX_STEPS) {
             self.step(store)?;
+            if self.disk.has_a_sync_failed() && !store.has_failed() {
+                return Err("a sync failed, but the disk is not stopped".into());
+            }
+            self.keep_for_later();
             if self.disk.is_dead() || self.is_over {
                 return Ok(());
             }
@@ -191,10 +251,14 @@ impl Simulation {
         self.judge(applied.is_err(), || "an application failed".into())
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self) -> Result<Crash, String> {
+        if self.disk.syncs_after_a_failed_one() > 0 {
+            return Err("something was synced after a sync had failed".into());
+        }
         let by_chance = if self.random.chance(1, 2) { Crash::Power } else { Crash::Process };
         // After a failed sync of names nobody knows what is there.
         let crash = self.fault.take().filter(|crash| *crash == Crash::Power).unwrap_or(by_chance);
+        let crash = if std::mem::take(&mut self.needs_memory) { Crash::Process } else { crash };
         self.summary.deaths += u64::from(self.disk.is_dead());
         match crash {
             Crash::Power => self.summary.power_losses += 1,
@@ -205,21 +269,33 @@ impl Simulation {
         self.is_over = false;
         self.model.crash(crash);
         self.disk.crash(crash, self.random.draw());
+        Ok(crash)
     }
 
     /// Reads what a crash left open. False if the process dies meanwhile.
     fn look_at_everything(&mut self, store: &Store<SimulatedDisk>) -> Result<bool, String> {
         for (oid, block) in self.model.unknown() {
-            let range =
-                ByteRange::new(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES).expect("blocks are in objects");
             let mut bytes = vec![0xee; BLOCK_SIZE_BYTES as usize];
-            let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range };
+            let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range: whole(block) };
             match store.read_now(&read, &mut bytes) {
-                Some(Ok(())) => self.model.check_after_crash(oid, block, &bytes)?,
+                Some(Ok(())) => {
+                    let is_stale = self.harm.may_be_stale(oid);
+                    self.model.check_after_crash(oid, block, is_stale, &bytes)?;
+                }
                 Some(Err(_)) if self.disk.is_dead() => return Ok(false),
+                Some(Err(Error::Broken(Damage::CorruptBlock { .. } | Damage::DamagedObject { .. })))
+                    if self.harm.excuses(oid) =>
+                {
+                    if !self.is_damage_found {
+                        return Err(format!("object {oid} block {block} is damaged, but the check is content"));
+                    }
+                    self.summary.damaged_blocks += 1;
+                    self.model.lose(oid, block);
+                }
                 answer => return Err(format!("object {oid} block {block} cannot be read: {answer:?}")),
             }
         }
+        self.harm.seen();
         Ok(true)
     }
 
@@ -241,6 +317,10 @@ impl Simulation {
                         let nothing_waits = waiting < 2;
                         self.judge(nothing_waits, || "refused, though nothing waits".into())?;
                     }
+                    Verdict::Damaged(oid, error) => {
+                        let excused = self.harm.excuses(oid) || self.is_excused_now(oid);
+                        self.judge(!excused, || error)?;
+                    }
                     Verdict::Failed(error) => self.judge(true, || error)?,
                 },
                 Err(open) => self.outstanding.push(open),
@@ -256,6 +336,15 @@ impl Simulation {
         }
         self.is_over = true;
         if self.disk.is_dead() || self.fault.is_some() { Ok(()) } else { Err(what()) }
+    }
+
+    /// Whether damage is to be expected that came in this life.
+    fn is_excused_now(&self, oid: Oid) -> bool {
+        let mut harm = Harm::default();
+        if let Some(misdirected) = self.disk.misdirected() {
+            harm.add_both(&misdirected);
+        }
+        harm.excuses(oid) || self.plot == Plot::ReadErrors
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {

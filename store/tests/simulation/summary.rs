@@ -25,6 +25,11 @@ pub(crate) struct Summary {
     pub(crate) process_crashes: u64,
     pub(crate) power_losses: u64,
     pub(crate) deaths: u64,
+    pub(crate) flips: u64,
+    pub(crate) misdirections: u64,
+    pub(crate) stale_images: u64,
+    pub(crate) damaged_blocks: u64,
+    pub(crate) refused_openings: u64,
     pub(crate) disk_operations: u64,
     pub(crate) fingerprint: u64,
 }
@@ -36,12 +41,19 @@ impl Summary {
         self.process_crashes += other.process_crashes;
         self.power_losses += other.power_losses;
         self.deaths += other.deaths;
+        self.flips += other.flips;
+        self.misdirections += other.misdirections;
+        self.stale_images += other.stale_images;
+        self.damaged_blocks += other.damaged_blocks;
+        self.refused_openings += other.refused_openings;
         self.disk_operations += other.disk_operations;
     }
 
     /// Whether each kind of thing that can happen did.
     pub(crate) fn is_varied(&self) -> bool {
-        [self.refused, self.process_crashes, self.power_losses, self.deaths].iter().all(|count| *count > 0)
+        let crashes = [self.refused, self.process_crashes, self.power_losses, self.deaths];
+        let damage = [self.flips, self.misdirections, self.stale_images, self.damaged_blocks];
+        crashes.iter().chain(&damage).chain([&self.refused_openings]).all(|count| *count > 0)
     }
 }
 
@@ -50,12 +62,18 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{} requests ({} refused), {} process crashes, {} power losses, {} of both in the middle of something, \
-             {} disk operations",
+             {} bits flipped, {} writes misdirected, {} stale images put back: {} blocks and {} openings refused for \
+             damage; {} disk operations",
             self.requests,
             self.refused,
             self.process_crashes,
             self.power_losses,
             self.deaths,
+            self.flips,
+            self.misdirections,
+            self.stale_images,
+            self.damaged_blocks,
+            self.refused_openings,
             self.disk_operations
         )
     }

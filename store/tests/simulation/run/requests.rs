@@ -8,15 +8,16 @@ use huntaway_wire::{
     Read, Request, Segments, Vid, piece_crcs,
 };
 
-use super::{Simulation, partition};
-use crate::model::{CELL_BYTES, content};
+use super::{INDEXES, Simulation, VIDS, partition};
+use crate::cells::{CELL_BYTES, content};
 use crate::outstanding::{Effect, Outstanding};
 
 impl Simulation {
     /// Does one thing.
     pub(super) fn step(&mut self, store: &Store<SimulatedDisk>) -> Result<(), String> {
         match self.random.below(100) {
-            0..38 => self.write(store),
+            0..34 => self.write(store),
+            34..38 => self.or(store),
             38..42 => self.compare_and_write(store),
             42..52 => self.read(store),
             52..58 => {
@@ -32,6 +33,7 @@ impl Simulation {
             }
             68..70 => {
                 let oid = self.object();
+                self.reserved.insert(oid);
                 self.ask(store, oid, Effect::Reserve, Operation::Reserve)
             }
             70..73 => {
@@ -54,6 +56,16 @@ impl Simulation {
         let crcs = piece_crcs(range, &data);
         let effect = Effect::Change { places: self.model.change(oid, range, self.next_number), stable };
         self.ask(store, oid, effect, Operation::Write { range, data, crcs, durability })
+    }
+
+    fn or(&mut self, store: &Store<SimulatedDisk>) -> Result<(), String> {
+        let (oid, range) = (self.object(), self.range());
+        let (durability, stable) = self.durability();
+        self.next_number += 1;
+        let data = Segments::from_iter([Bytes::from(content(oid, range, self.next_number))]);
+        let crcs = piece_crcs(range, &data);
+        let effect = Effect::Change { places: self.model.or(oid, range, self.next_number), stable };
+        self.ask(store, oid, effect, Operation::Or { range, data, crcs, durability })
     }
 
     /// Compares with what is there, or with something else by one bit.
@@ -126,9 +138,9 @@ impl Simulation {
         self.note(|| format!("{}: {submission:?}", told.unwrap_or_default()));
         self.outstanding.push(Outstanding::new(effect, submission));
         self.poll()?;
-        // Where requests may be refused, each is over before the next: a refused one leaves nothing behind.
+        // Where requests may be refused or fail, each is over before the next: such a one leaves nothing behind.
         let mut rounds = 0;
-        while self.is_tight && !self.outstanding.is_empty() && !self.disk.is_dead() && !self.is_over {
+        while self.one_at_a_time && !self.outstanding.is_empty() && !self.disk.is_dead() && !self.is_over {
             rounds += 1;
             self.is_over = rounds > 3;
             self.work(store)?;
@@ -137,8 +149,8 @@ impl Simulation {
     }
 
     fn object(&mut self) -> Oid {
-        let vid = Vid::new(1 + self.random.below(2) as u32).expect("1 and 2 are vids");
-        Oid::new(ObjectKind::Data, vid, self.random.below(2) as u32)
+        let vid = Vid::new(1 + self.random.below(VIDS.into()) as u32).expect("it is small");
+        Oid::new(ObjectKind::Data, vid, self.random.below(INDEXES.into()) as u32)
     }
 
     /// Bytes at the beginning or the end of an object: whole blocks, or not.
@@ -165,6 +177,7 @@ fn tell(request: &Request, number: u64) -> String {
             Operation::Write { range, durability, .. } => {
                 format!("write {number} to {oid} {range:?} {durability:?}")
             }
+            Operation::Or { range, durability, .. } => format!("or {number} to {oid} {range:?} {durability:?}"),
             Operation::CompareAndWrite { range, durability, .. } => {
                 format!("compare and write {number} to {oid} {range:?} {durability:?}")
             }
