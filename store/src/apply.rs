@@ -100,6 +100,10 @@ impl<D: Disk> Store<D> {
         self.rung.clear();
         self.check_not_failed().map_err(|_| DiskStopped)?;
         let cut = self.wal.written();
+        #[cfg(feature = "planted-bugs")]
+        if self.options.has(crate::PlantedBug::ReleasedBeforeApplied) {
+            self.release_early(cut)?;
+        }
         let mut applied = Applied::default();
         for partitions in self.dirty.list().chunks(PARTITIONS_AT_ONCE) {
             let batches = self.capture(partitions);

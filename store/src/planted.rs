@@ -1,12 +1,15 @@
 //! Bugs put in on purpose, to see that the simulation finds them. Only with the feature `planted-bugs`.
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::sync::Mutex;
 
 use huntaway_wire::{Oid, Partition, Version};
 
 use crate::disk::Disk;
+use crate::index::{Item, State};
 use crate::locking::lock;
+use crate::object::{Change as ObjectChange, ObjectFile};
+use crate::store::{DiskStopped, Store};
 use crate::wal::{Change, Lsn, RecordHeader, Wal, WalError};
 
 /// What is done wrong.
@@ -18,6 +21,74 @@ pub enum PlantedBug {
     ApplyBeforeDurable,
     /// Writes that ask for stable storage, and flushes, are answered without a sync.
     StableWithoutSync,
+    /// The table of an object is on stable storage before the data that it tells of.
+    TableBeforeData,
+    /// The log is released as it is replayed: a second replay finds nothing.
+    ReplayedOnce,
+    /// What was read from an object file is not compared with its checksum.
+    CrcNotChecked,
+    /// An object file whose sync failed is taken for synced.
+    SyncErrorIgnored,
+    /// A sync of an object file that failed is tried again.
+    SyncRetried,
+    /// The last entry of each batch does not get into the index.
+    IndexEntryLost,
+    /// A block that was discarded and not applied is read from the file.
+    HoleReadFromFile,
+    /// Removals do not get into the index.
+    TombstoneDropped,
+    /// A fragment is merged into a block that does not match its checksum.
+    MergedOverCorrupt,
+    /// The log is released before what it says is applied.
+    ReleasedBeforeApplied,
+    /// The names of new object files are not synced before the index has them.
+    NamesNotSynced,
+}
+
+impl<D: Disk> Store<D> {
+    /// Does what is planted when a file is brought to what it should be; `None` to do it right.
+    pub(crate) fn change_wrongly(
+        &self,
+        object: &ObjectFile<D>,
+        changes: &[(u32, ObjectChange)],
+        reserved: bool,
+    ) -> Option<io::Result<()>> {
+        let disk = &*self.disk;
+        let write = || {
+            object.write_data(disk, changes, reserved)?;
+            object.write_table(disk, changes, reserved)
+        };
+        match self.options.planted? {
+            PlantedBug::TableBeforeData => Some(
+                object
+                    .write_table(disk, changes, reserved)
+                    .and_then(|()| object.sync(disk))
+                    .and_then(|()| object.write_data(disk, changes, reserved)),
+            ),
+            PlantedBug::SyncErrorIgnored => Some(write().map(|()| drop(object.sync(disk)))),
+            PlantedBug::SyncRetried => {
+                Some(write().and_then(|()| object.sync(disk).or_else(|_| object.sync(disk))))
+            }
+            _ => None,
+        }
+    }
+
+    /// What gets into the index of `items`.
+    pub(crate) fn indexed_items(&self, items: &[Item]) -> Vec<Item> {
+        let mut items = items.to_vec();
+        match self.options.planted {
+            Some(PlantedBug::IndexEntryLost) => drop(items.pop()),
+            Some(PlantedBug::TombstoneDropped) => items.retain(|item| item.state == State::Present),
+            _ => {}
+        }
+        items
+    }
+
+    /// Releases the log up to `cut` although that is not applied.
+    pub(crate) fn release_early(&self, cut: Lsn) -> Result<(), DiskStopped> {
+        self.sync()?;
+        self.wal.release(cut).and_then(|()| self.wal.checkpoint()).map_err(|_| DiskStopped)
+    }
 }
 
 /// The record that [`PlantedBug::AcknowledgeBeforeLogging`] keeps back.

@@ -207,6 +207,10 @@ fn replay<D: Disk>(
         remember(memory, account, lsn, &record);
         Ok(())
     })?;
+    #[cfg(feature = "planted-bugs")]
+    if options.has(crate::PlantedBug::ReplayedOnce) {
+        wal.release(wal.durable()).and_then(|()| wal.checkpoint())?;
+    }
     Ok((wal, replayed))
 }
 

@@ -112,6 +112,10 @@ impl<D: Disk> Store<D> {
         if *reserved && (changed.captured.reservation.is_some() || !was_reserved) {
             object.reserve(&*self.disk).map_err(DiskError::new("reserve", path.as_str()))?;
         }
+        #[cfg(feature = "planted-bugs")]
+        if let Some(done) = self.change_wrongly(object, changed.changes(), *reserved) {
+            return Ok(done.map_err(DiskError::new("write or sync", path.as_str()))?);
+        }
         object
             .write_data(&*self.disk, changed.changes(), *reserved)
             .and_then(|()| object.write_table(&*self.disk, changed.changes(), *reserved))

@@ -275,6 +275,10 @@ impl<D: Disk> Store<D> {
 
     fn append_new(&self, partition: Partition, place: &Place, items: &[Item]) -> Result<(), ApplyError> {
         let path = format!("{}/index", place.directory);
+        #[cfg(feature = "planted-bugs")]
+        if self.options.has(crate::PlantedBug::NamesNotSynced) {
+            return self.append_to_index(partition, place, items);
+        }
         lock(&place.index)
             .sync_names(&*self.disk)
             .map_err(DiskError::new("make or sync the name of", &path))?;
@@ -284,6 +288,8 @@ impl<D: Disk> Store<D> {
     fn append_to_index(&self, partition: Partition, place: &Place, items: &[Item]) -> Result<(), ApplyError> {
         let path = format!("{}/index", place.directory);
         let mut log = lock(&place.index);
+        #[cfg(feature = "planted-bugs")]
+        let items = &self.indexed_items(items)[..];
         log.append(&*self.disk, items).map_err(DiskError::new("append to", &path))?;
         lock(&self.known).add(partition, log.epoch());
         let live = self.with_loaded(partition, |state| state.index.len()).unwrap_or_default();
