@@ -91,11 +91,8 @@ impl LoggedObject {
 
 impl Logged {
     fn add(&mut self, record: &Record<'_>) {
-        let new = || LoggedObject {
-            first_version: record.header.version,
-            blocks: [0; WORDS],
-            is_removed: false,
-        };
+        let new =
+            || LoggedObject { first_version: record.header.version, blocks: [0; WORDS], is_removed: false };
         let object = self.objects.entry((record.header.partition, record.header.oid)).or_insert_with(new);
         match &record.header.change {
             Change::Write { first_block, crcs } => {

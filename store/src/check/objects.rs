@@ -110,7 +110,9 @@ fn check_partition<D: Disk>(
         let path = format!("{directory}/{name}");
         match oid_of(name) {
             Some(oid) if index.contains(oid) => {}
-            Some(oid) => check_leftover(disk, &directory, oid, &index, logged.removes(partition, oid), report),
+            Some(oid) => {
+                check_leftover(disk, &directory, oid, &index, logged.removes(partition, oid), report)
+            }
             None if name == "index.new" => report.add(&path, None, Problem::LeftOver),
             None => report.add(&path, None, Problem::Unknown),
         }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
 use super::header::{DATA_OFFSET_BYTES, FILE_BYTES, Header};
-use super::table::{ENTRIES_PER_SECTOR, ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table, TableSums, sums_of};
+use super::table::{
+    ENTRIES_PER_SECTOR, ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table, TableSums, sums_of,
+};
 use crate::disk::{Disk, Open};
 use crate::index::Leftover;
 use crate::layout::{SECTOR_BYTES, array_at};
@@ -363,7 +365,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = FileDisk::new(directory.path()).unwrap();
         let path = ObjectPath::new("", oid());
-        let object = ObjectFile::create(&disk, &path, Header { oid: oid(), reserved: false, sums: None }).unwrap();
+        let object =
+            ObjectFile::create(&disk, &path, Header { oid: oid(), reserved: false, sums: None }).unwrap();
         let mut changes = vec![written(0, 1), written(1, 2), written(40, 3)];
         changes.extend([(41, Change::Hole { version: VERSION }), written(1023, 4)]);
         object.write_data(&disk, &changes, false).unwrap();

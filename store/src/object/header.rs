@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_bytes_never_change() {
-        let header = Header { oid: Oid::from_value(0x00ab_cdef_0000_0012).unwrap(), reserved: true, sums: None };
+        let header =
+            Header { oid: Oid::from_value(0x00ab_cdef_0000_0012).unwrap(), reserved: true, sums: None };
         let sector = header.encode();
         assert_eq!(sector[..24], *b"HNTWOBJT\x01\0\0\0\x01\0\0\0\x12\0\0\0\xef\xcd\xab\0");
         assert!(sector[24..508].iter().all(|&byte| byte == 0));

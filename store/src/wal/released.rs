@@ -82,7 +82,8 @@ impl<F> Released<F> {
             }
             result => result?,
         };
-        let mut released = Self { file, uuid, count: 0, lsn: Lsn(0), durable: Lsn(0), is_cutting: false, is_new: true };
+        let mut released =
+            Self { file, uuid, count: 0, lsn: Lsn(0), durable: Lsn(0), is_cutting: false, is_new: true };
         disk.set_length(&released.file, (CUTTING_SECTOR + 1) * SECTOR_BYTES as u64)?;
         released.advance(disk, Lsn(0))?;
         disk.sync_dir(DIRECTORY)?;

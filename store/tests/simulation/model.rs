@@ -55,7 +55,10 @@ impl Model {
 
     /// As [`Model::change`], but the bits of `number` are set in what is there.
     pub(crate) fn or(&mut self, oid: Oid, range: ByteRange, number: u64) -> Vec<Place> {
-        range.blocks().map(|block| self.add(oid, range, block, |joined, old| joined.join(old, number))).collect()
+        range
+            .blocks()
+            .map(|block| self.add(oid, range, block, |joined, old| joined.join(old, number)))
+            .collect()
     }
 
     fn add(

@@ -1,6 +1,8 @@
 //! Requests that were handed over, and what their answers mean.
 
-use huntaway_wire::{Answer, Broken, ByteRange, Error, MappedRun, Oid, Provisioning, Refusal, Reply, Submission};
+use huntaway_wire::{
+    Answer, Broken, ByteRange, Error, MappedRun, Oid, Provisioning, Refusal, Reply, Submission,
+};
 
 use crate::cells::State;
 use crate::model::{Model, Place};

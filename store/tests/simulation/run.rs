@@ -287,7 +287,9 @@ impl Simulation {
                     if self.harm.excuses(oid) =>
                 {
                     if !self.is_damage_found {
-                        return Err(format!("object {oid} block {block} is damaged, but the check is content"));
+                        return Err(format!(
+                            "object {oid} block {block} is damaged, but the check is content"
+                        ));
                     }
                     self.summary.damaged_blocks += 1;
                     self.model.lose(oid, block);

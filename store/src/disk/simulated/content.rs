@@ -167,7 +167,8 @@ impl Content {
         let first = *self.replaced.keys().nth(random.below(self.replaced.len() as u64) as usize)?;
         let mut lost = Vec::new();
         for sector in first..first + most {
-            let Some(before) = self.replaced.get(&sector).and_then(|versions| versions.first().copied()) else {
+            let Some(before) = self.replaced.get(&sector).and_then(|versions| versions.first().copied())
+            else {
                 break;
             };
             lost.push(self.sector(sector));

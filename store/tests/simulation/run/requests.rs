@@ -177,7 +177,9 @@ fn tell(request: &Request, number: u64) -> String {
             Operation::Write { range, durability, .. } => {
                 format!("write {number} to {oid} {range:?} {durability:?}")
             }
-            Operation::Or { range, durability, .. } => format!("or {number} to {oid} {range:?} {durability:?}"),
+            Operation::Or { range, durability, .. } => {
+                format!("or {number} to {oid} {range:?} {durability:?}")
+            }
             Operation::CompareAndWrite { range, durability, .. } => {
                 format!("compare and write {number} to {oid} {range:?} {durability:?}")
             }
