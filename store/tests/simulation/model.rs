@@ -176,7 +176,8 @@ impl Model {
         for (place, state) in expected {
             let block = self.blocks.entry((oid, place.block)).or_default();
             let matches = |state: &State| self.joined.matches(oid, range, place.block, state, bytes);
-            if !matches(state) && !(block.lost && block.states.iter().any(matches)) {
+            let is_right = matches(state) || (block.lost && block.states.iter().any(matches));
+            if !is_right {
                 let found = tell(oid, range, place.block, bytes);
                 return Err(format!(
                     "object {oid} block {}: read {found}, but the newest is {state:?}",
