@@ -302,11 +302,6 @@ impl RecentObject {
         self.in_doubt.contains(&block)
     }
 
-    /// Whether all that its file holds is gone.
-    pub(crate) fn is_erased(&self) -> bool {
-        self.erased.is_some()
-    }
-
     /// Whether its space is to be set aside, if that changed.
     pub(crate) fn reservation(&self) -> Option<bool> {
         self.reservation.map(|(_, reserved)| reserved)

@@ -92,10 +92,9 @@ impl<D: Disk> Store<D> {
     ) -> Result<Option<FromFile<D>>, Error> {
         state.check_pepoch(read.pepoch)?;
         let recent = state.memory.object(read.oid);
-        let object = match recent {
-            Some(recent) if recent.is_erased() => None,
-            _ => self.object(state, read.oid)?,
-        };
+        let is_unknown = |block| recent.is_none_or(|recent| matches!(recent.block(block), Recent::Unknown));
+        // What memory holds is as good as ever, whatever became of the file.
+        let object = if read.range.blocks().any(is_unknown) { self.object(state, read.oid)? } else { None };
         let content = object.as_ref().map(|object| object.content());
         let mut from_file = FilePieces::new();
         for bytes in pieces(read.range) {

@@ -61,6 +61,20 @@ fn a_damaged_object_with_writes_to_be_applied_is_the_only_one_to_suffer() {
 }
 
 #[test]
+fn what_memory_holds_of_a_damaged_object_is_read_as_it_is_merged() {
+    let harness = harness();
+    harness.write(oid(0), 4096, &pattern(9, 4096));
+    damage(&harness, &format!("{}/{}", directory(oid(0)), oid(0)), 17);
+    let harness = harness.restart();
+    assert_eq!(harness.read_only(oid(0)), Err(damaged(oid(0))));
+    assert_eq!(harness.read(oid(0), 4096, 4096), Ok(pattern(9, 4096)));
+    harness.discard(oid(0), 4096, 512);
+    let expected = [vec![0; 512], pattern(9, 4096)[512..].to_vec()].concat();
+    assert_eq!(harness.read(oid(0), 4096, 4096), Ok(expected));
+    assert_eq!(harness.read(oid(0), 0, 8192), Err(damaged(oid(0))));
+}
+
+#[test]
 fn a_reservation_of_an_object_that_is_damaged_meanwhile_is_told_so() {
     let harness = Harness::simulated(1 << 30, options());
     harness.write(oid(0), 0, &pattern(0, 8192));
