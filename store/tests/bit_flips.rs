@@ -16,7 +16,7 @@ use huntaway_wire::{
 };
 
 /// Flips when nothing else is asked for.
-const DEFAULT_FLIPS: u64 = 5_000;
+const DEFAULT_FLIPS: u64 = 2_000;
 
 /// Blocks of each object that are used.
 const BLOCKS: u32 = 64;
