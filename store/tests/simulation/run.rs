@@ -306,29 +306,35 @@ impl Simulation {
         let waiting = self.outstanding.len();
         for outstanding in std::mem::take(&mut self.outstanding) {
             match outstanding.poll() {
-                Ok((effect, answer)) => match effect.answered(answer, &mut self.model)? {
-                    Verdict::Fine => {}
-                    Verdict::NoRoom => {
-                        self.summary.refused += 1;
-                        self.judge(!self.is_tight, || {
-                            "refused for want of space, but there is plenty".into()
-                        })?;
-                    }
-                    Verdict::TooMuch => {
-                        self.summary.refused += 1;
-                        let nothing_waits = waiting < 2;
-                        self.judge(nothing_waits, || "refused, though nothing waits".into())?;
-                    }
-                    Verdict::Damaged(oid, error) => {
-                        let excused = self.harm.excuses(oid) || self.is_excused_now(oid);
-                        self.judge(!excused, || error)?;
-                    }
-                    Verdict::Failed(error) => self.judge(true, || error)?,
+                Ok((effect, answer)) => match effect.answered(answer, &mut self.model) {
+                    // A request may have failed that this one rested on, because the process is dead: nobody is answered.
+                    Err(_) if self.disk.is_dead() => {}
+                    verdict => self.take(verdict?, waiting)?,
                 },
                 Err(open) => self.outstanding.push(open),
             }
         }
         Ok(())
+    }
+
+    /// Takes in an answer that was one of `waiting`.
+    fn take(&mut self, verdict: Verdict, waiting: usize) -> Result<(), String> {
+        match verdict {
+            Verdict::Fine => Ok(()),
+            Verdict::NoRoom => {
+                self.summary.refused += 1;
+                self.judge(!self.is_tight, || "refused for want of space, but there is plenty".into())
+            }
+            Verdict::TooMuch => {
+                self.summary.refused += 1;
+                self.judge(waiting < 2, || "refused, though nothing waits".into())
+            }
+            Verdict::Damaged(oid, error) => {
+                let excused = self.harm.excuses(oid) || self.is_excused_now(oid);
+                self.judge(!excused, || error)
+            }
+            Verdict::Failed(error) => self.judge(true, || error),
+        }
     }
 
     /// Something went wrong: that is right only if the disk is to blame.
