@@ -59,7 +59,7 @@ struct Simulation {
     kept: Kept,
     /// Objects whose space was to be set aside.
     reserved: BTreeSet<Oid>,
-    /// The next crash takes nothing out of the system's memory.
+    /// Until the store is opened, no crash takes anything out of the system's memory.
     needs_memory: bool,
     /// The disk may run out of space.
     is_tight: bool,
@@ -121,6 +121,7 @@ impl Simulation {
     fn run(&mut self) -> Result<(), String> {
         for _ in 0..LIVES {
             let Some(store) = self.open()? else { return Ok(()) };
+            self.needs_memory = false;
             if self.look_at_everything(&store)? {
                 self.harm_begins();
                 self.live(&store)?;
@@ -258,7 +259,7 @@ impl Simulation {
         let by_chance = if self.random.chance(1, 2) { Crash::Power } else { Crash::Process };
         // After a failed sync of names nobody knows what is there.
         let crash = self.fault.take().filter(|crash| *crash == Crash::Power).unwrap_or(by_chance);
-        let crash = if std::mem::take(&mut self.needs_memory) { Crash::Process } else { crash };
+        let crash = if self.needs_memory { Crash::Process } else { crash };
         self.summary.deaths += u64::from(self.disk.is_dead());
         match crash {
             Crash::Power => self.summary.power_losses += 1,

@@ -199,6 +199,7 @@ impl Simulation {
                     self.harm.objects.extend(all_objects());
                 }
                 self.harm.stale.extend(image.path().rsplit('/').next().and_then(object_of));
+                self.needs_memory = image.path().starts_with("wal/");
                 self.summary.stale_images += 1;
             }
             Plot::StaleDisk if self.random.chance(1, 2) => {
