@@ -3,7 +3,7 @@
 
 use std::io::IoSlice;
 
-use huntaway_wire::{Epoch, Oid, Partition};
+use huntaway_wire::{Epoch, Oid, Partition, Version};
 
 use crate::disk::{Disk, Open, SimulatedDisk};
 use crate::disk_table::{self, DiskTable};
@@ -66,8 +66,10 @@ pub fn index(bytes: &[u8], partition: u16, log_knows: bool) {
         let directory = "objects".to_owned();
         Index::load(&disk, IndexPlace { partition, epoch: Epoch(1), directory, must_exist: true }, loading)
     };
-    let looked = load(&Loading::Looking(&|_| log_knows)).map(|index| index.items().collect::<Vec<Item>>());
-    let loaded = load(&Loading::AfterCrash(&|_| log_knows)).map(|index| index.items().collect::<Vec<Item>>());
+    let looked = load(&Loading::Looking(&|_| log_knows.then_some(Version::NEVER)))
+        .map(|index| index.items().collect::<Vec<Item>>());
+    let loaded = load(&Loading::AfterCrash(&|_| log_knows.then_some(Version::NEVER)))
+        .map(|index| index.items().collect::<Vec<Item>>());
     match (looked, loaded) {
         (Ok(looked), Ok(loaded)) => {
             assert_eq!(looked, loaded, "looking shows what will be there");
