@@ -165,11 +165,9 @@ impl Storage {
         missing.map(|disk| disk.directory.display().to_string())
     }
 
-    /// What the disks that serve have room for, in bytes.
+    /// What thick VDIs can still set aside on the disks that serve, in bytes.
     pub(crate) fn free_bytes(&self) -> u64 {
-        let disks = self.disks();
-        let serving = disks.iter().filter(|disk| matches!(disk.state, DiskState::Serving));
-        serving.map(|disk| disk.free_bytes).sum()
+        self.store.space(true).available_bytes
     }
 
     /// Puts an operation into the ledger, which takes as long as its disk takes.

@@ -162,8 +162,9 @@ impl NodeStore {
         }
     }
 
-    /// Space that partitions of the same size find: the disk that is full first counts.
-    fn space(&self, exact: bool) -> huntaway_wire::Space {
+    /// Space that partitions of the same size find: the disk that is full first counts. If `exact` the disks are asked;
+    /// otherwise, and of those that do not answer, it is what they said last.
+    pub fn space(&self, exact: bool) -> huntaway_wire::Space {
         let mut space = huntaway_wire::Space::default();
         let mut spread_bytes = u64::MAX;
         for disk in &self.disks {

@@ -1,7 +1,7 @@
 //! Space on the disk: what is free, and what of it was promised to writes that are not applied yet.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use huntaway_wire::Refusal;
 
@@ -25,6 +25,8 @@ pub(crate) struct Room {
     /// Where the log ended after the last record that gives space back, and up to where it was applied.
     freed: AtomicU64,
     freed_applied: AtomicU64,
+    /// The disk did not say how much is free when it was asked last.
+    is_unknown: AtomicBool,
     reserve_bytes: u64,
     log: LogSize,
 }
@@ -48,6 +50,7 @@ impl Room {
             kept_bytes: AtomicU64::new(0),
             freed: AtomicU64::new(0),
             freed_applied: AtomicU64::new(0),
+            is_unknown: AtomicBool::new(false),
             reserve_bytes,
             log,
         }
@@ -105,10 +108,14 @@ impl Room {
                 let usable_bytes = space.free_bytes.saturating_sub(growth_bytes);
                 self.usable_bytes.store(usable_bytes, Ordering::Relaxed);
                 self.promised_bytes.fetch_sub(kept_bytes, Ordering::Relaxed);
+                self.is_unknown.store(false, Ordering::Relaxed);
             }
             Err(error) => {
                 self.kept_bytes.fetch_add(kept_bytes, Ordering::Relaxed);
-                tracing::warn!(%error, "cannot find out how much space is free");
+                // it is asked each second
+                if !self.is_unknown.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "cannot find out how much space is free: what was free last stands");
+                }
             }
         }
     }
