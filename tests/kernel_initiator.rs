@@ -2,10 +2,19 @@
 
 mod support;
 
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
 use support::demo::{Demo, lun, write_secret};
-use support::guest;
 use support::needs::{Need, available};
+use support::requests::Requests;
 use support::script::Script;
+use support::{guest, wait};
+
+/// Time for the guest's commands.
+const LIMIT: Duration = Duration::from_secs(260);
 
 #[test]
 fn ext4_keeps_its_files_across_logout_and_login() {
@@ -49,6 +58,35 @@ fn mutual_chap_proves_both_sides() {
         .run();
 }
 
+#[test]
+fn every_command_and_page_is_used_and_space_is_given_back() {
+    let needs = [Need::Program("sg_opcodes"), Need::Program("fio"), Need::Program("blkdiscard")];
+    let Some(guest) = Guest::available().filter(|_| available(&needs)) else { return };
+    let demo = Demo::start(lun("size=256MiB"));
+    let requests = Requests::open();
+    let job = guest.job_with("commands", &["sg3", "fio"], &demo).env("ASK", requests.address_in_guest());
+    let used_mib = || allocated_bytes(&demo.directory().join("objects")) >> 20;
+    let output = requests.serve(job.start(), LIMIT, |request| match request {
+        // the file system's own tables, which may be in as many objects
+        "see little space used" => wait::until(request, LIMIT, || (used_mib() < 24).then_some(())),
+        "see 64 MiB used" => wait::until(request, LIMIT, || (used_mib() >= 64).then_some(())),
+        other => panic!("it asks for {other:?}"),
+    });
+    assert!(output.contains("PASS"), "{output}");
+}
+
+/// Space that the files below a directory take of the disk.
+fn allocated_bytes(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).expect("a directory can be listed");
+    let bytes = |entry: DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => allocated_bytes(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        // it was removed meanwhile
+        Err(_) => 0,
+    };
+    entries.filter_map(Result::ok).map(bytes).sum()
+}
+
 struct Guest;
 
 impl Guest {
@@ -58,9 +96,10 @@ impl Guest {
     }
 
     fn job(&self, demo: &Demo, arguments: &str) -> Script {
-        guest::job("initiator", &[])
-            .env("PORTALS", demo.portal_in_guest())
-            .env("IQN", demo.target())
-            .env("JOB_ARGS", arguments)
+        self.job_with("initiator", &[], demo).env("JOB_ARGS", arguments)
+    }
+
+    fn job_with(&self, name: &str, parts: &[&str], demo: &Demo) -> Script {
+        guest::job(name, parts).env("PORTALS", demo.portal_in_guest()).env("IQN", demo.target())
     }
 }
