@@ -197,6 +197,10 @@ impl Engine {
             return Ok(());
         }
         self.check_disks()?;
+        // what an interrupted growth has taken already is not known: it is tried
+        if vdi.growing_to_bytes == Some(size_bytes) {
+            return Ok(());
+        }
         self.check_space(size_bytes - vdi.size_bytes)
     }
 

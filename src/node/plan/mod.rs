@@ -338,6 +338,17 @@ cluster: {name: test}
     }
 
     #[test]
+    fn a_growth_that_goes_on_has_its_space_already() {
+        let mut state = state();
+        let vid = Vid::new(2).unwrap();
+        state.apply(&Record::GrowVdi { vid, size_bytes: 6 * GIB }).unwrap();
+        let grown = |size: &str| luns(&format!("{{lun: 0, vdi: thick, size: {size}}}"));
+        let current = Current { free_bytes: 0, ..current(None, &state) };
+        assert!(plan(current, &grown("6GiB")).is_ok());
+        assert!(plan(current, &grown("7GiB")).unwrap_err().to_string().contains("takes 6144 MiB"));
+    }
+
+    #[test]
     fn without_all_disks_only_what_needs_one_of_them_is_done() {
         let state = state();
         let current = Current { missing_disk: Some("/srv/disk2"), ..current(None, &state) };

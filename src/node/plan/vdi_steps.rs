@@ -118,7 +118,9 @@ impl VdiStep {
     fn space_bytes(&self) -> u64 {
         match self {
             Self::Create { options, .. } if !options.thin => options.size_bytes,
-            Self::Grow { vdi, size_bytes } if !vdi.thin => size_bytes.saturating_sub(vdi.size_bytes),
+            Self::Grow { vdi, size_bytes } if !vdi.thin && vdi.growing_to_bytes != Some(*size_bytes) => {
+                size_bytes.saturating_sub(vdi.size_bytes)
+            }
             // what an interrupted step has taken already is not known: it is tried
             _ => 0,
         }
