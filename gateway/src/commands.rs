@@ -152,6 +152,12 @@ impl Driver {
             {
                 Started::Ended(Outcome::Failed(sense))
             }
+            // Set after it was planned, while it waited for its data or its turn.
+            Action::Block(ref operation)
+                if operation::writes(operation) && live.unit.modes().software_write_protect =>
+            {
+                Started::Ended(Outcome::Failed(Sense::software_write_protected()))
+            }
             Action::Block(operation) => self.start_block(task, &live.unit, operation, data),
             Action::SetModePages(modes) => {
                 self.set_modes(task, &live.unit, modes).map_or(Started::Running, Started::Ended)

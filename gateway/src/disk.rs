@@ -100,23 +100,33 @@ impl Disk {
         self.sanitization.store(pack(Sanitization::Running { progress }), Ordering::Release);
     }
 
+    /// The failure of an operation is left, unless another has begun since.
+    pub(crate) fn leave_failure(&self) {
+        let (failed, idle) = (pack(Sanitization::Failed { may_exit: true }), pack(Sanitization::Idle));
+        let _ = self.sanitization.compare_exchange(failed, idle, Ordering::AcqRel, Ordering::Acquire);
+    }
+
     /// The operation is over, or nothing came of it.
     pub(crate) fn end_sanitizing(&self, sanitization: Sanitization) {
         self.sanitization.store(pack(sanitization), Ordering::Release);
     }
 
     /// Whether a threshold was crossed just now: once, until there is clearly more space again (a sixteenth of the
-    /// threshold more, since what is promised is not exactly what is taken).
+    /// threshold, or [`MIN_THRESHOLD_MARGIN_BYTES`], more, since what is promised is not exactly what is taken).
     pub(crate) fn crosses(&self, available_bytes: u64, threshold_bytes: u64) -> bool {
         if available_bytes <= threshold_bytes {
             return !self.is_short.load(Ordering::Acquire) && !self.is_short.swap(true, Ordering::AcqRel);
         }
-        if available_bytes - threshold_bytes > threshold_bytes / 16 && self.is_short.load(Ordering::Acquire) {
+        let margin_bytes = (threshold_bytes / 16).max(MIN_THRESHOLD_MARGIN_BYTES);
+        if available_bytes - threshold_bytes > margin_bytes && self.is_short.load(Ordering::Acquire) {
             self.is_short.store(false, Ordering::Release);
         }
         false
     }
 }
+
+/// A store sets space aside for its log and what it allocates next, in steps that a small margin would take for more space.
+const MIN_THRESHOLD_MARGIN_BYTES: u64 = 128 << 20;
 
 const RUNNING: u32 = 1 << 16;
 const FAILED: u32 = 2 << 16;
@@ -213,8 +223,12 @@ mod tests {
     #[test]
     fn a_threshold_is_crossed_once_until_there_is_clearly_more_space() {
         let disk = Disk::new(Sanitization::Idle);
-        let crossings = [1601, 1600, 1000, 1650, 1600, 1700, 1701, 1600, 0];
-        let crossed = crossings.map(|available| disk.crosses(available, 1600));
-        assert_eq!(crossed, [false, true, false, false, false, false, false, true, false]);
+        for (threshold, margin) in [(16 << 30, 1 << 30), (64 << 20, 128 << 20), (0, 128 << 20)] {
+            let [at, more] = [threshold, threshold + margin];
+            let crossings = [at + 1, at, at / 2, more - 1, at, more, at, more + 1, at, 0];
+            let crossed = crossings.map(|available| disk.crosses(available, threshold));
+            assert_eq!(crossed, [false, true, false, false, false, false, false, false, true, false]);
+            disk.crosses(more + 1, threshold);
+        }
     }
 }

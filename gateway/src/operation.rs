@@ -60,6 +60,11 @@ pub(crate) fn has_data_in(operation: &BlockOperation) -> bool {
     matches!(operation, BlockOperation::Read { .. } | BlockOperation::LbaStatus { .. })
 }
 
+/// Whether an operation changes blocks.
+pub(crate) fn writes(operation: &BlockOperation) -> bool {
+    footprint(operation, 0, false).writes
+}
+
 /// What an operation touches, for its place in the order of commands.
 pub(crate) fn footprint(operation: &BlockOperation, lun: u16, ordered: bool) -> Footprint {
     let (extent, writes) = match operation {

@@ -92,7 +92,7 @@ impl Driver {
             let left = match unit.disk.sanitization() {
                 Sanitization::Failed { may_exit: true } => {
                     let left = record(&shared, unit.description.uuid, SanitizeRecord::Over).await;
-                    left.inspect(|()| unit.disk.end_sanitizing(Sanitization::Idle))
+                    left.inspect(|()| unit.disk.leave_failure())
                 }
                 other => other.check_exit(),
             };

@@ -220,3 +220,15 @@ fn a_read_only_lun_refuses_every_command_that_writes() {
     assert_nothing_can_be_written(&mut initiator, WRITE_PROTECTED);
     assert_eq!(gateway.peer.writes(), []);
 }
+
+#[test]
+fn software_write_protection_refuses_writes_whose_data_comes_after_it_was_set() {
+    let gateway = TestGateway::start(1);
+    let mut writer = Initiator::login(gateway.portal, A);
+    writer.write(1, 0, 7, false);
+    let r2t = writer.expect(R2T);
+    set(&mut Initiator::login(gateway.portal, B), SWP, true);
+    writer.data_out(&r2t, 7);
+    assert_eq!(writer.expect(SCSI_RESPONSE).sense(), SOFTWARE_WRITE_PROTECTED);
+    assert_eq!(gateway.peer.writes(), []);
+}

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use huntaway_gateway::{Sanitization, SanitizeRecord, TargetConfig, UnitConfig};
@@ -261,4 +262,27 @@ fn a_gateway_that_stops_leaves_the_record_that_it_had_begun() {
     gateway.runtime.block_on(stopping).unwrap();
     assert_eq!(gateway.records.of_first(), [SanitizeRecord::Begun { may_exit: false }]);
     assert!(gateway.peer.writes().len() < DISK_MIB, "it went on to the end");
+}
+
+#[test]
+fn leaving_a_failure_does_not_open_the_disk_that_another_operation_erases_by_then() {
+    let gateway = TestGateway::empty();
+    let unit = UnitConfig { sanitization: Sanitization::Failed { may_exit: true }, ..gateway.unit(0) };
+    gateway.update(served(vec![target(vec![anyone()], vec![unit])])).unwrap();
+    let mut leaving = Initiator::login(gateway.portal, A);
+    let mut erasing = Initiator::login(gateway.portal, B);
+    let mut beside = Initiator::login(gateway.portal, "iqn.2026-11.test:c");
+    let gate = Arc::clone(&gateway.records.gate);
+    let recording = gate.blocking_lock();
+    start(&mut leaving, 1, EXIT_FAILURE_MODE);
+    wait_for("the record", || gateway.records.of_first() == [SanitizeRecord::Over]);
+    start(&mut erasing, 1, BLOCK_ERASE | IMMED);
+    wait_for("the next operation", || beside.test_unit(2, 0) == Err(IN_PROGRESS));
+    gateway.peer.hold();
+    drop(recording);
+    assert_eq!((result(&mut leaving), result(&mut erasing)), (Ok(()), Ok(())));
+    wait_for("the erasing", || gateway.peer.waiting() > 0);
+    assert_eq!(beside.test_unit(3, 0), Err(IN_PROGRESS));
+    gateway.peer.release();
+    wait_for("its end", || beside.test_unit(4, 0).is_ok());
 }

@@ -64,7 +64,7 @@ fn the_write_that_crosses_the_threshold_has_all_thin_disks_told_once() {
         assert_eq!(write(&mut writer), Ok(()));
     }
     assert_eq!(writer.test_unit(3, 0), Ok(()), "once is enough");
-    gateway.peer.set_space(100 * MIB, 1000 * MIB);
+    gateway.peer.set_space(200 * MIB, 1000 * MIB);
     assert_eq!(write(&mut writer), Ok(()));
     gateway.peer.set_space(63 * MIB, 1000 * MIB);
     assert_eq!(write(&mut writer), Ok(()));

@@ -42,6 +42,8 @@ pub struct TestGateway {
 pub struct Records {
     pub all: Mutex<Vec<(u8, SanitizeRecord)>>,
     pub refuse: AtomicBool,
+    /// While a test holds this, what is recorded is not ready.
+    pub gate: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl SanitizeRecords for Records {
@@ -50,7 +52,12 @@ impl SanitizeRecords for Records {
             return ready(Err(NotRecorded)).boxed();
         }
         self.all.lock().unwrap().push((disk[0], record));
-        ready(Ok(())).boxed()
+        let gate = Arc::clone(&self.gate);
+        async move {
+            drop(gate.lock().await);
+            Ok(())
+        }
+        .boxed()
     }
 }
 
@@ -78,7 +85,7 @@ impl TestGateway {
     /// The same, with so many connections at most and this time for each login.
     pub fn with_limits(max_connections: usize, login_time: Duration) -> Self {
         let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+            tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let entered = runtime.enter();
         let peer = Arc::new(MemoryPeer::default());
         let router = Arc::new(Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)));
