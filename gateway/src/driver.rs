@@ -73,8 +73,10 @@ pub(crate) struct Driver {
     /// The initiator's tag of a Logout to be answered once no task is left.
     pub(crate) logout: Option<u32>,
     pub(crate) session: Option<Session>,
-    /// What is to prove who the initiator is counts as wrong until it is judged.
+    /// A proof of who the initiator is has its turn, and what comes of it is not known yet.
     pub(crate) awaits_verdict: bool,
+    /// When the proof that is not judged yet came.
+    pub(crate) proof_since: Option<Duration>,
     /// Requests that the core did not let act, as far as they are in the metrics.
     pub(crate) counted_refusals: u64,
     /// Time to send what is left when the connection is over.
@@ -95,6 +97,7 @@ impl Driver {
             logout: None,
             session: None,
             awaits_verdict: false,
+            proof_since: None,
             counted_refusals: 0,
             last_words: LAST_WORDS,
         }
@@ -108,6 +111,8 @@ impl Driver {
                 break;
             }
         }
+        // A proof that was not judged any more gives its turn up.
+        self.note_verdict(false);
         let _ = tokio::time::timeout(self.last_words, self.send_all(&mut stream)).await;
         drop(stream);
         self.settle().await;
@@ -237,7 +242,7 @@ impl Driver {
                 ControlFlow::Continue(())
             }
             Waited::Turn => {
-                self.judge_proof();
+                self.on_proof();
                 ControlFlow::Continue(())
             }
         }

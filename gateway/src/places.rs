@@ -75,10 +75,10 @@ impl Places {
 
 impl Place {
     /// The connection is to have a session, and keeps its place. `false` if it was told to leave, or sessions have all the
-    /// places that they may have.
-    pub(crate) fn keep(&mut self) -> bool {
+    /// places that they may have; one that takes the place of another adds none.
+    pub(crate) fn keep(&mut self, reinstates: bool) -> bool {
         let mut table = lock(&self.places.table);
-        let may = self.has_session || table.sessions < self.places.max_sessions;
+        let may = self.has_session || reinstates || table.sessions < self.places.max_sessions;
         if may && table.strangers.remove(&self.number).is_some() {
             table.sessions += 1;
             self.has_session = true;
@@ -116,14 +116,14 @@ mod tests {
     fn the_oldest_without_a_session_makes_room() {
         let places = Arc::new(Places::new(4));
         let mut held = taken(&places, 4);
-        assert!(held[0].keep() && held[0].keep(), "twice is no more than once");
+        assert!(held[0].keep(false) && held[0].keep(false), "twice is no more than once");
         let newcomer = places.take();
         let mut newcomer = std::pin::pin!(newcomer);
         assert!((&mut newcomer).now_or_never().is_none(), "a place is free when its connection is gone");
         let dismissed: Vec<_> =
             held.iter_mut().map(|place| place.dismissed().now_or_never().is_some()).collect();
         assert_eq!(dismissed, [false, true, false, false]);
-        assert!(!held[1].keep(), "it is too late for a session");
+        assert!(!held[1].keep(true), "it is too late for a session");
         drop(held.remove(1));
         assert!(newcomer.now_or_never().flatten().is_some());
     }
@@ -132,19 +132,20 @@ mod tests {
     fn sessions_keep_their_places_and_leave_some_to_others() {
         let places = Arc::new(Places::new(4));
         let mut held = taken(&places, 4);
-        let kept: Vec<_> = held.iter_mut().map(Place::keep).collect();
+        let kept: Vec<_> = held.iter_mut().map(|place| place.keep(false)).collect();
         assert_eq!(kept, [true, true, true, false]);
         drop(held.remove(0));
-        assert!(held[2].keep(), "a session that ended gives its place up");
+        assert!(held[2].keep(false), "a session that ended gives its place up");
         let mut last = taken(&places, 1);
-        assert!(!last[0].keep());
+        assert!(!last[0].keep(false));
+        assert!(last[0].keep(true), "it takes the place of a session that gives its own up");
     }
 
     #[test]
     fn nobody_gets_in_where_all_have_sessions() {
         let places = Arc::new(Places::new(1));
         let mut held = taken(&places, 1);
-        assert!(held[0].keep());
+        assert!(held[0].keep(false));
         assert!(places.take().now_or_never().flatten().is_none());
         drop(held);
         assert_eq!(taken(&places, 1).len(), 1);

@@ -10,8 +10,10 @@ use iscsi_target::{
     Admission, LoginRefusal, LoginStatus, Logout, LogoutResponse, Negotiated, RefusalReason, SessionKind,
 };
 use prometheus::IntGauge;
+use tokio::sync::oneshot;
 
 use crate::driver::{Driver, Waited};
+use crate::guesses::MAX_WAIT;
 use crate::nexus::{Call, Nexus, SessionKey};
 use crate::sessions::Registration;
 
@@ -42,59 +44,71 @@ impl Driver {
             return self.refuse_login(LoginStatus::ServiceUnavailable.into(), initiator_name, target);
         }
         let Some(target) = target else { return self.start_discovery(initiator_name, &admission) };
-        if !self.place.keep() {
-            return self.refuse_login(LoginStatus::OutOfResources.into(), initiator_name, Some(target));
-        }
         let key =
             SessionKey { initiator: initiator_name.to_lowercase(), isid, target: target.to_lowercase() };
+        if !self.place.keep(self.shared.sessions.has(&key)) {
+            return self.refuse_login(LoginStatus::OutOfResources.into(), key.initiator, Some(key.target));
+        }
         match self.register(key.clone(), connection_id, tsih, &admission) {
             Err(reason) => self.refuse_login(reason, key.initiator, Some(key.target)),
             Ok((registration, None)) => {
                 registration.nexus.establish_everywhere(Sense::power_on());
                 self.start_session(registration);
             }
-            Ok((registration, Some(predecessor))) => {
-                let registration = Box::new(registration);
-                let closed = async move {
-                    predecessor.close().await;
-                    if predecessor.tsih == registration.nexus.tsih {
-                        registration.nexus.inherit(&predecessor);
-                    } else {
-                        registration.nexus.establish_everywhere(Sense::power_on());
-                    }
-                    Waited::Predecessor(registration)
-                };
-                self.waits.push(closed.boxed());
-            }
+            Ok((registration, Some(predecessor))) => self.succeed(registration, predecessor),
         }
     }
 
-    /// Proofs are judged one after another where many were wrong.
+    /// Takes a session's place once it has ended. Until then the place is held even if this connection ends: whoever comes
+    /// next must not get in while the old session's commands can still take effect.
+    fn succeed(&mut self, registration: Registration, predecessor: Arc<Nexus>) {
+        let registration = Box::new(registration);
+        let (ready, is_ready) = oneshot::channel();
+        tokio::spawn(async move {
+            predecessor.close().await;
+            if predecessor.tsih == registration.nexus.tsih {
+                registration.nexus.inherit(&predecessor);
+            } else {
+                registration.nexus.establish_everywhere(Sense::power_on());
+            }
+            // Comes back, and is dropped, if the connection has ended.
+            let _ = ready.send(registration);
+        });
+        let closed = async move {
+            match is_ready.await {
+                Ok(registration) => Waited::Predecessor(registration),
+                // The runtime is shutting down.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        self.waits.push(closed.boxed());
+    }
+
+    /// A proof is judged when it is its turn: see [`crate::guesses`].
     pub(crate) fn on_proof(&mut self) {
-        match self.shared.guesses.turn(self.origin.peer.ip(), self.shared.now()) {
-            Some(Duration::ZERO) => self.judge_proof(),
-            Some(wait) => {
-                self.shared.metrics.slowed_logins.inc();
-                self.waits.push(tokio::time::sleep(wait).map(|()| Waited::Turn).boxed());
-            }
-            None => {
-                self.shared.metrics.slowed_logins.inc();
-                let reason = RefusalReason::TooManyGuesses;
-                self.report_refusal(&LoginRefusal { reason, initiator: None, target: None });
-                self.connection.refuse_session(reason.status());
-            }
+        let now = self.shared.now();
+        let is_new = self.proof_since.is_none();
+        let since = *self.proof_since.get_or_insert(now);
+        let Some(wait) = self.shared.guesses.turn(self.origin.peer.ip(), now) else {
+            self.awaits_verdict = true;
+            return self.connection.judge_proof();
+        };
+        if is_new {
+            self.shared.metrics.slowed_logins.inc();
         }
+        if now + wait > since + MAX_WAIT {
+            let reason = RefusalReason::TooManyGuesses;
+            self.report_refusal(&LoginRefusal { reason, initiator: None, target: None });
+            return self.connection.refuse_session(reason.status());
+        }
+        self.waits.push(tokio::time::sleep(wait).map(|()| Waited::Turn).boxed());
     }
 
-    pub(crate) fn judge_proof(&mut self) {
-        self.awaits_verdict = true;
-        self.connection.judge_proof();
-    }
-
-    /// The core went on after a proof, or the login was refused.
+    /// The core went on after a proof, or the login was refused, or the connection ended.
     pub(crate) fn note_verdict(&mut self, was_right: bool) {
-        if std::mem::take(&mut self.awaits_verdict) && was_right {
-            self.shared.guesses.was_right(self.origin.peer.ip());
+        if std::mem::take(&mut self.awaits_verdict) {
+            self.proof_since = None;
+            self.shared.guesses.verdict(self.origin.peer.ip(), was_right, self.shared.now());
         }
     }
 

@@ -163,6 +163,11 @@ impl Sessions {
         lock(&self.table).sessions.get(key).filter(|nexus| nexus.tsih == tsih).cloned()
     }
 
+    /// Whether there is a session with this key.
+    pub(crate) fn has(&self, key: &SessionKey) -> bool {
+        lock(&self.table).sessions.contains_key(key)
+    }
+
     /// All sessions.
     pub(crate) fn all(&self) -> Vec<Arc<Nexus>> {
         lock(&self.table).sessions.values().cloned().collect()

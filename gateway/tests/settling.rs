@@ -1,6 +1,10 @@
 //! What an initiator is told only when it is true: aborted, reset, logged out and reinstated commands have settled.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod support;
+
+use std::time::Duration;
 
 use support::{
     ABORT_TASK, ASYNC_MESSAGE, Initiator, LOGICAL_UNIT_RESET, LOGOUT_RESPONSE, R2T, SCSI_RESPONSE,
@@ -126,4 +130,23 @@ fn a_stopping_gateway_asks_for_logout_and_then_closes() {
     deaf.expect(ASYNC_MESSAGE);
     deaf.expect_end();
     gateway.runtime.block_on(stopped).unwrap();
+}
+
+#[test]
+fn a_session_whose_successor_gave_up_is_waited_for_by_the_next_login() {
+    let gateway = TestGateway::with_limits(1000, Duration::from_millis(700));
+    gateway.update(gateway.disks(1)).unwrap();
+    let mut first = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    gateway.peer.hold();
+    // Two chunks of 1 MiB, the second of which is written after the first is answered.
+    first.command(1, 0, &[0x41, 0, 0, 0, 0, 0, 0, 0x10, 0, 0], 512, Some(&[0x11; 512]));
+    wait_for("the first chunk", || gateway.peer.waiting() == 1);
+    let mut successor = Initiator::start_login(gateway.portal, "iqn.2026-11.test:a");
+    first.expect_end();
+    successor.expect_end();
+    let mut next = Initiator::start_login(gateway.portal, "iqn.2026-11.test:a");
+    next.expect_silence();
+    gateway.peer.release();
+    next.finish_login();
+    assert_eq!(gateway.peer.writes(), [0x11, 0x11], "nothing of the first is still to come");
 }
