@@ -9,13 +9,14 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use huntaway_scsi::{Sanitization, SanitizeMethod, SanitizeRequest, Sense};
-use huntaway_wire::{Durability, Error};
+use huntaway_wire::{Durability, Error, Provisioning};
 use iscsi_target::TaskTag;
 use tokio::sync::oneshot;
 
 use crate::disk::DiskId;
 use crate::driver::{Driver, Waited};
 use crate::gateway::Shared;
+use crate::operation;
 use crate::sessions::lock;
 use crate::unit::Unit;
 
@@ -142,7 +143,11 @@ impl Work {
         let Self { shared, unit, request } = self;
         let (disk, uuid, may_exit) = (Arc::clone(&unit.disk), unit.description.uuid, request.may_exit);
         let _recording = disk.recording.lock().await;
-        if let Err(sense) = record(&shared, uuid, SanitizeRecord::Begun { may_exit }).await {
+        let recorded = match check_room(&unit, &request.method).await {
+            Ok(()) => record(&shared, uuid, SanitizeRecord::Begun { may_exit }).await,
+            Err(sense) => Err(sense),
+        };
+        if let Err(sense) = recorded {
             disk.end_sanitizing(before);
             let _ = begun.send(Err(sense));
             return;
@@ -152,10 +157,14 @@ impl Work {
         let sessions = shared.sessions.all();
         join_all(sessions.iter().map(|session| session.settle_writes(Arc::clone(&disk)))).await;
         let volume = Arc::clone(&unit.volume);
+        let threshold_bytes = unit.scsi.soft_threshold_bytes();
         // An update waits for nobody who has the unit.
         drop(unit);
         let _ = begun.send(Ok(()));
-        let progress = |progress| disk.note_progress(progress);
+        let progress = |progress| {
+            disk.note_progress(progress);
+            shared.sessions.watch_space(&disk, &volume, threshold_bytes);
+        };
         let result = carry_out(&shared, &volume, &request.method, progress).await;
         let result = match result {
             Err(Interrupted::Stopping) => return,
@@ -184,6 +193,34 @@ fn method_name(method: &SanitizeMethod) -> &'static str {
         SanitizeMethod::Overwrite { .. } => "overwrite",
         SanitizeMethod::BlockErase => "block erase",
     }
+}
+
+/// Overwriting a thin disk takes space for all of it. Where that is not there it would fail on its way, with the data of
+/// the beginning gone and all space taken from the other disks.
+///
+/// # Errors
+/// SPACE ALLOCATION FAILED WRITE PROTECT, or what keeps the stores from telling.
+async fn check_room(unit: &Unit, method: &SanitizeMethod) -> Result<(), Sense> {
+    if !unit.scsi.is_thin() || matches!(method, SanitizeMethod::BlockErase) {
+        return Ok(());
+    }
+    let (volume, size_bytes) = (&unit.volume, unit.volume.size_bytes());
+    let refusal = |error| operation::sense_of(&error, &unit.scsi, 0);
+    let available_bytes = volume.space().await.map_err(refusal)?.available_bytes;
+    let (mut offset, mut needed_bytes) = (0, 0);
+    // Looking at what is mapped takes its time on a large disk, and is not needed where all of it would fit again.
+    while offset < size_bytes && available_bytes < size_bytes {
+        let map = volume.map(offset, size_bytes - offset, usize::MAX).await.map_err(refusal)?;
+        for run in &map {
+            offset += run.length;
+            needed_bytes += if run.provisioning == Provisioning::Deallocated { run.length } else { 0 };
+        }
+        if map.is_empty() || needed_bytes > available_bytes {
+            return Err(Sense::space_allocation_failed(0));
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }
 
 /// Does it to all blocks; `progress` is told how far it is, in parts of 65536.

@@ -13,6 +13,7 @@ use crate::driver::Driver;
 use crate::operation::{self, Outcome};
 use crate::sessions::Sessions;
 use crate::unit::Unit;
+use crate::volume::Volume;
 
 impl Driver {
     /// LOG SENSE of the logical block provisioning page: the stores ask their disks.
@@ -40,16 +41,21 @@ impl Driver {
 
     /// A command that may have taken space has ended: looks whether that was the last of it.
     pub(crate) fn watch_space(&self, unit: &Unit) {
-        if let Some(threshold_bytes) = unit.scsi.soft_threshold_bytes()
-            && let Some(space) = unit.volume.space_at_hand()
-            && unit.disk.crosses(space.available_bytes, threshold_bytes)
-        {
-            self.shared.sessions.tell_of_threshold(&unit.disk, space.available_bytes);
-        }
+        self.shared.sessions.watch_space(&unit.disk, &unit.volume, unit.scsi.soft_threshold_bytes());
     }
 }
 
 impl Sessions {
+    /// Something may have taken space for this disk: looks whether that was the last of it.
+    pub(crate) fn watch_space(&self, disk: &Arc<Disk>, volume: &Volume, threshold_bytes: Option<u64>) {
+        if let Some(threshold_bytes) = threshold_bytes
+            && let Some(space) = volume.space_at_hand()
+            && disk.crosses(space.available_bytes, threshold_bytes)
+        {
+            self.tell_of_threshold(disk, space.available_bytes);
+        }
+    }
+
     /// `first`, of which that is known already, and all other disks with a threshold that was crossed as well: their
     /// initiators are told, unless they do not want to be (LBPERE).
     fn tell_of_threshold(&self, first: &Arc<Disk>, available_bytes: u64) {

@@ -286,3 +286,31 @@ fn leaving_a_failure_does_not_open_the_disk_that_another_operation_erases_by_the
     gateway.peer.release();
     wait_for("its end", || beside.test_unit(4, 0).is_ok());
 }
+
+#[test]
+fn an_overwrite_for_which_there_is_no_space_is_refused_before_it_begins() {
+    let gateway = TestGateway::start(1);
+    let mut initiator = Initiator::login(gateway.portal, A);
+    write(&mut initiator, 7);
+    let needed = ((DISK_MIB as u64) << 20) - 4096;
+    for byte_1 in [OVERWRITE, OVERWRITE | IMMED] {
+        gateway.peer.set_space(needed - 1, 1 << 30);
+        assert_eq!(sanitize(&mut initiator, byte_1), Err((7, 0x27, 0x07)));
+        assert_eq!(read(&mut initiator, 0), [7; 512]);
+    }
+    assert_eq!(gateway.records.of_first(), []);
+    gateway.peer.set_space(needed, 1 << 30);
+    assert_eq!(sanitize(&mut initiator, OVERWRITE), Ok(()), "what is mapped takes no more");
+}
+
+#[test]
+fn an_overwrite_that_takes_the_last_space_has_initiators_told() {
+    let gateway = TestGateway::start(1);
+    let mut own = Initiator::login(gateway.portal, A);
+    let mut beside = Initiator::login(gateway.portal, B);
+    gateway.peer.set_space(support::SOFT_THRESHOLD_BYTES, 1 << 30);
+    assert_eq!(sanitize(&mut own, OVERWRITE), Ok(()));
+    for initiator in [&mut own, &mut beside] {
+        assert_eq!(initiator.test_unit(1, 0), Err((6, 0x38, 0x07)));
+    }
+}

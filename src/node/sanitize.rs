@@ -39,6 +39,10 @@ impl SanitizeRecords for LedgerRecords {
             if vdi.sanitize == sanitize {
                 return Ok(());
             }
+            if let (SanitizeRecord::Begun { .. }, Some(disk)) = (record, storage.missing_disk()) {
+                tracing::error!(vdi = %vdi.name, disk, "not sanitized: a disk that may have some of it does not serve");
+                return Err(NotRecorded);
+            }
             let recorded = storage.propose(Operation::SanitizeVdi { vid: vdi.vid, sanitize }).await;
             recorded.map(drop).map_err(|error| {
                 tracing::error!(vdi = %vdi.name, ?record, %error, "the ledger does not take how sanitizing stands");

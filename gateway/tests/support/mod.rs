@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_wire::{
-    Answer, Durability, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Refusal, Reply, Request,
-    Segments, Space, Submission,
+    Answer, Durability, MappedRun, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Provisioning,
+    Refusal, Reply, Request, Segments, Space, Submission,
 };
 pub use login::{Account, Untrusted, discover, try_login, try_login_while};
-pub use serving::{Records, TestGateway, anyone, initiator, served, target};
+pub use serving::{Records, SOFT_THRESHOLD_BYTES, TestGateway, anyone, initiator, served, target};
 use tokio::sync::oneshot;
 
 pub const TARGET: &str = "iqn.2026-11.test.huntaway:disk";
@@ -159,6 +159,16 @@ impl Peer for MemoryPeer {
                 let object = &mut object[range.offset() as usize..range.end() as usize];
                 object.iter_mut().zip(data.concat()).for_each(|(byte, bits)| *byte |= bits);
                 self.done()
+            }
+            Operation::Map { range } => {
+                let blocks = object[range.offset() as usize..range.end() as usize].chunks(4096);
+                let runs = blocks.zip(range.offset() / 4096..).map(|(block, first_block)| {
+                    let is_mapped = block.iter().any(|byte| *byte != 0);
+                    let provisioning =
+                        if is_mapped { Provisioning::Mapped } else { Provisioning::Deallocated };
+                    MappedRun { first_block, blocks: 1, provisioning }
+                });
+                Submission::Done(Ok(Reply::Map(runs.collect())))
             }
             other => panic!("not needed by these tests: {other:?}"),
         }
