@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use support::http::get;
+use support::initiator::Login;
 use support::needs::{Need, available, skip};
 use support::node::{Node, refused_start};
 use support::script::{Running, Script};
@@ -282,6 +283,31 @@ fn without_a_disk_no_vdi_is_changed_that_has_a_part_on_it() {
     node.run(["vdi", "resize", "thin", "32MiB", "--allow-shrink"]);
     node.run(["vdi", "delete", "thin", "--yes"]);
     assert!(node.run(["vdi", "show", "root"]).contains("256MiB"));
+}
+
+#[test]
+fn without_a_disk_no_vdi_is_sanitized_that_has_a_part_on_it() {
+    let place = Place::new();
+    let mut node = place.start();
+    assert!(node.stop().success());
+    fs::rename(place.path("disk2"), place.path("away")).expect("a directory can be renamed");
+    let sanitized = |node: &Node| {
+        let initiator = "iqn.2026-11.test:a";
+        let portal = node.portal();
+        let login = Login { portal, initiator, target: Some(TARGET), account: None, mutual: None };
+        let mut initiator = login.log_in().expect("anyone may log in");
+        assert_eq!(initiator.ask(0, &[0; 6], 0), Err((6, 0x29, 0)));
+        let block_erase = [0x48, 0x02, 0, 0, 0, 0, 0, 0, 0, 0];
+        let result = initiator.tell(0, &block_erase, &[]);
+        assert_eq!(initiator.ask(0, &[0; 6], 0), Ok(Vec::new()), "the disk is served");
+        result
+    };
+    let mut node = place.start();
+    assert_eq!(sanitized(&node), Err((4, 0x44, 0)), "an internal failure, of which the log tells");
+    assert!(node.log().contains("a disk that may have some of it does not serve"), "{}", node.log());
+    assert!(node.stop().success());
+    fs::rename(place.path("away"), place.path("disk2")).expect("a directory can be renamed");
+    assert_eq!(sanitized(&place.start()), Ok(()));
 }
 
 #[test]
