@@ -8,6 +8,7 @@ use huntaway_wire::{ObjectRequest, Oid, Operation};
 
 use crate::locking::lock;
 use crate::waiters::Sender;
+use crate::wal::Lsn;
 
 /// Requests in order, at most so many of them, with at most so many bytes of data.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ struct Queue {
 struct Waiting {
     number: u64,
     request: ObjectRequest,
+    /// Where the last record ended that gives space back, when it came.
+    frees: Lsn,
     sender: Sender,
 }
 
@@ -51,8 +54,9 @@ impl Backlog {
         self.len() > 0 && lock(&self.queue).objects.contains_key(&oid)
     }
 
-    /// Adds a request; gives `sender` back when there are too many.
-    pub(crate) fn push(&self, request: ObjectRequest, sender: Sender) -> Result<(), Sender> {
+    /// Adds a request, which came when the last record that gives space back ended at `frees`; gives `sender` back when
+    /// there are too many.
+    pub(crate) fn push(&self, request: ObjectRequest, frees: Lsn, sender: Sender) -> Result<(), Sender> {
         let mut queue = lock(&self.queue);
         let bytes = queue.data_bytes + data_bytes(&request);
         let fits = queue.requests.is_empty() || bytes <= self.most_bytes;
@@ -63,15 +67,16 @@ impl Backlog {
         *queue.objects.entry(request.oid).or_default() += 1;
         let number = queue.count;
         queue.count += 1;
-        queue.requests.push_back(Waiting { number, request, sender });
+        queue.requests.push_back(Waiting { number, request, frees, sender });
         self.waiting.store(queue.requests.len(), Ordering::Release);
         Ok(())
     }
 
-    /// A copy of the first request and its number. It stays first until it is taken out, so that nothing passes it
+    /// A copy of the first request, its number, and the `frees` that it came with. It stays first until it is taken out, so that nothing passes it
     /// meanwhile.
-    pub(crate) fn first(&self) -> Option<(u64, ObjectRequest)> {
-        lock(&self.queue).requests.front().map(|waiting| (waiting.number, waiting.request.clone()))
+    pub(crate) fn first(&self) -> Option<(u64, ObjectRequest, Lsn)> {
+        let queue = lock(&self.queue);
+        queue.requests.front().map(|waiting| (waiting.number, waiting.request.clone(), waiting.frees))
     }
 
     /// Takes out the first request if it still is the one of this number, and returns where its answer goes.

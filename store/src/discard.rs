@@ -140,9 +140,7 @@ impl<D: Disk> Store<D> {
         if !self.has_memory_for(0) {
             return Ok(Step::Full);
         }
-        if let Err(refusal) = self.room.promise(&*self.disk, FILE_BYTES) {
-            return self.no_space(refusal.into());
-        }
+        self.room.promise(&*self.disk, FILE_BYTES)?;
         let mut end = Lsn(0);
         let step = self.change(state, request, 0..BLOCKS_PER_OBJECT, Durability::Logged, |version, state| {
             let stamp = self.log(state, oid, version, Change::Reserve, &[])?;

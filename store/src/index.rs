@@ -125,6 +125,13 @@ impl Index {
         self.leftovers.get(&oid).copied()
     }
 
+    /// The file of an object that was removed up to `removed`, and is not in the index, is gone, but a power loss may
+    /// bring it back.
+    pub(crate) fn may_come_back(&mut self, oid: Oid, removed: Version) {
+        let leftover = self.leftovers.entry(oid).or_insert(Leftover { removed, logged: None });
+        leftover.removed = leftover.removed.max(removed);
+    }
+
     /// The object's file, which was not in the index, is gone.
     pub(crate) fn forget_leftover(&mut self, oid: Oid) {
         self.leftovers.remove(&oid);
@@ -135,15 +142,17 @@ impl Index {
         self.objects.iter().map(|(&oid, &version)| Item { oid, version, state: State::Present })
     }
 
-    /// What [`Index::items`] will be once `items` are published.
+    /// All that the file has to say once `items` are in it, one item for each object.
     pub(crate) fn items_after(&self, items: &[Item]) -> Vec<Item> {
         let mut after: BTreeMap<_, _> = self.items().map(|item| (item.oid, item)).collect();
-        for item in items {
-            match item.state {
-                State::Present => after.insert(item.oid, *item),
-                State::Removed => after.remove(&item.oid),
-            };
-        }
+        // Files may still be there of what was removed: the tombstones explain them.
+        let removed = self.leftovers.iter().filter(|(_, leftover)| leftover.removed > Version::NEVER);
+        after.extend(
+            removed.map(|(&oid, leftover)| {
+                (oid, Item { oid, version: leftover.removed, state: State::Removed })
+            }),
+        );
+        after.extend(items.iter().map(|item| (item.oid, *item)));
         after.into_values().collect()
     }
 

@@ -1,6 +1,6 @@
 //! What was written lately and is not in the object files yet: in memory, ahead of the files in every read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,10 @@ use crate::wal::Lsn;
 const BLOCK_OVERHEAD_BYTES: u64 = 128;
 
 /// What an object's place in memory is reckoned to cost beside its blocks, in bytes.
-const OBJECT_OVERHEAD_BYTES: u64 = 512;
+const OBJECT_OVERHEAD_BYTES: u64 = 640;
+
+/// A bit for each block of an object.
+type BlockBits = [u64; BLOCKS_PER_OBJECT as usize / 64];
 
 /// Counts the bytes that recent writes hold.
 #[derive(Debug, Default)]
@@ -64,8 +67,8 @@ pub(crate) struct Memory {
 pub(crate) struct RecentObject {
     /// The first of it all.
     first_version: Version,
-    /// Blocks whose changes may be in the file already, in part.
-    in_doubt: BTreeSet<u32>,
+    /// A bit for each block whose change may be in the file already, in part.
+    in_doubt: Option<Box<BlockBits>>,
     blocks: BTreeMap<u32, RecentBlock>,
     /// All that the file holds is gone; what is there now is in `blocks`.
     erased: Option<Stamp>,
@@ -232,7 +235,7 @@ impl Memory {
             object.reservation = None;
         }
         object.reservers.retain(|lsn| *lsn > applied.lsn);
-        object.in_doubt.clear();
+        object.in_doubt = None;
         if object.is_settled() {
             self.objects.remove(&applied.oid);
             self.account.change(0, OBJECT_OVERHEAD_BYTES);
@@ -271,7 +274,7 @@ fn entry<'a>(
         account.change(OBJECT_OVERHEAD_BYTES, 0);
         RecentObject {
             first_version: stamp.version,
-            in_doubt: BTreeSet::new(),
+            in_doubt: None,
             blocks: BTreeMap::new(),
             erased: None,
             reservation: None,
@@ -299,7 +302,8 @@ impl RecentObject {
 
     /// Whether application of a change of the block was begun, perhaps by a process that died, and is not known to be over.
     pub(crate) fn is_in_doubt(&self, block: u32) -> bool {
-        self.in_doubt.contains(&block)
+        let word = |bits: &BlockBits| bits[block as usize / 64];
+        self.in_doubt.as_deref().is_some_and(|bits| word(bits) >> (block % 64) & 1 == 1)
     }
 
     /// Whether its space is to be set aside, if that changed.
@@ -318,9 +322,10 @@ impl RecentObject {
 
     /// From now on, all that happened so far may be in the file in part.
     fn doubt(&mut self) {
+        let bits = self.in_doubt.get_or_insert_default();
         match self.erased {
-            Some(_) => self.in_doubt.extend(0..BLOCKS_PER_OBJECT),
-            None => self.in_doubt.extend(self.blocks.keys()),
+            Some(_) => bits.fill(u64::MAX),
+            None => self.blocks.keys().for_each(|block| bits[*block as usize / 64] |= 1 << (block % 64)),
         }
     }
 
@@ -405,6 +410,33 @@ mod tests {
         let captured = memory.capture();
         memory.forget(&captured[0]);
         assert!(memory.object(oid()).is_none());
+    }
+
+    #[test]
+    fn blocks_are_in_doubt_from_replay_until_they_are_applied() {
+        let mut memory = Memory::new(Arc::default());
+        let in_doubt = |memory: &Memory| -> Vec<u32> {
+            let object = memory.object(oid()).unwrap();
+            (0..BLOCKS_PER_OBJECT).filter(|block| object.is_in_doubt(*block)).collect()
+        };
+        write(&mut memory, 62, 3, 1);
+        assert!(in_doubt(&memory).is_empty());
+        memory.promise_all();
+        assert_eq!(in_doubt(&memory), [62, 63, 64]);
+        let captured = memory.capture();
+        memory.discard(oid(), 0..BLOCKS_PER_OBJECT, stamp(2));
+        memory.doubt(oid());
+        assert_eq!(in_doubt(&memory).len(), BLOCKS_PER_OBJECT as usize);
+        memory.forget(&captured[0]);
+        assert!(in_doubt(&memory).is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_of_an_object_is_not_more_than_what_is_counted() {
+        let doubt = size_of::<BlockBits>();
+        // A node of the tree may be half empty.
+        let least = 2 * (size_of::<RecentObject>() + size_of::<Oid>()) + doubt;
+        assert!(least as u64 <= OBJECT_OVERHEAD_BYTES, "{least} bytes");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(crate) struct PartitionState {
     /// A process that died left what its directory and index say, but perhaps not on stable storage: to be synced
     /// before anything is built on it. (What it left in object files is written again, for the log still has it.)
     pub(crate) is_inherited: bool,
+    /// Files were removed, and a power loss may bring them back: their directory is not synced since.
+    pub(crate) names_unsynced: bool,
 }
 
 impl PartitionState {
@@ -85,6 +87,7 @@ impl PartitionState {
             directory: directory.into(),
             has_directory,
             is_inherited,
+            names_unsynced: false,
         })
     }
 

@@ -130,9 +130,15 @@ impl Room {
         self.freed_applied.fetch_max(cut.0, Ordering::AcqRel);
     }
 
-    /// Whether space may come back without anybody giving up more: then whoever lacks some has to wait for that.
-    pub(crate) fn may_grow(&self) -> bool {
-        self.freed_applied.load(Ordering::Acquire) < self.freed.load(Ordering::Acquire)
+    /// Where the last record ends that gives space back.
+    pub(crate) fn frees(&self) -> Lsn {
+        Lsn(self.freed.load(Ordering::Acquire))
+    }
+
+    /// Whether the records up to `frees` may still give space back: then whoever came after them and lacks some has to
+    /// wait for that. What came later is not waited for, or there were no end to it.
+    pub(crate) fn may_grow_for(&self, frees: Lsn) -> bool {
+        self.freed_applied.load(Ordering::Acquire) < frees.0
     }
 
     /// What can be promised still, as far as the disk said last.

@@ -206,8 +206,9 @@ impl<D: Disk> Store<D> {
     }
 
     fn submit_object(&self, request: ObjectRequest) -> Submission {
+        let frees = self.room.frees();
         if !self.must_queue(&request) {
-            match self.execute(&request) {
+            match self.execute(&request, frees) {
                 Ok(Step::Done(reply)) => return Submission::Done(Ok(reply)),
                 Ok(Step::Wait(until)) => return self.wait(until),
                 Ok(Step::Full) => {}
@@ -215,7 +216,7 @@ impl<D: Disk> Store<D> {
             }
         }
         let (sender, receiver) = oneshot::channel();
-        if self.backlog.push(request, Sender::One(sender)).is_err() {
+        if self.backlog.push(request, frees, Sender::One(sender)).is_err() {
             return Submission::Done(Err(Refusal::NotServing.into()));
         }
         self.ring(Task::Apply);
@@ -232,8 +233,13 @@ impl<D: Disk> Store<D> {
         self.backlog.concerns(request.oid) || (self.backlog.len() > 0 && takes_memory(&request.operation))
     }
 
-    /// Carries a request out as far as that can be done at once.
-    pub(crate) fn execute(&self, request: &ObjectRequest) -> Result<Step, Error> {
+    /// Carries a request out as far as that can be done at once. Up to `frees` the log may give back the space that it
+    /// lacks.
+    fn execute(&self, request: &ObjectRequest, frees: Lsn) -> Result<Step, Error> {
+        self.try_to_execute(request).or_else(|error| self.no_space(error, frees))
+    }
+
+    fn try_to_execute(&self, request: &ObjectRequest) -> Result<Step, Error> {
         let ObjectRequest { partition, pepoch, oid, .. } = *request;
         match &request.operation {
             Operation::Read { range } => {
@@ -266,8 +272,8 @@ impl<D: Disk> Store<D> {
             return;
         }
         let _draining = lock(&self.draining);
-        while let Some((number, request)) = self.backlog.first() {
-            let answer = match self.check_not_failed().and_then(|()| self.execute(&request)) {
+        while let Some((number, request, frees)) = self.backlog.first() {
+            let answer = match self.check_not_failed().and_then(|()| self.execute(&request, frees)) {
                 Ok(Step::Full) => return,
                 Ok(Step::Done(reply)) => Ok(Ok(reply)),
                 Ok(Step::Wait(until)) => Err(until),
@@ -400,9 +406,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// What a lack of space means for the request that met it: if space is about to come back, it waits for that.
-    pub(crate) fn no_space(&self, error: Error) -> Result<Step, Error> {
+    fn no_space(&self, error: Error, frees: Lsn) -> Result<Step, Error> {
         if matches!(error, Error::Refused(Refusal::NoSpace { .. })) {
-            if self.room.may_grow() {
+            if self.room.may_grow_for(frees) {
                 return Ok(Step::Full);
             }
             self.metrics.refused_for_space.inc();

@@ -14,3 +14,4 @@ mod restart;
 mod service;
 mod shortage;
 mod space;
+mod upgrade;

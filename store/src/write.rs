@@ -143,10 +143,7 @@ impl<D: Disk> Store<D> {
             read?;
             blocks.merge(&fragment, &old);
         }
-        let promised_bytes = match self.promise(state, request.oid, blocks.range()) {
-            Ok(promised_bytes) => promised_bytes,
-            Err(error) => return self.no_space(error),
-        };
+        let promised_bytes = self.promise(state, request.oid, blocks.range())?;
         let range = blocks.range();
         let step = self.change(state, request, range, durability, |version, state| {
             let stamp = self.log_blocks(state, request, version, &blocks)?;

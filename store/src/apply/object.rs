@@ -68,8 +68,13 @@ impl<D: Disk> Store<D> {
                 return Ok(if is_indexed { Plan::Remove } else { Plan::Nothing });
             }
             let header = Header { oid: captured.oid, reserved: false, sums: None };
-            let made = ObjectFile::create(&*self.disk, &path, header).inspect_err(|_| self.unmake(&path));
-            let object = Arc::new(made.map_err(DiskError::new("create", path.as_str()))?);
+            let object = match ObjectFile::create(&*self.disk, &path, header) {
+                Ok(object) => Arc::new(object),
+                Err(error) => {
+                    self.unmake(partition, &path)?;
+                    return Err(DiskError::new("create", path.as_str())(error).into());
+                }
+            };
             return Ok(Plan::Change(Target { object, reserved, is_new: true, path, every_block: None }));
         };
         let every_block = captured.erased.map(|stamp| with_erasure(&captured.changes, stamp));
@@ -95,7 +100,13 @@ impl<D: Disk> Store<D> {
             // The file may be sound, and what was acknowledged cannot be applied to it: giving that up would bring back what
             // the file holds.
             Err(LoadError::Io(error)) => {
-                Err(DiskError::new("read", ObjectPath::new(&directory, oid).as_str())(error).into())
+                let path = ObjectPath::new(&directory, oid);
+                tracing::error!(
+                    disk = self.options.directory, path = path.as_str(), %error,
+                    "an object with acknowledged changes that are not applied cannot be read, and its disk is stopped, so \
+                     that none of them is given up: restore this file or take it away, and run `huntaway store check`"
+                );
+                Err(DiskError::new("read", path.as_str())(error).into())
             }
             Err(error) => {
                 tracing::error!(%oid, %error, "the file of an object cannot be used");
@@ -125,18 +136,24 @@ impl<D: Disk> Store<D> {
     }
 
     /// Takes back a file that was made and then could not be filled.
-    pub(super) fn unmake_object(&self, changed: &Changed<D>) {
-        if changed.target.is_new {
-            self.unmake(&changed.target.path);
-        }
+    pub(super) fn unmake_object(&self, partition: Partition, changed: &Changed<D>) -> Result<(), ApplyError> {
+        if changed.target.is_new { self.unmake(partition, &changed.target.path) } else { Ok(()) }
     }
 
-    fn unmake(&self, path: &ObjectPath) {
-        // A file that stays is not in the index: it takes space, and is replaced when the object is made again.
-        if let Err(error) = self.disk.remove(path.as_str())
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = path.as_str(), %error, "cannot remove a file that was begun");
+    fn unmake(&self, partition: Partition, path: &ObjectPath) -> Result<(), ApplyError> {
+        // A power loss may bring the file back. While the log has what is in it, that is explained; before the log is
+        // released, the object is made again, which replaces the file, or gone, and then the directory is synced.
+        self.with_loaded(partition, |state| state.names_unsynced = true);
+        match self.disk.remove(path.as_str()).map_err(|error| (error.kind(), error)) {
+            Ok(()) | Err((std::io::ErrorKind::NotFound, _)) => Ok(()),
+            Err((_, error)) => {
+                let error = DiskError::new("remove", path.as_str())(error);
+                if !error.may_pass() {
+                    return Err(error.into());
+                }
+                tracing::warn!(%error, "a file that was begun stays until its object is applied");
+                Ok(())
+            }
         }
     }
 }

@@ -38,7 +38,7 @@ impl<D: Disk> Store<D> {
             }
         }
         // A process that died may have left their files.
-        self.remove_files(batch.partition, &place, gone)?;
+        self.remove_files(batch.partition, &place, gone, applied)?;
         self.remove_objects(batch.partition, &place, removed, applied)?;
         self.change_objects(batch.partition, &place, changed, applied)
     }
@@ -131,7 +131,7 @@ impl<D: Disk> Store<D> {
         });
         applied.objects += removed.len() as u64;
         applied.blocks += removed.iter().map(|captured| captured.changes.len() as u64).sum::<u64>();
-        self.remove_files(partition, place, removed)
+        self.remove_files(partition, place, removed, applied)
     }
 
     /// Removes the files, if there are any, of objects that are not in the index, and forgets them. On stable storage: what
@@ -141,8 +141,12 @@ impl<D: Disk> Store<D> {
         partition: Partition,
         place: &Place,
         gone: Vec<Captured>,
+        applied: &mut Applied,
     ) -> Result<(), ApplyError> {
-        let mut is_changed = false;
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let mut is_changed = self.with_loaded(partition, |state| state.names_unsynced).unwrap_or_default();
         for captured in &gone {
             let path = ObjectPath::new(&place.directory, captured.oid);
             match self.disk.remove(path.as_str()) {
@@ -153,10 +157,19 @@ impl<D: Disk> Store<D> {
         }
         if is_changed {
             match self.disk.sync_dir(&place.directory).map_err(DiskError::new("sync", &place.directory)) {
-                // The space is free unless power is lost; `huntaway store check` tells of what that brings back.
-                Err(error) if error.may_pass() => tracing::warn!(%error, "removed files may come back"),
+                // A power loss may bring them back: their tombstones and the log have to stay until then.
+                Err(error) if error.may_pass() => {
+                    self.with_loaded(partition, |state| {
+                        state.names_unsynced = true;
+                        let removed = gone.iter().map(|captured| (captured.oid, captured.version));
+                        removed.for_each(|(oid, version)| state.index.may_come_back(oid, version));
+                    });
+                    gone.iter().for_each(|captured| self.put_back(partition, captured, applied));
+                    return Ok(());
+                }
                 result => result?,
             }
+            self.with_loaded(partition, |state| state.names_unsynced = false);
         }
         self.with_loaded(partition, |state| {
             gone.iter().for_each(|captured| state.index.forget_leftover(captured.oid));
@@ -179,7 +192,7 @@ impl<D: Disk> Store<D> {
                 Ok(()) => done.push(plan),
                 Err(error) if error.may_pass() => {
                     self.with_loaded(partition, |state| state.memory.doubt(plan.captured.oid));
-                    self.unmake_object(&plan);
+                    self.unmake_object(partition, &plan)?;
                     self.put_back(partition, &plan.captured, applied);
                 }
                 Err(error) => return Err(error),
@@ -197,7 +210,7 @@ impl<D: Disk> Store<D> {
             }
             let (new, old): (Vec<_>, Vec<_>) = done.into_iter().partition(|plan| plan.target.is_new);
             for plan in new {
-                self.unmake_object(&plan);
+                self.unmake_object(partition, &plan)?;
                 self.put_back(partition, &plan.captured, applied);
             }
             self.publish(partition, &[], old, applied);

@@ -3,7 +3,7 @@
 
 use std::io::ErrorKind;
 
-use huntaway_wire::{ByteRange, Durability, OBJECT_SIZE_BYTES, Operation, Reply};
+use huntaway_wire::{ByteRange, Durability, OBJECT_SIZE_BYTES, Oid, Operation, Reply};
 
 use super::harness::{Harness, oid, options, partition, pattern, write};
 use crate::StoreOptions;
@@ -15,8 +15,18 @@ const SEEDS: u64 = 60;
 /// Crashes in one run.
 const LIVES: u64 = 6;
 
+/// Makings and removals of one object after which the index of its partition is compacted at the next removal: all of
+/// the 64 sectors that keep it from that but one, or more of them than matter.
+const COMPACTED_AFTER: u64 = 30;
+
 /// Requests before each crash, at most.
 const STEPS: u64 = 40;
+
+/// Another object in the partition of object 0.
+fn neighbour() -> Oid {
+    let home = partition(oid(0));
+    (1..100_000).map(oid).find(|other| partition(*other) == home).unwrap()
+}
 
 fn step(harness: &Harness<SimulatedDisk>, random: &mut SeededRandom) {
     let oid = oid(random.below(3) as u32);
@@ -121,8 +131,7 @@ fn what_a_dead_process_left_unsynced_is_synced_before_it_is_built_on() {
 /// A sync that failed leaves bytes that the next process can read, but that no later sync writes: they are written again.
 #[test]
 fn what_a_failed_sync_left_in_memory_only_is_made_durable_after_a_restart() {
-    let home = partition(oid(0));
-    let neighbour = (1..100_000).map(oid).find(|other| partition(*other) == home).unwrap();
+    let neighbour = neighbour();
     for (after, seed, applies) in
         (0..8).flat_map(|after| (0..8).flat_map(move |seed| [(after, seed, false), (after, seed, true)]))
     {
@@ -179,6 +188,84 @@ fn what_was_removed_takes_no_space_after_any_crash() {
         let report = check_disk(&*disk).unwrap();
         assert!(report.findings.is_empty(), "died after {died_after}, seed {seed}: {report}");
     }
+}
+
+/// Writing the index anew must not lose what it says of files that are still there.
+#[test]
+fn an_object_that_goes_while_the_index_is_compacted_is_no_damage_after_a_crash() {
+    let neighbour = neighbour();
+    let discard = |length| {
+        let range = ByteRange::new(0, length).unwrap();
+        Operation::Discard { range, durability: Durability::Stable }
+    };
+    let removal = Operation::Remove { durability: Durability::Stable };
+    let crashes = [Crash::Process, Crash::Power].into_iter();
+    for (crash, after) in crashes.flat_map(|crash| (0..20).map(move |after| (crash, after))) {
+        for goes in [discard(OBJECT_SIZE_BYTES), discard(4096), removal.clone()] {
+            let told = format!("{goes:?}, {crash:?} after {after}");
+            let harness = Harness::simulated(1 << 30, options());
+            harness.write(neighbour, 0, &pattern(1, 4096));
+            harness.apply();
+            for _ in 0..COMPACTED_AFTER {
+                harness.write(oid(0), 0, &pattern(2, 4096));
+                harness.apply();
+                harness.discard(oid(0), 0, OBJECT_SIZE_BYTES);
+                harness.apply();
+            }
+            harness.write(oid(0), 0, &pattern(2, 4096));
+            harness.apply();
+            harness.store.checkpoint().unwrap();
+            let submission = harness.submit(oid(0), goes);
+            harness.store.sync().unwrap();
+            drop(submission);
+            let disk = harness.place.disk.clone();
+            disk.die_after(after);
+            let _ = harness.store.apply();
+            disk.crash(crash, after * 7 + 1);
+            assert!(check_disk(&*disk).unwrap().is_sound(), "{told}");
+            let harness = harness.restart();
+            let _ = harness.store.apply();
+            assert_eq!(harness.read(oid(0), 0, 4096), Ok(vec![0; 4096]), "{told}");
+            harness.write(oid(0), 0, &pattern(9, 4096));
+            assert_eq!(harness.read(oid(0), 0, 4096), Ok(pattern(9, 4096)), "{told}");
+        }
+    }
+}
+
+/// A file that was begun and taken back is there again after a power loss, unless its directory was synced.
+#[test]
+fn a_file_that_could_not_be_finished_and_was_discarded_is_no_damage_after_a_power_loss() {
+    let neighbour = neighbour();
+    let mut begun = 0;
+    let operations = [DiskOperation::Write, DiskOperation::Name, DiskOperation::Allocate].into_iter();
+    let places = (0..14).flat_map(|after| (0..8).flat_map(move |seed| [(after, seed, 0), (after, seed, 1)]));
+    for (operation, (after, seed, removes)) in
+        operations.flat_map(|operation| places.clone().map(move |place| (operation, place)))
+    {
+        let told = format!("{operation:?} {after} fails, power loss {seed}, removed: {removes}");
+        let harness = Harness::simulated(1 << 30, options());
+        harness.write(neighbour, 0, &pattern(1, 4096));
+        harness.apply();
+        harness.write(oid(0), 0, &pattern(2, 4096));
+        harness.store.sync().unwrap();
+        let disk = harness.place.disk.clone();
+        disk.fail(Fault { operation, after, error: ErrorKind::StorageFull });
+        if !harness.store.apply().is_ok_and(|applied| applied.objects_without_room > 0) {
+            continue;
+        }
+        begun += 1;
+        if removes == 1 {
+            drop(harness.submit(oid(0), Operation::Remove { durability: Durability::Logged }));
+        } else {
+            harness.discard(oid(0), 0, OBJECT_SIZE_BYTES);
+        }
+        harness.apply();
+        harness.store.checkpoint().unwrap();
+        disk.crash(Crash::Power, seed);
+        assert!(check_disk(&*disk).unwrap().is_sound(), "{told}");
+        assert_eq!(harness.restart().read(oid(0), 0, 4096), Ok(vec![0; 4096]), "{told}");
+    }
+    assert!(begun > 0, "no application met the full disk");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use huntaway_wire::{
 
 use super::harness::{Harness, oid, options, pattern, write};
 use crate::StoreOptions;
-use crate::disk::{Crash, Fault, Operation as DiskOperation, SimulatedDisk};
+use crate::disk::{Crash, Disk, Fault, Operation as DiskOperation, SimulatedDisk};
 
 /// Space of a disk that holds the log, and a little more than two whole objects.
 const SMALL_DISK_BYTES: u64 = (24 << 20) + (10 << 20);
@@ -220,4 +220,33 @@ fn a_read_that_fails_while_a_write_is_applied_brings_nothing_back() {
         assert!(harness.read(oid(0), 0, 4096).unwrap() == pattern(2, 4096), "after {after}");
     }
     assert!(stopped > 0, "no read failed that application needs");
+}
+
+#[test]
+fn a_disk_that_an_unreadable_file_stopped_serves_all_others_once_that_is_gone() {
+    let harness = roomy();
+    (0..4).for_each(|index| harness.write(oid(index), 0, &pattern(1, 4096)));
+    harness.apply();
+    harness.store.checkpoint().unwrap();
+    harness.write(oid(0), 4096, &pattern(2, 4096));
+    harness.store.sync().unwrap();
+    let harness = harness.restart();
+    let partition = super::harness::partition(oid(0));
+    let path = format!("objects/{partition}.1/{}", oid(0));
+    let unreadable = |harness: &Harness<SimulatedDisk>| {
+        (0..6).any(|after| {
+            let error = ErrorKind::Other;
+            harness.place.disk.fail(Fault { operation: DiskOperation::Read, after, error });
+            harness.store.apply().is_err()
+        })
+    };
+    assert!(unreadable(&harness) && harness.store.has_failed());
+    harness.place.disk.crash(Crash::Process, 0);
+    harness.place.disk.remove(&path).unwrap();
+    let harness = harness.restart();
+    harness.apply();
+    assert_eq!(harness.read_only(oid(0)), Err(Broken::DamagedObject { oid: oid(0) }.into()));
+    (1..4).for_each(|index| assert_eq!(harness.read(oid(index), 0, 4096), Ok(pattern(1, 4096))));
+    harness.write(oid(1), 0, &pattern(3, 4096));
+    harness.apply();
 }

@@ -83,6 +83,11 @@ impl<D: Disk> Harness<D> {
         Self::open(Place { directory: None, disk: Arc::new(disk) }, options)
     }
 
+    /// A store on a disk that was there before.
+    pub(super) fn on_old(disk: Arc<D>) -> Self {
+        Self::open(Place { directory: None, disk }, options())
+    }
+
     fn open(place: Place<D>, options: StoreOptions) -> Self {
         let store = Store::open(place.disk.clone(), options).unwrap();
         Self { place, store }

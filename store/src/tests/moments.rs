@@ -196,3 +196,45 @@ fn who_waits_when_the_store_ends_is_told_so() {
     }
     assert_eq!(store.waiting_requests(), 0);
 }
+
+#[test]
+fn a_write_waits_for_no_space_that_is_given_back_after_it_came() {
+    let disk = Arc::new(Hooked::new());
+    // The reserve takes nearly all.
+    let options = StoreOptions { space_reserve_bytes: (1 << 30) - (40 << 20), ..options() };
+    let store = open(&disk, options);
+    let new_object = |index| submit(&store, oid(index), write(0, &[1; 1 << 20], Durability::Logged));
+    let objects = (0..).take_while(|&index| {
+        let is_done = matches!(new_object(index), Submission::Done(Ok(Reply::Done)));
+        store.apply().unwrap();
+        is_done
+    });
+    let objects = objects.count() as u32;
+    assert!(objects > 2);
+    // The same block again and again: it gives back nothing more.
+    let discard = |store: &Store<Hooked>| {
+        let range = ByteRange::new(0, 4096).unwrap();
+        let answer = submit(store, oid(0), Operation::Discard { range, durability: Durability::Logged });
+        matches!(answer, Submission::Done(Ok(Reply::Done)))
+    };
+    assert!(discard(&store));
+    let (weak, discards) = (Arc::downgrade(&store), Arc::new(Mutex::new(0)));
+    let count = discards.clone();
+    disk.at_every_moment(move |moment| {
+        if moment == Moment::Synced
+            && let Some(store) = weak.upgrade()
+        {
+            let is_done = discard(&store);
+            *lock(&count) += u32::from(is_done);
+        }
+    });
+    let lacking = submit(&store, oid(objects + 1), write(0, &[2; 2 << 20], Durability::Logged));
+    let Submission::Waiting(mut lacking) = lacking else { panic!("{lacking:?} does not wait") };
+    let other = submit(&store, oid(1), write(0, &[3; 4096], Durability::Logged));
+    let Submission::Waiting(mut other) = other else { panic!("{other:?} passes the one before it") };
+    (0..2).for_each(|_| drop(store.apply().unwrap()));
+    let refused = lacking.try_recv().unwrap();
+    assert!(matches!(refused, Err(huntaway_wire::Error::Refused(Refusal::NoSpace { .. }))), "{refused:?}");
+    assert_eq!(other.try_recv(), Ok(Ok(Reply::Done)));
+    assert!(*lock(&discards) > 1);
+}
