@@ -241,7 +241,7 @@ impl Engine {
             }
             Err(error @ ReloadError::Interrupted(_)) if is_news => {
                 tracing::error!(
-                    "configuration carried out in part, and tried again every few seconds:\n{error}"
+                    "configuration carried out in part, and tried again, at first after 5 seconds:\n{error}"
                 );
                 self.metrics.failed();
             }
