@@ -6,6 +6,7 @@
 mod answers;
 mod initiator;
 mod target;
+mod transfers;
 
 use std::time::Duration;
 
@@ -17,23 +18,26 @@ use target::Target;
 /// Most steps of one session.
 const MAX_STEPS: usize = 200;
 
+/// Expected lengths are below this: a few bursts.
+const MAX_TRANSFER_BYTES: u16 = 6000;
+
 /// Bytes that one call may add to the output beyond the limit: one answer, and the R2Ts of tasks that waited.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
-
-#[derive(Debug, Arbitrary)]
-struct Input<'a> {
-    parameters: u8,
-    discovery: bool,
-    steps: Vec<Step<'a>>,
-}
 
 /// What happens next.
 #[derive(Debug, Arbitrary)]
 enum Step<'a> {
     Command(Command),
-    /// All the data that the oldest R2T asks for.
-    AnswerR2t {
+    /// As many commands as there may be at once, or more.
+    Crowd {
+        count: u8,
+        immediate: bool,
+    },
+    /// All the data that was asked for, or that follows a command unasked, mostly what is due first; perhaps with one slip.
+    SendAsked {
+        which: u8,
         pieces: u8,
+        slip: Option<(u8, Slip)>,
     },
     DataOut(DataOut),
     Ping {
@@ -43,7 +47,7 @@ enum Step<'a> {
     },
     Text {
         flags: u8,
-        text: &'a [u8],
+        text: Bytes<'a>,
     },
     SendTargets,
     TaskManagement {
@@ -53,24 +57,7 @@ enum Step<'a> {
         ref_cmd_sn: u8,
         tag: Tag,
     },
-    Logout {
-        reason: u8,
-        connection_id: u8,
-    },
-    /// Any header, with lengths that fit the data.
-    Any {
-        header: [u8; 48],
-        acknowledges: bool,
-        data: &'a [u8],
-    },
-    /// A PDU whose bits were changed on the way.
-    Damaged {
-        at: u16,
-        bits: u8,
-        data: u8,
-    },
-    /// Bytes that are no PDU: the stream cannot be followed afterwards.
-    Garbage(&'a [u8]),
+    Rare(Rare<'a>),
     Respond {
         task: u8,
         good: bool,
@@ -95,6 +82,43 @@ enum Step<'a> {
     },
 }
 
+/// What often ends a session, or leaves little to be said of it: as likely as any other step, all of it together.
+#[derive(Debug, Arbitrary)]
+enum Rare<'a> {
+    Logout {
+        reason: u8,
+        connection_id: u8,
+    },
+    /// Any header, with lengths that fit the data.
+    Any {
+        header: [u8; 48],
+        acknowledges: bool,
+        data: Bytes<'a>,
+    },
+    /// A PDU whose bits were changed on the way.
+    Damaged {
+        at: u16,
+        bits: u8,
+        data: u8,
+    },
+    /// Bytes that are no PDU: the stream cannot be followed afterwards.
+    Garbage(Bytes<'a>),
+}
+
+/// Mostly few, so that something is left for the steps to come.
+#[derive(Debug)]
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Arbitrary<'a> for Bytes<'a> {
+    fn arbitrary(input: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let length = match u8::arbitrary(input)? {
+            few @ ..240 => usize::from(few) / 4,
+            many => usize::from(many - 239) << 8,
+        };
+        Ok(Self(input.bytes(length.min(input.len()))?))
+    }
+}
+
 /// The initiator's name for a task.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 enum Tag {
@@ -107,21 +131,35 @@ enum Tag {
 struct Command {
     flags: u8,
     length: u16,
-    data: u16,
+    /// Immediate data.
+    data: Option<u16>,
     tag: Tag,
     /// Distance of its CmdSN from the next one.
     cmd_sn: Option<i8>,
 }
 
+/// What is wrong with one Data-Out among sound ones.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+enum Slip {
+    Offset(i16),
+    DataSn(i8),
+    TransferTag(i8),
+    Length(i8),
+    Repeated,
+    Unfinished,
+    Damaged,
+}
+
 #[derive(Debug, Arbitrary)]
 struct DataOut {
     tag: Tag,
-    /// The tag of one of the last R2Ts, or that of unsolicited data.
-    transfer: Option<u8>,
-    data_sn: u8,
-    /// Where it begins, if not where the R2T does.
+    /// One of the bursts that were not sent yet; else it is unsolicited.
+    burst: Option<u8>,
+    /// Its number, if not the next one.
+    data_sn: Option<u8>,
+    /// Where it begins, if not where the burst goes on.
     offset: Option<u16>,
-    /// How much it is, if not what the R2T asks for.
+    /// How much it is, if not what the burst lacks.
     length: Option<u16>,
     is_final: bool,
 }
@@ -147,12 +185,16 @@ fn limits() -> Limits {
 
 /// Takes a session.
 pub fn run(bytes: &[u8]) {
-    let mut unstructured = Unstructured::new(bytes);
-    let Ok(input) = Input::arbitrary(&mut unstructured) else { return };
-    let mut initiator = Initiator::log_in(limits(), input.parameters, input.discovery);
+    let mut input = Unstructured::new(bytes);
+    let Ok(kind) = u8::arbitrary(&mut input) else { return };
+    let mut initiator = Initiator::log_in(limits(), kind % 4, kind >= 0xf0);
     let mut target = Target::default();
-    for step in input.steps.iter().take(MAX_STEPS) {
-        match step {
+    for _ in 0..MAX_STEPS {
+        if input.is_empty() {
+            break;
+        }
+        let Ok(step) = Step::arbitrary(&mut input) else { break };
+        match &step {
             Step::Respond { task, good } => target.respond(&mut initiator, *task, *good),
             Step::GiveData { task, length, abandon } => {
                 target.give_data(&mut initiator, *task, *length, *abandon);
@@ -194,8 +236,8 @@ fn settle(initiator: &mut Initiator, target: &mut Target) -> std::ops::ControlFl
         let most = 48 + limits.additional_header + limits.max_recv_data_segment_length as usize + 8;
         assert!(initiator.connection.input().len() < most, "less than one PDU is left");
     }
-    let tasks = usize::from(limits.command_window + limits.immediate_commands);
-    assert!(target.live() <= tasks, "{} tasks", target.live());
+    assert!(target.live_by_kind(false) <= usize::from(limits.command_window), "within the window");
+    assert!(target.live_by_kind(true) <= usize::from(limits.immediate_commands), "immediate ones");
     if initiator.connection.next_timeout().is_some_and(|due| due <= initiator.now) {
         over |= initiator.connection.handle_timeout(initiator.now).is_err();
     }

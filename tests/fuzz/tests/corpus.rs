@@ -1,4 +1,5 @@
-//! Promise: what a fuzzer once found stays mended. Replays the committed corpus of every fuzz target.
+//! Promise: what a fuzzer once found stays mended. Replays the committed corpus of every fuzz target, and makes sessions
+//! at random, since it takes many steps until one of them matters.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,27 @@ fn no_bytes_or_few_break_no_target() {
             run(&[byte; 64]);
             run(&[byte; 300]);
         }
+    }
+}
+
+/// Sessions made at random, and the bytes each is made of.
+const SESSIONS: u64 = 4_000;
+const SESSION_BYTES: usize = 1_500;
+
+#[test]
+fn sessions_made_at_random_break_nothing() {
+    for seed in 1..=SESSIONS {
+        println!("session {seed}");
+        let mut state = seed;
+        let words = std::iter::repeat_with(|| {
+            // xorshift64* (Vigna 2016)
+            state ^= state >> 12;
+            state ^= state << 25;
+            state ^= state >> 27;
+            state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_be_bytes()
+        });
+        let bytes: Vec<u8> = words.flatten().take(SESSION_BYTES).collect();
+        huntaway_fuzz::session::run(&bytes);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The initiator's end of a session: sends what a step says, and remembers what it sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use iscsi_target::{
 };
 
 use super::answers::Answers;
-use super::{Command, DataOut, Step, Tag, pattern};
+use super::transfers::{Burst, Transfers};
+use super::{Command, DataOut, MAX_TRANSFER_BYTES, Rare, Slip, Step, Tag, pattern};
 
 const TARGET: &str = "iqn.2026-11.test:disk";
 
@@ -53,9 +54,7 @@ pub(super) struct Initiator {
     next_tag: u32,
     /// Tags of the requests that wait for their answers, as often as they do.
     asked: BTreeMap<u32, u32>,
-    /// Bytes of write data sent for a task, by their offsets.
-    sent: BTreeMap<u32, BTreeSet<u32>>,
-    r2ts: Vec<R2tPdu>,
+    transfers: Transfers,
     received: BytesMut,
     /// The longest data segment that it ever said it takes.
     max_segment: usize,
@@ -112,26 +111,34 @@ impl Initiator {
             cmd_sn,
             next_tag: 1,
             asked: BTreeMap::new(),
-            sent: BTreeMap::new(),
-            r2ts: Vec::new(),
+            transfers: Transfers::default(),
             received: BytesMut::new(),
             max_segment: 0,
             answers: Answers::new(exp_stat_sn, cmd_sn),
         }
     }
+
     pub(super) fn is_asked(&self, tag: u32) -> bool {
         self.is_lost || self.asked.contains_key(&tag)
     }
 
-    /// A task ended: what was sent for it counts no more.
+    /// A task ended without an answer: what was sent for it counts no more.
     pub(super) fn forget(&mut self, tag: u32) {
-        self.sent.remove(&tag);
+        self.transfers.end(tag, false);
     }
 
-    /// Every byte of a task's data below `length` was sent.
-    pub(super) fn check_sent(&self, tag: u32, length: u32) {
-        let sent = self.sent.get(&tag).map_or(0, |sent| sent.range(..length).count());
-        assert!(self.is_lost || sent == length as usize, "data of task {tag} that was never sent");
+    /// The first `length` bytes of a task's data were handed on: they were sent, and as the rules say.
+    pub(super) fn check_complete(&self, tag: u32, length: u32) {
+        if !self.is_lost {
+            self.transfers.check_complete(tag, length);
+        }
+    }
+
+    /// A task's data was refused: for a reason.
+    pub(super) fn check_failed(&self, tag: u32) {
+        if !self.is_lost {
+            self.transfers.check_failed(tag);
+        }
     }
 
     /// Takes all answers that are there, if it reads.
@@ -156,11 +163,11 @@ impl Initiator {
                     *waiting -= 1;
                 }
                 self.asked.retain(|_, waiting| *waiting > 0);
-                self.sent.remove(&tag);
-                self.r2ts.retain(|r2t| r2t.initiator_task_tag != tag);
+                self.transfers.end(tag, !self.asked.contains_key(&tag));
             }
             if frame.header.opcode() == Opcode::ReadyToTransfer {
-                self.r2ts.push(R2tPdu::parse(&frame.header));
+                let pdu = R2tPdu::parse(&frame.header);
+                self.transfers.ask(&pdu, &self.parameters, self.is_lost);
             }
         }
     }
@@ -173,10 +180,17 @@ impl Initiator {
     pub(super) fn send_step(&mut self, step: &Step<'_>) {
         match step {
             Step::Command(command) => self.send_command(command),
-            Step::AnswerR2t { pieces } => self.answer_r2t(*pieces),
+            Step::Crowd { count, immediate } => {
+                for _ in 0..count % 12 {
+                    let flags = if *immediate { 7 } else { 0 };
+                    let command = Command { flags, length: 0, data: None, tag: Tag::Next, cmd_sn: None };
+                    self.send_command(&command);
+                }
+            }
+            Step::SendAsked { which, pieces, slip } => self.send_asked(*which, *pieces, *slip),
             Step::DataOut(data) => self.send_data_out(data),
             Step::Ping { immediate, answer, data } => self.ping(*immediate, *answer, *data),
-            Step::Text { flags, text } => self.send_text(*flags, text),
+            Step::Text { flags, text } => self.send_text(*flags, text.0),
             Step::SendTargets => self.send_text(1, b"SendTargets=All\0"),
             Step::TaskManagement { immediate, function, referenced, ref_cmd_sn, tag } => {
                 let pdu = TaskManagementRequestPdu {
@@ -192,7 +206,15 @@ impl Initiator {
                 };
                 self.send_ordered(pdu.build(), &[]);
             }
-            Step::Logout { reason, connection_id } => {
+            Step::Rare(rare) => self.send_rare(rare),
+            Step::Read(reads) => self.reads = *reads,
+            _ => {}
+        }
+    }
+
+    fn send_rare(&mut self, rare: &Rare<'_>) {
+        match rare {
+            Rare::Logout { reason, connection_id } => {
                 let reasons = [
                     LogoutReason::CloseSession,
                     LogoutReason::CloseConnection,
@@ -208,14 +230,12 @@ impl Initiator {
                 };
                 self.send(pdu.build(), &[]);
             }
-            Step::Any { header, acknowledges, data } => self.send_any(*header, *acknowledges, data),
-            Step::Damaged { at, bits, data } => self.send_damaged(*at, *bits, *data),
-            Step::Garbage(bytes) => {
+            Rare::Any { header, acknowledges, data } => self.send_any(*header, *acknowledges, data.0),
+            Rare::Damaged { at, bits, data } => self.send_damaged(*at, *bits, *data),
+            Rare::Garbage(bytes) => {
                 self.is_lost = true;
-                self.connection.input().extend_from_slice(&bytes[..bytes.len().min(4096)])
+                self.connection.input().extend_from_slice(bytes.0);
             }
-            Step::Read(reads) => self.reads = *reads,
-            _ => {}
         }
     }
 
@@ -240,11 +260,18 @@ impl Initiator {
 
     /// Puts a PDU into the core's input, and remembers what it asks for and brings.
     fn send(&mut self, header: BasicHeader, data: &[u8]) {
+        let framed = self.note(header, data);
+        self.connection.input().extend_from_slice(&framed);
+    }
+
+    /// A PDU as it leaves, remembered as sent.
+    fn note(&mut self, header: BasicHeader, data: &[u8]) -> Vec<u8> {
         let tag = header.initiator_task_tag();
         match header.opcode() {
-            Opcode::DataOut => self.note_sent(tag, DataOutPdu::parse(&header).buffer_offset, data),
+            Opcode::DataOut => self.transfers.send(&DataOutPdu::parse(&header), data.len() as u32),
             Opcode::ScsiCommand => {
-                self.note_sent(tag, 0, data);
+                let pdu = ScsiCommandPdu::parse(&header);
+                self.transfers.begin(&pdu, data.len() as u32, &self.parameters);
                 *self.asked.entry(tag).or_default() += 1;
             }
             Opcode::NopOut | Opcode::TaskManagementRequest | Opcode::TextRequest | Opcode::LogoutRequest => {
@@ -252,15 +279,7 @@ impl Initiator {
             }
             _ => {}
         }
-        let framed = self.framed(header, data);
-        self.connection.input().extend_from_slice(&framed);
-    }
-
-    fn note_sent(&mut self, tag: u32, offset: u32, data: &[u8]) {
-        if data == pattern(offset as usize, data.len()) {
-            let end = offset.saturating_add(data.len() as u32);
-            self.sent.entry(tag).or_default().extend(offset..end);
-        }
+        self.framed(header, data)
     }
 
     fn framed(&self, header: BasicHeader, data: &[u8]) -> Vec<u8> {
@@ -271,20 +290,22 @@ impl Initiator {
 
     fn send_command(&mut self, command: &Command) {
         let Command { flags, length, data, tag, cmd_sn } = command;
+        let length = length % MAX_TRANSFER_BYTES;
+        let longest = if flags & 128 == 0 { length } else { 4096 };
         let pdu = ScsiCommandPdu {
             immediate: flags & 7 == 7,
             is_final: flags & 8 == 0,
             read: flags & 16 != 0,
-            write: flags & 32 != 0,
+            write: flags & 96 != 0,
             attribute: TaskAttribute::Simple,
             lun: Lun::ZERO,
             initiator_task_tag: self.tag(*tag),
-            expected_data_transfer_length: (*length).into(),
+            expected_data_transfer_length: length.into(),
             cmd_sn: self.cmd_sn.wrapping_add(cmd_sn.map_or(0, i32::from) as u32),
             exp_stat_sn: self.answers.exp_stat_sn,
             cdb: [0x2a; 16],
         };
-        let data = pattern(0, usize::from(*data % 4097));
+        let data = pattern(0, data.map_or(0, |data| usize::from((data % 4097).min(longest))));
         if cmd_sn.is_none_or(|distance| distance == 0) {
             self.send_ordered(pdu.build(), &data);
         } else {
@@ -292,46 +313,80 @@ impl Initiator {
         }
     }
 
-    fn answer_r2t(&mut self, pieces: u8) {
-        if self.r2ts.is_empty() {
-            return;
-        }
-        let r2t = self.r2ts.remove(0);
-        let length =
-            (r2t.desired_data_transfer_length as usize).div_ceil(usize::from(pieces % 4) + 1).clamp(1, 4096);
-        let all = pattern(r2t.buffer_offset as usize, r2t.desired_data_transfer_length as usize);
-        let count = all.len().div_ceil(length);
-        for (number, data) in all.chunks(length).enumerate() {
+    fn send_asked(&mut self, which: u8, pieces: u8, slip: Option<(u8, Slip)>) {
+        let bursts = &self.transfers.bursts;
+        let at = if which < 192 { 0 } else { usize::from(which) % bursts.len().max(1) };
+        let Some(burst) = bursts.get(at).copied() else { return };
+        let all = pattern(burst.next_offset as usize, (burst.end - burst.next_offset) as usize);
+        let length = all.len().div_ceil(usize::from(pieces % 4) + 1).clamp(1, 4096);
+        let count = all.len().div_ceil(length).max(1);
+        for number in 0..count {
+            let data = &all[number * length..all.len().min((number + 1) * length)];
             let pdu = DataOutPdu {
                 is_final: number + 1 == count,
-                lun: Lun::ZERO,
-                initiator_task_tag: r2t.initiator_task_tag,
-                target_transfer_tag: r2t.target_transfer_tag,
-                exp_stat_sn: self.answers.exp_stat_sn,
-                data_sn: number as u32,
-                buffer_offset: r2t.buffer_offset + (number * length) as u32,
+                data_sn: burst.next_data_sn + number as u32,
+                buffer_offset: burst.next_offset + (number * length) as u32,
+                ..self.data_out(&burst)
             };
-            self.send(pdu.build(), data);
+            match slip.filter(|(piece, _)| usize::from(*piece) % count == number) {
+                Some((_, slip)) => self.send_wrongly(pdu, data, slip),
+                None => self.send(pdu.build(), data),
+            }
         }
     }
 
-    fn send_data_out(&mut self, data: &DataOut) {
-        let DataOut { tag, transfer, data_sn, offset, length, is_final } = data;
-        let r2t = transfer.and_then(|number| self.r2ts.get(usize::from(number) % self.r2ts.len().max(1)));
-        let target_transfer_tag = r2t.map_or(RESERVED_TAG, |r2t| r2t.target_transfer_tag);
-        let of_r2t = r2t.map(|r2t| r2t.initiator_task_tag);
-        let asked = r2t.map_or((0, 512), |r2t| (r2t.buffer_offset, r2t.desired_data_transfer_length));
-        let buffer_offset = offset.map_or(asked.0, u32::from);
-        let length = length.map_or(asked.1 as usize, usize::from) % 4097;
-        let pdu = DataOutPdu {
-            is_final: *is_final,
+    /// The next Data-Out of a burst, but for its length.
+    fn data_out(&self, burst: &Burst) -> DataOutPdu {
+        DataOutPdu {
+            is_final: true,
             lun: Lun::ZERO,
-            initiator_task_tag: of_r2t.unwrap_or_else(|| self.tag(*tag)),
-            target_transfer_tag,
+            initiator_task_tag: burst.initiator_task_tag,
+            target_transfer_tag: burst.target_transfer_tag,
             exp_stat_sn: self.answers.exp_stat_sn,
-            data_sn: u32::from(*data_sn),
-            buffer_offset,
-        };
+            data_sn: burst.next_data_sn,
+            buffer_offset: burst.next_offset,
+        }
+    }
+
+    /// Sends a Data-Out of a burst with a slip; its bytes are those of the place that it claims.
+    fn send_wrongly(&mut self, mut pdu: DataOutPdu, data: &[u8], slip: Slip) {
+        let mut length = data.len();
+        match slip {
+            Slip::Offset(by) => pdu.buffer_offset = pdu.buffer_offset.saturating_add_signed(by.into()),
+            Slip::DataSn(by) => pdu.data_sn = pdu.data_sn.wrapping_add_signed(by.into()),
+            Slip::TransferTag(by) => {
+                pdu.target_transfer_tag = pdu.target_transfer_tag.wrapping_add_signed(by.into());
+            }
+            Slip::Length(by) => length = length.saturating_add_signed(by.into()).min(4096),
+            Slip::Repeated => self.send(DataOutPdu { is_final: false, ..pdu }.build(), data),
+            Slip::Unfinished => pdu.is_final = false,
+            Slip::Damaged => {}
+        }
+        let data = pattern(pdu.buffer_offset as usize, length);
+        let mut framed = self.note(pdu.build(), &data);
+        if matches!(slip, Slip::Damaged) && self.parameters.data_digest && length > 0 {
+            self.transfers.damage(pdu.initiator_task_tag);
+            let last = framed.len() - 1;
+            framed[last] ^= 1;
+        }
+        self.connection.input().extend_from_slice(&framed);
+    }
+
+    fn send_data_out(&mut self, data: &DataOut) {
+        let DataOut { tag, burst, data_sn, offset, length, is_final } = data;
+        let bursts = &self.transfers.bursts;
+        let burst = burst.and_then(|number| bursts.get(usize::from(number) % bursts.len().max(1)).copied());
+        let burst = burst.unwrap_or_else(|| Burst {
+            initiator_task_tag: self.tag(*tag),
+            target_transfer_tag: RESERVED_TAG,
+            next_offset: 0,
+            end: 512,
+            next_data_sn: 0,
+        });
+        let buffer_offset = offset.map_or(burst.next_offset, u32::from);
+        let length = length.map_or((burst.end - burst.next_offset) as usize, usize::from) % 4097;
+        let data_sn = data_sn.map_or(burst.next_data_sn, u32::from);
+        let pdu = DataOutPdu { is_final: *is_final, data_sn, buffer_offset, ..self.data_out(&burst) };
         self.send(pdu.build(), &pattern(buffer_offset as usize, length));
     }
 
@@ -401,8 +456,8 @@ impl Initiator {
             cdb: [0x2a; 16],
         };
         self.cmd_sn = self.cmd_sn.wrapping_add(1);
-        *self.asked.entry(pdu.initiator_task_tag).or_default() += 1;
-        let mut framed = self.framed(pdu.build(), &data);
+        let mut framed = self.note(pdu.build(), &data);
+        self.transfers.damage(pdu.initiator_task_tag);
         let header = 48 + if self.parameters.header_digest { 4 } else { 0 };
         let at = header + usize::from(at) % (framed.len() - header);
         framed[at] ^= bits;

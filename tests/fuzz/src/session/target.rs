@@ -7,13 +7,14 @@ use iscsi_target::{
 };
 
 use super::initiator::Initiator;
-use super::pattern;
+use super::{MAX_TRANSFER_BYTES, pattern};
 
 /// A task that the core handed over.
 #[derive(Debug)]
 struct Live {
     task: TaskTag,
     initiator_task_tag: u32,
+    immediate: bool,
     write: bool,
     expected: u32,
     wanted: Option<u32>,
@@ -34,6 +35,11 @@ impl Target {
         self.live.len()
     }
 
+    /// Tasks under way of commands that are immediate, or that are not.
+    pub(super) fn live_by_kind(&self, immediate: bool) -> usize {
+        self.live.iter().filter(|live| live.immediate == immediate).count()
+    }
+
     pub(super) fn take(&mut self, initiator: &mut Initiator, event: Event) {
         match event {
             Event::Command(command) => self.take_command(initiator, &command),
@@ -42,12 +48,13 @@ impl Target {
                 let wanted = live.wanted.expect("it was asked for").min(live.expected);
                 assert_eq!(data.len(), wanted as usize, "all that was asked for");
                 live.complete = true;
-                initiator.check_sent(live.initiator_task_tag, wanted);
+                initiator.check_complete(live.initiator_task_tag, wanted);
                 check_data(initiator, &data);
             }
             Event::DataFailed { task, .. } => {
                 let live = self.find(task);
                 assert!(live.wanted.is_some() && !live.complete);
+                initiator.check_failed(live.initiator_task_tag);
             }
             Event::TaskManagement(request) => {
                 assert!(initiator.is_asked(request.initiator_task_tag));
@@ -79,12 +86,13 @@ impl Target {
         }
         if let Some(data) = &command.data {
             assert!(command.write && data.len() == command.expected_length as usize);
-            initiator.check_sent(command.initiator_task_tag, command.expected_length);
+            initiator.check_complete(command.initiator_task_tag, command.expected_length);
             check_data(initiator, data);
         }
         self.live.push(Live {
             task: command.task,
             initiator_task_tag: command.initiator_task_tag,
+            immediate: command.immediate,
             write: command.write,
             expected: if command.write { command.expected_length } else { 0 },
             wanted: None,
@@ -133,14 +141,17 @@ impl Target {
         }
     }
 
+    /// Asks for the data of a task, mostly of one that waits for that.
     pub(super) fn request_data(&mut self, initiator: &mut Initiator, task: u8, length: u16) {
-        let Some(at) = self.choose(task) else { return };
+        let length = u32::from(length % MAX_TRANSFER_BYTES);
+        let waits = self.live.iter().position(|live| live.write && live.wanted.is_none());
+        let Some(at) = waits.filter(|_| task < 192).or_else(|| self.choose(task)) else { return };
         let live = &mut self.live[at];
         if live.wanted.is_none() {
-            live.wanted = Some(length.into());
+            live.wanted = Some(length);
             live.complete = false;
         }
-        initiator.connection.request_data(live.task, length.into());
+        initiator.connection.request_data(live.task, length);
     }
 
     pub(super) fn abort(&mut self, initiator: &mut Initiator, task: u8) {
