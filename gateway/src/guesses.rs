@@ -187,6 +187,20 @@ mod tests {
     }
 
     #[test]
+    fn of_many_right_ones_at_once_all_are_judged_as_fast_as_that_goes() {
+        let guesses = Guesses::default();
+        let (mut waiting, mut now) = (300, NOW);
+        while waiting > 0 {
+            let judged = (0..waiting).filter(|_| guesses.turn(address(HOME), now).is_none()).count();
+            assert!(judged > 0, "{waiting} wait, though none is judged and none was wrong");
+            waiting -= judged;
+            now += JUDGING_TIME;
+            (0..judged).for_each(|_| guesses.verdict(address(HOME), true, now));
+        }
+        assert!(now - NOW <= MAX_WAIT);
+    }
+
+    #[test]
     fn right_proofs_cost_nothing_and_are_not_remembered() {
         let guesses = Guesses::default();
         for _ in 0..1000 {
