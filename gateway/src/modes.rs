@@ -7,7 +7,6 @@ use huntaway_scsi::{ModeState, Sense};
 use iscsi_target::TaskTag;
 
 use crate::driver::Driver;
-use crate::nexus::Nexus;
 use crate::operation::{self, Outcome};
 use crate::unit::Unit;
 use crate::volume::Progress;
@@ -39,16 +38,6 @@ impl Driver {
             Progress::Waiting(pending) => {
                 self.running.push(pending.finish().map(move |flushed| (task, outcome(flushed))).boxed());
                 None
-            }
-        }
-    }
-
-    /// Sets mode parameters back to the default ones for a reset of these LUNs. The sessions of this target learn of it by
-    /// the reset; those that see a disk of these through another target are told what it changed.
-    pub(crate) fn reset_modes(&self, nexus: &Nexus, luns: &[u16]) {
-        for unit in luns.iter().filter_map(|lun| nexus.unit(*lun)) {
-            if unit.reset_modes() {
-                self.shared.sessions.tell_elsewhere(&unit.disk, nexus, Sense::mode_parameters_changed());
             }
         }
     }

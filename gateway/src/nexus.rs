@@ -105,9 +105,18 @@ impl Nexus {
 
     /// The LUNs under which the initiator sees this disk.
     pub(crate) fn luns_of(&self, disk: &Arc<Disk>) -> Vec<u16> {
+        self.luns_where(|unit| Arc::ptr_eq(&unit.disk, disk))
+    }
+
+    /// The LUNs whose units the initiator sees and this is true of.
+    pub(crate) fn luns_where(&self, is_meant: impl Fn(&Unit) -> bool) -> Vec<u16> {
         let view = self.view.load();
-        let is_of_disk = |lun: &u16| view.unit(*lun).is_some_and(|unit| Arc::ptr_eq(&unit.disk, disk));
-        view.luns().filter(is_of_disk).collect()
+        view.luns().filter(|lun| view.unit(*lun).is_some_and(|unit| is_meant(unit))).collect()
+    }
+
+    /// Whether both are sessions with one target.
+    pub(crate) fn shares_target(&self, other: &Self) -> bool {
+        self.key.target == other.key.target
     }
 
     /// Changes what the initiator sees, and notes what it is to be told of that. Whoever sees the new view finds the

@@ -173,11 +173,11 @@ impl Sessions {
         lock(&self.table).sessions.values().cloned().collect()
     }
 
-    /// The sessions with the target of `nexus`, without it.
+    /// All sessions but this one.
     pub(crate) fn beside(&self, nexus: &Nexus) -> Vec<Arc<Nexus>> {
-        let table = lock(&self.table);
-        let beside = |other: &&Arc<Nexus>| other.key.target == nexus.key.target && other.tsih != nexus.tsih;
-        table.sessions.values().filter(beside).cloned().collect()
+        let mut others = self.all();
+        others.retain(|other| !std::ptr::eq(&**other, nexus));
+        others
     }
 
     /// Has all initiators told that see this disk, through whichever target and LUN, but for the nexus and LUN of
@@ -188,13 +188,6 @@ impl Sessions {
             let luns: Vec<u16> =
                 nexus.luns_of(disk).into_iter().filter(|lun| Some(*lun) != own_lun).collect();
             nexus.establish(&luns, attention);
-        }
-    }
-
-    /// Has the initiators told that see this disk through another target than that of `nexus`.
-    pub(crate) fn tell_elsewhere(&self, disk: &Arc<Disk>, nexus: &Nexus, attention: Sense) {
-        for other in self.all().iter().filter(|other| other.key.target != nexus.key.target) {
-            other.establish(&other.luns_of(disk), attention);
         }
     }
 

@@ -11,18 +11,19 @@ use tokio::sync::oneshot;
 
 use crate::driver::{Driver, Waited};
 use crate::nexus::{Luns, Nexus};
+use crate::unit::Unit;
 
 /// What is given up, and who is told.
 struct Scope {
     /// One LUN, or all that the initiator sees.
     luns: Luns,
-    /// Tasks of other sessions too.
+    /// Tasks of other sessions too, and those that reach the same disks through other targets and LUNs.
     everywhere: bool,
     /// What the other sessions' initiators are told.
     attention: Option<Sense>,
     /// Mode parameters are the default ones again, and our initiator is told as well.
     resets: bool,
-    /// The sessions end.
+    /// The sessions with the target end.
     closes: bool,
 }
 
@@ -57,31 +58,50 @@ impl Driver {
 
     fn manage(&mut self, tag: u32, scope: Scope, nexus: &Arc<Nexus>) {
         let Scope { luns, everywhere, attention, resets, closes } = scope;
-        let mut others = if everywhere { self.shared.sessions.beside(nexus) } else { Vec::new() };
-        // Who sees none of these LUNs is not concerned.
-        others.retain(|other| luns.iter().any(|lun| other.unit(*lun).is_some()));
+        let units: Vec<_> = luns.iter().filter_map(|lun| nexus.unit(*lun)).collect();
+        let concerned = |other: &Nexus| Luns::from(other.luns_where(|unit| is_one_of(unit, &units)));
+        let (luns, others) = if everywhere {
+            let others = self.shared.sessions.beside(nexus).into_iter();
+            let others = others.map(|other| (concerned(&other), other));
+            // Who sees none of these disks is not concerned.
+            (concerned(nexus), others.filter(|(luns, _)| !luns.is_empty()).collect())
+        } else {
+            (luns, Vec::new())
+        };
         // Told before anything is given up, so that no command in between goes without.
         if let Some(attention) = attention {
-            others.iter().for_each(|other| other.establish(&luns, attention));
+            for (luns, other) in &others {
+                let is_elsewhere = resets && !other.shares_target(nexus);
+                other.establish(luns, if is_elsewhere { Sense::logical_unit_reset() } else { attention });
+            }
             if resets {
                 nexus.establish(&luns, attention);
-                self.reset_modes(nexus, &luns);
+                units.iter().for_each(|unit| unit.reset_modes());
             }
         }
         let (done, settled) = oneshot::channel();
         self.abort_tasks(&luns, done);
+        let nexus = Arc::clone(nexus);
         let finish = async move {
             // Only ever dropped.
             let _ = settled.await;
-            if closes {
-                join_all(others.iter().map(|other| other.close())).await;
-            } else {
-                join_all(others.iter().map(|other| other.abort_tasks(Arc::clone(&luns)))).await;
-            }
+            let give_up = async |(luns, other): &(Luns, Arc<Nexus>)| {
+                if closes && other.shares_target(&nexus) {
+                    other.close().await;
+                } else {
+                    other.abort_tasks(Arc::clone(luns)).await;
+                }
+            };
+            join_all(others.iter().map(give_up)).await;
             Waited::TaskManagement { initiator_task_tag: tag, closes }
         };
         self.waits.push(finish.boxed());
     }
+}
+
+/// Whether it serves the disk of one of these, through whichever target and LUN: to initiators that is one logical unit.
+fn is_one_of(unit: &Unit, units: &[Arc<Unit>]) -> bool {
+    units.iter().any(|one| Arc::ptr_eq(&one.disk, &unit.disk))
 }
 
 /// What a request concerns, or the answer that it cannot be carried out.

@@ -97,12 +97,9 @@ impl Unit {
         self.scsi.limit_modes(of_disk)
     }
 
-    /// Forgets what MODE SELECT set: a reset has taken place. Whether anything was forgotten.
-    pub(crate) fn reset_modes(&self) -> bool {
-        let default = ModeState::default();
-        let is_changed = self.disk.modes() != default;
-        self.disk.set_modes(default);
-        is_changed
+    /// Forgets what MODE SELECT set: a reset has taken place.
+    pub(crate) fn reset_modes(&self) {
+        self.disk.set_modes(ModeState::default());
     }
 
     /// When a write with this FUA bit that begins now counts as done. The write cache may have been turned off since the

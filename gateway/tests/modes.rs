@@ -4,15 +4,14 @@
 
 mod support;
 
-use huntaway_gateway::{TargetConfig, UnitConfig};
+use huntaway_gateway::UnitConfig;
 use support::{
-    DATA_IN, Initiator, LOGICAL_UNIT_RESET, R2T, SCSI_RESPONSE, TASK_MANAGEMENT_RESPONSE, TestGateway,
-    anyone, served, target, wait_for,
+    DATA_IN, Initiator, LOGICAL_UNIT_RESET, OTHER_TARGET, R2T, SCSI_RESPONSE, TASK_MANAGEMENT_RESPONSE,
+    TestGateway, anyone, served, target, wait_for,
 };
 
 const A: &str = "iqn.2026-11.test:a";
 const B: &str = "iqn.2026-11.test:b";
-const OTHER_TARGET: &str = "iqn.2026-11.test.huntaway:other";
 
 const MODES_CHANGED: (u8, u8, u8) = (6, 0x2a, 0x01);
 const WRITE_PROTECTED: (u8, u8, u8) = (7, 0x27, 0x00);
@@ -57,10 +56,7 @@ fn set(initiator: &mut Initiator, flag: Flag, is_on: bool) {
 
 /// One disk behind two targets.
 fn two_targets() -> TestGateway {
-    let gateway = TestGateway::empty();
-    let other = TargetConfig { name: OTHER_TARGET.into(), ..target(vec![anyone()], vec![gateway.unit(0)]) };
-    gateway.update(served(vec![target(vec![anyone()], vec![gateway.unit(0)]), other])).unwrap();
-    gateway
+    TestGateway::behind_two_targets(|gateway| vec![gateway.unit(0)])
 }
 
 #[test]
@@ -80,14 +76,14 @@ fn what_one_sets_holds_for_all_who_see_the_disk_and_the_others_are_told_once() {
 }
 
 #[test]
-fn a_reset_through_one_target_tells_the_other_what_it_changed() {
+fn a_reset_through_one_target_sets_back_what_was_set_through_another() {
     let gateway = two_targets();
     let mut resetter = Initiator::login(gateway.portal, A);
     let mut elsewhere = Initiator::login_at(gateway.portal, B, OTHER_TARGET);
     set(&mut elsewhere, SWP, true);
     resetter.manage(2, LOGICAL_UNIT_RESET, u32::MAX);
     assert_eq!(resetter.expect(TASK_MANAGEMENT_RESPONSE).header[2], 0);
-    assert_eq!(elsewhere.test_unit(3, 0), Err(MODES_CHANGED));
+    assert_eq!(elsewhere.test_unit(3, 0), Err((6, 0x29, 0x03)));
     assert!(!is_set(&mut elsewhere, SWP));
     assert_eq!(elsewhere.test_unit(4, 0), Ok(()));
 }
@@ -128,10 +124,8 @@ fn a_write_whose_data_comes_after_the_write_cache_went_is_stable() {
 
 #[test]
 fn a_unit_without_write_cache_cannot_turn_off_that_of_another_unit_of_the_disk() {
-    let gateway = TestGateway::empty();
-    let without = UnitConfig { write_cache: false, ..gateway.unit(0) };
-    let other = TargetConfig { name: OTHER_TARGET.into(), ..target(vec![anyone()], vec![without]) };
-    gateway.update(served(vec![target(vec![anyone()], vec![gateway.unit(0)]), other])).unwrap();
+    let without = |gateway: &TestGateway| vec![UnitConfig { write_cache: false, ..gateway.unit(0) }];
+    let gateway = TestGateway::behind_two_targets(without);
     let mut cached = Initiator::login(gateway.portal, A);
     let mut through = Initiator::login_at(gateway.portal, A, OTHER_TARGET);
     assert!(is_set(&mut cached, WCE) && !is_set(&mut through, WCE));

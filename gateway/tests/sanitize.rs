@@ -7,15 +7,14 @@ mod support;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use huntaway_gateway::{Sanitization, SanitizeRecord, TargetConfig, UnitConfig};
+use huntaway_gateway::{Sanitization, SanitizeRecord, UnitConfig};
 use support::{
-    ABORT_TASK, DATA_IN, Initiator, SCSI_RESPONSE, TASK_MANAGEMENT_RESPONSE, TestGateway, anyone, served,
-    target, wait_for,
+    ABORT_TASK, DATA_IN, Initiator, OTHER_TARGET, SCSI_RESPONSE, TASK_MANAGEMENT_RESPONSE, TestGateway,
+    anyone, served, target, wait_for,
 };
 
 const A: &str = "iqn.2026-11.test:a";
 const B: &str = "iqn.2026-11.test:b";
-const OTHER_TARGET: &str = "iqn.2026-11.test.huntaway:other";
 
 const GOOD: u8 = 0;
 const IN_PROGRESS: (u8, u8, u8) = (2, 0x04, 0x1b);
@@ -66,10 +65,7 @@ fn request_sense(initiator: &mut Initiator) -> (u8, u8, u8, u16) {
 }
 
 fn two_targets() -> TestGateway {
-    let gateway = TestGateway::empty();
-    let other = TargetConfig { name: OTHER_TARGET.into(), ..target(vec![anyone()], vec![gateway.unit(0)]) };
-    gateway.update(served(vec![target(vec![anyone()], vec![gateway.unit(0)]), other])).unwrap();
-    gateway
+    TestGateway::behind_two_targets(|gateway| vec![gateway.unit(0)])
 }
 
 #[test]

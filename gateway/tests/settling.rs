@@ -6,9 +6,10 @@ mod support;
 
 use std::time::Duration;
 
+use huntaway_gateway::UnitConfig;
 use support::{
-    ABORT_TASK, ASYNC_MESSAGE, Initiator, LOGICAL_UNIT_RESET, LOGOUT_RESPONSE, R2T, SCSI_RESPONSE,
-    TASK_MANAGEMENT_RESPONSE, TestGateway, wait_for,
+    ABORT_TASK, ASYNC_MESSAGE, Initiator, LOGICAL_UNIT_RESET, LOGOUT_RESPONSE, OTHER_TARGET, R2T,
+    SCSI_RESPONSE, TARGET_COLD_RESET, TARGET_WARM_RESET, TASK_MANAGEMENT_RESPONSE, TestGateway, wait_for,
 };
 
 const FUNCTION_COMPLETE: u8 = 0;
@@ -70,6 +71,42 @@ fn a_reset_settles_the_commands_of_all_sessions_and_tells_them() {
         let response = initiator.expect(SCSI_RESPONSE);
         assert_eq!((response.tag(), response.sense().0, response.sense().1), (3, 6, 0x29));
     }
+}
+
+#[test]
+fn a_reset_settles_the_commands_that_reach_the_disk_through_other_targets_and_luns() {
+    let gateway = TestGateway::behind_two_targets(|gateway| {
+        vec![gateway.disk(0, 2, 8 << 20), UnitConfig { lun: 7, ..gateway.unit(0) }]
+    });
+    for (function, own, others) in
+        [(LOGICAL_UNIT_RESET, (6, 0x29, 3), (6, 0x29, 3)), (TARGET_WARM_RESET, (6, 0x29, 2), (6, 0x29, 3))]
+    {
+        let mut resetting = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+        let mut elsewhere = Initiator::login_at(gateway.portal, "iqn.2026-11.test:b", OTHER_TARGET);
+        assert!(elsewhere.test_unit(1, 7).is_err(), "power on");
+        gateway.peer.hold();
+        elsewhere.write_unit(2, 7, 0, 7, true);
+        wait_for("the write", || gateway.peer.waiting() == 1);
+        resetting.manage(2, function, u32::MAX);
+        resetting.expect_silence();
+        gateway.peer.release();
+        assert_eq!(resetting.expect(TASK_MANAGEMENT_RESPONSE).header[2], FUNCTION_COMPLETE);
+        assert_eq!(resetting.test_unit(3, 0), Err(own));
+        assert_eq!(elsewhere.test_unit(3, 7), Err(others), "and its write has no answer");
+        assert_eq!(elsewhere.test_unit(4, 0), Ok(()), "the other disk is not concerned");
+    }
+}
+
+#[test]
+fn a_cold_reset_leaves_the_sessions_with_other_targets() {
+    let gateway = TestGateway::behind_two_targets(|gateway| vec![gateway.unit(0)]);
+    let mut resetting = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    let mut elsewhere = Initiator::login_at(gateway.portal, "iqn.2026-11.test:b", OTHER_TARGET);
+    resetting.manage(1, TARGET_COLD_RESET, u32::MAX);
+    resetting.expect(TASK_MANAGEMENT_RESPONSE);
+    resetting.expect_end();
+    assert_eq!(elsewhere.test_unit(1, 0), Err((6, 0x29, 3)));
+    assert_eq!(elsewhere.test_unit(2, 0), Ok(()));
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub use serving::{Records, SOFT_THRESHOLD_BYTES, TestGateway, anyone, initiator,
 use tokio::sync::oneshot;
 
 pub const TARGET: &str = "iqn.2026-11.test.huntaway:disk";
+pub const OTHER_TARGET: &str = "iqn.2026-11.test.huntaway:other";
 
 /// The operation codes of commands with write data.
 const HAS_DATA_OUT: [u8; 16] =

@@ -18,7 +18,7 @@ use huntaway_wire::{Peer, Pepoch, Vid};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 
-use super::{MemoryPeer, TARGET};
+use super::{MemoryPeer, OTHER_TARGET, TARGET};
 
 /// Space of which initiators of thin disks are told.
 pub const SOFT_THRESHOLD_BYTES: u64 = 64 << 20;
@@ -74,6 +74,14 @@ impl TestGateway {
     pub fn start(luns: u16) -> Self {
         let gateway = Self::empty();
         gateway.update(gateway.disks(luns)).unwrap();
+        gateway
+    }
+
+    /// Serves the first disk to anyone as LUN 0 of [`TARGET`], and what `elsewhere` makes behind [`OTHER_TARGET`].
+    pub fn behind_two_targets(elsewhere: impl Fn(&Self) -> Vec<UnitConfig>) -> Self {
+        let gateway = Self::empty();
+        let other = TargetConfig { name: OTHER_TARGET.into(), ..target(vec![anyone()], elsewhere(&gateway)) };
+        gateway.update(served(vec![target(vec![anyone()], vec![gateway.unit(0)]), other])).unwrap();
         gateway
     }
 
