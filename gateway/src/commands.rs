@@ -153,9 +153,7 @@ impl Driver {
                 Started::Ended(Outcome::Failed(sense))
             }
             // Set after it was planned, while it waited for its data or its turn.
-            Action::Block(ref operation)
-                if operation::writes(operation) && live.unit.modes().software_write_protect =>
-            {
+            ref action if changes_data(action) && live.unit.modes().software_write_protect => {
                 Started::Ended(Outcome::Failed(Sense::software_write_protected()))
             }
             Action::Block(operation) => self.start_block(task, &live.unit, operation, data),
@@ -461,6 +459,15 @@ fn footprint_before_data(step: &Step, live: &Task) -> Footprint {
             let blocks = live.unit.scsi.blocks();
             Footprint { lba: 0, blocks, lun: live.unit.lun, writes: true, ordered: live.ordered }
         }
+    }
+}
+
+/// Whether write protection forbids it.
+fn changes_data(action: &Action) -> bool {
+    match action {
+        Action::Block(operation) => operation::writes(operation),
+        Action::Sanitize(_) | Action::ExitSanitizeFailure => true,
+        _ => false,
     }
 }
 

@@ -19,8 +19,9 @@ pub(crate) struct Disk {
     modes: AtomicModes,
     /// How it stands with regard to SANITIZE, packed.
     sanitization: AtomicU32,
-    /// Held by whoever carries that out, or changes what is recorded of it.
-    pub(crate) recording: Mutex<()>,
+    /// How that is recorded: what it becomes again if nothing comes of an operation. Held by whoever carries one out, or
+    /// changes what is recorded.
+    pub(crate) recorded: Mutex<Sanitization>,
     /// Its soft threshold was crossed, and the space has not come back since.
     is_short: AtomicBool,
 }
@@ -70,7 +71,7 @@ impl Disk {
         Self {
             modes: AtomicModes::new(ModeState::default()),
             sanitization: AtomicU32::new(pack(sanitization)),
-            recording: Mutex::new(()),
+            recorded: Mutex::new(sanitization),
             is_short: AtomicBool::new(false),
         }
     }
@@ -80,17 +81,17 @@ impl Disk {
         unpack(self.sanitization.load(Ordering::Acquire))
     }
 
-    /// Commands are refused from now on, for an operation begins. Returns how it stood.
+    /// Commands are refused from now on, for an operation begins.
     ///
     /// # Errors
     /// The sense to refuse the operation with.
-    pub(crate) fn begin_sanitizing(&self, request: &SanitizeRequest) -> Result<Sanitization, Sense> {
+    pub(crate) fn begin_sanitizing(&self, request: &SanitizeRequest) -> Result<(), Sense> {
         let running = pack(Sanitization::Running { progress: 0 });
         let mut found = self.sanitization.load(Ordering::Acquire);
         loop {
             unpack(found).check_begin(request)?;
             match self.sanitization.compare_exchange(found, running, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(before) => return Ok(unpack(before)),
+                Ok(_) => return Ok(()),
                 Err(now) => found = now,
             }
         }

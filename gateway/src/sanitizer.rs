@@ -65,12 +65,12 @@ impl Driver {
         unit: &Arc<Unit>,
         request: SanitizeRequest,
     ) -> Result<(), Sense> {
-        let before = unit.disk.begin_sanitizing(&request)?;
+        unit.disk.begin_sanitizing(&request)?;
         let (begun, is_begun) = oneshot::channel();
         let immediate = request.immediate;
         let work = Work { shared: Arc::clone(&self.shared), unit: Arc::clone(unit), request };
         let (ended, is_ended) = oneshot::channel();
-        self.in_background(work.run(before, begun, ended));
+        self.in_background(work.run(begun, ended));
         // Whoever does not answer has stopped.
         let stopped = || Err(Sense::internal_failure());
         let answer = async move {
@@ -89,11 +89,14 @@ impl Driver {
         let (shared, unit) = (Arc::clone(&self.shared), Arc::clone(unit));
         let (done, is_done) = oneshot::channel();
         self.in_background(async move {
-            let _recording = unit.disk.recording.lock().await;
+            let mut recorded = unit.disk.recorded.lock().await;
             let left = match unit.disk.sanitization() {
                 Sanitization::Failed { may_exit: true } => {
                     let left = record(&shared, unit.description.uuid, SanitizeRecord::Over).await;
-                    left.inspect(|()| unit.disk.leave_failure())
+                    left.inspect(|()| {
+                        *recorded = Sanitization::Idle;
+                        unit.disk.leave_failure();
+                    })
                 }
                 other => other.check_exit(),
             };
@@ -134,21 +137,16 @@ struct Work {
 }
 
 impl Work {
-    async fn run(
-        self,
-        before: Sanitization,
-        begun: oneshot::Sender<Result<(), Sense>>,
-        ended: oneshot::Sender<Result<(), Sense>>,
-    ) {
+    async fn run(self, begun: oneshot::Sender<Result<(), Sense>>, ended: oneshot::Sender<Result<(), Sense>>) {
         let Self { shared, unit, request } = self;
         let (disk, uuid, may_exit) = (Arc::clone(&unit.disk), unit.description.uuid, request.may_exit);
-        let _recording = disk.recording.lock().await;
-        let recorded = match check_room(&unit, &request.method).await {
+        let mut recorded = disk.recorded.lock().await;
+        let has_begun = match check_room(&unit, &request.method).await {
             Ok(()) => record(&shared, uuid, SanitizeRecord::Begun { may_exit }).await,
             Err(sense) => Err(sense),
         };
-        if let Err(sense) = recorded {
-            disk.end_sanitizing(before);
+        if let Err(sense) = has_begun {
+            disk.end_sanitizing(*recorded);
             let _ = begun.send(Err(sense));
             return;
         }
@@ -173,7 +171,7 @@ impl Work {
         };
         match result {
             Ok(()) => {
-                disk.end_sanitizing(Sanitization::Idle);
+                *recorded = Sanitization::Idle;
                 tracing::info!(disk = name, "sanitized");
             }
             Err(ref error) => {
@@ -181,9 +179,10 @@ impl Work {
                 tracing::error!(disk = name, reason, "sanitizing failed: data may still be there");
                 // Without this record, that it had begun is there.
                 let _ = record(&shared, uuid, SanitizeRecord::Failed { may_exit }).await;
-                disk.end_sanitizing(Sanitization::Failed { may_exit });
+                *recorded = Sanitization::Failed { may_exit };
             }
         }
+        disk.end_sanitizing(*recorded);
         let _ = ended.send(result.map_err(|_| Sense::sanitize_failed()));
     }
 }

@@ -226,3 +226,16 @@ fn software_write_protection_refuses_writes_whose_data_comes_after_it_was_set() 
     assert_eq!(writer.expect(SCSI_RESPONSE).sense(), SOFTWARE_WRITE_PROTECTED);
     assert_eq!(gateway.peer.writes(), []);
 }
+
+#[test]
+fn software_write_protection_refuses_a_sanitize_whose_data_comes_after_it_was_set() {
+    let gateway = TestGateway::start(1);
+    let mut sanitizer = Initiator::login(gateway.portal, A);
+    // Ones make a sound list: one pass with a pattern of 257 bytes.
+    sanitizer.command(1, 0, &[0x48, 0x01, 0, 0, 0, 0, 0, 1, 5, 0], 261, None);
+    let r2t = sanitizer.expect(R2T);
+    set(&mut Initiator::login(gateway.portal, B), SWP, true);
+    sanitizer.data_out(&r2t, 1);
+    assert_eq!(sanitizer.expect(SCSI_RESPONSE).sense(), SOFTWARE_WRITE_PROTECTED);
+    assert_eq!((gateway.peer.writes(), gateway.records.of_first()), (vec![], vec![]));
+}

@@ -284,6 +284,26 @@ fn leaving_a_failure_does_not_open_the_disk_that_another_operation_erases_by_the
 }
 
 #[test]
+fn an_operation_that_is_not_recorded_leaves_the_disk_as_what_was_recorded_before_it_says() {
+    let gateway = TestGateway::empty();
+    let unit = UnitConfig { sanitization: Sanitization::Failed { may_exit: true }, ..gateway.unit(0) };
+    gateway.update(served(vec![target(vec![anyone()], vec![unit])])).unwrap();
+    let mut leaving = Initiator::login(gateway.portal, A);
+    let mut erasing = Initiator::login(gateway.portal, B);
+    let mut beside = Initiator::login(gateway.portal, "iqn.2026-11.test:c");
+    let gate = Arc::clone(&gateway.records.gate);
+    let recording = gate.blocking_lock();
+    start(&mut leaving, 1, EXIT_FAILURE_MODE);
+    wait_for("the record", || gateway.records.of_first() == [SanitizeRecord::Over]);
+    start(&mut erasing, 1, BLOCK_ERASE);
+    wait_for("the next operation", || beside.test_unit(2, 0) == Err(IN_PROGRESS));
+    gateway.records.refuse.store(true, Ordering::Relaxed);
+    drop(recording);
+    assert_eq!((result(&mut leaving), result(&mut erasing)), (Ok(()), Err((4, 0x44, 0))));
+    assert_eq!(beside.test_unit(3, 0), Ok(()), "its failure was left, and nothing has begun since");
+}
+
+#[test]
 fn an_overwrite_for_which_there_is_no_space_is_refused_before_it_begins() {
     let gateway = TestGateway::start(1);
     let mut initiator = Initiator::login(gateway.portal, A);
