@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use huntaway_ledger::Name;
 use serde::Serialize;
 
-use crate::control::{Client, LunOfVdi, NewSize, NewVdi, VdiStatus};
+use crate::control::{Client, LunOfVdi, NewSize, NewVdi, SanitizeStatus, VdiStatus};
 use crate::disk_option::{SIZE, parse_size};
 use crate::node::size;
 use crate::node_address::NodeAddress;
@@ -187,21 +187,27 @@ fn show(form: Form, vdi: VdiStatus) -> Result<(), Box<dyn Error>> {
 fn print(form: Form, value: &impl Serialize, vdis: &[VdiStatus]) -> Result<(), Box<dyn Error>> {
     let text = match form {
         Form::Json => serde_json::to_string_pretty(value)? + "\n",
-        Form::Table => table(["NAME", "SIZE", "KIND", "BLOCK", "LUNS"], vdis.iter().map(row)),
+        Form::Table => table(["NAME", "SIZE", "KIND", "BLOCK", "STATE", "LUNS"], vdis.iter().map(row)),
     };
     Ok(stdout().write_all(text.as_bytes())?)
 }
 
-fn row(vdi: &VdiStatus) -> [String; 5] {
+fn row(vdi: &VdiStatus) -> [String; 6] {
     let kind = match (vdi.thin, vdi.provisioned) {
         (true, _) => "thin",
         (false, true) => "thick",
         (false, false) => "thick, not all of its space set aside",
     };
+    let state = match vdi.sanitize {
+        None => "ready",
+        Some(SanitizeStatus::Running) => "being sanitized",
+        Some(SanitizeStatus::Failed) => "failed to be sanitized",
+    };
     let lun = |LunOfVdi { target, lun }: &LunOfVdi| format!("{target}/{lun}");
     let luns: Vec<String> = vdi.luns.iter().map(lun).collect();
     let luns = if luns.is_empty() { "-".to_owned() } else { luns.join(" ") };
-    [vdi.name.clone(), size(vdi.size_bytes), kind.to_owned(), vdi.block_size.to_string(), luns]
+    let (kind, state) = (kind.to_owned(), state.to_owned());
+    [vdi.name.clone(), size(vdi.size_bytes), kind, vdi.block_size.to_string(), state, luns]
 }
 
 fn parse_name(text: &str) -> Result<Name, String> {

@@ -4,6 +4,7 @@ mod support;
 
 use support::demo::{Demo, lun};
 use support::initiator::{Initiator, Login};
+use support::node::{Node, with_targets};
 
 const IN_PROGRESS: (u8, u8, u8) = (2, 0x04, 0x1b);
 const FAILED: (u8, u8, u8) = (3, 0x31, 0x03);
@@ -12,22 +13,22 @@ const INVALID_FIELD: (u8, u8, u8) = (5, 0x24, 0x00);
 const READ: [u8; 10] = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 
 fn log_in(demo: &Demo) -> Initiator {
-    let login = Login {
-        portal: demo.portal(),
-        initiator: "iqn.2026-11.test:a",
-        target: Some(demo.target()),
-        account: None,
-        mutual: None,
-    };
+    log_in_at(demo.portal(), demo.target(), &[0, 1])
+}
+
+fn log_in_at(portal: &str, target: &str, luns: &[u8]) -> Initiator {
+    let login =
+        Login { portal, initiator: "iqn.2026-11.test:a", target: Some(target), account: None, mutual: None };
     let mut initiator = login.log_in().expect("anyone may log in");
-    for lun in [0, 1] {
-        assert_eq!(initiator.ask(lun, &[0; 6], 0), Err((6, 0x29, 0)));
+    for lun in luns {
+        assert_eq!(initiator.ask(*lun, &[0; 6], 0), Err((6, 0x29, 0)));
     }
     initiator
 }
 
 fn sanitize(initiator: &mut Initiator, lun: u8, byte_1: u8) -> Result<(), (u8, u8, u8)> {
-    let list = [1, 0, 0, 1, 0x5a];
+    // An OVERWRITE of 31 passes goes on for as long as a test needs it to.
+    let list = [31, 0, 0, 1, 0x5a];
     let length = if byte_1 & 0x1f == 1 { list.len() } else { 0 };
     initiator.tell(lun, &[0x48, byte_1, 0, 0, 0, 0, 0, 0, length as u8, 0], &list[..length])
 }
@@ -69,4 +70,26 @@ fn what_a_crash_interrupts_has_failed_after_the_restart() {
 
     let demo = Demo::builder().directory(&directory).start();
     assert_eq!(log_in(&demo).ask(0, &READ, 512), Ok(vec![0; 512]));
+}
+
+#[test]
+fn the_operator_sees_which_disk_is_being_sanitized_or_failed_to_be() {
+    const TARGET: &str = "iqn.2026-11.test:vm";
+    let scratch = tempfile::tempdir().expect("a temporary directory can be made");
+    let luns = "{lun: 0, vdi: root, size: 1GiB}";
+    let targets = format!("[{{iqn: \"{TARGET}\", initiators: [\"iqn.*\"], luns: [{luns}]}}]");
+    let mut node = Node::start_in(scratch.path(), &with_targets(&targets));
+    let show = |node: &Node| node.run(["vdi", "show", "root"]);
+    assert!(show(&node).contains("ready"), "{}", show(&node));
+    let mut initiator = log_in_at(node.portal(), TARGET, &[0]);
+    assert_eq!(sanitize(&mut initiator, 0, 0x81), Ok(()));
+    assert!(show(&node).contains("being sanitized"), "{}", show(&node));
+    node.kill();
+
+    let node = Node::start_on(scratch.path());
+    assert!(show(&node).contains("failed to be sanitized"), "{}", show(&node));
+    assert!(node.run(["vdi", "list", "-o", "json"]).contains("\"sanitize\": \"failed\""));
+    let mut initiator = log_in_at(node.portal(), TARGET, &[0]);
+    assert_eq!(sanitize(&mut initiator, 0, 0x02), Ok(()));
+    assert!(show(&node).contains("ready"), "{}", show(&node));
 }

@@ -89,8 +89,20 @@ pub(crate) struct VdiStatus {
     pub(crate) thin: bool,
     /// False for a thick one whose space is not all set aside.
     pub(crate) provisioned: bool,
+    /// A sanitize operation that goes on, or did not come to its end.
+    pub(crate) sanitize: Option<SanitizeStatus>,
     /// Where it is served.
     pub(crate) luns: Vec<LunOfVdi>,
+}
+
+/// How sanitizing a VDI stands that has not ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum SanitizeStatus {
+    /// It goes on.
+    Running,
+    /// It failed: initiators are refused until another one succeeds, or they leave the failure where that is allowed.
+    Failed,
 }
 
 /// A LUN that shows a VDI.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use huntaway_ledger::VdiOptions;
+use huntaway_ledger::{Sanitize, VdiOptions};
 use huntaway_store::DiskState;
 use hyper::body::Body;
 use hyper::header::CONTENT_TYPE;
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{
     DiskStatus, Failure, LunOfVdi, MAX_BODY_BYTES, NAME_HEADER, NewSize, NewVdi, PlanAnswer, PortalStatus,
-    SessionStatus, Status, VdiStatus,
+    SanitizeStatus, SessionStatus, Status, VdiStatus,
 };
 use crate::node::{
     DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, Engine, MappedVdi, OperationError, Planned,
@@ -189,6 +189,10 @@ fn vdi_status(MappedVdi { vdi, mappings }: &MappedVdi) -> VdiStatus {
         physical_block_size: vdi.physical_block_size,
         thin: vdi.thin,
         provisioned: vdi.provisioned,
+        sanitize: vdi.sanitize.map(|sanitize| match sanitize {
+            Sanitize::Running { .. } => SanitizeStatus::Running,
+            Sanitize::Failed { .. } => SanitizeStatus::Failed,
+        }),
         luns: mappings.iter().map(|at| LunOfVdi { target: at.target.clone(), lun: at.lun }).collect(),
     }
 }
