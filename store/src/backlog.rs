@@ -72,9 +72,8 @@ impl Backlog {
         Ok(())
     }
 
-    /// A copy of the first request, its number, and the `frees` that it came with. It stays first until it is taken out,
-    /// so that nothing passes it
-    /// meanwhile.
+    /// A copy of the first request, its number, and the `frees` that it came with. It stays first until it is taken out, so
+    /// that nothing passes it meanwhile.
     pub(crate) fn first(&self) -> Option<(u64, ObjectRequest, Lsn)> {
         let queue = lock(&self.queue);
         queue.requests.front().map(|waiting| (waiting.number, waiting.request.clone(), waiting.frees))

@@ -149,6 +149,32 @@ fn application_that_meets_a_full_disk_loses_nothing() {
 }
 
 #[test]
+fn a_file_that_can_neither_be_filled_nor_removed_stops_the_disk() {
+    let home = super::harness::partition(oid(0));
+    let neighbour = (1..100_000).map(oid).find(|other| super::harness::partition(*other) == home).unwrap();
+    let mut stopped = 0;
+    for after in 0..6 {
+        let harness = roomy();
+        harness.write(neighbour, 0, &pattern(2, 4096));
+        harness.apply();
+        harness.write(oid(0), 0, &pattern(1, 4096));
+        harness.store.sync().unwrap();
+        let disk = harness.place.disk.clone();
+        disk.fail(Fault { operation: DiskOperation::Write, after, error: ErrorKind::StorageFull });
+        // The directory and the index are there: the file's is the only name that is made.
+        disk.fail(Fault { operation: DiskOperation::Name, after: 1, error: ErrorKind::Other });
+        let is_stopped = harness.store.apply().is_err();
+        assert_eq!(harness.store.has_failed(), is_stopped);
+        stopped += u32::from(is_stopped);
+        disk.crash(Crash::Process, 0);
+        let harness = harness.restart();
+        harness.apply();
+        assert!(harness.read(oid(0), 0, 4096).unwrap() == pattern(1, 4096), "after {after}");
+    }
+    assert!(stopped > 0, "no removal of a file that was begun failed");
+}
+
+#[test]
 fn a_failed_sync_stops_the_disk_for_good() {
     let harness = roomy();
     harness.write(oid(0), 0, &[1; 4096]);

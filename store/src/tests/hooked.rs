@@ -1,5 +1,9 @@
 //! A disk at whose reads, writes and syncs a test does something else: what other threads might do at that moment, but in one
 //! thread and at the same moment each time.
+//!
+//! Another thread would wait for locks that the store holds at that moment; the same thread would wait for itself. So a hook
+//! makes requests only when none is held that they need: at syncs, and at writes to object files. While a record is written
+//! the log is locked, and its partition; while a request reads, its partition may be.
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex};

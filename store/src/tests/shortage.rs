@@ -4,22 +4,34 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use huntaway_wire::{Durability, Operation, Refusal, Reply, Submission};
+use huntaway_wire::{Durability, OBJECT_SIZE_BYTES, Oid, Operation, Refusal, Reply, Submission};
 use rustix::io::Errno;
 
-use super::harness::{Harness, oid, options, pattern, write};
-use crate::disk::{Disk, Open, SimulatedDisk, SimulatedFile, Space};
+use super::harness::{Harness, oid, options, partition, pattern, write};
+use crate::check::check_disk;
+use crate::disk::{Crash, Disk, Open, SimulatedDisk, SimulatedFile, Space};
 
 /// A disk that opens so many more files; after that there is no file descriptor.
 struct Scarce {
     disk: SimulatedDisk,
     left: AtomicU64,
+    /// Syncs of partitions' directories for which there is none, whatever is left.
+    refused_syncs: AtomicU64,
 }
 
 /// No end of files.
 const PLENTY: u64 = u64::MAX;
 
 impl Scarce {
+    fn new(disk: SimulatedDisk) -> Self {
+        Self { disk, left: AtomicU64::new(PLENTY), refused_syncs: AtomicU64::new(0) }
+    }
+
+    /// The next `syncs` of directories have no file descriptor.
+    fn refuse_syncs(&self, syncs: u64) {
+        self.refused_syncs.store(syncs, Ordering::Relaxed);
+    }
+
     fn leave(&self, files: u64) {
         self.left.store(files, Ordering::Relaxed);
     }
@@ -88,6 +100,10 @@ impl Disk for Scarce {
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         if path.contains('/') {
             self.take()?;
+            let refuse = |syncs: u64| syncs.checked_sub(1);
+            if self.refused_syncs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, refuse).is_ok() {
+                return Err(Errno::MFILE.into());
+            }
         }
         self.disk.sync_dir(path)
     }
@@ -98,14 +114,13 @@ impl Disk for Scarce {
 }
 
 fn harness() -> Harness<Scarce> {
-    let disk = Scarce { disk: SimulatedDisk::new(1 << 30), left: AtomicU64::new(PLENTY) };
-    Harness::on(disk, options())
+    Harness::on(Scarce::new(SimulatedDisk::new(1 << 30)), options())
 }
 
 fn assert_sound(harness: &Harness<Scarce>) {
     assert!(!harness.store.has_failed());
     harness.store.checkpoint().unwrap();
-    let report = crate::check::check_disk(&*harness.place.disk).unwrap();
+    let report = check_disk(&*harness.place.disk).unwrap();
     assert!(report.is_sound(), "{report}");
 }
 
@@ -228,5 +243,85 @@ fn an_index_that_cannot_be_replaced_goes_on() {
         let harness = harness.restart();
         assert!(harness.read(oid(0), 0, 4096).unwrap() == pattern(99, 4096), "{files} files");
         assert_sound(&harness);
+    }
+}
+
+/// Removes the object, or discards all of it.
+fn take_away(harness: &Harness<Scarce>, oid: Oid, removes: bool) {
+    if removes {
+        let removal = Operation::Remove { durability: Durability::Logged };
+        assert_eq!(harness.ask(oid, removal), Ok(Reply::Done));
+    } else {
+        harness.discard(oid, 0, OBJECT_SIZE_BYTES);
+    }
+}
+
+/// The file is gone from a directory that is not synced: it must be, before the log forgets the removal.
+#[test]
+fn a_removal_whose_directory_could_not_be_synced_is_not_undone_by_a_power_loss() {
+    for (removes, seed) in
+        [true, false].into_iter().flat_map(|removes| (0..8).map(move |seed| (removes, seed)))
+    {
+        let harness = harness();
+        harness.write(oid(0), 0, &pattern(1, 4096));
+        harness.apply();
+        take_away(&harness, oid(0), removes);
+        harness.place.disk.refuse_syncs(1);
+        assert_eq!(harness.store.apply().unwrap().objects_without_room, 1);
+        harness.apply();
+        harness.store.checkpoint().unwrap();
+        harness.place.disk.disk.crash(Crash::Power, seed);
+        let report = check_disk(&*harness.place.disk).unwrap();
+        assert!(report.findings.is_empty(), "removed: {removes}, power loss {seed}: {report}");
+    }
+}
+
+/// Object 0 and these, of one partition, whose index was appended to often: once more for each of these.
+fn with_long_index(others: &[Oid]) -> SimulatedDisk {
+    let harness = harness();
+    for other in others {
+        harness.write(*other, 0, &pattern(1, 4096));
+        harness.apply();
+    }
+    for _ in 0..30 {
+        harness.write(oid(0), 0, &pattern(2, 4096));
+        harness.apply();
+        harness.discard(oid(0), 0, OBJECT_SIZE_BYTES);
+        harness.apply();
+    }
+    harness.write(oid(0), 0, &pattern(3, 4096));
+    harness.apply();
+    harness.store.checkpoint().unwrap();
+    harness.place.disk.disk.copy()
+}
+
+/// The index is written anew while the file of an object that it tells to be removed may come back.
+#[test]
+fn a_removal_that_is_not_synced_when_the_index_is_compacted_is_no_damage_after_a_power_loss() {
+    let home = partition(oid(0));
+    let others: Vec<Oid> = (1..100_000).map(oid).filter(|other| partition(*other) == home).take(2).collect();
+    // With one of them the index is compacted when the second of two objects goes.
+    for disk in [with_long_index(&others[..1]), with_long_index(&others)] {
+        for after in 8..14 {
+            let harness = Harness::on_old(Arc::new(Scarce::new(disk.copy())));
+            take_away(&harness, oid(0), false);
+            harness.place.disk.refuse_syncs(2);
+            assert_eq!(harness.store.apply().unwrap().objects_without_room, 1);
+            take_away(&harness, others[0], false);
+            harness.store.sync().unwrap();
+            let dying = &harness.place.disk.disk;
+            dying.die_after(after);
+            let _ = harness.store.apply();
+            for seed in 0..40 {
+                let disk = dying.copy();
+                disk.crash(Crash::Power, seed);
+                let told = format!("died after {after}, power loss {seed}");
+                let report = check_disk(&disk).unwrap();
+                assert!(report.is_sound(), "{told}: {report}");
+                let harness = Harness::on_old(Arc::new(disk));
+                harness.apply();
+                assert_eq!(harness.read(oid(0), 0, 4096), Ok(vec![0; 4096]), "{told}");
+            }
+        }
     }
 }
