@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 
 use huntaway_wire::{ByteRange, Durability, OBJECT_SIZE_BYTES, Oid, Operation, Reply};
 
-use super::harness::{Harness, oid, options, partition, pattern, write};
+use super::harness::{Harness, crash_factor, oid, options, partition, pattern, write};
 use crate::StoreOptions;
 use crate::check::check_disk;
 use crate::disk::{Crash, Fault, Operation as DiskOperation, SeededRandom, SimulatedDisk};
@@ -170,7 +170,8 @@ fn what_was_removed_takes_no_space_after_any_crash() {
     const OBJECTS: u32 = 10;
     let removal = || Operation::Remove { durability: Durability::Stable };
     // The process dies while it applies the removals; or it lives, and only then power is lost.
-    for (died_after, seed) in (0..40).step_by(3).flat_map(|at| (0..4).map(move |seed| (at, seed))) {
+    let points = (0..40).step_by(if crash_factor() > 1 { 1 } else { 3 });
+    for (died_after, seed) in points.flat_map(|at| (0..4 * crash_factor()).map(move |seed| (at, seed))) {
         let harness = Harness::simulated(1 << 30, options());
         (0..OBJECTS).for_each(|index| harness.write(oid(index), 0, &[1; 65_536]));
         harness.apply();
@@ -199,10 +200,10 @@ fn an_object_that_goes_while_the_index_is_compacted_is_no_damage_after_a_crash()
         Operation::Discard { range, durability: Durability::Stable }
     };
     let removal = Operation::Remove { durability: Durability::Stable };
-    let crashes = [Crash::Process, Crash::Power].into_iter();
-    for (crash, after) in crashes.flat_map(|crash| (0..20).map(move |after| (crash, after))) {
+    let seeds = (0..crash_factor()).flat_map(|seed| [(Crash::Process, seed), (Crash::Power, seed)]);
+    for ((crash, seed), after) in seeds.flat_map(|crash| (0..20).map(move |after| (crash, after))) {
         for goes in [discard(OBJECT_SIZE_BYTES), discard(4096), removal.clone()] {
-            let told = format!("{goes:?}, {crash:?} after {after}");
+            let told = format!("{goes:?}, {crash:?} after {after}, seed {seed}");
             let harness = Harness::simulated(1 << 30, options());
             harness.write(neighbour, 0, &pattern(1, 4096));
             harness.apply();
@@ -221,7 +222,7 @@ fn an_object_that_goes_while_the_index_is_compacted_is_no_damage_after_a_crash()
             let disk = harness.place.disk.clone();
             disk.die_after(after);
             let _ = harness.store.apply();
-            disk.crash(crash, after * 7 + 1);
+            disk.crash(crash, after * 7 + 1 + seed);
             assert!(check_disk(&*disk).unwrap().is_sound(), "{told}");
             let harness = harness.restart();
             let _ = harness.store.apply();
@@ -238,7 +239,9 @@ fn a_file_that_could_not_be_finished_and_was_discarded_is_no_damage_after_a_powe
     let neighbour = neighbour();
     let mut begun = 0;
     let operations = [DiskOperation::Write, DiskOperation::Name, DiskOperation::Allocate].into_iter();
-    let places = (0..14).flat_map(|after| (0..8).flat_map(move |seed| [(after, seed, 0), (after, seed, 1)]));
+    let seeds = 8 * crash_factor();
+    let places =
+        (0..14).flat_map(|after| (0..seeds).flat_map(move |seed| [(after, seed, 0), (after, seed, 1)]));
     for (operation, (after, seed, removes)) in
         operations.flat_map(|operation| places.clone().map(move |place| (operation, place)))
     {
@@ -270,5 +273,5 @@ fn a_file_that_could_not_be_finished_and_was_discarded_is_no_damage_after_a_powe
 
 #[test]
 fn no_crash_leaves_damage() {
-    (0..SEEDS).for_each(run);
+    (0..SEEDS * crash_factor()).for_each(run);
 }

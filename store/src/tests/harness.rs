@@ -34,6 +34,11 @@ pub(super) fn partition(oid: Oid) -> Partition {
     Partition::of(oid.vid(), oid.index())
 }
 
+/// How many times the usual number of crashes a test is to try: `HUNTAWAY_CRASHES`.
+pub(super) fn crash_factor() -> u64 {
+    std::env::var("HUNTAWAY_CRASHES").map_or(1, |text| text.parse().expect("the setting is a number"))
+}
+
 pub(super) fn options() -> StoreOptions {
     StoreOptions {
         make: true,

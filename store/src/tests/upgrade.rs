@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use huntaway_wire::{OBJECT_SIZE_BYTES, Oid, Operation, Reply};
 
-use super::harness::{Harness, oid, options, pattern};
+use super::harness::{Harness, crash_factor, oid, options, pattern};
 use crate::Store;
 use crate::check::check_disk;
 use crate::disk::{Crash, Disk, Open, SimulatedDisk};
@@ -85,7 +85,8 @@ fn assert_all_is_there(harness: &Harness<SimulatedDisk>, told: &str) {
 
 #[test]
 fn a_store_without_sums_is_taken_over_whole_whenever_that_is_interrupted() {
-    for (after, seed) in (0..90).step_by(6).flat_map(|after| (0..3).map(move |seed| (after, seed))) {
+    let points = (0..90 * crash_factor().min(2)).step_by(if crash_factor() > 1 { 1 } else { 6 });
+    for (after, seed) in points.flat_map(|after| (0..3 * crash_factor()).map(move |seed| (after, seed))) {
         let told = format!("died after {after} operations, seed {seed}");
         let disk = old_store();
         disk.die_after(after);
