@@ -186,7 +186,7 @@ struct Challenged {
 
 impl Challenged {
     fn of(reply: &LoginReply) -> Self {
-        let limits = TextLimits { text_bytes: 1 << 16, pairs: 100 };
+        let limits = TextLimits { text_bytes: 1 << 16, pairs: 1000 };
         let pairs = decode(&reply.data, &limits).expect("an answer is text");
         let value = |key: &str| pairs.iter().find(|pair| pair.key == key).expect("a whole challenge").value;
         let number = |key: &str| value(key).parse().expect("a small number");
@@ -274,7 +274,7 @@ fn counter_challenge(challenge: &Challenge<'_>, ours: &Challenged) -> (String, O
 }
 
 fn check_own_proof(reply: &LoginReply, expected: Option<Vec<u8>>) {
-    let limits = TextLimits { text_bytes: 1 << 16, pairs: 100 };
+    let limits = TextLimits { text_bytes: 1 << 16, pairs: 1000 };
     let pairs = decode(&reply.data, &limits).expect("an answer is text");
     let proof = pairs.iter().find(|pair| pair.key == "CHAP_R").map(|pair| pair.value);
     if let Some(expected) = expected {
