@@ -156,7 +156,7 @@ impl<D: Disk> Wal<D> {
     ///
     /// # Errors
     /// `Full`, `NoSpace` and `Shortage`: nothing was written, try again after a release. `TooLarge` and `Malformed`: the caller's
-    /// mistake, nothing was written. `Io` and `Poisoned`: the log has stopped.
+    /// mistake, nothing was written. `Exhausted`: nothing can be added any more. `Io` and `Poisoned`: the log has stopped.
     pub fn append(&self, record: &RecordHeader<'_>, payload: &[IoSlice<'_>]) -> Result<Lsn, WalError> {
         let payload_bytes: u64 = payload.iter().map(|part| part.len() as u64).sum();
         if !record.is_well_formed() || payload_bytes != record.payload_bytes() {
@@ -173,6 +173,10 @@ impl<D: Disk> Wal<D> {
         let mut tail = lock(&self.tail);
         self.check()?;
         let lsn = self.written();
+        if lsn.0 + bytes > MAX_LSN.0 {
+            // Whoever opens the log next would not believe it.
+            return Err(WalError::Exhausted);
+        }
         if tail.current.offset(lsn) + bytes > self.options.segment_bytes {
             self.begin_segment(&mut tail, lsn)?;
         }

@@ -30,6 +30,11 @@ pub enum WalError {
         /// Size of the record.
         bytes: u64,
     },
+    /// The log's positions are used up. No disk writes that much: somebody, or damage, has set the log's position.
+    #[error(
+        "the positions of the write-ahead log are used up: its files say that it is 2^62 bytes long; restore the disk"
+    )]
+    Exhausted,
     /// The record names no blocks, blocks past the object's end, or comes with data of another size. Nothing was written.
     #[error("a record names blocks that its object or its data does not have")]
     Malformed,
