@@ -183,12 +183,15 @@ fn start_loads(demo: &Demo, journals: &[PathBuf; 2], round: u64) -> Vec<Running>
     (0..).zip(journals).map(load).collect()
 }
 
-/// Waits until both loads had so many more writes acknowledged, or the process has ended.
+/// Waits until both loads had so many more writes acknowledged, or the process has ended. Writes that wait for a busy disk may
+/// take long; what must not be is that no more are acknowledged.
 fn await_writes(demo: &mut Demo, loads: &mut [Running], journals: &[PathBuf; 2], writes: u64) {
-    let before = journals.each_ref().map(|journal| acknowledged_writes(journal));
-    wait::until("writes to be acknowledged", LIMIT, || {
+    let counts = || journals.each_ref().map(|journal| acknowledged_writes(journal));
+    let before = counts();
+    let mut seen = before;
+    let mut look = || {
         if !demo.is_running() {
-            return Some(());
+            return Some(true);
         }
         for load in loads.iter_mut() {
             // a connection breaks a moment before its process has ended
@@ -196,12 +199,13 @@ fn await_writes(demo: &mut Demo, loads: &mut [Running], journals: &[PathBuf; 2],
                 |demo: &mut Demo| wait::try_until(LIMIT, || (!demo.is_running()).then_some(())).is_some();
             assert!(load.is_running() || is_alone(demo), "a load has ended: {}", load.output());
         }
-        let done = journals
-            .iter()
-            .zip(before)
-            .all(|(journal, before)| acknowledged_writes(journal) >= before + writes);
-        done.then_some(())
-    });
+        let now = counts();
+        let is_done = now.iter().zip(before).all(|(now, before)| *now >= before + writes);
+        let goes_on = now != seen;
+        seen = now;
+        (is_done || goes_on).then_some(is_done)
+    };
+    while !wait::until("more writes to be acknowledged", LIMIT, &mut look) {}
 }
 
 /// How many writes a journal has seen acknowledged; 0 if there is none yet.
