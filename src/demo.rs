@@ -13,11 +13,12 @@ use huntaway_gateway::{
     InitiatorConfig, Metrics, PortalConfig, Secret, Served, TargetConfig, listen,
 };
 
-use huntaway_config::read_secret;
+use huntaway_config::{SecretError, read_secret};
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::account_file::AccountFile;
 use crate::address::Address;
 use crate::admin::Admin;
 use crate::demo_disks::{self, Disk};
@@ -66,23 +67,16 @@ pub(crate) struct DemoArgs {
     lun: Vec<DiskOption>,
 
     /// Initiators must know this CHAP user's secret, the only line of SECRETFILE, to log in; discovery needs no CHAP
-    #[arg(long, value_name = "USER:SECRETFILE", value_parser = parse_account)]
+    #[arg(long, value_name = "USER:SECRETFILE")]
     chap: Option<AccountFile>,
 
     /// We prove ourselves to initiators that ask with this user and secret
-    #[arg(long, value_name = "USER:SECRETFILE", value_parser = parse_account, requires = "chap")]
+    #[arg(long, value_name = "USER:SECRETFILE", requires = "chap")]
     mutual_chap: Option<AccountFile>,
 
     /// Address that discovery shows instead of those it listens on: one for all, or one for each --listen
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse_advertised)]
     advertise: Vec<String>,
-}
-
-/// `USER:SECRETFILE`.
-#[derive(Debug, Clone)]
-struct AccountFile {
-    user: String,
-    file: PathBuf,
 }
 
 /// The line that `--json` prints.
@@ -277,15 +271,6 @@ fn listen_at(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
     listen(address).map_err(|error| cannot_listen(address, &error).into())
 }
 
-fn parse_account(text: &str) -> Result<AccountFile, String> {
-    match text.split_once(':') {
-        Some((user, file)) if !user.is_empty() && !file.is_empty() => {
-            Ok(AccountFile { user: user.into(), file: file.into() })
-        }
-        _ => Err("write USER:SECRETFILE, such as alice:./secret".into()),
-    }
-}
-
 /// An address as initiators will use it: a name will do as well.
 fn parse_advertised(text: &str) -> Result<String, String> {
     let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
@@ -301,10 +286,9 @@ fn parse_advertised(text: &str) -> Result<String, String> {
 /// What initiators must prove, by the arguments.
 fn authentication(args: &DemoArgs) -> Result<Authentication, Box<dyn Error>> {
     let Some(account) = &args.chap else { return Ok(Authentication::None) };
-    let mutual = args.mutual_chap.as_ref().map(read_account).transpose()?;
-    Ok(Authentication::Chap(Chap { mutual, ..Chap::new(vec![read_account(account)?]) }))
-}
-
-fn read_account(account: &AccountFile) -> Result<ChapAccount, Box<dyn Error>> {
-    Ok(ChapAccount { user: account.user.clone(), secret: Secret::new(&read_secret(&account.file)?) })
+    let read = |AccountFile { user, file }: &AccountFile| -> Result<ChapAccount, SecretError> {
+        Ok(ChapAccount { user: user.clone(), secret: Secret::new(&read_secret(file)?) })
+    };
+    let mutual = args.mutual_chap.as_ref().map(read).transpose()?;
+    Ok(Authentication::Chap(Chap { mutual, ..Chap::new(vec![read(account)?]) }))
 }

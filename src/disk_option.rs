@@ -115,8 +115,13 @@ fn set<T>(
     Ok(())
 }
 
-/// A number with an optional unit KiB, MiB, GiB or TiB (or K, M, G, T).
+/// The size of a disk: a number of bytes that a disk may have.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
+    parse_bytes(text).filter(|bytes| is_size(*bytes))
+}
+
+/// A number with an optional unit KiB, MiB, GiB or TiB (or K, M, G, T).
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit {
@@ -127,8 +132,7 @@ pub(crate) fn parse_size(text: &str) -> Option<u64> {
         "T" | "TiB" => 40,
         _ => return None,
     };
-    let bytes = number.parse::<u64>().ok()?.checked_mul(1 << shift)?;
-    is_size(bytes).then_some(bytes)
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// Whether a disk may be so large, in bytes.

@@ -1,8 +1,11 @@
 //! The `huntaway` command: one binary, its subcommands in one file each.
 
+mod account_file;
 mod address;
 mod admin;
 mod apply_command;
+mod bench;
+mod bench_command;
 mod completions;
 mod config_command;
 mod control;
@@ -59,6 +62,8 @@ enum Command {
     /// Look after the files of a store
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
+    /// Measure iSCSI targets, ours and others, beside one another: speed, latency and what it costs them
+    Bench(Box<bench_command::BenchArgs>),
     /// Print what initiators need to reach a target: scripts and settings, without secrets
     Export(export::ExportArgs),
     /// Check a configuration file, or print what helps to write one
@@ -99,6 +104,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Apply(args) => apply_command::run(&args),
         Command::Vdi(command) => vdi_command::run(&command),
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
+        Command::Bench(args) => bench_command::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Config(command) => config_command::run(&command),
         Command::Completions(args) => completions::run(&args, Cli::command()),

@@ -17,7 +17,7 @@ use support::discovery::{LoggedIn, send_targets};
 use support::http::get;
 use support::needs::{Need, available};
 use support::script::Script;
-use support::{iload, wait};
+use support::{load, wait};
 
 /// Time for small things.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -186,20 +186,17 @@ fn a_directory_serves_one_process_and_keeps_its_disks_as_they_are() {
 
 #[test]
 fn started_again_it_finds_the_data() {
-    if !available(iload::NEEDS) {
-        return;
-    }
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path().join("data");
-    let journal = scratch.path().join("journal").display().to_string();
+    let journal = scratch.path().join("journal");
     let start = || Demo::builder().directory(&directory).args(lun("size=32MiB")).start();
-    let load = |demo: &Demo, options: &str| iload::run(iload::on(demo, 0, options).args(["-J", &journal]));
+    let load = |demo: &Demo, load: &str| load::run(load::journaled(load::on(demo, 0, load, 1.0), &journal));
 
     let mut demo = start();
-    load(&demo, "-w randwrite -q 8 -W 0 -T 1");
+    load(&demo, "mode=randwrite,depth=8");
     assert!(demo.stop().success(), "{}", demo.log());
     let demo = start();
-    let report = load(&demo, "-w check -q 8");
+    let report = load(&demo, "mode=check,depth=8");
     assert!(report.verified > 0, "{report:?}");
 }
 
@@ -241,18 +238,15 @@ fn a_signal_is_heard_while_disks_are_made() {
 }
 
 fn end_under_load(signal: Signal) {
-    if !available(iload::NEEDS) {
-        return;
-    }
     let mut demo = Demo::start(lun("size=32MiB"));
-    let mut load = iload::on(&demo, 0, "-w randrw -q 4 -V -W 0 -T 3600").start();
+    let mut load = load::on(&demo, 0, "mode=randrw,depth=4", load::ENDLESS).start();
     wait::until("the load to begin", LIMIT, || metric_is_positive(&demo, "huntaway_gateway_sessions"));
     demo.signal(signal);
     let status = demo.wait_for_exit();
     assert_eq!(status.code(), Some(0), "{}", demo.log());
     load.wait(LIMIT);
-    let report = iload::report(&load.output());
-    assert_eq!((report.errs, report.wrong, report.logout_requested), (0, 0, 1), "{}", load.output());
+    let report = load::report(&load.output());
+    assert_eq!((report.errors, report.wrong, report.logout_requested), (0, 0, true), "{}", load.output());
 }
 
 fn metric_is_positive(demo: &Demo, name: &str) -> Option<()> {

@@ -11,18 +11,18 @@ use support::demo::{Demo, lun};
 use support::http::{get, try_get};
 use support::needs::{Need, available};
 use support::script::{Running, Script};
-use support::{iload, wait};
+use support::{load, wait};
 
 /// Time in which Prometheus has to start and to have scraped twice.
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn promtool_finds_nothing_in_the_metrics() {
-    if !available(&[Need::Program("promtool")]) || !available(iload::NEEDS) {
+    if !available(&[Need::Program("promtool")]) {
         return;
     }
     let demo = Demo::start(lun("size=64MiB"));
-    iload::run(iload::on(&demo, 0, "-w randrw -q 4 -W 0 -T 0.5"));
+    load::run(load::on(&demo, 0, "mode=randrw,depth=4", 0.5));
     let metrics = get(&format!("{}/metrics", demo.ready.admin));
     assert_eq!(metrics.status, 200);
     let output = Script::program("promtool").args(["check", "metrics"]).stdin(&metrics.body).run();
@@ -31,11 +31,11 @@ fn promtool_finds_nothing_in_the_metrics() {
 
 #[test]
 fn prometheus_scrapes_our_series() {
-    if !available(&[Need::Program("prometheus")]) || !available(iload::NEEDS) {
+    if !available(&[Need::Program("prometheus")]) {
         return;
     }
     let demo = Demo::start(lun("size=64MiB"));
-    iload::run(iload::on(&demo, 0, "-w randwrite -q 4 -W 0 -T 0.5"));
+    load::run(load::on(&demo, 0, "mode=randwrite,depth=4", 0.5));
     let scratch = tempfile::tempdir().unwrap();
     let prometheus = start_prometheus(&demo, scratch.path());
     let address = listening_address(&prometheus);

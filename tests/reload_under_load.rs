@@ -16,7 +16,7 @@ use serde_json::Value;
 use support::needs::{Need, available};
 use support::node::{Node, with_targets};
 use support::requests::Requests;
-use support::{guest, iload, wait};
+use support::{guest, load, wait};
 
 const TARGET: &str = "iqn.2026-11.net.example:vm";
 /// The name of the guest's initiator.
@@ -183,12 +183,13 @@ impl Drop for SetWhenDropped<'_> {
 /// One run of the load generator after the other.
 fn load_until(stop: &AtomicBool, portal: &str) -> (u64, u64) {
     let journal = tempfile::tempdir().expect("a temporary directory can be made");
-    let options =
-        format!("-w randrw -r 50 -q 8 -s 16M -W 0 -T 4 -J {}", journal.path().join("journal").display());
+    let journal = journal.path().join("journal");
     let (mut verified, mut attentions) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
-        let report = iload::run(iload::at(portal, TARGET, 1, &options));
-        assert_eq!((report.errs, report.wrong, report.lost, report.logout_requested), (0, 0, 0, 0));
+        let load = load::at(portal, TARGET, 1, "mode=randrw,reads=50,depth=8", 4.0).args(["--span", "16MiB"]);
+        let report = load::run(load::journaled(load, &journal));
+        assert_eq!((report.errors, report.wrong), (0, 0));
+        assert!(!report.lost && !report.logout_requested, "{report:?}");
         verified += report.verified;
         attentions += report.attentions;
     }
@@ -197,7 +198,7 @@ fn load_until(stop: &AtomicBool, portal: &str) -> (u64, u64) {
 
 #[test]
 fn a_hundred_reloads_disturb_no_io_and_drop_no_session() {
-    let needs = [guest::NEEDS, iload::NEEDS, &[Need::Program("fio"), Need::Program("iscsiadm")]].concat();
+    let needs = [guest::NEEDS, &[Need::Program("fio"), Need::Program("iscsiadm")]].concat();
     if !available(&needs) {
         return;
     }

@@ -32,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "huntaway-membership",
             "huntaway-store",
             "huntaway-wire",
+            "iscsi-target-rs",
         ],
     ),
     ("huntaway-config", &[]),

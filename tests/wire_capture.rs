@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use support::demo::{Demo, lun};
-use support::iload;
+use support::load;
 use support::needs::{Need, available};
 use support::script::Script;
 
@@ -23,15 +23,14 @@ fn no_pdu_of_qemus_sessions_is_malformed() {
 
 #[test]
 fn no_pdu_with_digests_and_r2ts_is_malformed() {
-    if !available(NEEDS) || !available(iload::NEEDS) {
+    if !available(NEEDS) {
         return;
     }
     let demo = Demo::start(lun("size=64MiB"));
-    let iload = iload::path().display().to_string();
-    let load = "-w randrw -b 300k -q 4 -d hd -R -V -W 0 -T 1";
+    let load = "mode=randrw,size=300KiB,depth=4,digests=both,solicited=true";
     let output = capture(&demo)
-        .args([iload.as_str(), "-p", demo.portal(), "-t", demo.target()])
-        .args(load.split(' '))
+        .args([env!("CARGO_BIN_EXE_huntaway")])
+        .args(load::arguments(demo.portal(), demo.target(), 0, load, 1.0))
         .run();
     assert!(output.contains(" 0x31\n"), "no R2T was seen:\n{output}");
 }
