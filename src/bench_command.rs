@@ -150,8 +150,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Box<dyn Error>> {
     let failed = journalist.failed;
     if args.output == Form::Table {
         let mut out = stdout().lock();
-        if args.rounds > 0 {
-            let conditions = conditions(&all, args.rounds, args.seconds).unwrap_or_default();
+        if let Some(conditions) = conditions(&all, args.rounds, args.seconds).filter(|_| args.rounds > 0) {
             write!(out, "{}\n{conditions}\n", table(&all))?;
         }
         if args.verify {
@@ -235,6 +234,9 @@ impl Journalist {
             Progress::Begins { .. } => {}
             Progress::Measured(measurement) => {
                 self.complain(measurement.failure());
+                if let Some(doubt) = measurement.doubt() {
+                    eprintln!("huntaway: {doubt}");
+                }
                 self.write(serde_json::to_string(measurement));
             }
             Progress::Failed(failure) => {

@@ -62,7 +62,7 @@ enum Command {
     /// Look after the files of a store
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
-    /// Measure iSCSI targets, ours and others, beside one another: speed, latency and what it costs them
+    /// Measure iSCSI targets beside one another: speed, latency and CPU cost
     Bench(Box<bench_command::BenchArgs>),
     /// Print what initiators need to reach a target: scripts and settings, without secrets
     Export(export::ExportArgs),

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::Pinned;
-use super::conditions::Conditions;
+use super::conditions::{Conditions, Pinned};
 use super::initiator::{Address, LogicalUnit, Offer, Session};
 use super::load::{Load, Mode};
 use super::measurement::{Failure, Measurement};
@@ -153,13 +152,13 @@ impl Side {
 
 /// What measurements have in common, for people: the machine, and how often and how long was measured.
 pub(crate) fn conditions(measurements: &[Measurement], rounds: u32, time: Duration) -> Option<String> {
-    let Measurement { conditions, span_bytes, .. } = measurements.first()?;
+    let Measurement { conditions, place, .. } = measurements.first()?;
     let Conditions { kernel, cpus, cpu_model, pinned_cpu, .. } = conditions;
     let pinned =
         pinned_cpu.map_or("unpinned".to_owned(), |cpu| format!("targets and initiator on CPU {cpu}"));
     Some(format!(
         "{rounds} rounds of {} s over {} of each LUN; Linux {kernel}, {cpus} x {cpu_model}; {pinned}",
         time.as_secs_f64(),
-        crate::node::size(*span_bytes)
+        crate::node::size(place.span_bytes)
     ))
 }

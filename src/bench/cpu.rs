@@ -44,7 +44,7 @@ fn ticks(stat: &str) -> Option<u64> {
 }
 
 /// How processes came to rest.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Settled {
     /// CPU seconds used until then, or `None` without processes.
     pub(super) used: Option<f64>,

@@ -91,7 +91,7 @@ pub(crate) enum ProtocolError {
 fn refusal(status: u16) -> &'static str {
     match status {
         0x0101 | 0x0102 => "the target has moved to another portal",
-        0x0201 => "authentication failed; are the CHAP user and the secret right?",
+        0x0201 => "authentication failed; are user and secret (chap=USER:SECRETFILE) right?",
         0x0202 => "this initiator may not use the target; its name has to be in the target's access list",
         0x0203 => "there is no target of this name at this portal",
         0x0204 => "the target was removed",

@@ -27,16 +27,8 @@ pub(crate) struct Measurement {
     pub(super) latency_us: Latency,
     /// The longest time between two I/Os of a connection that ended.
     pub(super) longest_gap_ms: f64,
-    /// CPU time of the target's processes in the measured time, for each I/O in it.
-    pub(super) cpu_us_per_io: Option<f64>,
-    /// CPU time of the target's processes from the first I/O on until they are idle again, after a flush, for each I/O of all:
-    /// with what writing to the end costs. Of a load that only reads, the same as `cpu_us_per_io`.
-    pub(super) cpu_us_per_io_through_drain: Option<f64>,
-    /// How long they worked on after the last I/O.
-    pub(super) drain_seconds: f64,
-    /// They were idle then; otherwise they still worked when we waited no longer.
-    pub(super) drained: bool,
-    pub(super) initiator_cpu_us_per_io: f64,
+    #[serde(flatten)]
+    pub(super) costs: Costs,
     /// I/Os that failed.
     pub(super) errors: u64,
     /// Reads whose data was checked, and was wrong.
@@ -57,13 +49,35 @@ pub(crate) struct Measurement {
     pub(super) iqn: String,
     pub(super) lun: u16,
     #[serde(flatten)]
+    pub(super) place: Place,
+    #[serde(flatten)]
+    pub(super) conditions: Conditions,
+}
+
+/// What I/Os cost. CPU times are in microseconds for each I/O, and unknown if no processes are named.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Costs {
+    /// CPU time of the target's processes in the measured time, for each I/O in it.
+    pub(super) cpu_us_per_io: Option<f64>,
+    /// CPU time of the target's processes from the first I/O on until they are idle again, after a flush, for each I/O of all:
+    /// with what writing to the end costs. Of a load that only reads, the same as `cpu_us_per_io`.
+    pub(super) cpu_us_per_io_through_drain: Option<f64>,
+    /// How long they worked on after the last I/O.
+    pub(super) drain_seconds: f64,
+    /// They were idle then; otherwise they still worked when we waited no longer.
+    pub(super) drained: bool,
+    pub(super) initiator_cpu_us_per_io: f64,
+}
+
+/// What is at the other end, and what was agreed with it.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Place {
+    #[serde(flatten)]
     pub(super) unit: LogicalUnit,
     /// How much of the LUN is used.
     pub(super) span_bytes: u64,
     #[serde(flatten)]
     pub(super) negotiated: Negotiated,
-    #[serde(flatten)]
-    pub(super) conditions: Conditions,
 }
 
 impl Measurement {
@@ -71,6 +85,14 @@ impl Measurement {
     pub(crate) fn failure(&self) -> Option<String> {
         let Self { target, load, error, .. } = self;
         error.as_ref().map(|error| format!("{target}: {}: {error}", load.name))
+    }
+
+    /// Why its CPU time is not all that it should be.
+    pub(crate) fn doubt(&self) -> Option<String> {
+        let Self { target, load, costs: Costs { drained, .. }, .. } = self;
+        let doubt =
+            || format!("{target}: {}: its processes did not become idle: do others use it?", load.name);
+        (!drained).then(doubt)
     }
 }
 

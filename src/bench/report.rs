@@ -33,7 +33,8 @@ impl Row {
     fn of(measurements: &[&Measurement]) -> Option<Self> {
         let values =
             |field: fn(&Measurement) -> f64| measurements.iter().map(|m| field(m)).collect::<Vec<_>>();
-        let cpu: Option<Vec<f64>> = measurements.iter().map(|m| m.cpu_us_per_io_through_drain).collect();
+        let cpu: Option<Vec<f64>> =
+            measurements.iter().map(|m| m.costs.cpu_us_per_io_through_drain).collect();
         let iops = values(|m| m.iops);
         Some(Self {
             least: iops.iter().copied().min_by(f64::total_cmp)?,

@@ -18,15 +18,15 @@ use super::error::SessionError;
 use super::initiator::{Address, LogicalUnit, Offer, Session, flush};
 use super::journal::{Journal, JournalError};
 use super::load::{Load, Mode};
-use super::measurement::Measurement;
+use super::measurement::{Costs, Measurement, Place};
 use super::target::Target;
 use super::verifier::Verifier;
 use super::worker::{
     MEASURING, PATTERN_STEP_BYTES, PATTERN_STEPS, Results, STOPPING, Share, Shared, Way, Worker, WorkerError,
 };
 
-/// How often it is looked at whether enough was written.
-const WRITTEN_SAMPLE: Duration = Duration::from_millis(20);
+/// How often it is looked at whether enough was done.
+const ENOUGH_SAMPLE: Duration = Duration::from_millis(20);
 
 /// How loads are run.
 #[derive(Debug, Clone)]
@@ -56,7 +56,7 @@ pub(crate) enum RunError {
     Gone(#[from] Gone),
     #[error("the target does not do the digests that are asked for")]
     NoDigests,
-    #[error("an I/O of {io_bytes} bytes is no multiple of the LUN's blocks of {block_bytes}")]
+    #[error("an I/O of {io_bytes} bytes is no multiple of the LUN's blocks of {block_bytes} bytes")]
     Blocks { io_bytes: u32, block_bytes: u32 },
     #[error("blocks of {0} bytes cannot be verified: {MIN_BLOCK_BYTES} to {MAX_BLOCK_BYTES} can")]
     BlockSize(u32),
@@ -105,20 +105,36 @@ impl Run<'_> {
         }
         let (timing, load_ends) = self.put(&mut workers, &shared)?;
         ends.extend(load_ends);
-        let used = self.settle_after(&mut workers, verify, &mut ends)?;
-        if verify && ends.is_empty() && !workers.iter().any(|worker| worker.session.is_asked_to_leave()) {
+        let drains = self.load.writes() && !verify && ends.is_empty();
+        if drains {
+            ends.extend(flush_by(&mut workers));
+        }
+        if verify && ends.is_empty() && !is_asked_to_leave(&workers) {
             ends.extend(all(&mut workers, Way::Known));
         }
-        let logout_requested = workers.iter().any(|worker| worker.session.is_asked_to_leave());
+        let logout_requested = is_asked_to_leave(&workers);
         let ios_of_all = shared.ios.load(Ordering::Relaxed);
         let sum = finish(workers);
-        let per_io = |seconds: f64, ios: u64| if ios == 0 { 0.0 } else { seconds * 1e6 / ios as f64 };
-        let per_second = |amount: f64| if timing.seconds > 0.0 { amount / timing.seconds } else { 0.0 };
-        let during = timing.target_cpu.map(|cpu| per_io(cpu, sum.ios));
-        let through = used.used.zip(timing.used_before).map(|(now, before)| per_io(now - before, ios_of_all));
-        let drains = self.load.writes() && !verify;
+        let settled = if drains { Some(settle(&self.target.pids)?) } else { None };
+        let costs = Costs::of(&timing, settled, sum.ios, ios_of_all);
         let error = error(&ends, &sum, logout_requested);
-        Ok(Measurement {
+        let lost = ends.iter().any(is_lost);
+        let place = Place { unit, span_bytes, negotiated };
+        let measurement = self.measurement((round, verify), &timing, costs, sum, place);
+        Ok(Measurement { lost, logout_requested, error, ..measurement })
+    }
+
+    /// Of a load that went well.
+    fn measurement(
+        &self,
+        (round, verify): (u32, bool),
+        timing: &Timing,
+        costs: Costs,
+        sum: Results,
+        place: Place,
+    ) -> Measurement {
+        let per_second = |amount: f64| if timing.seconds > 0.0 { amount / timing.seconds } else { 0.0 };
+        Measurement {
             target: self.target.name.clone(),
             load: self.load.clone(),
             round,
@@ -129,27 +145,21 @@ impl Run<'_> {
             mb_per_s: per_second(sum.ios as f64 * f64::from(self.load.io_bytes)) / 1e6,
             latency_us: sum.latency.summary(),
             longest_gap_ms: sum.longest_gap.as_secs_f64() * 1e3,
-            cpu_us_per_io: during,
-            cpu_us_per_io_through_drain: if drains { through } else { during },
-            drain_seconds: used.seconds,
-            drained: used.is_idle,
-            initiator_cpu_us_per_io: per_io(timing.own_cpu, sum.ios),
+            costs,
             errors: sum.errors,
             verified: sum.verified,
             wrong: sum.wrong,
             read_back: sum.read_back,
             attentions: sum.attentions,
-            lost: ends.iter().any(is_lost),
-            logout_requested,
-            error,
+            lost: false,
+            logout_requested: false,
+            error: None,
             portal: self.target.portal.clone(),
             iqn: self.target.iqn.clone(),
             lun: self.target.lun,
-            unit,
-            span_bytes,
-            negotiated,
+            place,
             conditions: self.conditions.clone(),
-        })
+        }
     }
 
     /// Writes all that is used once, and waits until the target has done with that: holes are cheap to read.
@@ -161,8 +171,9 @@ impl Run<'_> {
         let shared = Shared::default();
         let mut workers = self.workers(opened, &shared, None)?;
         let mut ends = all(&mut workers, Way::Fill);
-        self.settle_after(&mut workers, false, &mut ends)?;
+        ends.extend(flush_by(&mut workers));
         finish(workers);
+        settle(&self.target.pids)?;
         ends.pop().map_or(Ok(()), |end| Err(RunError::Worker(end)))
     }
 
@@ -267,8 +278,12 @@ impl Run<'_> {
             let bytes = shared.ios.load(Ordering::Relaxed) * u64::from(self.load.io_bytes);
             bytes / 100 * u64::from(100 - self.load.read_percent)
         };
-        while goes_on && self.load.writes() && written() < self.settings.min_bytes {
-            goes_on = go_on(WRITTEN_SAMPLE);
+        let is_enough = || {
+            let has_written = !self.load.writes() || written() >= self.settings.min_bytes;
+            has_written && shared.measured.load(Ordering::Relaxed) > 0
+        };
+        while goes_on && !is_enough() {
+            goes_on = go_on(ENOUGH_SAMPLE);
         }
         shared.phase.store(STOPPING, Ordering::Relaxed);
         let since = |before: Option<f64>, now: Option<f64>| now.zip(before).map(|(now, before)| now - before);
@@ -279,21 +294,12 @@ impl Run<'_> {
             own_cpu: since(own_used, cpu::used(&own)?).unwrap_or(0.0),
         })
     }
+}
 
-    /// After a load that has written, has the target flush, and waits until its processes are idle.
-    fn settle_after(
-        &self,
-        workers: &mut [Worker<'_>],
-        verify: bool,
-        ends: &mut Vec<WorkerError>,
-    ) -> Result<Settled, RunError> {
-        let first = workers.first_mut().filter(|_| self.load.writes() && !verify && ends.is_empty());
-        let Some(first) = first else { return Ok(Settled { used: None, seconds: 0.0, is_idle: true }) };
-        if let Err(error) = first.session.run_alone("SYNCHRONIZE CACHE(16)", &flush()) {
-            ends.push(error.into());
-        }
-        Ok(settle(&self.target.pids)?)
-    }
+/// Has the target flush what was written; why it does not.
+fn flush_by(workers: &mut [Worker<'_>]) -> Option<WorkerError> {
+    let session = &mut workers.first_mut()?.session;
+    session.run_alone("SYNCHRONIZE CACHE(16)", &flush()).err().map(WorkerError::from)
 }
 
 /// CPU times are in seconds.
@@ -306,6 +312,23 @@ struct Timing {
     target_cpu: Option<f64>,
     /// Used by us in the measured time.
     own_cpu: f64,
+}
+
+impl Costs {
+    /// For each of `ios` in the measured time, and of `ios_of_all` from the first on.
+    fn of(timing: &Timing, settled: Option<Settled>, ios: u64, ios_of_all: u64) -> Self {
+        let per_io = |seconds: f64, ios: u64| if ios == 0 { 0.0 } else { seconds * 1e6 / ios as f64 };
+        let during = timing.target_cpu.map(|cpu| per_io(cpu, ios));
+        let used = settled.and_then(|settled| settled.used).zip(timing.used_before);
+        let through = used.map(|(now, before)| per_io(now - before, ios_of_all));
+        Self {
+            cpu_us_per_io: during,
+            cpu_us_per_io_through_drain: if settled.is_some() { through } else { during },
+            drain_seconds: settled.map_or(0.0, |settled| settled.seconds),
+            drained: settled.is_none_or(|settled| settled.is_idle),
+            initiator_cpu_us_per_io: per_io(timing.own_cpu, ios),
+        }
+    }
 }
 
 /// Has all workers go a way, and tells why some did not reach its end.
@@ -329,6 +352,10 @@ fn finish(workers: Vec<Worker<'_>>) -> Results {
         worker.session.close();
     }
     sum
+}
+
+fn is_asked_to_leave(workers: &[Worker<'_>]) -> bool {
+    workers.iter().any(|worker| worker.session.is_asked_to_leave())
 }
 
 fn is_lost(end: &WorkerError) -> bool {

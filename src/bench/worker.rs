@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) phase: AtomicU8,
     /// I/Os of the load that have ended.
     pub(super) ios: AtomicU64,
+    /// Those of them that ended in the measured time.
+    pub(super) measured: AtomicU64,
 }
 
 /// Why a worker cannot go on.
@@ -304,6 +306,7 @@ impl<'a> Worker<'a> {
             self.shared.ios.fetch_add(ended, Ordering::Relaxed);
         }
         if is_measured && ended > 0 {
+            self.shared.measured.fetch_add(ended, Ordering::Relaxed);
             let gap = self.last_done.map_or(Duration::ZERO, |last| now - last);
             self.results.longest_gap = self.results.longest_gap.max(gap);
             self.last_done = Some(now);

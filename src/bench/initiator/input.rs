@@ -8,7 +8,7 @@ use iscsi_target::pdu::{BASIC_HEADER_BYTES, BasicHeader};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::SILENCE_LIMIT_SECONDS;
+use super::session::SILENCE_LIMIT_SECONDS;
 use crate::bench::error::{ProtocolError, SessionError};
 
 /// Several of the largest PDUs that we let the target send.

@@ -5,14 +5,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use iscsi_target::OutputBuffer;
 use iscsi_target::framing::{Digests, put_pdu};
 use iscsi_target::parameters::Parameters;
 use iscsi_target::pdu::{BASIC_HEADER_BYTES, BasicHeader, LoginRequestPdu, LoginResponsePdu, Opcode};
 use iscsi_target::text::{Pair, TextInbox, TextLimits, TextWriter, decode, decode_number};
+use iscsi_target::{Lun, OutputBuffer};
 use serde::Serialize;
 
-use super::{Address, Offer, chap};
+use super::chap::{self, Account};
 use crate::bench::error::{ProtocolError, SessionError};
 
 /// Our name.
@@ -29,6 +29,28 @@ const TEXT_LIMITS: TextLimits = TextLimits { text_bytes: 65_536, pairs: 256 };
 const SECURITY: u8 = 0;
 const OPERATIONAL: u8 = 1;
 const FULL_FEATURE: u8 = 3;
+
+/// Where a LUN is, and who we are to it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Address {
+    /// `HOST:PORT`.
+    pub(crate) portal: String,
+    /// The target's name.
+    pub(crate) target: String,
+    /// The LUN's number.
+    pub(crate) lun: Lun,
+    /// CHAP, if the target asks for it.
+    pub(crate) account: Option<Account>,
+}
+
+/// What we offer in the login.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Offer {
+    pub(crate) header_digest: bool,
+    pub(crate) data_digest: bool,
+    /// Write data only when asked for: InitialR2T=Yes, ImmediateData=No.
+    pub(crate) solicited: bool,
+}
 
 /// What the login settled: the part that matters to us. Lengths are in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

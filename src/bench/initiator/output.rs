@@ -182,11 +182,14 @@ mod tests {
 
     use iscsi_target::Lun;
     use iscsi_target::pdu::{BASIC_HEADER_BYTES, Opcode};
+    use socket2::SockRef;
 
     use super::super::login::LoggedIn;
     use super::*;
 
     const PDUS: usize = 400;
+    /// Much less than half of the PDUs.
+    const SOCKET_BYTES: usize = 64 << 10;
 
     /// Lengths that need padding, and the digests that cover it.
     #[test]
@@ -196,7 +199,9 @@ mod tests {
         let mut output = Output::new(digests, pattern.clone().into());
         let tasks = Tasks::new(Lun::ZERO, 1, &LoggedIn::of_a_test());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(SOCKET_BYTES).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        SockRef::from(&stream).set_send_buffer_size(SOCKET_BYTES).unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         let mut expected = Vec::new();
         let mut lengths = (0..PDUS).map(|number| number * 97 % 60_000);

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Direction, Request, Session};
+use super::session::Session;
+use super::tasks::{Direction, Request};
 use crate::bench::error::SessionError;
 use crate::node::size;
 
