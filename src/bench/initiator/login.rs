@@ -97,6 +97,10 @@ impl Negotiated {
 
     /// Takes over what a key says, if it concerns us.
     fn take(&mut self, Pair { key, value }: Pair<'_>) -> Result<(), ProtocolError> {
+        // what has no meaning beside other values, or for this target, stays as it is (RFC 7143 §6.2)
+        if ["Irrelevant", "NotUnderstood", "Reject"].contains(&value) {
+            return Ok(());
+        }
         let number = |field: &mut u32, key| {
             let number = decode_number(value).and_then(|number| u32::try_from(number).ok());
             *field = number.ok_or(ProtocolError::Key(key))?;
@@ -345,6 +349,7 @@ mod tests {
         take("DataDigest", "CRC32C").unwrap();
         take("FirstBurstLength", "0x1000").unwrap();
         take("X-other", "whatever").unwrap();
+        take("MaxBurstLength", "Irrelevant").unwrap();
         assert!(take("MaxBurstLength", "-1").is_err());
         assert!(negotiated.data_digest && !negotiated.header_digest);
         assert_eq!(negotiated.first_burst_length, 4096);
