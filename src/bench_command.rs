@@ -22,6 +22,12 @@ Examples:
     --target name=ours,portal=127.0.0.1:3260,iqn=iqn.2026-11.dev.huntaway:demo,pid=123 \\
     --target name=tgt,portal=127.0.0.1:3261,iqn=iqn.2026-11.net.example:tgt,lun=1,pid=124
 
+Loads with names, as they come with `all` (q is the depth, x the number of connections):
+  read 4k q1; write 4k q1; read 4k q32; write 4k q32; read 4k q32 x4; write 4k q32 x4;
+  70% read 4k q32; read 64k q8; write 64k q8; read 1m q8; write 1m q8;
+  read 4k q32, digests; write 4k q32, digests; read 1m q8, digests; write 1m q8, digests;
+  write through 4k q1; write through 4k q1 x4; write + flush 4k q1
+
 A load of your own:
   --load mode=randrw,reads=50,size=16KiB,depth=16,connections=2,digests=both
   mode is randread, randwrite, randrw, read, write (both sequential), fua, flush or check
@@ -39,11 +45,11 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "KEY=VALUE,...", required = true)]
     target: Vec<Target>,
 
-    /// The data on these LUNs may be destroyed: all of it will be
+    /// What is on these LUNs is of no use any more: it will be overwritten
     #[arg(long)]
     destroy_data: bool,
 
-    /// all, quick, or names of loads with commas between them [default: quick]
+    /// all, quick, or names of loads (see below) with commas between them [default: quick]
     #[arg(long, value_name = "NAME,...", value_parser = parse_loads)]
     loads: Option<Loads>,
 
@@ -68,9 +74,9 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_size)]
     min_bytes: u64,
 
-    /// Use only so much of each LUN, such as 512MiB [default: all of it]
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    span: Option<u64>,
+    /// Use at most so much of each LUN, from its beginning: more than the target's caches hold, if disks are meant
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    span: u64,
 
     /// Put the targets' processes and this one on this CPU while measuring: the steadiest figures for software's cost
     #[arg(long, value_name = "CPU")]
@@ -115,6 +121,8 @@ enum BenchError {
     WouldDestroy { units: String },
     #[error("a journal is of one load on one target: give one --load, one --target and --rounds 0")]
     JournalOfSeveral,
+    #[error("two targets are called {0}: tell them apart with name=NAME")]
+    SameName(String),
     #[error("there is nothing to do: --rounds 0 measures nothing, and without --verify nothing is verified")]
     NothingToDo,
 }
@@ -174,6 +182,10 @@ impl BenchArgs {
         if self.journal.is_some() && (loads.len() > 1 || self.target.len() > 1 || self.rounds > 0) {
             return Err(BenchError::JournalOfSeveral);
         }
+        let names: Vec<_> = self.target.iter().map(Target::name).collect();
+        if let Some(index) = (1..names.len()).find(|index| names[..*index].contains(&names[*index])) {
+            return Err(BenchError::SameName(names[index].to_owned()));
+        }
         if self.rounds == 0 && !self.verify {
             return Err(BenchError::NothingToDo);
         }
@@ -196,7 +208,7 @@ impl BenchArgs {
             warm: self.warm,
             time: self.seconds,
             min_bytes: self.min_bytes,
-            span_bytes: self.span.unwrap_or(u64::MAX),
+            span_bytes: self.span,
             journal: self.journal.clone(),
         }
     }
@@ -282,4 +294,20 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 
 fn parse_size(text: &str) -> Result<u64, String> {
     parse_bytes(text).ok_or_else(|| "write a number of bytes, such as 512MiB or 1GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_names_every_load() {
+        let Loads(loads) = parse_loads("all").unwrap();
+        let listed: Vec<String> = loads.iter().map(|load| load.name().to_owned()).collect();
+        let (_, help) = EXAMPLES.split_once("connections):\n").unwrap();
+        let (help, _) = help.split_once("\n\n").unwrap();
+        let named: Vec<&str> =
+            help.split([';', '\n']).map(str::trim).filter(|name| !name.is_empty()).collect();
+        assert_eq!(named, listed);
+    }
 }

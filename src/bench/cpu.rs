@@ -9,9 +9,10 @@ use rustix::param::clock_ticks_per_second;
 
 /// How often it is looked at whether processes are idle.
 const SAMPLE: Duration = Duration::from_millis(100);
-/// Idle is less than this share of a core, over this time.
+/// Idle is less than this share of a core, over this time. Targets put work off by timers of a second or so: a shorter rest
+/// may be the one before it.
 const IDLE_SHARE: f64 = 0.01;
-const IDLE_TIME: Duration = Duration::from_secs(1);
+const IDLE_TIME: Duration = Duration::from_secs(3);
 /// Time in which they have to become idle.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 

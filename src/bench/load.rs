@@ -135,6 +135,11 @@ impl Load {
         }
     }
 
+    /// What it is called in tables.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether it changes what the LUN holds.
     pub(crate) fn writes(&self) -> bool {
         !self.mode.is_reading()

@@ -106,6 +106,11 @@ fn parse_portal(text: &str) -> String {
 }
 
 impl Target {
+    /// What it is called in tables.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The processes whose CPU time it uses.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.pids.clone()
