@@ -80,6 +80,8 @@ pub(super) fn settle(pids: &[u32]) -> Result<Settled, Gone> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -87,6 +89,18 @@ mod tests {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 200 0 0 31 11 5 6 20 0 9 0";
         assert_eq!(ticks(stat), Some(42));
         assert_eq!(ticks("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn a_process_is_idle_when_its_work_is_done_and_not_before() {
+        let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exec sleep 600";
+        let mut child = Command::new("sh").args(["-c", work]).spawn().unwrap();
+        let settled = settle(&[child.id()]).unwrap();
+        let name = fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(name.trim(), "sleep", "its work is done");
+        assert!(settled.is_idle && settled.used > Some(0.0), "{settled:?}");
     }
 
     #[test]

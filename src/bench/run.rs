@@ -376,3 +376,24 @@ fn error(ends: &[WorkerError], sum: &Results, logout_requested: bool) -> Option<
         None => logout_requested.then(|| "the target asked us to log out".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cost_through_the_drain_is_that_of_all_ios_until_the_target_is_idle() {
+        let timing = Timing { seconds: 1.0, used_before: Some(1.0), target_cpu: Some(0.5), own_cpu: 0.25 };
+        let settled = Settled { used: Some(3.0), seconds: 0.7, is_idle: false };
+        let writing = Costs::of(&timing, Some(settled), 10, 40);
+        assert_eq!((writing.cpu_us_per_io, writing.cpu_us_per_io_through_drain), (Some(5e4), Some(5e4)));
+        assert_eq!((writing.initiator_cpu_us_per_io, writing.drained), (2.5e4, false));
+        let longer = Costs::of(&timing, Some(Settled { used: Some(5.0), ..settled }), 10, 40);
+        assert_eq!((longer.cpu_us_per_io, longer.cpu_us_per_io_through_drain), (Some(5e4), Some(1e5)));
+        let reading = Costs::of(&timing, None, 10, 40);
+        assert_eq!((reading.cpu_us_per_io_through_drain, reading.drained), (Some(5e4), true));
+        let unknown = Timing { used_before: None, target_cpu: None, ..timing };
+        let nobody = Costs::of(&unknown, Some(Settled { used: None, ..settled }), 10, 40);
+        assert_eq!((nobody.cpu_us_per_io, nobody.cpu_us_per_io_through_drain), (None, None));
+    }
+}
