@@ -181,7 +181,7 @@ fn a_wrong_secret_is_told_from_a_right_one() {
 
 #[test]
 fn what_cannot_be_measured_is_named_with_its_reason() {
-    let demo = Demo::start(lun("size=16MiB"));
+    let demo = Demo::start([lun("size=16MiB"), lun("size=16MiB,read_only=true")].concat());
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (portal, iqn) = (demo.portal(), demo.target());
     for (target, expected) in [
@@ -198,6 +198,13 @@ fn what_cannot_be_measured_is_named_with_its_reason() {
     }
     let twice = [target(&demo, 0), target(&demo, 0)];
     assert!(failure(bench(&twice, &["--destroy-data"])).contains("tell them apart with name=NAME"));
+    let reading = ["--destroy-data", "--loads", "read 4k q1"];
+    let output = failure(bench([&target(&demo, 1)], &[&reading[..], &SHORT].concat()));
+    assert!(output.contains("it cannot be filled: "), "{output}");
+    assert!(
+        output.contains("write of 1048576 bytes at LBA ") && output.contains("sense 7h/27h/"),
+        "{output}"
+    );
     let uneven = ["--destroy-data", "--load", "mode=write,size=1000"];
     let output = failure(bench([&target(&demo, 0)], &[&uneven[..], &SHORT].concat()));
     assert!(output.contains("no multiple of the LUN's blocks of 512 bytes"), "{output}");

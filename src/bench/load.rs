@@ -135,7 +135,7 @@ impl Load {
         }
     }
 
-    /// What it is called in tables.
+    #[cfg(test)]
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

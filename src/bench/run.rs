@@ -64,8 +64,8 @@ pub(crate) enum RunError {
     TooSmall { span_bytes: u64 },
     #[error("check reads what a journal knows: give one with --journal")]
     NoJournal,
-    #[error(transparent)]
-    Worker(WorkerError),
+    #[error("it cannot be filled: {0}")]
+    NotFilled(String),
 }
 
 /// The sessions of a load, and what they are divided into.
@@ -171,10 +171,16 @@ impl Run<'_> {
         let shared = Shared::default();
         let mut workers = self.workers(opened, &shared, None)?;
         let mut ends = all(&mut workers, Way::Fill);
-        ends.extend(flush_by(&mut workers));
-        finish(workers);
+        if ends.is_empty() {
+            ends.extend(flush_by(&mut workers));
+        }
+        let logout_requested = is_asked_to_leave(&workers);
+        let sum = finish(workers);
+        if let Some(reason) = error(&ends, &sum, logout_requested) {
+            return Err(RunError::NotFilled(reason));
+        }
         settle(&self.target.pids)?;
-        ends.pop().map_or(Ok(()), |end| Err(RunError::Worker(end)))
+        Ok(())
     }
 
     fn open(&self, verify: bool) -> Result<Opened, RunError> {
