@@ -9,7 +9,6 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tracing::Instrument;
 
 use crate::catalog::PortalView;
 use crate::driver::{Driver, MAX_OUTPUT_BYTES};
@@ -101,18 +100,26 @@ impl Acceptor {
             tracing::debug!(%peer, "connection closed: there are too many sessions");
             return;
         };
-        let span = tracing::info_span!("connection", %peer);
         let origin = Origin { peer, portal: Arc::clone(&self.portal) };
-        self.connections.spawn(serve(Arc::clone(&self.shared), stream, origin, place).instrument(span));
+        match stream.into_std() {
+            Ok(stream) => {
+                let serve = serve(Arc::clone(&self.shared), stream, origin, place);
+                self.shared.loops.spawn(&mut self.connections, serve);
+            }
+            Err(error) => tracing::debug!(%peer, %error, "connection lost before it was served"),
+        }
     }
 }
 
 /// Serves one connection to its end.
-async fn serve(shared: Arc<Shared>, stream: TcpStream, origin: Origin, place: Place) {
+async fn serve(shared: Arc<Shared>, stream: std::net::TcpStream, origin: Origin, place: Place) {
     shared.metrics.connections.inc();
-    match prepare(&shared, &stream, &origin) {
-        Ok(connection) => Driver::new(Arc::clone(&shared), connection, origin, place).run(stream).await,
-        Err(error) => tracing::debug!(%error, "connection lost before it was served"),
+    let stream = TcpStream::from_std(stream);
+    match stream.and_then(|stream| Ok((prepare(&shared, &stream, &origin)?, stream))) {
+        Ok((connection, stream)) => {
+            Driver::new(Arc::clone(&shared), connection, origin, place).run(stream).await
+        }
+        Err(error) => tracing::debug!(peer = %origin.peer, %error, "connection lost before it was served"),
     }
     shared.metrics.connections.dec();
 }

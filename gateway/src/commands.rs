@@ -345,13 +345,9 @@ impl Driver {
     /// Answers CHECK CONDITION. `data_out` is how many bytes of write data the command asks for.
     fn fail(&mut self, task: TaskTag, unit: &Unit, sense: &Sense, data_out: u32) {
         unit.metrics.count_failure(sense.key);
-        tracing::debug!(
-            lun = unit.lun,
-            key = sense.key.label(),
-            asc = sense.asc,
-            ascq = sense.ascq,
-            "check condition"
-        );
+        let (lun, key) = (unit.lun, sense.key.label());
+        self.span
+            .in_scope(|| tracing::debug!(lun, key, asc = sense.asc, ascq = sense.ascq, "check condition"));
         let sense = sense.encode(unit.modes().sense_format());
         let data_out_wanted = (data_out > 0).then_some(data_out);
         let response = ScsiResponse { data_out_wanted, ..ScsiResponse::check_condition(&sense) };

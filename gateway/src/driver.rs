@@ -3,18 +3,23 @@
 //! One task per connection. All waiting is in [`Driver::wait`], all change in [`Driver::apply`] and what it calls.
 //! Whatever one read of the socket brought is handled before anything is sent, and the replies leave together.
 
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
-use futures_util::StreamExt;
+use bytes::{Buf, BufMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use huntaway_scsi::Sense;
 use iscsi_target::{Connection, ConnectionError, Event, TaskManagementResponse, TaskTag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+use tracing::{Instrument, Span};
 
 use crate::gateway::Shared;
 use crate::nexus::{Call, Origin};
@@ -30,7 +35,10 @@ pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Room made in the input buffer for one read of the socket in full feature phase.
 const READ_BYTES: usize = 256 << 10;
 
-/// The same before login.
+/// A PDU that lacks at least so many bytes gets a buffer in which it is whole.
+const LARGE_PDU_BYTES: usize = 32 << 10;
+
+/// Room made for one read before login.
 const LOGIN_READ_BYTES: usize = 8 << 10;
 
 /// Something this connection waited for, and that has no effect if the connection ends before.
@@ -43,6 +51,10 @@ pub(crate) enum Waited {
     Predecessor(Box<Registration>),
     /// What is to prove who an initiator is has waited for its turn.
     Turn,
+    /// Another session, or the gateway, asks something; where further calls come.
+    Call(Call, mpsc::Receiver<Call>),
+    /// Nobody can ask anything any more.
+    Forgotten,
 }
 
 /// What the connection's task was woken by.
@@ -51,7 +63,6 @@ enum Wake {
     Sent(std::io::Result<usize>),
     Ended(TaskTag, Outcome),
     Waited(Waited),
-    Called(Option<Call>),
     Dismissed,
     Timeout,
 }
@@ -68,7 +79,7 @@ pub(crate) struct Driver {
     pub(crate) running: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
     /// Those whose answers have data: they go on only while there is room for it.
     pub(crate) reading: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
-    /// Other sessions' answers.
+    /// Other sessions' calls and answers.
     pub(crate) waits: FuturesUnordered<BoxFuture<'static, Waited>>,
     /// The initiator's tag of a Logout to be answered once no task is left.
     pub(crate) logout: Option<u32>,
@@ -81,10 +92,13 @@ pub(crate) struct Driver {
     pub(crate) counted_refusals: u64,
     /// Time to send what is left when the connection is over.
     pub(crate) last_words: Duration,
+    /// What this connection logs belongs to. Entered for what is rare only: it costs as much as a small command.
+    pub(crate) span: Span,
 }
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection, origin: Origin, place: Place) -> Self {
+        let span = tracing::info_span!("connection", peer = %origin.peer);
         Self {
             shared,
             connection,
@@ -100,17 +114,24 @@ impl Driver {
             proof_since: None,
             counted_refusals: 0,
             last_words: LAST_WORDS,
+            span,
         }
     }
 
     /// Drives the connection to its end.
     pub(crate) async fn run(mut self, mut stream: TcpStream) {
+        let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
         loop {
-            let wake = self.wait(&mut stream).await;
-            if self.apply(wake).is_break() {
+            let wake = self.wait(&mut stream, alarm.as_mut()).await;
+            if self.apply(wake).is_break() || self.send_now(&stream).is_break() {
                 break;
             }
         }
+        let span = self.span.clone();
+        self.end(stream).instrument(span).await;
+    }
+
+    async fn end(mut self, mut stream: TcpStream) {
         // A proof that was not judged any more gives its turn up.
         self.note_verdict(false);
         let _ = tokio::time::timeout(self.last_words, self.send_all(&mut stream)).await;
@@ -119,46 +140,59 @@ impl Driver {
     }
 
     /// All the waiting there is.
-    async fn wait(&mut self, stream: &mut TcpStream) -> Wake {
+    async fn wait(&mut self, stream: &mut TcpStream, alarm: Pin<&mut Sleep>) -> Wake {
         let deadline = self.connection.next_timeout().map(|at| self.shared.started + at);
-        let room = if self.connection.is_full_feature() { READ_BYTES } else { LOGIN_READ_BYTES };
         let has_room = self.has_room();
         let wants_input = has_room && self.connection.wants_input();
+        let (least, room) = match self.connection.missing_input() {
+            _ if !self.connection.is_full_feature() => (LOGIN_READ_BYTES / 4, LOGIN_READ_BYTES),
+            missing if missing >= LARGE_PDU_BYTES => (missing, missing),
+            _ => (READ_BYTES / 4, READ_BYTES),
+        };
         let (mut reader, mut writer) = stream.split();
         let (input, output) = self.connection.buffers();
-        if wants_input {
-            make_room(input, room);
+        if wants_input && input.capacity() - input.len() < least {
+            input.reserve(room);
         }
+        let mut input = input.limit(room);
         tokio::select! {
             biased;
-            () = self.place.dismissed() => Wake::Dismissed,
+            () = self.place.dismissed(), if self.session.is_none() => Wake::Dismissed,
             sent = writer.write(output), if !output.is_empty() => Wake::Sent(sent),
-            Some((task, outcome)) = self.running.next() => Wake::Ended(task, outcome),
-            Some((task, outcome)) = self.reading.next(), if has_room => Wake::Ended(task, outcome),
-            Some(waited) = self.waits.next() => Wake::Waited(waited),
-            call = next_call(&mut self.session) => Wake::Called(call),
-            received = reader.read_buf(input), if wants_input => Wake::Received(received),
-            () = sleep_until(deadline) => Wake::Timeout,
+            Some((task, outcome)) = self.running.next(), if !self.running.is_empty() => Wake::Ended(task, outcome),
+            Some((task, outcome)) = self.reading.next(), if has_room && !self.reading.is_empty() => {
+                Wake::Ended(task, outcome)
+            }
+            Some(waited) = self.waits.next(), if !self.waits.is_empty() => Wake::Waited(waited),
+            received = reader.read_buf(&mut input), if wants_input => Wake::Received(received),
+            () = ring_no_later(alarm, deadline) => Wake::Timeout,
         }
     }
 
     /// All the change there is; `Break` ends the connection.
     fn apply(&mut self, wake: Wake) -> ControlFlow<()> {
+        let is_rare = matches!(wake, Wake::Waited(_) | Wake::Dismissed);
+        let _entered = is_rare.then(|| self.span.clone().entered());
         match wake {
             Wake::Received(Ok(0)) => return ControlFlow::Break(()),
             Wake::Received(Ok(_)) => {}
             Wake::Sent(Ok(count)) => self.connection.output().advance(count),
-            Wake::Received(Err(error)) | Wake::Sent(Err(error)) => {
-                tracing::debug!(%error, "connection lost");
-                return ControlFlow::Break(());
-            }
+            Wake::Received(Err(error)) | Wake::Sent(Err(error)) => return self.lost(&error),
             Wake::Ended(task, outcome) => self.conclude(task, outcome),
             Wake::Waited(waited) => self.on_waited(waited)?,
-            Wake::Called(Some(call)) => self.on_call(call)?,
-            Wake::Called(None) => return ControlFlow::Break(()),
             Wake::Dismissed => return self.leave(),
             Wake::Timeout => {}
         }
+        self.go_on()
+    }
+
+    fn lost(&self, error: &std::io::Error) -> ControlFlow<()> {
+        self.span.in_scope(|| tracing::debug!(%error, "connection lost"));
+        ControlFlow::Break(())
+    }
+
+    /// Handles what there is to handle.
+    fn go_on(&mut self) -> ControlFlow<()> {
         let now = Instant::now();
         self.handle_timeout(now - self.shared.started)?;
         self.handle_events(now)?;
@@ -167,12 +201,31 @@ impl Driver {
         if self.connection.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Sends what the socket takes at once, and goes on with what waited for room.
+    fn send_now(&mut self, stream: &TcpStream) -> ControlFlow<()> {
+        while !self.connection.output().is_empty() {
+            let had_room = self.has_room();
+            match stream.try_write(self.connection.output()) {
+                Ok(count) => self.connection.output().advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return ControlFlow::Continue(()),
+                Err(error) => return self.lost(&error),
+            }
+            if !self.connection.output().is_empty() {
+                return ControlFlow::Continue(());
+            }
+            if !had_room || self.connection.is_finished() {
+                self.go_on()?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Looked at after every wake-up, so that a busy connection is pinged as well.
     fn handle_timeout(&mut self, now: Duration) -> ControlFlow<()> {
         if self.connection.next_timeout().is_some_and(|at| at <= now)
             && let Err(error) = self.connection.handle_timeout(now)
         {
-            tracing::info!(%error, "connection dropped");
+            self.span.in_scope(|| tracing::info!(%error, "connection dropped"));
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
@@ -189,7 +242,7 @@ impl Driver {
                 Ok(Some(event)) => self.on_event(event, arrived),
                 Ok(None) => break,
                 Err(error) => {
-                    self.report(&error);
+                    self.span.in_scope(|| self.report(&error));
                     end = ControlFlow::Break(());
                 }
             }
@@ -215,11 +268,13 @@ impl Driver {
     }
 
     fn on_event(&mut self, event: Event, arrived: Instant) {
+        let is_rare = !matches!(event, Event::Command(_) | Event::DataOut { .. });
+        let _entered = is_rare.then(|| self.span.clone().entered());
         match event {
-            Event::Login(negotiated) => self.on_login(negotiated),
-            Event::Proof => self.on_proof(),
             Event::Command(command) => self.on_command(command, arrived),
             Event::DataOut { task, data } => self.on_data(task, data),
+            Event::Login(negotiated) => self.on_login(negotiated),
+            Event::Proof => self.on_proof(),
             Event::TaskManagement(request) => self.on_task_management(&request),
             Event::Logout(logout) => self.on_logout(logout),
             Event::DataFailed { task, failure } => self.on_data_failed(task, failure),
@@ -245,6 +300,11 @@ impl Driver {
                 self.on_proof();
                 ControlFlow::Continue(())
             }
+            Waited::Call(call, calls) => {
+                self.waits.push(next_call(calls).boxed());
+                self.on_call(call)
+            }
+            Waited::Forgotten => ControlFlow::Break(()),
         }
     }
 
@@ -271,24 +331,20 @@ impl Driver {
 /// Time to send what is left before a connection is closed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// The next call from another session; never, before there is a session.
-async fn next_call(session: &mut Option<Session>) -> Option<Call> {
-    match session {
-        Some(session) => session.registration.calls.recv().await,
-        None => std::future::pending().await,
+/// The next call from another session. Among what is waited for and not polled unless it is woken, since it is rare.
+pub(crate) async fn next_call(mut calls: mpsc::Receiver<Call>) -> Waited {
+    match calls.recv().await {
+        Some(call) => Waited::Call(call, calls),
+        None => Waited::Forgotten,
     }
 }
 
-/// Makes sure a read has room for `bytes`, without growing a buffer that still has at least a quarter of it.
-fn make_room(buffer: &mut BytesMut, bytes: usize) {
-    if buffer.capacity() - buffer.len() < bytes / 4 {
-        buffer.reserve(bytes);
+/// Returns at the deadline or earlier: moving an alarm to a later time each time one is set costs more than a false one now
+/// and then.
+async fn ring_no_later(mut alarm: Pin<&mut Sleep>, deadline: Option<Instant>) {
+    let Some(deadline) = deadline.map(Into::into) else { return std::future::pending().await };
+    if alarm.is_elapsed() || alarm.deadline() > deadline {
+        alarm.as_mut().reset(deadline);
     }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
-    }
+    alarm.await;
 }

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::acceptor::Acceptor;
 use crate::guesses::Guesses;
+use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::nexus::Call;
 use crate::places::Places;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) records: Arc<dyn SanitizeRecords>,
     /// What goes on whatever becomes of the session that asked for it.
     pub(crate) background: Mutex<JoinSet<()>>,
+    /// What serves the connections.
+    pub(crate) loops: Loops,
     /// The origin of the protocol core's time.
     pub(crate) started: Instant,
 }
@@ -111,6 +114,7 @@ impl Gateway {
             login_time,
             records,
             background: Mutex::default(),
+            loops: Loops::start().map_err(|error| TargetError::NoThreads(error.to_string()))?,
             started: Instant::now(),
         });
         let gateway = Self { shared, acceptors: Mutex::default() };

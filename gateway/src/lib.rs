@@ -14,6 +14,7 @@ mod disk;
 mod driver;
 mod gateway;
 mod guesses;
+mod loops;
 mod metrics;
 mod modes;
 mod nexus;

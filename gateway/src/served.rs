@@ -96,4 +96,9 @@ pub enum TargetError {
     /// The operating system does not tell where a portal listens.
     #[error("the portal {0} has no address: listen again")]
     PortalWithoutAddress(String),
+    /// The operating system refuses what connections are served by.
+    #[error(
+        "cannot start the threads that serve connections (are there too many threads, or open files?): {0}"
+    )]
+    NoThreads(String),
 }

@@ -12,7 +12,7 @@ use iscsi_target::{
 use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
-use crate::driver::{Driver, Waited};
+use crate::driver::{Driver, Waited, next_call};
 use crate::guesses::MAX_WAIT;
 use crate::nexus::{Call, Nexus, SessionKey};
 use crate::sessions::Registration;
@@ -166,7 +166,10 @@ impl Driver {
         self.connection.accept_session(self.shared.now(), tsih);
     }
 
-    pub(crate) fn start_session(&mut self, registration: Registration) {
+    pub(crate) fn start_session(&mut self, mut registration: Registration) {
+        if let Some(calls) = registration.calls.take() {
+            self.waits.push(next_call(calls).boxed());
+        }
         let nexus = Arc::clone(&registration.nexus);
         let metrics = &self.shared.metrics;
         metrics.count_login(LoginStatus::Success);

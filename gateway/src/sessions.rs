@@ -64,7 +64,8 @@ struct Table {
 /// A session's place in the table, given up when this is dropped: then nothing of the session can take effect any more.
 pub(crate) struct Registration {
     pub(crate) nexus: Arc<Nexus>,
-    pub(crate) calls: mpsc::Receiver<Call>,
+    /// What is asked of it, until its connection takes care of that.
+    pub(crate) calls: Option<mpsc::Receiver<Call>>,
     sessions: Arc<Sessions>,
 }
 
@@ -102,7 +103,7 @@ impl Sessions {
         let view = Arc::clone(&access.view);
         let nexus = Arc::new(Nexus::new(key.clone(), tsih, connection_id, origin, view, mailbox));
         let predecessor = table.sessions.insert(key, Arc::clone(&nexus));
-        Ok((Registration { nexus, calls, sessions: Arc::clone(self) }, predecessor))
+        Ok((Registration { nexus, calls: Some(calls), sessions: Arc::clone(self) }, predecessor))
     }
 
     /// What is served now.

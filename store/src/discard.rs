@@ -1,5 +1,6 @@
 //! Discarding parts of objects, setting their space aside, and removing them.
 
+use std::io::IoSlice;
 use std::ops::Range;
 
 use huntaway_wire::{
@@ -109,8 +110,8 @@ impl<D: Disk> Store<D> {
         for (block, content) in plan.merged {
             let crcs = [crc32c::crc32c(&content)];
             let change = Change::Write { first_block: block, crcs: &crcs };
-            let stamp = self.log(state, oid, version, change, &content)?;
-            state.memory.write(oid, block, &self.account.hold(content), &crcs, stamp);
+            let stamp = self.log(state, oid, version, change, &[IoSlice::new(&content)])?;
+            state.memory.write(oid, block, &[self.account.hold(content)], &crcs, stamp);
             end = stamp.lsn;
         }
         if !plan.holes.is_empty() {

@@ -33,26 +33,26 @@ impl Account {
     }
 
     /// Makes `bytes` shareable; they count as held until the last slice of them is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
-        self.change(bytes.capacity() as u64, 0);
+    pub(crate) fn hold(self: &Arc<Self>, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        self.change(bytes.as_ref().len() as u64, 0);
         Bytes::from_owner(Held { bytes, account: self.clone() })
     }
 }
 
-struct Held {
-    bytes: Vec<u8>,
+struct Held<B: AsRef<[u8]>> {
+    bytes: B,
     account: Arc<Account>,
 }
 
-impl AsRef<[u8]> for Held {
+impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 
-impl Drop for Held {
+impl<B: AsRef<[u8]>> Drop for Held<B> {
     fn drop(&mut self) {
-        self.account.change(0, self.bytes.capacity() as u64);
+        self.account.change(0, self.bytes.as_ref().len() as u64);
     }
 }
 
@@ -139,12 +139,23 @@ impl Memory {
         self.objects.get(&oid)
     }
 
-    /// The block from `first_block` on hold `bytes`, whose blocks have these CRCs.
-    pub(crate) fn write(&mut self, oid: Oid, first_block: u32, bytes: &Bytes, crcs: &[u32], stamp: Stamp) {
+    /// The blocks from `first_block` on hold `content`, segments of whole blocks, which have these CRCs.
+    pub(crate) fn write(
+        &mut self,
+        oid: Oid,
+        first_block: u32,
+        content: &[Bytes],
+        crcs: &[u32],
+        stamp: Stamp,
+    ) {
         let object = entry(&mut self.objects, &self.account, oid, stamp);
-        for ((block, crc), place) in (first_block..).zip(crcs).zip(0..) {
-            let start = place * BLOCK_SIZE_BYTES as usize;
-            let bytes = bytes.slice(start..start + BLOCK_SIZE_BYTES as usize);
+        let cut = |segment: &Bytes| {
+            let segment = segment.clone();
+            (0..segment.len())
+                .step_by(BLOCK_SIZE_BYTES as usize)
+                .map(move |start| segment.slice(start..start + BLOCK_SIZE_BYTES as usize))
+        };
+        for ((block, crc), bytes) in (first_block..).zip(crcs).zip(content.iter().flat_map(cut)) {
             let change = Change::Data { bytes, crc: *crc, version: stamp.version };
             object.set(&self.account, block, RecentBlock { lsn: stamp.lsn, change });
         }
@@ -371,7 +382,7 @@ mod tests {
 
     fn write(memory: &mut Memory, first_block: u32, blocks: usize, number: u32) {
         let bytes = memory.account.clone().hold(vec![number as u8; blocks * 4096]);
-        memory.write(oid(), first_block, &bytes, &vec![0; blocks], stamp(number));
+        memory.write(oid(), first_block, &[bytes], &vec![0; blocks], stamp(number));
     }
 
     fn byte(memory: &Memory, block: u32) -> Option<u8> {

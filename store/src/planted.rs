@@ -111,7 +111,7 @@ impl KeptBack {
         &self,
         wal: &Wal<D>,
         header: &RecordHeader<'_>,
-        payload: &[u8],
+        payload: &[IoSlice<'_>],
     ) -> Option<Lsn> {
         let Change::Write { first_block, crcs } = header.change else { return None };
         let record = OwnedRecord {
@@ -120,7 +120,7 @@ impl KeptBack {
             version: header.version,
             first_block,
             crcs: crcs.to_vec(),
-            payload: payload.to_vec(),
+            payload: payload.iter().flat_map(|part| part.iter().copied()).collect(),
         };
         *lock(&self.0) = Some(record);
         Some(Lsn(wal.written().0 + header.logged_bytes()))

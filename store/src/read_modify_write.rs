@@ -42,6 +42,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<Step, Error> {
         let oid = request.oid;
         let mut blocks = self.gather(oid, range, data, crcs)?;
+        blocks.verify_all(range).map_err(|block| self.mismatch(oid, block))?;
         let or = |state: &mut PartitionState| {
             state.check_pepoch(request.pepoch)?;
             for block in range.blocks() {

@@ -248,7 +248,7 @@ fn remember(memory: &mut Memory, account: &Arc<Account>, lsn: Lsn, record: &Reco
     match &record.header.change {
         Change::Write { first_block, crcs } => {
             let bytes = account.hold(record.payload.to_vec());
-            memory.write(oid, *first_block, &bytes, crcs, stamp);
+            memory.write(oid, *first_block, &[bytes], crcs, stamp);
         }
         Change::Discard { blocks } => memory.discard(oid, blocks.clone(), stamp),
         Change::Reserve => memory.reserve(oid, stamp),

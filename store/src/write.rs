@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_replica::{Access, Input, OpId, Output};
@@ -12,7 +13,7 @@ use huntaway_wire::{
 use smallvec::SmallVec;
 
 use crate::disk::Disk;
-use crate::memory::{Recent, Stamp};
+use crate::memory::{Account, Recent, Stamp};
 use crate::object::{Entry, NEW_OBJECT_BYTES};
 use crate::partition::PartitionState;
 use crate::read::Block;
@@ -26,45 +27,112 @@ const THE_OPERATION: OpId = OpId(0);
 /// Blocks of a write whose CRCs are kept without allocating.
 const INLINE_BLOCKS: usize = 16;
 
+/// Writes of at least this many bytes stay in the buffers that they were received in. Smaller ones are copied: each would pin
+/// a buffer many times its size.
+const SHARED_FROM_BYTES: usize = 64 << 10;
+
 /// Whole blocks to be written: all but the rest of the blocks that fragments are part of, which is zeroes here.
 pub(crate) struct Blocks {
     first_block: u32,
-    bytes: Vec<u8>,
+    content: Content,
     crcs: SmallVec<[u32; INLINE_BLOCKS]>,
     /// The pieces of the write that are fragments: at most the first and the last.
     fragments: SmallVec<[Range<u32>; 2]>,
 }
 
+/// The bytes of whole blocks.
+enum Content {
+    /// In one piece, which may be changed.
+    Owned(Vec<u8>),
+    /// As they were received; each segment is a whole number of blocks.
+    Shared(Segments),
+}
+
+impl Content {
+    /// The bytes of `range` in `data`, with zeroes around them up to the borders of blocks.
+    fn copy(range: ByteRange, data: &Segments) -> Vec<u8> {
+        let blocks = range.blocks();
+        let mut bytes = Vec::with_capacity(blocks.len() * BLOCK_SIZE_BYTES as usize);
+        bytes.resize((range.offset() - blocks.start * BLOCK_SIZE_BYTES) as usize, 0);
+        data.iter().for_each(|segment| bytes.extend_from_slice(segment));
+        bytes.resize(blocks.len() * BLOCK_SIZE_BYTES as usize, 0);
+        bytes
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Owned(bytes) => bytes.len(),
+            Self::Shared(segments) => length_of(segments),
+        }
+    }
+
+    /// The block at `place`, to be changed.
+    fn block(&mut self, place: usize) -> &mut [u8] {
+        if let Self::Shared(segments) = self {
+            *self = Self::Owned(segments.concat());
+        }
+        match self {
+            Self::Owned(bytes) => {
+                &mut bytes[place * BLOCK_SIZE_BYTES as usize..][..BLOCK_SIZE_BYTES as usize]
+            }
+            Self::Shared(_) => unreachable!("it was made owned"),
+        }
+    }
+
+    fn parts(&self) -> SmallVec<[IoSlice<'_>; 4]> {
+        match self {
+            Self::Owned(bytes) => SmallVec::from_iter([IoSlice::new(bytes)]),
+            Self::Shared(segments) => segments.iter().map(|segment| IoSlice::new(segment)).collect(),
+        }
+    }
+
+    fn hold(self, account: &Arc<Account>) -> Segments {
+        match self {
+            Self::Owned(bytes) => Segments::from_iter([account.hold(bytes)]),
+            Self::Shared(segments) => segments.into_iter().map(|segment| account.hold(segment)).collect(),
+        }
+    }
+}
+
 impl Blocks {
-    /// Gathers the data and verifies its CRCs; the block of the first piece that is wrong otherwise.
+    /// Takes in the data, and verifies the CRCs of its fragments, since the blocks that these become part of get others.
+    /// Whole blocks keep theirs, which whoever reads them verifies.
     fn gather(range: ByteRange, data: &Segments, crcs: &[u32]) -> Result<Self, u32> {
         let blocks = range.blocks();
-        let length: usize = data.iter().map(Bytes::len).sum();
+        let length = length_of(data);
         if length != range.length() as usize || crcs.len() != blocks.len() {
             return Err(blocks.start);
         }
-        let mut bytes = Vec::with_capacity(blocks.len() * BLOCK_SIZE_BYTES as usize);
-        let origin = blocks.start * BLOCK_SIZE_BYTES;
-        bytes.resize((range.offset() - origin) as usize, 0);
-        data.iter().for_each(|segment| bytes.extend_from_slice(segment));
-        bytes.resize(blocks.len() * BLOCK_SIZE_BYTES as usize, 0);
-        let mut fragments = SmallVec::new();
-        for (piece, crc) in pieces(range).zip(crcs) {
-            if crc32c::crc32c(&bytes[(piece.start - origin) as usize..(piece.end - origin) as usize]) != *crc
-            {
-                return Err(piece.start / BLOCK_SIZE_BYTES);
-            }
-            if piece.len() < BLOCK_SIZE_BYTES as usize {
-                fragments.push(piece);
-            }
+        let is_whole = |bytes: usize| bytes.is_multiple_of(BLOCK_SIZE_BYTES as usize);
+        let may_share = length >= SHARED_FROM_BYTES && is_whole(range.offset() as usize);
+        let content = if may_share && data.iter().all(|segment| is_whole(segment.len())) {
+            Content::Shared(data.clone())
+        } else {
+            Content::Owned(Content::copy(range, data))
+        };
+        let crcs = SmallVec::from_slice(crcs);
+        let mut gathered = Self { first_block: blocks.start, content, crcs, fragments: SmallVec::new() };
+        let is_fragment = |piece: &Range<u32>| piece.len() < BLOCK_SIZE_BYTES as usize;
+        for piece in pieces(range).filter(is_fragment) {
+            gathered.verify(&piece)?;
+            gathered.fragments.push(piece);
         }
-        Ok(Self { first_block: blocks.start, bytes, crcs: SmallVec::from_slice(crcs), fragments })
+        Ok(gathered)
+    }
+
+    /// Verifies the CRC of one piece; its block if it is wrong.
+    fn verify(&mut self, piece: &Range<u32>) -> Result<(), u32> {
+        let block = piece.start / BLOCK_SIZE_BYTES;
+        let place = (block - self.first_block) as usize;
+        let start = (piece.start % BLOCK_SIZE_BYTES) as usize;
+        let bytes = &self.content.block(place)[start..start + piece.len()];
+        if crc32c::crc32c(bytes) == self.crcs[place] { Ok(()) } else { Err(block) }
     }
 
     /// Puts the rest of `fragment`'s block, as it is in `old`, around it.
     fn merge(&mut self, fragment: &Range<u32>, old: &Block) {
         let place = (fragment.start / BLOCK_SIZE_BYTES - self.first_block) as usize;
-        let block = &mut self.bytes[place * BLOCK_SIZE_BYTES as usize..][..BLOCK_SIZE_BYTES as usize];
+        let block = self.content.block(place);
         let start = (fragment.start % BLOCK_SIZE_BYTES) as usize;
         let end = start + fragment.len();
         block[..start].copy_from_slice(&old[..start]);
@@ -72,10 +140,15 @@ impl Blocks {
         self.crcs[place] = crc32c::crc32c(block);
     }
 
+    /// Verifies all pieces that are not verified yet.
+    pub(crate) fn verify_all(&mut self, range: ByteRange) -> Result<(), u32> {
+        pieces(range).try_for_each(|piece| self.verify(&piece))
+    }
+
     /// Sets the bits that are set in `old`, which is what `block` holds. No fragment is left of it then.
     pub(crate) fn or(&mut self, block: u32, old: &Block) {
         let place = (block - self.first_block) as usize;
-        let bytes = &mut self.bytes[place * BLOCK_SIZE_BYTES as usize..][..BLOCK_SIZE_BYTES as usize];
+        let bytes = self.content.block(place);
         bytes.iter_mut().zip(old).for_each(|(byte, old)| *byte |= old);
         self.crcs[place] = crc32c::crc32c(bytes);
         self.fragments.retain(|fragment| fragment.start / BLOCK_SIZE_BYTES != block);
@@ -84,6 +157,10 @@ impl Blocks {
     fn range(&self) -> Range<u32> {
         self.first_block..self.first_block + self.crcs.len() as u32
     }
+}
+
+fn length_of(data: &Segments) -> usize {
+    data.iter().map(Bytes::len).sum()
 }
 
 impl<D: Disk> Store<D> {
@@ -106,7 +183,7 @@ impl<D: Disk> Store<D> {
         )
     }
 
-    /// Takes in the data of a write and verifies it.
+    /// Takes in the data of a write.
     pub(crate) fn gather(
         &self,
         oid: Oid,
@@ -114,11 +191,14 @@ impl<D: Disk> Store<D> {
         data: &Segments,
         crcs: &[u32],
     ) -> Result<Blocks, Error> {
-        Blocks::gather(range, data, crcs).map_err(|block| {
-            self.metrics.corrupt_blocks.inc();
-            tracing::error!(%oid, block, "a write does not match its checksums");
-            Broken::CorruptBlock { oid, block }.into()
-        })
+        Blocks::gather(range, data, crcs).map_err(|block| self.mismatch(oid, block))
+    }
+
+    /// The data of a block that was to be written is not what its CRC says.
+    pub(crate) fn mismatch(&self, oid: Oid, block: u32) -> Error {
+        self.metrics.corrupt_blocks.inc();
+        tracing::error!(%oid, block, "a write does not match its checksums");
+        Broken::CorruptBlock { oid, block }.into()
     }
 
     /// Writes with the partition's lock held.
@@ -130,7 +210,7 @@ impl<D: Disk> Store<D> {
         durability: Durability,
     ) -> Result<Step, Error> {
         state.check_pepoch(request.pepoch)?;
-        if !self.has_memory_for(blocks.bytes.len() as u64) {
+        if !self.has_memory_for(blocks.content.len() as u64) {
             return Ok(Step::Full);
         }
         for fragment in std::mem::take(&mut blocks.fragments) {
@@ -147,8 +227,8 @@ impl<D: Disk> Store<D> {
         let range = blocks.range();
         let step = self.change(state, request, range, durability, |version, state| {
             let stamp = self.log_blocks(state, request, version, &blocks)?;
-            let bytes = self.account.hold(blocks.bytes);
-            state.memory.write(request.oid, blocks.first_block, &bytes, &blocks.crcs, stamp);
+            let content = blocks.content.hold(&self.account);
+            state.memory.write(request.oid, blocks.first_block, &content, &blocks.crcs, stamp);
             state.memory.promise(request.oid, promised_bytes);
             Ok(stamp.lsn)
         });
@@ -166,7 +246,7 @@ impl<D: Disk> Store<D> {
         blocks: &Blocks,
     ) -> Result<Stamp, WalError> {
         let change = Change::Write { first_block: blocks.first_block, crcs: &blocks.crcs };
-        self.log(state, request.oid, version, change, &blocks.bytes)
+        self.log(state, request.oid, version, change, &blocks.content.parts())
     }
 
     /// Adds a record to the log. What is in the log must be put in memory before the partition's lock is let go.
@@ -176,7 +256,7 @@ impl<D: Disk> Store<D> {
         oid: Oid,
         version: Version,
         change: Change<'_>,
-        payload: &[u8],
+        payload: &[IoSlice<'_>],
     ) -> Result<Stamp, WalError> {
         let partition = state.replica.partition();
         self.dirty.insert(partition);
@@ -188,7 +268,7 @@ impl<D: Disk> Store<D> {
                 return Ok(Stamp { lsn, version });
             }
         }
-        let lsn = self.wal.append(&header, &[IoSlice::new(payload)])?;
+        let lsn = self.wal.append(&header, payload)?;
         Ok(Stamp { lsn, version })
     }
 

@@ -84,7 +84,18 @@ pub enum FrameError {
     },
 }
 
-/// Takes the first PDU off `input`; `None` if it is not all there yet (room for the rest is then reserved).
+/// Bytes that the first PDU of `input` lacks, as far as is known: 0 while its header is not complete.
+pub(crate) fn missing_bytes(input: &[u8], digests: Digests) -> usize {
+    let Some(header) = input.first_chunk::<BASIC_HEADER_BYTES>() else { return 0 };
+    let header = BasicHeader::from_bytes(*header);
+    let header_end = digests.header_bytes() + header.additional_header_bytes();
+    if input.len() < header_end {
+        return 0;
+    }
+    (header_end + digests.data_bytes(header.data_segment_length() as usize)).saturating_sub(input.len())
+}
+
+/// Takes the first PDU off `input`; `None` if it is not all there yet.
 ///
 /// The data segment is split off, not copied.
 ///
@@ -116,7 +127,6 @@ pub fn take_frame(
     let length = length as usize;
     let rest = digests.data_bytes(length);
     if input.len() < header_end + rest {
-        input.reserve(header_end + rest - input.len());
         return Ok(None);
     }
     let additional_header = match additional {
@@ -212,6 +222,9 @@ mod tests {
                 for byte in &whole[..whole.len() - 1] {
                     input.extend_from_slice(&[*byte]);
                     assert!(take_frame(&mut input, digests, LIMITS).unwrap().is_none());
+                    let is_known = input.len() >= digests.header_bytes();
+                    let missing = if is_known { whole.len() - input.len() } else { 0 };
+                    assert_eq!(missing_bytes(&input, digests), missing);
                 }
                 input.extend_from_slice(&whole[whole.len() - 1..]);
                 let frame = take_frame(&mut input, digests, LIMITS).unwrap().unwrap();

@@ -65,6 +65,7 @@ pub enum Operation {
         /// `range.length` bytes.
         data: Segments,
         /// CRC32C of each piece of `data`, cut at multiples of [`BLOCK_SIZE_BYTES`] of the object: see [`crate::pieces`].
+        /// They are right: computed by the caller, or verified by whoever took the request from a network.
         crcs: SmallVec<[u32; 4]>,
         /// When it counts as done.
         durability: Durability,
