@@ -35,7 +35,7 @@ pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Room made in the input buffer for one read of the socket in full feature phase.
 const READ_BYTES: usize = 256 << 10;
 
-/// A PDU that lacks at least so many bytes gets a buffer in which it is whole.
+/// A PDU of at least so many bytes gets a buffer in which it is whole.
 const LARGE_PDU_BYTES: usize = 32 << 10;
 
 /// Room made for one read before login.
@@ -144,10 +144,10 @@ impl Driver {
         let deadline = self.connection.next_timeout().map(|at| self.shared.started + at);
         let has_room = self.has_room();
         let wants_input = has_room && self.connection.wants_input();
-        let (least, room) = match self.connection.missing_input() {
+        let (least, room) = match self.connection.missing_input(LARGE_PDU_BYTES) {
             _ if !self.connection.is_full_feature() => (LOGIN_READ_BYTES / 4, LOGIN_READ_BYTES),
-            missing if missing >= LARGE_PDU_BYTES => (missing, missing),
-            _ => (READ_BYTES / 4, READ_BYTES),
+            Some(missing) => (missing, missing),
+            None => (READ_BYTES / 4, READ_BYTES),
         };
         let (mut reader, mut writer) = stream.split();
         let (input, output) = self.connection.buffers();

@@ -29,7 +29,7 @@ use crate::directory::Directory;
 use crate::entropy::Entropy;
 use crate::error::ConnectionError;
 use crate::event::Event;
-use crate::framing::{Digests, Frame, FrameLimits, missing_bytes, put_pdu, take_frame};
+use crate::framing::{self, Digests, Frame, FrameLimits, put_pdu, take_frame};
 use crate::limits::Limits;
 use crate::output::OutputBuffer;
 use crate::parameters::{DEFAULT_MAX_RECV_DATA_SEGMENT_LENGTH, Negotiated, SessionKind};
@@ -148,14 +148,12 @@ impl Connection {
         &mut self.input
     }
 
-    /// Bytes that are needed to make the first PDU of the input whole and to see the header of the next one; 0 if that is
-    /// not known. Reading no more than this, where it is much, leaves the next PDU to begin in a buffer of its own, which
-    /// its data then need not be moved to.
-    pub fn missing_input(&self) -> usize {
-        match missing_bytes(&self.input, self.digests) {
-            0 => 0,
-            missing => missing + self.digests.header_bytes(),
-        }
+    /// Bytes that the first PDU of the input lacks, and a header more, if it is one of at least `pdu_bytes` bytes. Reading no
+    /// more than this leaves the next PDU to begin in a buffer of its own, to which its data then need not be moved.
+    pub fn missing_input(&self, pdu_bytes: usize) -> Option<usize> {
+        let length = framing::pdu_bytes(&self.input, self.digests)?;
+        let missing = length.checked_sub(self.input.len()).filter(|missing| *missing > 0)?;
+        (length >= pdu_bytes).then_some(missing + self.digests.header_bytes())
     }
 
     /// Whether input is to be read now: not while a login waits for the caller's answer, nor while

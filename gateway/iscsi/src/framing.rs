@@ -84,15 +84,12 @@ pub enum FrameError {
     },
 }
 
-/// Bytes that the first PDU of `input` lacks, as far as is known: 0 while its header is not complete.
-pub(crate) fn missing_bytes(input: &[u8], digests: Digests) -> usize {
-    let Some(header) = input.first_chunk::<BASIC_HEADER_BYTES>() else { return 0 };
-    let header = BasicHeader::from_bytes(*header);
+/// Bytes of the first PDU of `input`, once its header is complete.
+pub(crate) fn pdu_bytes(input: &[u8], digests: Digests) -> Option<usize> {
+    let header = BasicHeader::from_bytes(*input.first_chunk::<BASIC_HEADER_BYTES>()?);
     let header_end = digests.header_bytes() + header.additional_header_bytes();
-    if input.len() < header_end {
-        return 0;
-    }
-    (header_end + digests.data_bytes(header.data_segment_length() as usize)).saturating_sub(input.len())
+    let data_bytes = digests.data_bytes(header.data_segment_length() as usize);
+    (input.len() >= header_end).then_some(header_end + data_bytes)
 }
 
 /// Takes the first PDU off `input`; `None` if it is not all there yet.
@@ -223,8 +220,7 @@ mod tests {
                     input.extend_from_slice(&[*byte]);
                     assert!(take_frame(&mut input, digests, LIMITS).unwrap().is_none());
                     let is_known = input.len() >= digests.header_bytes();
-                    let missing = if is_known { whole.len() - input.len() } else { 0 };
-                    assert_eq!(missing_bytes(&input, digests), missing);
+                    assert_eq!(pdu_bytes(&input, digests), is_known.then_some(whole.len()));
                 }
                 input.extend_from_slice(&whole[whole.len() - 1..]);
                 let frame = take_frame(&mut input, digests, LIMITS).unwrap().unwrap();
