@@ -1,12 +1,13 @@
 //! What was written lately and is not in the object files yet: in memory, ahead of the files in every read.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
+use crate::locking::lock;
 use crate::object::{Change, NEW_OBJECT_BYTES};
 use crate::wal::Lsn;
 
@@ -19,40 +20,88 @@ const OBJECT_OVERHEAD_BYTES: u64 = 640;
 /// A bit for each block of an object.
 type BlockBits = [u64; BLOCKS_PER_OBJECT as usize / 64];
 
-/// Counts the bytes that recent writes hold.
+/// Most buffers of a block that are kept to be used again: 16 MiB.
+const MAX_SPARE_BLOCKS: usize = 4096;
+
+/// Counts the bytes that recent writes hold, and keeps the buffers of single blocks while there are any: most writes are
+/// of one block, and a general allocator takes as long for such a buffer as the rest of the store for the write.
 #[derive(Debug, Default)]
-pub(crate) struct Account(AtomicU64);
+pub(crate) struct Account {
+    held_bytes: AtomicU64,
+    spare_blocks: Mutex<Vec<Vec<u8>>>,
+}
 
 impl Account {
     pub(crate) fn held_bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.held_bytes.load(Ordering::Relaxed)
     }
 
     fn change(&self, more: u64, less: u64) {
-        self.0.fetch_add(more.wrapping_sub(less), Ordering::Relaxed);
+        let change = more.wrapping_sub(less);
+        if self.held_bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change) == 0 {
+            *lock(&self.spare_blocks) = Vec::new();
+        }
+    }
+
+    /// An empty buffer for so many bytes.
+    pub(crate) fn buffer(&self, bytes: usize) -> Vec<u8> {
+        let spare = if bytes == BLOCK_SIZE_BYTES as usize { lock(&self.spare_blocks).pop() } else { None };
+        spare.unwrap_or_else(|| Vec::with_capacity(bytes))
     }
 
     /// Makes `bytes` shareable; they count as held until the last slice of them is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
-        self.change(bytes.as_ref().len() as u64, 0);
+    pub(crate) fn hold(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
+        self.change(bytes.capacity() as u64, 0);
         Bytes::from_owner(Held { bytes, account: self.clone() })
+    }
+
+    /// The same for what others may hold as well.
+    pub(crate) fn hold_shared(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+        self.change(bytes.len() as u64, 0);
+        Bytes::from_owner(HeldShared { bytes, account: self.clone() })
     }
 }
 
-struct Held<B: AsRef<[u8]>> {
-    bytes: B,
+struct Held {
+    bytes: Vec<u8>,
     account: Arc<Account>,
 }
 
-impl<B: AsRef<[u8]>> AsRef<[u8]> for Held<B> {
+impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
-        self.bytes.as_ref()
+        &self.bytes
     }
 }
 
-impl<B: AsRef<[u8]>> Drop for Held<B> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.account.change(0, self.bytes.as_ref().len() as u64);
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let capacity = bytes.capacity();
+        if capacity == BLOCK_SIZE_BYTES as usize {
+            bytes.clear();
+            let mut spare = lock(&self.account.spare_blocks);
+            if spare.len() < MAX_SPARE_BLOCKS {
+                spare.push(bytes);
+            }
+        }
+        self.account.change(0, capacity as u64);
+    }
+}
+
+struct HeldShared {
+    bytes: Bytes,
+    account: Arc<Account>,
+}
+
+impl AsRef<[u8]> for HeldShared {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for HeldShared {
+    fn drop(&mut self) {
+        self.account.change(0, self.bytes.len() as u64);
     }
 }
 
@@ -404,6 +453,21 @@ mod tests {
         memory.discard(oid(), 0..BLOCKS_PER_OBJECT, stamp(4));
         write(&mut memory, 1, 1, 5);
         assert_eq!([0, 1, 700].map(|block| byte(&memory, block)), [Some(0), Some(5), Some(0)]);
+    }
+
+    #[test]
+    fn buffers_of_blocks_are_used_again_while_anything_is_held() {
+        let account = Arc::<Account>::default();
+        let spare = |account: &Account| lock(&account.spare_blocks).len();
+        let [first, second] = [4096, 4096].map(|bytes| account.hold(vec![0; bytes]));
+        let large = account.hold(vec![0; 8192]);
+        drop((first, large));
+        assert_eq!((spare(&account), account.held_bytes()), (1, 4096));
+        assert_eq!((account.buffer(4096).len(), spare(&account)), (0, 0));
+        drop(account.hold(vec![0; 4096]));
+        assert_eq!(spare(&account), 1);
+        drop(second);
+        assert_eq!((spare(&account), account.held_bytes()), (0, 0), "nothing is kept when nothing is held");
     }
 
     #[test]

@@ -50,9 +50,9 @@ enum Content {
 
 impl Content {
     /// The bytes of `range` in `data`, with zeroes around them up to the borders of blocks.
-    fn copy(range: ByteRange, data: &Segments) -> Vec<u8> {
+    fn copy(range: ByteRange, data: &Segments, account: &Account) -> Vec<u8> {
         let blocks = range.blocks();
-        let mut bytes = Vec::with_capacity(blocks.len() * BLOCK_SIZE_BYTES as usize);
+        let mut bytes = account.buffer(blocks.len() * BLOCK_SIZE_BYTES as usize);
         bytes.resize((range.offset() - blocks.start * BLOCK_SIZE_BYTES) as usize, 0);
         data.iter().for_each(|segment| bytes.extend_from_slice(segment));
         bytes.resize(blocks.len() * BLOCK_SIZE_BYTES as usize, 0);
@@ -89,7 +89,9 @@ impl Content {
     fn hold(self, account: &Arc<Account>) -> Segments {
         match self {
             Self::Owned(bytes) => Segments::from_iter([account.hold(bytes)]),
-            Self::Shared(segments) => segments.into_iter().map(|segment| account.hold(segment)).collect(),
+            Self::Shared(segments) => {
+                segments.into_iter().map(|segment| account.hold_shared(segment)).collect()
+            }
         }
     }
 }
@@ -97,7 +99,7 @@ impl Content {
 impl Blocks {
     /// Takes in the data, and verifies the CRCs of its fragments, since the blocks that these become part of get others.
     /// Whole blocks keep theirs, which whoever reads them verifies.
-    fn gather(range: ByteRange, data: &Segments, crcs: &[u32]) -> Result<Self, u32> {
+    fn gather(range: ByteRange, data: &Segments, crcs: &[u32], account: &Account) -> Result<Self, u32> {
         let blocks = range.blocks();
         let length = length_of(data);
         if length != range.length() as usize || crcs.len() != blocks.len() {
@@ -108,7 +110,7 @@ impl Blocks {
         let content = if may_share && data.iter().all(|segment| is_whole(segment.len())) {
             Content::Shared(data.clone())
         } else {
-            Content::Owned(Content::copy(range, data))
+            Content::Owned(Content::copy(range, data, account))
         };
         let crcs = SmallVec::from_slice(crcs);
         let mut gathered = Self { first_block: blocks.start, content, crcs, fragments: SmallVec::new() };
@@ -191,7 +193,7 @@ impl<D: Disk> Store<D> {
         data: &Segments,
         crcs: &[u32],
     ) -> Result<Blocks, Error> {
-        Blocks::gather(range, data, crcs).map_err(|block| self.mismatch(oid, block))
+        Blocks::gather(range, data, crcs, &self.account).map_err(|block| self.mismatch(oid, block))
     }
 
     /// The data of a block that was to be written is not what its CRC says.

@@ -46,16 +46,18 @@ impl Cdb {
         u64::from(self.u32(index)) << 32 | u64::from(self.u32(index + 4))
     }
 
-    /// Refuses the first bit that is set but not in `mask`, with a pointer at that bit. Byte 0 is not looked at.
+    /// Refuses the first bit that is set but not in `mask`, with a pointer at that bit. Byte 0 is not looked at, nor are those
+    /// behind the mask.
     pub(crate) fn refuse_bits_outside(&self, mask: &[u8]) -> Result<(), Sense> {
-        for (index, (byte, mask)) in self.0.iter().zip(mask).enumerate().skip(1) {
-            let unknown = byte & !mask;
-            if unknown != 0 {
-                let bit = 7 - unknown.leading_zeros() as u8;
-                return Err(Sense::invalid_field_in_cdb(index as u16, Some(bit)));
-            }
+        let mut allowed = [0xff; MAXIMUM_CDB_LENGTH];
+        let length = mask.len().min(MAXIMUM_CDB_LENGTH);
+        allowed[1..length].copy_from_slice(&mask[1..length]);
+        let unknown = u128::from_be_bytes(self.0) & !u128::from_be_bytes(allowed);
+        if unknown == 0 {
+            return Ok(());
         }
-        Ok(())
+        let place = unknown.leading_zeros() as u16;
+        Err(Sense::invalid_field_in_cdb(place / 8, Some(7 - (place % 8) as u8)))
     }
 }
 
