@@ -8,11 +8,12 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
 use super::header::{DATA_OFFSET_BYTES, FILE_BYTES, Header};
 use super::table::{
-    ENTRIES_PER_SECTOR, ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table, TableSums, sums_of,
+    ENTRIES_PER_SECTOR, ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table, TableSums, put_sums,
+    sums_of,
 };
 use crate::disk::{Disk, Open};
 use crate::index::Leftover;
-use crate::layout::{SECTOR_BYTES, array_at};
+use crate::layout::{SECTOR_BYTES, array_at, put};
 use crate::locking::lock;
 
 /// Changed sectors of the table with at most this many unchanged ones between them are written at once.
@@ -110,7 +111,7 @@ impl<D: Disk> ObjectFile<D> {
         }
         disk.write_at(&file, &[IoSlice::new(&header.encode())], 0)?;
         let sums = sums_of(&[0; TABLE_BYTES]);
-        let content = Content { table: Table::new(), reserved: header.reserved, sums };
+        let content = Content { table: Table::new(header.oid), reserved: header.reserved, sums };
         Ok(Self { oid: header.oid, file, content: Mutex::new(content) })
     }
 
@@ -259,37 +260,26 @@ impl<D: Disk> ObjectFile<D> {
     /// Writes the table as it is after `changes`, and the header that goes with it. Nothing is on stable storage, nor seen in
     /// [`ObjectFile::content`].
     pub(crate) fn write_table(&self, disk: &D, changes: &[(u32, Change)], reserved: bool) -> io::Result<()> {
-        let sector = |(block, _): &(u32, Change)| block / ENTRIES_PER_SECTOR;
-        for run in changes.chunk_by(|a, b| sector(b) - sector(a) <= 1 + MAX_TABLE_GAP) {
-            self.write_entries(disk, run)?;
+        let mut sums = self.content().sums;
+        for run in changes.chunk_by(|(a, _), (b, _)| sector_of(*b) - sector_of(*a) <= 1 + MAX_TABLE_GAP) {
+            self.write_entries(disk, run, &mut sums)?;
         }
-        let header = Header { oid: self.oid, reserved, sums: Some(self.sums_after(changes)) };
+        let header = Header { oid: self.oid, reserved, sums: Some(sums) };
         disk.write_at(&self.file, &[IoSlice::new(&header.encode())], 0)
     }
 
-    fn sums_after(&self, changes: &[(u32, Change)]) -> TableSums {
-        let content = self.content();
-        let entries = changes.iter().map(|(block, change)| (*block, change.entry()));
-        content.table.sums_after(self.oid, content.sums, entries)
-    }
-
     /// Writes the sectors of the table from the first to the last block of `run`, all of each: what a write that never arrived
-    /// left out is made good.
-    fn write_entries(&self, disk: &D, run: &[(u32, Change)]) -> io::Result<()> {
+    /// left out is made good. Their sums go into `sums`.
+    fn write_entries(&self, disk: &D, run: &[(u32, Change)], sums: &mut TableSums) -> io::Result<()> {
         let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { return Ok(()) };
         let first = first - first % ENTRIES_PER_SECTOR;
         let end = (last + 1).next_multiple_of(ENTRIES_PER_SECTOR);
-        let mut bytes = Vec::with_capacity((end - first) as usize * ENTRY_BYTES);
-        let mut changed = run.iter().peekable();
-        let content = self.content();
-        for block in first..end {
-            let entry = match changed.next_if(|(changed, _)| *changed == block) {
-                Some((_, change)) => change.entry(),
-                None => content.table.entry(block),
-            };
-            bytes.extend_from_slice(&entry.encode(self.oid, block));
+        let mut bytes = self.content().table.bytes(first..end).to_vec();
+        for (block, change) in run {
+            let entry = change.entry().encode(self.oid, *block);
+            put(&mut bytes, (block - first) as usize * ENTRY_BYTES, &entry);
         }
-        drop(content);
+        put_sums(sums, sector_of(first) as usize, &bytes);
         disk.write_at(&self.file, &[IoSlice::new(&bytes)], entry_offset(first))
     }
 
@@ -300,11 +290,13 @@ impl<D: Disk> ObjectFile<D> {
 
     /// Makes `changes` that were written and synced, seen.
     pub(crate) fn publish(&self, changes: &[(u32, Change)], reserved: bool) {
-        let sums = self.sums_after(changes);
-        let mut content = self.content();
-        (content.reserved, content.sums) = (reserved, sums);
-        for (block, change) in changes {
-            content.table.set(*block, change.entry());
+        let Content { table, reserved: is_reserved, sums } = &mut *self.content();
+        *is_reserved = reserved;
+        for sector in changes.chunk_by(|(a, _), (b, _)| sector_of(*a) == sector_of(*b)) {
+            sector.iter().for_each(|(block, change)| table.set(*block, change.entry()));
+            let Some(number) = sector.first().map(|(block, _)| sector_of(*block)) else { continue };
+            let first = number * ENTRIES_PER_SECTOR;
+            put_sums(sums, number as usize, table.bytes(first..first + ENTRIES_PER_SECTOR));
         }
     }
 
@@ -314,6 +306,11 @@ impl<D: Disk> ObjectFile<D> {
         changes.iter().for_each(|(block, change)| table.set(*block, change.entry()));
         table.is_empty()
     }
+}
+
+/// Which sector of the table has a block's entry.
+fn sector_of(block: u32) -> u32 {
+    block / ENTRIES_PER_SECTOR
 }
 
 /// Where a block's table entry is in the file, in bytes.
@@ -376,6 +373,7 @@ mod tests {
         object.sync(&disk).unwrap();
 
         let again = ObjectFile::open(&disk, &path, oid(), &|_| false).unwrap();
+        assert_eq!(again.content().sums, object.content().sums);
         for block in 0..BLOCKS_PER_OBJECT {
             assert_eq!(again.content().table.entry(block), object.content().table.entry(block));
         }

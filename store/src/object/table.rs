@@ -1,4 +1,9 @@
 //! The table of an object file: checksum, version and state of each of its 1024 blocks.
+//!
+//! In memory it is kept as the bytes that belong in the file: a sector is written, and summed, each time one of its
+//! entries changes, and encoding the others anew would cost a checksum for each.
+
+use std::ops::Range;
 
 use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Version};
 
@@ -25,9 +30,15 @@ pub(crate) type TableSums = [u32; TABLE_SECTORS];
 /// The sums of a table's bytes.
 pub(crate) fn sums_of(bytes: &[u8; TABLE_BYTES]) -> TableSums {
     let mut sums = [0; TABLE_SECTORS];
-    let sectors = bytes.as_chunks::<SECTOR_BYTES>().0;
-    sums.iter_mut().zip(sectors).for_each(|(sum, sector)| *sum = crc32c::crc32c(sector));
+    put_sums(&mut sums, 0, bytes);
     sums
+}
+
+/// Replaces the sums of the sectors from `first_sector` on by those of `bytes`.
+pub(crate) fn put_sums(sums: &mut TableSums, first_sector: usize, bytes: &[u8]) {
+    let sectors = bytes.as_chunks::<SECTOR_BYTES>().0;
+    let sums = sums.iter_mut().skip(first_sector);
+    sums.zip(sectors).for_each(|(sum, sector)| *sum = crc32c::crc32c(sector));
 }
 
 const STATE_SHIFT: u32 = 30;
@@ -74,9 +85,18 @@ impl Entry {
         if u32_at(bytes, 12) != check(bytes, oid, block) {
             return Self::Damaged;
         }
+        match Self::decode_checked(bytes) {
+            Self::Inherit => Self::Damaged,
+            entry => entry,
+        }
+    }
+
+    /// Reads an entry that [`Entry::encode`] made.
+    fn decode_checked(bytes: &[u8; ENTRY_BYTES]) -> Self {
         let word = u32_at(bytes, 8);
         let version = Version { pepoch: u32_at(bytes, 4), seq: word & Version::MAX_SEQ };
         match word >> STATE_SHIFT {
+            0 => Self::Inherit,
             DATA => Self::Data { crc: u32_at(bytes, 0), version },
             HOLE => Self::Hole { version },
             _ => Self::Damaged,
@@ -96,19 +116,22 @@ fn check(bytes: &[u8; ENTRY_BYTES], oid: Oid, block: u32) -> u32 {
 /// The table of one object, in memory.
 #[derive(Debug, Clone)]
 pub(crate) struct Table {
-    entries: Box<[Entry]>,
+    oid: Oid,
+    /// Each entry as [`Entry::encode`] makes it.
+    entries: Box<[[u8; ENTRY_BYTES]]>,
     data_blocks: u32,
 }
 
 impl Table {
     /// The table of an object that was never written.
-    pub(crate) fn new() -> Self {
-        Self { entries: vec![Entry::Inherit; BLOCKS_PER_OBJECT as usize].into(), data_blocks: 0 }
+    pub(crate) fn new(oid: Oid) -> Self {
+        let entries = vec![[0; ENTRY_BYTES]; BLOCKS_PER_OBJECT as usize].into();
+        Self { oid, entries, data_blocks: 0 }
     }
 
     /// Reads the table of `oid` from its bytes; entries that are missing count as damaged.
     pub(crate) fn decode(bytes: &[u8], oid: Oid) -> Self {
-        let mut table = Self::new();
+        let mut table = Self::new(oid);
         let (whole, _) = bytes.as_chunks::<ENTRY_BYTES>();
         for block in 0..BLOCKS_PER_OBJECT {
             let entry =
@@ -120,19 +143,25 @@ impl Table {
 
     /// The entry of `block`, which must be below [`BLOCKS_PER_OBJECT`].
     pub(crate) fn entry(&self, block: u32) -> Entry {
-        self.entries[block as usize]
+        Entry::decode_checked(&self.entries[block as usize])
     }
 
     /// Replaces the entry of `block`, which must be below [`BLOCKS_PER_OBJECT`].
     pub(crate) fn set(&mut self, block: u32, entry: Entry) {
-        let old = std::mem::replace(&mut self.entries[block as usize], entry);
+        let old = self.entry(block);
+        self.entries[block as usize] = entry.encode(self.oid, block);
         self.data_blocks =
             self.data_blocks + u32::from(holds_something(entry)) - u32::from(holds_something(old));
     }
 
+    /// The entries of `blocks`, which must be below [`BLOCKS_PER_OBJECT`], as they belong in the file.
+    pub(crate) fn bytes(&self, blocks: Range<u32>) -> &[u8] {
+        self.entries[blocks.start as usize..blocks.end as usize].as_flattened()
+    }
+
     /// The versions of the entries that have one.
     pub(crate) fn versions(&self) -> impl Iterator<Item = Version> {
-        self.entries.iter().filter_map(|entry| match *entry {
+        self.decoded().filter_map(|entry| match entry {
             Entry::Data { version, .. } | Entry::Hole { version } => Some(version),
             Entry::Inherit | Entry::Damaged => None,
         })
@@ -140,28 +169,11 @@ impl Table {
 
     /// Whether an entry is damaged.
     pub(crate) fn has_damage(&self) -> bool {
-        self.entries.contains(&Entry::Damaged)
+        self.decoded().any(|entry| entry == Entry::Damaged)
     }
 
-    /// What `sums` become by `changes`, which are in order of their blocks.
-    pub(crate) fn sums_after(
-        &self,
-        oid: Oid,
-        mut sums: TableSums,
-        changes: impl Iterator<Item = (u32, Entry)>,
-    ) -> TableSums {
-        let mut changes = changes.peekable();
-        while let Some(sector) = changes.peek().map(|(block, _)| block / ENTRIES_PER_SECTOR) {
-            let mut bytes = [0; SECTOR_BYTES];
-            let first = sector * ENTRIES_PER_SECTOR;
-            for (block, place) in (first..first + ENTRIES_PER_SECTOR).zip(0..) {
-                let changed = changes.next_if(|(changed, _)| *changed == block);
-                let entry = changed.map_or_else(|| self.entry(block), |(_, entry)| entry);
-                put(&mut bytes, place * ENTRY_BYTES, &entry.encode(oid, block));
-            }
-            sums[sector as usize] = crc32c::crc32c(&bytes);
-        }
-        sums
+    fn decoded(&self) -> impl Iterator<Item = Entry> {
+        self.entries.iter().map(Entry::decode_checked)
     }
 
     /// Whether every block reads as zeroes for certain.
@@ -208,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_table_knows_when_nothing_is_left_in_it() {
-        let mut table = Table::new();
+        let mut table = Table::new(oid());
         assert!(table.is_empty());
         table.set(3, Entry::Data { crc: 1, version: Version { pepoch: 1, seq: 1 } });
         table.set(3, Entry::Data { crc: 2, version: Version { pepoch: 1, seq: 2 } });
@@ -216,5 +228,35 @@ mod tests {
         table.set(3, Entry::Hole { version: Version { pepoch: 1, seq: 3 } });
         assert!(table.is_empty());
         assert!(!Table::decode(&[0; 20], oid()).is_empty());
+    }
+
+    #[test]
+    fn a_table_in_memory_is_what_belongs_in_the_file() {
+        let version = Version { pepoch: 7, seq: 9 };
+        let entries =
+            [Entry::Inherit, Entry::Data { crc: 0, version }, Entry::Hole { version }, Entry::Damaged];
+        let mut table = Table::new(oid());
+        let mut bytes = Vec::new();
+        for block in 0..BLOCKS_PER_OBJECT {
+            let entry = entries[block as usize * 7 % 4];
+            table.set(block, entry);
+            bytes.extend_from_slice(&entry.encode(oid(), block));
+            assert_eq!(table.entry(block), entry);
+        }
+        assert!(
+            table.bytes(0..BLOCKS_PER_OBJECT) == bytes && table.bytes(33..34) == &bytes[33 * 16..34 * 16]
+        );
+        assert!(Table::decode(&bytes, oid()).bytes(0..BLOCKS_PER_OBJECT) == bytes);
+        bytes[16] ^= 1;
+        assert_eq!(Table::decode(&bytes, oid()).entry(1), Entry::Damaged);
+    }
+
+    #[test]
+    fn an_entry_that_says_that_it_says_nothing_is_damaged() {
+        let mut bytes = [0; ENTRY_BYTES];
+        put(&mut bytes, 0, &5_u32.to_le_bytes());
+        let check = check(&bytes, oid(), 5);
+        put(&mut bytes, 12, &check.to_le_bytes());
+        assert_eq!(Entry::decode(&bytes, oid(), 5), Entry::Damaged);
     }
 }
