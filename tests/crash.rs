@@ -124,8 +124,9 @@ impl Place {
     fn verify(&self, demo: &Demo) {
         for (lun, journal) in (0..).zip(&self.journals) {
             let report = load::run(journaled(demo, lun, "mode=check,depth=16", journal));
-            let expected = acknowledged_writes(journal) > 0;
-            assert_eq!(report.read_back > 0, expected, "LUN {lun}: {report:?}");
+            // what was under way when the process died is read, too, and may be there or not
+            let has_any = acknowledged_writes(journal) > 0;
+            assert!(report.read_back > 0 || !has_any, "LUN {lun}: {report:?}");
         }
     }
 

@@ -38,6 +38,9 @@ const READ_BYTES: usize = 256 << 10;
 /// A PDU of at least so many bytes gets a buffer in which it is whole.
 const LARGE_PDU_BYTES: usize = 32 << 10;
 
+/// How long a connection that has always something to do keeps its thread from others.
+const TURN: Duration = Duration::from_millis(1);
+
 /// Room made for one read before login.
 const LOGIN_READ_BYTES: usize = 8 << 10;
 
@@ -121,10 +124,16 @@ impl Driver {
     /// Drives the connection to its end.
     pub(crate) async fn run(mut self, mut stream: TcpStream) {
         let mut alarm = Box::pin(tokio::time::sleep(Duration::ZERO));
+        let mut turn_began = Instant::now();
         loop {
             let wake = self.wait(&mut stream, alarm.as_mut()).await;
             if self.apply(wake).is_break() || self.send_now(&stream).is_break() {
                 break;
+            }
+            // It may have waited meanwhile; then giving way now is only a little too much of a good thing.
+            if turn_began.elapsed() >= TURN {
+                tokio::task::yield_now().await;
+                turn_began = Instant::now();
             }
         }
         let span = self.span.clone();
@@ -210,11 +219,12 @@ impl Driver {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return ControlFlow::Continue(()),
                 Err(error) => return self.lost(&error),
             }
-            if !self.connection.output().is_empty() {
-                return ControlFlow::Continue(());
-            }
-            if !had_room || self.connection.is_finished() {
+            let is_full = !self.connection.output().is_empty();
+            if (!had_room && self.has_room()) || self.connection.is_finished() {
                 self.go_on()?;
+            }
+            if is_full {
+                break;
             }
         }
         ControlFlow::Continue(())

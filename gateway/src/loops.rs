@@ -5,13 +5,17 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+
+/// Turns of connections until a thread looks for what has happened to the others. A turn of a busy one takes as long as it may
+/// (see `Driver::run`), so each is followed by a look.
+const POLLS_BETWEEN_EVENTS: u32 = 1;
 
 /// The threads. They end when this is dropped, whatever still runs on them.
 pub(crate) struct Loops {
@@ -69,13 +73,23 @@ impl Loops {
 
 impl Loop {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel::<()>();
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        // A runtime must not be dropped where another one is at work: it is made, and ends, in its thread.
         thread::Builder::new().name(format!("iscsi-{number}")).spawn(move || {
-            // An error, since nothing is ever sent.
-            drop(runtime.block_on(ended));
+            let built =
+                Builder::new_current_thread().enable_all().event_interval(POLLS_BETWEEN_EVENTS).build();
+            match built {
+                Ok(runtime) => {
+                    // Whoever waits for it is there until then.
+                    let _ = ready.send(Ok(runtime.handle().clone()));
+                    // An error, since nothing is ever sent.
+                    drop(runtime.block_on(ended));
+                }
+                Err(error) => drop(ready.send(Err(error))),
+            }
         })?;
+        let handle = is_ready.recv().map_err(io::Error::other)??;
         Ok(Self { handle, load: Arc::default(), _end: end })
     }
 }

@@ -27,8 +27,8 @@ const THE_OPERATION: OpId = OpId(0);
 /// Blocks of a write whose CRCs are kept without allocating.
 const INLINE_BLOCKS: usize = 16;
 
-/// Writes of at least this many bytes stay in the buffers that they were received in. Smaller ones are copied: each would pin
-/// a buffer many times its size.
+/// Writes whose data came in pieces of at least this many bytes stay in the buffers that they were received in. Others are
+/// copied: a small piece may pin a buffer many times its size.
 const SHARED_FROM_BYTES: usize = 64 << 10;
 
 /// Whole blocks to be written: all but the rest of the blocks that fragments are part of, which is zeroes here.
@@ -106,8 +106,8 @@ impl Blocks {
             return Err(blocks.start);
         }
         let is_whole = |bytes: usize| bytes.is_multiple_of(BLOCK_SIZE_BYTES as usize);
-        let may_share = length >= SHARED_FROM_BYTES && is_whole(range.offset() as usize);
-        let content = if may_share && data.iter().all(|segment| is_whole(segment.len())) {
+        let may_share = |segment: &Bytes| segment.len() >= SHARED_FROM_BYTES && is_whole(segment.len());
+        let content = if is_whole(range.offset() as usize) && data.iter().all(may_share) {
             Content::Shared(data.clone())
         } else {
             Content::Owned(Content::copy(range, data, account))

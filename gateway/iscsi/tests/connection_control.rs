@@ -211,6 +211,22 @@ fn the_initiator_is_pinged_each_second_and_dropped_when_silent() {
 }
 
 #[test]
+fn what_was_just_read_is_a_sign_of_life_however_late_it_is_looked_at() {
+    let mut initiator = Initiator::log_in("");
+    initiator.now += 2 * Limits::default().silence;
+    let ping = NopOutPdu {
+        immediate: true,
+        lun: Lun::ZERO,
+        initiator_task_tag: 9,
+        target_transfer_tag: RESERVED_TAG,
+        cmd_sn: initiator.cmd_sn,
+        exp_stat_sn: initiator.exp_stat_sn,
+    };
+    initiator.send(&ping.build(), &[]);
+    initiator.target.handle_timeout(initiator.now).expect("the peer has just sent something");
+}
+
+#[test]
 fn a_peer_that_takes_our_output_is_not_silent() {
     let mut initiator = Initiator::log_in("");
     let start = initiator.now;

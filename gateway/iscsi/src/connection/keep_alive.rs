@@ -105,6 +105,7 @@ impl Connection {
     /// The login or a discovery session took too long, or the peer is silent: close the connection. What it did not take of the
     /// output is given up.
     pub fn handle_timeout(&mut self, now: Duration) -> Result<(), ConnectionError> {
+        self.keep_alive.input_is_there(self.input.len(), now);
         self.keep_alive.output_was_taken(self.output.taken_total(), now);
         let overdue = match &self.phase {
             Phase::Login(login) => (now >= login.deadline).then_some(ConnectionError::LoginTimeout),
