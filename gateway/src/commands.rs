@@ -204,7 +204,8 @@ impl Driver {
             _ => {}
         }
         let queue = if operation::has_data_in(&operation) { &self.reading } else { &self.running };
-        let running = operation::run(Arc::clone(unit), operation, data);
+        let room = Arc::clone(&self.reading_room);
+        let running = operation::run(Arc::clone(unit), operation, data, room);
         queue.push(running.map(move |outcome| (task, outcome)).boxed());
         Started::Running
     }

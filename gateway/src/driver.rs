@@ -14,10 +14,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use huntaway_scsi::Sense;
+use huntaway_scsi::limits::MAXIMUM_TRANSFER_BYTES;
+use huntaway_wire::BLOCK_SIZE_BYTES;
 use iscsi_target::{Connection, ConnectionError, Event, TaskManagementResponse, TaskTag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Sleep;
 use tracing::{Instrument, Span};
 
@@ -31,6 +33,10 @@ use crate::tasks::Tasks;
 
 /// Output that may wait for the initiator before its further commands are left unread.
 pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
+
+/// Most bytes that stores read for one connection, or have read and it has not taken yet, when they are not at hand: as much
+/// as one command asks for at most. Further READs wait for their turn.
+pub(crate) const MAX_READING_BYTES: u64 = MAXIMUM_TRANSFER_BYTES;
 
 /// Room made in the input buffer for one read of the socket in full feature phase.
 const READ_BYTES: usize = 256 << 10;
@@ -82,6 +88,8 @@ pub(crate) struct Driver {
     pub(crate) running: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
     /// Those whose answers have data: they go on only while there is room for it.
     pub(crate) reading: FuturesUnordered<BoxFuture<'static, (TaskTag, Outcome)>>,
+    /// Room for what stores read meanwhile, in blocks of the store.
+    pub(crate) reading_room: Arc<Semaphore>,
     /// Other sessions' calls and answers.
     pub(crate) waits: FuturesUnordered<BoxFuture<'static, Waited>>,
     /// The initiator's tag of a Logout to be answered once no task is left.
@@ -110,6 +118,9 @@ impl Driver {
             tasks: Tasks::new(),
             running: FuturesUnordered::new(),
             reading: FuturesUnordered::new(),
+            reading_room: Arc::new(Semaphore::new(
+                (MAX_READING_BYTES / u64::from(BLOCK_SIZE_BYTES)) as usize,
+            )),
             waits: FuturesUnordered::new(),
             logout: None,
             session: None,

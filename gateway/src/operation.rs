@@ -10,7 +10,9 @@ use huntaway_wire::{
     BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Broken, Durability, Error, OBJECT_SIZE_BYTES, Provisioning, Refusal,
     Segments,
 };
+use tokio::sync::Semaphore;
 
+use crate::driver::MAX_READING_BYTES;
 use crate::metrics::OperationKind;
 use crate::order::Footprint;
 use crate::unit::Unit;
@@ -93,9 +95,15 @@ fn hull(extents: &[Extent]) -> Extent {
 }
 
 /// Carries out an operation, however long the stores take.
-pub(crate) async fn run(unit: Arc<Unit>, operation: BlockOperation, data: Segments) -> Outcome {
+/// What a READ brings takes its part of `room` before it is asked for.
+pub(crate) async fn run(
+    unit: Arc<Unit>,
+    operation: BlockOperation,
+    data: Segments,
+    room: Arc<Semaphore>,
+) -> Outcome {
     let result = match operation {
-        BlockOperation::Read { extent, fua } => return read(&unit, extent, fua).await,
+        BlockOperation::Read { extent, fua } => return read(&unit, extent, fua, &room).await,
         BlockOperation::LbaStatus { extent, maximum_descriptors, allocation_length } => {
             return provisioning(&unit, extent, maximum_descriptors, allocation_length).await;
         }
@@ -118,11 +126,14 @@ pub(crate) async fn run(unit: Arc<Unit>, operation: BlockOperation, data: Segmen
     result.into()
 }
 
-async fn read(unit: &Unit, extent: Extent, fua: bool) -> Outcome {
+async fn read(unit: &Unit, extent: Extent, fua: bool, room: &Semaphore) -> Outcome {
     if fua && let Err(sense) = flush(unit, extent, false).await {
         return Outcome::Failed(sense);
     }
     let (offset, length) = unit.bytes(extent);
+    let blocks = length.min(MAX_READING_BYTES).div_ceil(BLOCK_SIZE_BYTES.into());
+    // Nobody closes it.
+    let _room = room.acquire_many(blocks as u32).await;
     match unit.volume.read(offset, length).await {
         Ok(data) => Outcome::Data(data),
         Err(error) => Outcome::Failed(sense_of(&error, &unit.scsi, extent.lba)),

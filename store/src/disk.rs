@@ -6,12 +6,14 @@
 //! A failed sync means that disk is no longer to be trusted: it is never repeated (its data may be lost silently).
 
 mod file;
+mod ring;
 mod simulated;
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 pub use file::FileDisk;
+pub(crate) use ring::{Bell, Part, Ring};
 pub use simulated::{
     Crash, Fault, FileImage, Misdirected, Operation, SeededRandom, SimulatedDisk, SimulatedFile,
 };
@@ -38,6 +40,17 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Fills `buffer` from `offset`; returns how many bytes there were (less only at the end of the file).
     fn read_at(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Whether no read waits for more than memory, so that all may be carried out at once.
+    fn is_memory(&self) -> bool {
+        true
+    }
+
+    /// As [`Disk::read_at`] if all of `buffer` can be had without waiting; false if not, or if that is not known, or if the
+    /// file ends before, or on an error: `read_at` tells which. The content of `buffer` is unspecified then.
+    fn read_at_hand(&self, file: &Self::File, buffer: &mut [u8], offset: u64) -> bool {
+        self.is_memory() && self.read_at(file, buffer, offset).is_ok_and(|count| count == buffer.len())
+    }
 
     /// Writes all of `parts`, one after another, at `offset`.
     fn write_at(&self, file: &Self::File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()>;

@@ -26,6 +26,7 @@ pub mod placement;
 mod planted;
 mod read;
 mod read_modify_write;
+mod reads;
 mod recover;
 mod room;
 mod service;
@@ -40,7 +41,7 @@ pub use disk_table::MAX_DISKS;
 pub use error::OpenError;
 pub use metrics::Metrics;
 pub use node_store::{DiskDirectory, DiskState, DiskStatus, DisksError, DisksStopped, NodeStore};
-pub use options::StoreOptions;
+pub use options::{ReadEngine, StoreOptions};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use service::LocalStore;

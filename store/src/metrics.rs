@@ -85,6 +85,7 @@ pub(crate) struct Levels {
     pub(crate) wal_bytes: u64,
     pub(crate) open_objects: u64,
     pub(crate) waiting_requests: u64,
+    pub(crate) waiting_reads: u64,
     pub(crate) free_bytes: u64,
     pub(crate) total_bytes: u64,
     pub(crate) has_failed: bool,
@@ -96,7 +97,7 @@ type Ask = Box<dyn Fn() -> Option<Levels> + Send + Sync>;
 /// Shows a store's levels as they are when they are collected.
 pub(crate) struct LevelCollector {
     ask: Ask,
-    gauges: [IntGauge; 7],
+    gauges: [IntGauge; 8],
 }
 
 impl LevelCollector {
@@ -107,6 +108,7 @@ impl LevelCollector {
             gauge("wal_bytes", "Bytes of the write-ahead log that are not applied."),
             gauge("open_objects", "Object files that are open."),
             gauge("waiting_requests", "Requests that wait for room in memory or in the log."),
+            gauge("waiting_reads", "Reads that wait for the disk."),
             gauge("free_bytes", "Bytes free on the disk."),
             gauge("size_bytes", "Size of the disk in bytes."),
             failed_gauge(disk),
@@ -127,6 +129,7 @@ impl Collector for LevelCollector {
             levels.wal_bytes,
             levels.open_objects,
             levels.waiting_requests,
+            levels.waiting_reads,
             levels.free_bytes,
             levels.total_bytes,
             levels.has_failed.into(),
@@ -140,6 +143,22 @@ impl Collector for LevelCollector {
 
 fn gauge(disk: &str, name: &str, help: &str) -> IntGauge {
     IntGauge::with_opts(options(disk, name, help)).expect("the name is a valid one")
+}
+
+/// Shows in `registry` what carries out the reads that have to wait for the disk.
+///
+/// # Errors
+/// When the registry has the disk already.
+pub(crate) fn register_engine(
+    disk: &str,
+    engine: &str,
+    registry: &Registry,
+) -> Result<(), prometheus::Error> {
+    let help = "1: what carries out reads that wait for the disk.";
+    let gauge = IntGauge::with_opts(options(disk, "read_engine", help).const_label("engine", engine));
+    let gauge = gauge.expect("the name is a valid one");
+    gauge.set(1);
+    registry.register(Box::new(gauge))
 }
 
 /// The gauge that says whether a disk is not served.

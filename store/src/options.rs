@@ -4,6 +4,18 @@ use huntaway_wire::{Epoch, NodeId, Pepoch};
 
 use crate::superblock::{BootId, ClusterId, DiskId};
 
+/// How reads are carried out that have to wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadEngine {
+    /// By io_uring where that is allowed, by threads where it is not; at once if the file system is memory.
+    #[default]
+    Best,
+    /// By io_uring, or the store is not opened.
+    IoUring,
+    /// By threads.
+    Threads,
+}
+
 /// Identity and limits of a store. [`StoreOptions::default`] gives the limits; who it is must be said.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -40,6 +52,8 @@ pub struct StoreOptions {
     pub space_reserve_bytes: u64,
     /// Most requests that wait for room; more are refused.
     pub waiting_requests: usize,
+    /// How reads are carried out that have to wait for the disk: for tests and measurements.
+    pub read_engine: ReadEngine,
     /// What the store does wrong, on purpose.
     #[cfg(feature = "planted-bugs")]
     pub planted: Option<crate::planted::PlantedBug>,
@@ -64,6 +78,7 @@ impl Default for StoreOptions {
             open_objects: 1024,
             space_reserve_bytes: 64 << 20,
             waiting_requests: 4096,
+            read_engine: ReadEngine::Best,
             #[cfg(feature = "planted-bugs")]
             planted: None,
         }

@@ -1,10 +1,13 @@
 //! Reading: memory first, else the object file, every block verified before it counts.
 
+mod at_hand;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use huntaway_wire::{
-    BLOCK_SIZE_BYTES, Broken, ByteRange, Error, MappedRun, Oid, Provisioning, Read, Refusal, pieces,
+    Answer, BLOCK_SIZE_BYTES, Broken, ByteRange, Error, MappedRun, Oid, Provisioning, Read, Refusal, Reply,
+    Segments, pieces,
 };
 use smallvec::SmallVec;
 
@@ -13,6 +16,8 @@ use crate::memory::Recent;
 use crate::object::{Entry, LoadError, ObjectFile, ObjectPath};
 use crate::partition::PartitionState;
 use crate::store::Store;
+
+pub(crate) use at_hand::{Beginning, Begun};
 
 /// Bytes of one block.
 pub(crate) type Block = [u8; BLOCK_SIZE_BYTES as usize];
@@ -62,6 +67,11 @@ impl FilePiece {
     }
 }
 
+/// Pieces that are read at once: whole blocks that are neighbours.
+fn runs(pieces: &FilePieces) -> impl Iterator<Item = &[FilePiece]> {
+    pieces.chunk_by(|a, b| a.is_whole() && b.is_whole() && a.bytes.end == b.bytes.start)
+}
+
 impl<D: Disk> Store<D> {
     /// Fills `into` with the bytes asked for, all as they were at one moment. Writes are carried out whole under the
     /// partition's lock, so a read never meets one that is under way; what it finds in the file may be overwritten by
@@ -72,29 +82,39 @@ impl<D: Disk> Store<D> {
             return Err(Refusal::NotServing.into());
         }
         let damaged = || Broken::DamagedObject { oid: read.oid };
-        let plan = |state: &mut PartitionState| self.plan_read(state, read, into);
+        let find = |state: &PartitionState| self.object(state, read.oid);
+        let plan = |state: &mut PartitionState| self.plan_read(state, read, into, find);
         let Some((object, pieces)) = self.with_partition(read.partition, plan, damaged)? else {
             return Ok(());
         };
-        if self.read_pieces(&object, &pieces, read.range.offset(), into) {
+        let fill = |block, bytes: &mut [u8]| object.read(&self.disk, block, bytes).is_ok();
+        if self.read_pieces(&pieces, read.range.offset(), into, fill) {
             return Ok(());
         }
         drop(object);
         self.with_partition(read.partition, |state| self.read_again(state, read, into), damaged)
     }
 
-    /// Fills in what is in memory or zero, and says what must come from the file.
-    fn plan_read(
+    /// As [`Store::read_into`], for an answer.
+    pub(crate) fn read_whole(&self, read: &Read) -> Answer {
+        let mut bytes = vec![0; read.range.length() as usize];
+        self.read_into(read, &mut bytes)?;
+        Ok(Reply::Data(Segments::from_iter([bytes.into()])))
+    }
+
+    /// Fills in what is in memory or zero, and says what must come from the file, which `find` finds.
+    fn plan_read<E: From<Error>>(
         &self,
         state: &PartitionState,
         read: &Read,
         into: &mut [u8],
-    ) -> Result<Option<FromFile<D>>, Error> {
-        state.check_pepoch(read.pepoch)?;
+        find: impl FnOnce(&PartitionState) -> Result<Option<Arc<ObjectFile<D>>>, E>,
+    ) -> Result<Option<FromFile<D>>, E> {
+        state.check_pepoch(read.pepoch).map_err(Error::from)?;
         let recent = state.memory.object(read.oid);
         let is_unknown = |block| recent.is_none_or(|recent| matches!(recent.block(block), Recent::Unknown));
         // What memory holds is as good as ever, whatever became of the file.
-        let object = if read.range.blocks().any(is_unknown) { self.object(state, read.oid)? } else { None };
+        let object = if read.range.blocks().any(is_unknown) { find(state)? } else { None };
         let content = object.as_ref().map(|object| object.content());
         let mut from_file = FilePieces::new();
         for bytes in pieces(read.range) {
@@ -138,26 +158,40 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Reads pieces from the file, neighbours at once; false if one of them is not what it should be.
-    fn read_pieces(&self, object: &ObjectFile<D>, pieces: &FilePieces, origin: u32, into: &mut [u8]) -> bool {
-        let mut runs = pieces.chunk_by(|a, b| a.is_whole() && b.is_whole() && a.bytes.end == b.bytes.start);
-        runs.all(|run| {
+    /// Has `fill` read pieces from the file, from one block on, neighbours at once; false if it does not, or if one of them
+    /// is not what it should be.
+    fn read_pieces(
+        &self,
+        pieces: &FilePieces,
+        origin: u32,
+        into: &mut [u8],
+        fill: impl Fn(u32, &mut [u8]) -> bool,
+    ) -> bool {
+        runs(pieces).all(|run| {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { return true };
             if !first.is_whole() {
-                return self.read_fragment(object, first, &mut into[first.in_buffer(origin)]);
+                return self.read_fragment(first, &mut into[first.in_buffer(origin)], &fill);
             }
             let target = &mut into[first.in_buffer(origin).start..last.in_buffer(origin).end];
-            let is_read = object.read(&self.disk, first.block(), target).is_ok();
-            let blocks = target.chunks_exact(BLOCK_SIZE_BYTES as usize);
-            is_read && run.iter().zip(blocks).all(|(piece, bytes)| self.is_sound(bytes, piece.crc))
+            fill(first.block(), target) && self.are_sound(run, target)
         })
     }
 
+    /// Whether the blocks of a run are what was written.
+    fn are_sound(&self, run: &[FilePiece], blocks: &[u8]) -> bool {
+        let blocks = blocks.chunks_exact(BLOCK_SIZE_BYTES as usize);
+        run.iter().zip(blocks).all(|(piece, bytes)| self.is_sound(bytes, piece.crc))
+    }
+
     /// Reads and verifies the block of a piece and copies the piece out of it.
-    fn read_fragment(&self, object: &ObjectFile<D>, piece: &FilePiece, target: &mut [u8]) -> bool {
+    fn read_fragment(
+        &self,
+        piece: &FilePiece,
+        target: &mut [u8],
+        fill: impl Fn(u32, &mut [u8]) -> bool,
+    ) -> bool {
         let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
-        let is_right =
-            object.read(&self.disk, piece.block(), &mut block).is_ok() && self.is_sound(&block, piece.crc);
+        let is_right = fill(piece.block(), &mut block) && self.is_sound(&block, piece.crc);
         if is_right {
             target.copy_from_slice(&block[piece.in_block()]);
         }

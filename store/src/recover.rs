@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::object::ObjectCache;
 use crate::options::StoreOptions;
 use crate::partition::{Epochs, OBJECTS, PartitionState, Slot, directory_name, parse_directory_name};
+use crate::reads::Reads;
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
 use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
@@ -79,6 +80,7 @@ impl<D: Disk> Store<D> {
             objects: ObjectCache::new(options.open_objects),
             backlog: Backlog::new(options.waiting_requests, options.memory_bytes),
             waiters: Waiters::new(wal.written()),
+            reads: Reads::default(),
             metrics,
             applying: Mutex::new(()),
             draining: Mutex::new(()),

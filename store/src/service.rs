@@ -1,8 +1,10 @@
 //! The store of a directory of this machine, at work: [`Store`] with a lock on the directory and two threads.
 //!
 //! `wal-sync` puts the log on stable storage when somebody waits for it; `apply` moves what is in the log to the object
-//! files; while it does, [`FileDisk`] gives it a few short-lived threads more. Both sleep without waking up while there is
-//! nothing to do.
+//! files; while it does, [`FileDisk`] gives it a few short-lived threads more. Unless the file system is memory, others
+//! carry out reads that wait for the disk. All sleep without waking up while there is nothing to do.
+
+mod reading;
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -17,10 +19,10 @@ use huntaway_wire::{Error, Peer, Pepoch, Read, Request, Submission};
 use prometheus::Registry;
 use rustix::fs::FlockOperation;
 
-use crate::disk::FileDisk;
+use crate::disk::{Bell, FileDisk, Ring};
 use crate::error::OpenError;
 use crate::locking::lock;
-use crate::metrics::{LevelCollector, Levels};
+use crate::metrics::{self, LevelCollector, Levels};
 use crate::options::StoreOptions;
 use crate::store::{DiskStopped, Store, Task};
 use crate::superblock::{BootId, DiskId};
@@ -57,6 +59,7 @@ struct ThreadDied {
 struct Bells {
     sync: Thread,
     apply: Thread,
+    read: Option<Bell>,
 }
 
 impl LocalStore {
@@ -80,20 +83,41 @@ impl LocalStore {
         options: StoreOptions,
         registry: &Registry,
     ) -> Result<Self, OpenError> {
+        Self::open_with(directory, lock, options, registry, Ring::new)
+    }
+
+    /// The same with a way to make the ring that reads by io_uring.
+    pub(crate) fn open_with(
+        directory: &Path,
+        lock: File,
+        options: StoreOptions,
+        registry: &Registry,
+        new_ring: impl FnOnce() -> io::Result<Ring<reading::Owner>>,
+    ) -> Result<Self, OpenError> {
         let name = directory.display().to_string();
         let options = fill_in(options, &name)?;
-        let disk = Arc::new(FileDisk::new(directory).map_err(OpenError::io("open", &name))?);
+        let probe = || FileDisk::new(directory)?.asked_first(&File::open(directory.join(LOCK_FILE))?);
+        let disk = Arc::new(probe().map_err(OpenError::io("open", &name))?);
         let store = Store::open(disk, options)?;
         let shared = Arc::new(Shared { store, stopping: AtomicBool::new(false) });
         register(&shared, registry)?;
         let sync = spawn("wal-sync", &shared, Shared::sync_until_stopped)?;
         let apply = spawn("apply", &shared, Shared::apply_until_stopped)?;
-        let bells = Bells { sync: sync.thread().clone(), apply: apply.thread().clone() };
+        let reading = reading::start(&shared, new_ring)?;
+        let engine = reading.name();
+        metrics::register_engine(&shared.store.options.directory, engine, registry).map_err(no_metrics)?;
+        let bells = Bells { sync: sync.thread().clone(), apply: apply.thread().clone(), read: reading.bell };
         shared.store.on_work(move |task| match task {
             Task::Sync => bells.sync.unpark(),
             Task::Apply => bells.apply.unpark(),
+            Task::Read => bells.read.iter().for_each(Bell::ring),
         });
-        Ok(Self { shared, threads: Mutex::new(vec![sync, apply]), _lock: lock })
+        if let Some(lane) = reading.lane {
+            shared.store.reads.serve(lane);
+        }
+        tracing::info!(disk = name, engine, "what carries out reads that wait for the disk");
+        let threads = [sync, apply].into_iter().chain(reading.threads).collect();
+        Ok(Self { shared, threads: Mutex::new(threads), _lock: lock })
     }
 
     /// The pepoch that requests must carry.
@@ -115,15 +139,21 @@ impl LocalStore {
     pub fn close(&self) -> Result<(), DiskStopped> {
         let store = &self.shared.store;
         store.stop();
+        self.stop_threads();
+        let finished = self.finish();
+        store.end();
+        finished
+    }
+
+    fn stop_threads(&self) {
         self.shared.stopping.store(true, Ordering::Release);
+        self.shared.store.reads.close();
+        self.shared.store.ring(Task::Read);
         for thread in std::mem::take(&mut *lock(&self.threads)) {
             thread.thread().unpark();
             // A thread that panicked has said so itself; the store can be closed without it.
             drop(thread.join());
         }
-        let finished = self.finish();
-        store.end();
-        finished
     }
 
     fn finish(&self) -> Result<(), DiskStopped> {
@@ -151,11 +181,7 @@ impl Peer for LocalStore {
 
 impl Drop for LocalStore {
     fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        for thread in lock(&self.threads).drain(..) {
-            thread.thread().unpark();
-            drop(thread.join());
-        }
+        self.stop_threads();
     }
 }
 
@@ -226,7 +252,11 @@ fn register(shared: &Arc<Shared>, registry: &Registry) -> Result<(), OpenError> 
     });
     let registered =
         shared.store.metrics.register(registry).and_then(|()| registry.register(Box::new(levels)));
-    registered.map_err(|error| OpenError::io("register", "the store's metrics")(io::Error::other(error)))
+    registered.map_err(no_metrics)
+}
+
+fn no_metrics(error: prometheus::Error) -> OpenError {
+    OpenError::io("register", "the store's metrics")(io::Error::other(error))
 }
 
 fn levels(store: &Store<FileDisk>) -> Levels {
@@ -236,13 +266,18 @@ fn levels(store: &Store<FileDisk>) -> Levels {
         wal_bytes: store.wal_bytes(),
         open_objects: store.open_objects() as u64,
         waiting_requests: store.waiting_requests() as u64,
+        waiting_reads: store.waiting_reads() as u64,
         free_bytes: space.free_bytes,
         total_bytes: space.total_bytes,
         has_failed: store.has_failed(),
     }
 }
 
-fn spawn(name: &'static str, shared: &Arc<Shared>, run: fn(&Shared)) -> Result<JoinHandle<()>, OpenError> {
+fn spawn(
+    name: &'static str,
+    shared: &Arc<Shared>,
+    run: impl FnOnce(&Shared) + Send + 'static,
+) -> Result<JoinHandle<()>, OpenError> {
     let shared = shared.clone();
     let thread = thread::Builder::new().name(name.into()).spawn(move || {
         if panic::catch_unwind(AssertUnwindSafe(|| run(&shared))).is_err() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use huntaway_wire::{
     Answer, BLOCK_SIZE_BYTES, Broken, Error, ObjectRequest, Operation, Partition, Pepoch, Read, Refusal,
-    Reply, Request, Segments, Submission,
+    Reply, Request, Submission,
 };
 use tokio::sync::oneshot;
 
@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::object::ObjectCache;
 use crate::options::StoreOptions;
 use crate::partition::{Epochs, PartitionState, Slot};
+use crate::reads::{Entered, Reads};
 use crate::room::Room;
 use crate::superblock::Superblock;
 use crate::waiters::{Sender, Until, Waiters};
@@ -33,6 +34,8 @@ pub enum Task {
     Sync,
     /// Call [`Store::apply`]: soon if [`Store::apply_is_due`], otherwise when there is nothing else to do.
     Apply,
+    /// A read is there for the ring's thread, which sleeps.
+    Read,
 }
 
 /// The store of one disk. All methods may be called from several threads at once.
@@ -51,6 +54,7 @@ pub struct Store<D: Disk> {
     pub(crate) room: Room,
     pub(crate) waiters: Waiters,
     pub(crate) backlog: Backlog,
+    pub(crate) reads: Reads,
     pub(crate) metrics: Metrics,
     /// Held by the one who applies.
     pub(crate) applying: Mutex<()>,
@@ -156,7 +160,10 @@ impl<D: Disk> Store<D> {
         if self.backlog.concerns(read.oid) {
             return None;
         }
-        Some(self.check_open().and_then(|()| self.read_into(read, into)))
+        if let Err(error) = self.check_open() {
+            return Some(Err(error));
+        }
+        if self.disk.is_memory() { Some(self.read_into(read, into)) } else { self.read_at_hand(read, into) }
     }
 
     /// Bytes that recent writes hold in memory.
@@ -172,6 +179,11 @@ impl<D: Disk> Store<D> {
     /// Requests that wait for room.
     pub fn waiting_requests(&self) -> usize {
         self.backlog.len()
+    }
+
+    /// Reads that wait for the disk.
+    pub fn waiting_reads(&self) -> usize {
+        self.reads.len()
     }
 
     /// Object files that are open.
@@ -203,11 +215,17 @@ impl<D: Disk> Store<D> {
         let error = Refusal::NotServing.into();
         self.waiters.fail(&error);
         self.fail_backlog(&error);
+        self.reads.fail(&error);
     }
 
     fn submit_object(&self, request: ObjectRequest) -> Submission {
         let frees = self.room.frees();
         if !self.must_queue(&request) {
+            if let Some(read) = as_read(&request)
+                && self.reads.is_served()
+            {
+                return self.read_later(read);
+            }
             match self.execute(&request, frees) {
                 Ok(Step::Done(reply)) => return Submission::Done(Ok(reply)),
                 Ok(Step::Wait(until)) => return self.wait(until),
@@ -227,6 +245,20 @@ impl<D: Disk> Store<D> {
         Submission::Waiting(receiver)
     }
 
+    fn read_later(&self, read: Read) -> Submission {
+        let Some(Entered { answer, wakes_ring }) = self.reads.enter(read) else {
+            return Submission::Done(Err(Refusal::NotServing.into()));
+        };
+        if wakes_ring {
+            self.ring(Task::Read);
+        }
+        // Whoever stopped the disk may have looked for reads before this one was there.
+        if let Err(error) = self.check_at_work() {
+            self.reads.fail(&error);
+        }
+        Submission::Waiting(answer)
+    }
+
     /// Whether others have to be served first: those that came before it for the same object and, if it takes memory,
     /// all that wait for room. Otherwise small writes would take the room that a large one waits for, again and again.
     fn must_queue(&self, request: &ObjectRequest) -> bool {
@@ -243,10 +275,7 @@ impl<D: Disk> Store<D> {
         let ObjectRequest { partition, pepoch, oid, .. } = *request;
         match &request.operation {
             Operation::Read { range } => {
-                let read = Read { partition, pepoch, oid, range: *range };
-                let mut bytes = vec![0; range.length() as usize];
-                self.read_into(&read, &mut bytes)?;
-                Ok(Step::Done(Reply::Data(Segments::from_iter([bytes.into()]))))
+                self.read_whole(&Read { partition, pepoch, oid, range: *range }).map(Step::Done)
             }
             Operation::Map { range } => {
                 Ok(Step::Done(Reply::Map(self.map(&Read { partition, pepoch, oid, range: *range })?)))
@@ -398,6 +427,7 @@ impl<D: Disk> Store<D> {
         }
         self.waiters.fail(&error);
         self.fail_backlog(&error);
+        self.reads.fail(&error);
         error
     }
 
@@ -458,6 +488,14 @@ impl<D: Disk> Store<D> {
             }
         }
     }
+}
+
+/// The read that a request is, if it is one.
+fn as_read(request: &ObjectRequest) -> Option<Read> {
+    let ObjectRequest { partition, pepoch, oid, operation: Operation::Read { range } } = *request else {
+        return None;
+    };
+    Some(Read { partition, pepoch, oid, range })
 }
 
 /// Whether an operation needs room in memory for data.

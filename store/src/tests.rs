@@ -9,6 +9,7 @@ mod hooked;
 mod moments;
 mod node_disks;
 mod read_modify_write;
+mod reading;
 mod requests;
 mod restart;
 mod service;

@@ -44,6 +44,7 @@ pub const SILENCE: Duration = Duration::from_millis(150);
 pub struct MemoryPeer {
     objects: Mutex<HashMap<Oid, Vec<u8>>>,
     held: Mutex<Option<Vec<oneshot::Sender<Answer>>>>,
+    held_reads: Mutex<Option<Vec<(oneshot::Sender<Answer>, Answer)>>>,
     log: Mutex<Vec<u8>>,
     reads: AtomicUsize,
     stable: AtomicUsize,
@@ -73,6 +74,23 @@ impl MemoryPeer {
     /// Writes whose answers are held back.
     pub fn waiting(&self) -> usize {
         self.held.lock().unwrap().as_ref().map_or(0, Vec::len)
+    }
+
+    /// From now on the answers to reads wait.
+    pub fn hold_reads(&self) {
+        *self.held_reads.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Answers the reads that are held back, the last one first.
+    pub fn release_reads(&self) {
+        for (sender, answer) in self.held_reads.lock().unwrap().take().unwrap_or_default().into_iter().rev() {
+            let _ = sender.send(answer);
+        }
+    }
+
+    /// Reads whose answers are held back.
+    pub fn waiting_reads(&self) -> usize {
+        self.held_reads.lock().unwrap().as_ref().map_or(0, Vec::len)
     }
 
     /// Reads carried out so far.
@@ -128,7 +146,15 @@ impl Peer for MemoryPeer {
             Operation::Read { range } => {
                 self.reads.fetch_add(1, Ordering::Relaxed);
                 let data = Bytes::copy_from_slice(&object[range.offset() as usize..range.end() as usize]);
-                Submission::Done(Ok(Reply::Data(Segments::from_iter([data]))))
+                let answer = Ok(Reply::Data(Segments::from_iter([data])));
+                match &mut *self.held_reads.lock().unwrap() {
+                    None => Submission::Done(answer),
+                    Some(held) => {
+                        let (sender, receiver) = oneshot::channel();
+                        held.push((sender, answer));
+                        Submission::Waiting(receiver)
+                    }
+                }
             }
             Operation::Discard { range, .. } => {
                 object[range.offset() as usize..range.end() as usize].fill(0);

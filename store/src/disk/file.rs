@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::fs::FallocateFlags;
+use rustix::io::ReadWriteFlags;
 use smallvec::SmallVec;
 
 use super::{Disk, Job, Open, Space};
@@ -21,6 +22,20 @@ const MAX_BUFFERS_PER_CALL: usize = 1024;
 /// together.
 const JOBS_AT_ONCE: usize = 8;
 
+/// The file systems that are memory, as statfs(2) names them: tmpfs and ramfs.
+const MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// What can be read without waiting for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtHand {
+    /// Everything, or whoever reads may as well wait.
+    Everything,
+    /// What is in the page cache.
+    Cached,
+    /// Nobody knows: the file system does not tell.
+    Unknown,
+}
+
 /// A directory that holds a store's files.
 #[derive(Debug, Clone)]
 pub struct FileDisk {
@@ -28,10 +43,11 @@ pub struct FileDisk {
     /// Directories that were synced, of those that have no other between them and the disk's: these are few, and
     /// syncing their names must not fail because the process has too many files open.
     kept_open: Arc<Mutex<BTreeMap<String, Arc<File>>>>,
+    at_hand: AtHand,
 }
 
 impl FileDisk {
-    /// The disk kept in `directory`, which must exist.
+    /// The disk kept in `directory`, which must exist, for somebody who may wait for it.
     ///
     /// # Errors
     /// `NotFound` when there is no such path, `NotADirectory` when it is something else.
@@ -40,7 +56,22 @@ impl FileDisk {
         if !fs::metadata(&directory)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { directory, kept_open: Arc::default() })
+        Ok(Self { directory, kept_open: Arc::default(), at_hand: AtHand::Everything })
+    }
+
+    /// The same for somebody who asks first whether it would have to be waited for. `file` is one of its files, open for
+    /// reading: it tells what the file system can say.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub(crate) fn asked_first(mut self, file: &File) -> io::Result<Self> {
+        let is_memory = MEMORY.contains(&rustix::fs::fstatfs(file)?.f_type);
+        self.at_hand = match read_cached(file, &mut [0], 0) {
+            _ if is_memory => AtHand::Everything,
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => AtHand::Cached,
+            Err(_) => AtHand::Unknown,
+        };
+        Ok(self)
     }
 
     /// Where it is.
@@ -51,6 +82,11 @@ impl FileDisk {
     fn path(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.directory.clone() } else { self.directory.join(path) }
     }
+}
+
+/// Reads what is in the page cache, at most up to the first byte that is not.
+fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> rustix::io::Result<usize> {
+    rustix::io::preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)
 }
 
 impl Disk for FileDisk {
@@ -73,6 +109,19 @@ impl Disk for FileDisk {
             }
         }
         Ok(filled)
+    }
+
+    fn is_memory(&self) -> bool {
+        self.at_hand == AtHand::Everything
+    }
+
+    fn read_at_hand(&self, file: &File, buffer: &mut [u8], offset: u64) -> bool {
+        let count = match self.at_hand {
+            AtHand::Everything => self.read_at(file, buffer, offset).ok(),
+            AtHand::Cached => read_cached(file, buffer, offset).ok(),
+            AtHand::Unknown => None,
+        };
+        count == Some(buffer.len())
     }
 
     fn write_at(&self, file: &File, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {

@@ -55,6 +55,8 @@ struct State {
     faults: Faults,
     astray: Option<Astray>,
     misdirected: Option<Misdirected>,
+    /// What decides whether a read would have to wait; without it, none would.
+    cold: Option<SeededRandom>,
     /// Counts crashes: whoever opened a file before one cannot use it after.
     life: u64,
     total_pages: u64,
@@ -69,6 +71,7 @@ impl SimulatedDisk {
             faults: Faults::default(),
             astray: None,
             misdirected: None,
+            cold: None,
             life: 0,
             total_pages: bytes / PAGE_BYTES as u64,
         };
@@ -94,6 +97,11 @@ impl SimulatedDisk {
         }
         let named: BTreeSet<u64> = state.names.possible_files().collect();
         state.files.retain(|number, _| named.contains(number));
+    }
+
+    /// From now on one read in four is of something that is not at hand ([`Disk::read_at_hand`]), by `seed`.
+    pub fn cool(&self, seed: u64) {
+        self.lock().cold = Some(SeededRandom::new(seed));
     }
 
     /// Makes one operation fail.
@@ -202,6 +210,15 @@ impl Disk for SimulatedDisk {
 
     fn read_at(&self, file: &SimulatedFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         Ok(self.enter(Operation::Read)?.content(file)?.read(buffer, offset))
+    }
+
+    fn is_memory(&self) -> bool {
+        self.lock().cold.is_none()
+    }
+
+    fn read_at_hand(&self, file: &SimulatedFile, buffer: &mut [u8], offset: u64) -> bool {
+        let is_at_hand = self.lock().cold.as_mut().is_none_or(|random| !random.chance(1, 4));
+        is_at_hand && self.read_at(file, buffer, offset).is_ok_and(|count| count == buffer.len())
     }
 
     fn write_at(&self, file: &SimulatedFile, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()> {

@@ -235,6 +235,16 @@ impl<D: Disk> ObjectFile<D> {
         Ok(())
     }
 
+    /// The same, if they can be had without waiting and the file does not end before.
+    pub(crate) fn read_at_hand(&self, disk: &D, first_block: u32, buffer: &mut [u8]) -> bool {
+        disk.read_at_hand(&self.file, buffer, data_offset(first_block))
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &Arc<D::File> {
+        &self.file
+    }
+
     /// Sets aside the space of the whole file. Its header does not say so yet.
     pub(crate) fn reserve(&self, disk: &D) -> io::Result<()> {
         disk.allocate(&self.file, 0, FILE_BYTES)

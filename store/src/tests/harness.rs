@@ -10,7 +10,7 @@ use huntaway_wire::{
 };
 use tempfile::TempDir;
 
-use crate::disk::{Disk, FileDisk, SimulatedDisk};
+use crate::disk::{Disk, FileDisk, Ring, SimulatedDisk};
 use crate::{Store, StoreOptions};
 
 /// A store and where it is.
@@ -48,6 +48,24 @@ pub(super) fn options() -> StoreOptions {
         space_reserve_bytes: 0,
         ..StoreOptions::default()
     }
+}
+
+/// Waits for an answer that other threads give.
+pub(super) fn wait(submission: Submission) -> Answer {
+    match submission {
+        Submission::Done(answer) => answer,
+        Submission::Waiting(receiver) => receiver.blocking_recv().unwrap(),
+    }
+}
+
+/// Whether this machine lets the test use io_uring; if not, that is said aloud.
+pub(super) fn io_uring_is_allowed() -> bool {
+    let refused = Ring::<()>::new().err();
+    if let Some(error) = &refused {
+        assert!(std::env::var_os("HUNTAWAY_REQUIRE_TOOLS").is_none(), "no io_uring: {error}");
+        eprintln!("skipped: no io_uring here: {error}");
+    }
+    refused.is_none()
 }
 
 /// Bytes that differ from place to place.

@@ -4,13 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use huntaway_wire::{
-    ByteRange, Durability, ObjectRequest, Operation, Peer, Read, Refusal, Reply, Request, Submission,
+    ByteRange, Durability, ObjectRequest, Operation, Peer, Refusal, Reply, Request, Submission,
 };
 use prometheus::Registry;
 
-use super::harness::{oid, options, partition, pattern, write};
+use super::harness::{io_uring_is_allowed, oid, options, partition, pattern, wait, write};
 use crate::disk::SeededRandom;
-use crate::{LocalStore, OpenError};
+use crate::{LocalStore, OpenError, ReadEngine};
 
 /// How long a test waits for what must come about.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,19 +24,10 @@ fn submit(store: &LocalStore, operation: Operation) -> Submission {
     store.submit(Request::Object(ObjectRequest { partition: partition(oid), pepoch, oid, operation }))
 }
 
-fn wait(submission: Submission) -> huntaway_wire::Answer {
-    match submission {
-        Submission::Done(answer) => answer,
-        Submission::Waiting(receiver) => receiver.blocking_recv().unwrap(),
-    }
-}
-
 fn read(store: &LocalStore, length: u32) -> Vec<u8> {
-    let mut bytes = vec![0; length as usize];
     let range = ByteRange::new(0, length).unwrap();
-    let read = Read { partition: partition(oid(0)), pepoch: store.pepoch(), oid: oid(0), range };
-    store.read_now(&read, &mut bytes).unwrap().unwrap();
-    bytes
+    let Ok(Reply::Data(data)) = wait(submit(store, Operation::Read { range })) else { panic!("no data") };
+    data.concat()
 }
 
 #[test]
@@ -112,12 +103,12 @@ fn use_a_part(store: &LocalStore, part: u8) {
     }
 }
 
-#[test]
-fn readers_and_writers_never_see_application_at_work() {
+fn readers_and_writers_do_not_see_application(read_engine: ReadEngine) {
     let directory = tempfile::tempdir().unwrap();
     let mut options = options();
     options.memory_bytes = 4 << 20;
     options.apply_at_bytes = 1;
+    options.read_engine = read_engine;
     let store = LocalStore::open(directory.path(), options, &Registry::new()).unwrap();
     std::thread::scope(|scope| {
         for part in 0..4 {
@@ -129,6 +120,18 @@ fn readers_and_writers_never_see_application_at_work() {
     store.close().unwrap();
     drop(store);
     assert!(crate::check::check(directory.path()).unwrap().is_sound());
+}
+
+#[test]
+fn readers_and_writers_never_see_application_at_work() {
+    readers_and_writers_do_not_see_application(ReadEngine::Threads);
+}
+
+#[test]
+fn readers_by_io_uring_never_see_application_at_work() {
+    if io_uring_is_allowed() {
+        readers_and_writers_do_not_see_application(ReadEngine::IoUring);
+    }
 }
 
 #[test]

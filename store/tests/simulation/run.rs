@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use huntaway_store::disk::{Crash, Fault, Operation as DiskOperation, SeededRandom, SimulatedDisk};
 use huntaway_store::{PlantedBug, Store, StoreOptions};
-use huntaway_wire::{BLOCK_SIZE_BYTES, Broken as Damage, Error, Oid, Partition, Read, Vid};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, Broken as Damage, Error, ObjectRequest, Oid, Operation, Partition, Read, Reply,
+    Request, Submission, Vid,
+};
 
 use harm::{Harm, Kept, Plot};
 
@@ -94,9 +97,11 @@ impl Simulation {
         options.space_reserve_bytes = 128 << 10;
         options.planted = bug;
         let bytes = if is_tight { (5 << 20) + (256 << 10) + random.below(1 << 20) } else { 1 << 30 };
+        let disk = Arc::new(SimulatedDisk::new(bytes));
+        disk.cool(seed);
         Self {
             random,
-            disk: Arc::new(SimulatedDisk::new(bytes)),
+            disk,
             options,
             model: Model::default(),
             outstanding: Vec::new(),
@@ -278,13 +283,13 @@ impl Simulation {
         for (oid, block) in self.model.unknown() {
             let mut bytes = vec![0xee; BLOCK_SIZE_BYTES as usize];
             let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range: whole(block) };
-            match store.read_now(&read, &mut bytes) {
-                Some(Ok(())) => {
+            match read_anyhow(store, &read, &mut bytes) {
+                Ok(()) => {
                     let is_stale = self.harm.may_be_stale(oid);
                     self.model.check_after_crash(oid, block, is_stale, &bytes)?;
                 }
-                Some(Err(_)) if self.disk.is_dead() => return Ok(false),
-                Some(Err(Error::Broken(Damage::CorruptBlock { .. } | Damage::DamagedObject { .. })))
+                Err(_) if self.disk.is_dead() => return Ok(false),
+                Err(Error::Broken(Damage::CorruptBlock { .. } | Damage::DamagedObject { .. }))
                     if self.harm.excuses(oid) =>
                 {
                     if !self.is_damage_found {
@@ -360,6 +365,23 @@ impl Simulation {
         if let Some(trace) = &mut self.trace {
             trace.push(what().chars().take(MAX_LINE_CHARS).collect());
         }
+    }
+}
+
+/// Reads, at once or not, when nothing else is under way.
+fn read_anyhow(store: &Store<SimulatedDisk>, read: &Read, into: &mut [u8]) -> Result<(), Error> {
+    if let Some(read) = store.read_now(read, into) {
+        return read;
+    }
+    let Read { partition, pepoch, oid, range } = *read;
+    let operation = Operation::Read { range };
+    match store.submit(Request::Object(ObjectRequest { partition, pepoch, oid, operation })) {
+        Submission::Done(Ok(Reply::Data(data))) => {
+            into.copy_from_slice(&data.concat());
+            Ok(())
+        }
+        Submission::Done(Err(error)) => Err(error),
+        other => panic!("{other:?} is no answer to a read"),
     }
 }
 

@@ -29,11 +29,12 @@ impl Submission {
 /// A store that can be asked: the one in this process, or one behind a connection.
 pub trait Peer: Send + Sync {
     /// Hands over a request. Never blocks for the network or for stable storage: what takes long comes back as
-    /// [`Submission::Waiting`]. Requests submitted by one caller for the same block take effect in the order of submission.
+    /// [`Submission::Waiting`]. Requests submitted by one caller for the same block take effect in the order of submission;
+    /// but a read that waits finds what was written before it, and perhaps what is written until it is answered.
     fn submit(&self, request: Request) -> Submission;
 
     /// Reads straight into `into` (exactly `read.range.length()` bytes) when that can be done at once, else
-    /// returns `None` and the caller submits the read. On an error the content of `into` is unspecified.
+    /// returns `None` and the caller submits the read: then, and on an error, the content of `into` is unspecified.
     fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
         let _ = (read, into);
         None

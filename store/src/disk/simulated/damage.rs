@@ -81,6 +81,7 @@ impl SimulatedDisk {
             faults: Faults::default(),
             astray: None,
             misdirected: None,
+            cold: state.cold.clone(),
             life: state.life + 1,
             total_pages: state.total_pages,
         };
