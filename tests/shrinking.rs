@@ -83,7 +83,7 @@ impl Worked {
             let (partition, oid) = object(index);
             let mut found = vec![0xee; BLOCK_SIZE_BYTES as usize];
             let read = Read { partition, pepoch: self.store.pepoch(), oid, range: block(place) };
-            self.store.read_now(&read, &mut found).expect("nothing waits").expect("it can be read");
+            self.store.read_now(&read, &mut found, None).expect("nothing waits").expect("it can be read");
             let start = u64::from(index * OBJECT_SIZE_BYTES + place * BLOCK_SIZE_BYTES);
             let kept = NEW_END_BYTES.saturating_sub(start).min(found.len() as u64) as usize;
             let expected = [vec![7; kept], vec![0; found.len() - kept]].concat();
@@ -181,6 +181,6 @@ fn a_large_thin_disk_is_removed_without_a_word_in_the_log() {
     let (partition, oid) = object(0);
     let read = Read { partition, pepoch: worked.store.pepoch(), oid, range: block(0) };
     let mut found = vec![0xee; 4096];
-    worked.store.read_now(&read, &mut found).expect("nothing waits").expect("it can be read");
+    worked.store.read_now(&read, &mut found, None).expect("nothing waits").expect("it can be read");
     assert!(found.iter().all(|byte| *byte == 0));
 }

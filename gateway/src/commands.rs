@@ -14,7 +14,7 @@ use huntaway_scsi::{
     report_luns, request_sense,
 };
 use huntaway_wire::Segments;
-use iscsi_target::{Command, DataFailure, Payload, ScsiResponse, TaskAttribute, TaskTag};
+use iscsi_target::{Command, DataFailure, Payload, RunningCrc, ScsiResponse, TaskAttribute, TaskTag};
 use tokio::sync::oneshot;
 
 use crate::driver::Driver;
@@ -66,8 +66,8 @@ impl Driver {
         }
         let wanted = plan.data_out.min(offered);
         let data = match command.data {
-            _ if wanted == 0 => Some(Segments::new()),
-            Some(payload) => Some(payload.slice(0..wanted as usize).into_segments()),
+            _ if wanted == 0 => Some(Payload::new()),
+            Some(data) => Some(data.truncated(wanted as usize)),
             None => None,
         };
         let ordered = command.attribute == TaskAttribute::Ordered;
@@ -99,7 +99,6 @@ impl Driver {
 
     /// All write data of a command is here.
     pub(crate) fn on_data(&mut self, task: TaskTag, data: Payload) {
-        let data = data.into_segments();
         let Some(live) = self.tasks.live.get_mut(&task) else { return };
         let Work::Gathering(step) = mem::replace(&mut live.work, Work::Started) else { return };
         match action(step, &live.unit, &data) {
@@ -144,7 +143,7 @@ impl Driver {
     }
 
     /// Carries out a command that has its data and its turn. `enter` is its footprint if it is not in the order yet.
-    fn start(&mut self, task: TaskTag, live: Task, action: Action, data: Segments, enter: Option<Footprint>) {
+    fn start(&mut self, task: TaskTag, live: Task, action: Action, data: Payload, enter: Option<Footprint>) {
         let kind = kind(&action);
         let started = match action {
             Action::Block(_) | Action::SetModePages(_)
@@ -190,7 +189,7 @@ impl Driver {
         task: TaskTag,
         unit: &Arc<Unit>,
         operation: BlockOperation,
-        data: Segments,
+        data: Payload,
     ) -> Started {
         match operation {
             BlockOperation::Read { extent, fua: false } => match self.read_now(task, unit, extent) {
@@ -215,9 +214,11 @@ impl Driver {
         let (mut offset, length) = unit.bytes(extent);
         let mut data_in = self.connection.data_in(task, length);
         let count = data_in.len() as u64;
-        while let Some(segment) = data_in.next_segment() {
-            match unit.volume.read_now(offset, segment) {
-                Some(Ok(())) => offset += segment.len() as u64,
+        let has_digests = data_in.has_digests();
+        while let Some(area) = data_in.next_segment() {
+            let mut sum = RunningCrc::default();
+            match unit.volume.read_now(offset, area, has_digests.then_some(&mut sum)) {
+                Some(Ok(())) => offset += area.len() as u64,
                 Some(Err(error)) => {
                     data_in.abandon();
                     return Some(Err(operation::sense_of(&error, &unit.scsi, extent.lba)));
@@ -226,6 +227,9 @@ impl Driver {
                     data_in.abandon();
                     return None;
                 }
+            }
+            if has_digests {
+                data_in.set_crc(sum.value());
             }
         }
         data_in.finish(ScsiResponse::good());
@@ -239,7 +243,7 @@ impl Driver {
         unit: &Arc<Unit>,
         extent: Extent,
         fua: bool,
-        data: &Segments,
+        data: &Payload,
     ) -> Started {
         let (offset, _) = unit.bytes(extent);
         match unit.volume.write(offset, data, unit.durability(fua)) {
@@ -434,10 +438,10 @@ impl Driver {
 }
 
 /// What the command comes to, now that its data is here.
-fn action(step: Step, unit: &Unit, data: &Segments) -> Result<Action, Sense> {
+fn action(step: Step, unit: &Unit, data: &Payload) -> Result<Action, Sense> {
     match step {
         Step::Now(action) => Ok(action),
-        Step::AfterData(list) => unit.scsi.parse_parameters(&unit.modes(), list, &data.concat()),
+        Step::AfterData(list) => unit.scsi.parse_parameters(&unit.modes(), list, &data.to_vec()),
     }
 }
 

@@ -10,6 +10,7 @@ use huntaway_wire::{
     BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Broken, Durability, Error, OBJECT_SIZE_BYTES, Provisioning, Refusal,
     Segments,
 };
+use iscsi_target::Payload;
 use tokio::sync::Semaphore;
 
 use crate::driver::MAX_READING_BYTES;
@@ -99,7 +100,7 @@ fn hull(extents: &[Extent]) -> Extent {
 pub(crate) async fn run(
     unit: Arc<Unit>,
     operation: BlockOperation,
-    data: Segments,
+    data: Payload,
     room: Arc<Semaphore>,
 ) -> Outcome {
     let result = match operation {
@@ -140,7 +141,7 @@ async fn read(unit: &Unit, extent: Extent, fua: bool, room: &Semaphore) -> Outco
     }
 }
 
-async fn write(unit: &Unit, extent: Extent, data: &Segments, durability: Durability) -> Result<(), Sense> {
+async fn write(unit: &Unit, extent: Extent, data: &Payload, durability: Durability) -> Result<(), Sense> {
     let (offset, _) = unit.bytes(extent);
     let written = unit.volume.write(offset, data, durability).finish().await;
     written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
@@ -148,15 +149,15 @@ async fn write(unit: &Unit, extent: Extent, data: &Segments, durability: Durabil
 
 /// What is read back is not compared with the data: another session may have written since, and whether the blocks
 /// are what was written last, their checksums tell.
-async fn write_and_verify(unit: &Unit, extent: Extent, data: &Segments) -> Result<(), Sense> {
+async fn write_and_verify(unit: &Unit, extent: Extent, data: &Payload) -> Result<(), Sense> {
     write(unit, extent, data, Durability::Stable).await?;
-    verify(unit, extent, Compare::None, &Segments::new()).await
+    verify(unit, extent, Compare::None, &Payload::new()).await
 }
 
 async fn compare_and_write(
     unit: &Unit,
     extent: Extent,
-    data: &Segments,
+    data: &Payload,
     durability: Durability,
 ) -> Result<(), Sense> {
     let (offset, length) = unit.bytes(extent);
@@ -167,15 +168,15 @@ async fn compare_and_write(
     }
 }
 
-async fn or_write(unit: &Unit, extent: Extent, data: &Segments, durability: Durability) -> Result<(), Sense> {
+async fn or_write(unit: &Unit, extent: Extent, data: &Payload, durability: Durability) -> Result<(), Sense> {
     let (offset, _) = unit.bytes(extent);
     let written = unit.volume.or(offset, data, durability).finish().await;
     written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
 }
 
-async fn verify(unit: &Unit, extent: Extent, compare: Compare, data: &Segments) -> Result<(), Sense> {
+async fn verify(unit: &Unit, extent: Extent, compare: Compare, data: &Payload) -> Result<(), Sense> {
     let (start, length) = unit.bytes(extent);
-    let expected: Vec<u8> = data.concat();
+    let expected = data.to_vec();
     let mut done = 0;
     while done < length {
         let chunk = VERIFY_CHUNK_BYTES.min(length - done);
@@ -207,13 +208,13 @@ async fn write_same(
     extent: Extent,
     unmap: bool,
     pattern: Pattern,
-    data: &Segments,
+    data: &Payload,
     durability: Durability,
 ) -> Result<(), Sense> {
     let (offset, length) = unit.bytes(extent);
     let block = match pattern {
         Pattern::Zero => vec![0; unit.scsi.block_size() as usize],
-        Pattern::Data => data.concat(),
+        Pattern::Data => data.to_vec(),
     };
     let written = if unmap && block.iter().all(|byte| *byte == 0) {
         unit.volume.discard(offset, length, durability).finish().await

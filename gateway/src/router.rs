@@ -41,10 +41,11 @@ impl Router {
         &self,
         slice: &Slice,
         into: &mut [u8],
+        crcs: Option<&mut [u32]>,
     ) -> Option<Result<(), huntaway_wire::Error>> {
         let Route { primary, pepoch } = &self.routes[slice.partition.index()];
         let Slice { partition, oid, range } = *slice;
-        primary.read_now(&Read { partition, pepoch: *pepoch, oid, range }, into)
+        primary.read_now(&Read { partition, pepoch: *pepoch, oid, range }, into, crcs)
     }
 
     /// Asks every store what space there is.

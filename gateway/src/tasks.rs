@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use huntaway_scsi::{Action, Step};
-use huntaway_wire::Segments;
-use iscsi_target::TaskTag;
+use iscsi_target::{Payload, TaskTag};
 use tokio::sync::oneshot;
 
 use crate::disk::Disk;
@@ -40,7 +39,7 @@ pub(crate) enum Work {
     /// Its write data.
     Gathering(Step),
     /// Its turn; it has its write data.
-    Ready(Action, Segments),
+    Ready(Action, Payload),
     /// Nothing: it is being carried out at this moment.
     Started,
     /// Its stores' answers. It can no longer be taken back, only waited for.

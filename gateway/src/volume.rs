@@ -9,8 +9,10 @@ use bytes::Bytes;
 use huntaway_wire::{
     Answer, BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectKind,
     Oid, Operation, Partition, Provisioning, Refusal, Reply, Segments, Space, Submission, Vid, piece_crcs,
+    pieces,
 };
-use smallvec::SmallVec;
+use iscsi_target::{PIECE_BYTES, Payload, RunningCrc};
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
 use crate::router::Router;
@@ -27,6 +29,12 @@ const OBJECTS_AT_ONCE: usize = 64;
 /// Objects after which a run over a whole disk lets others have the thread: a large thin disk has millions that do not
 /// exist, each answered at once.
 const OBJECTS_BETWEEN_YIELDS: u64 = 256;
+
+/// Blocks of a read whose CRCs are kept without allocating.
+const INLINE_CRCS: usize = 64;
+
+/// A piece that connections sum is a block.
+const _: () = assert!(PIECE_BYTES == BLOCK_SIZE_BYTES as usize);
 
 /// Bytes of one volume, mapped or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,12 +135,26 @@ impl Volume {
         })
     }
 
-    /// Reads into `into` if every store involved can answer at once.
-    pub(crate) fn read_now(&self, offset: u64, into: &mut [u8]) -> Option<Result<(), Error>> {
+    /// Reads into `into` if every store involved can answer at once, and adds to `sum` what the stores say that `into` holds.
+    pub(crate) fn read_now(
+        &self,
+        offset: u64,
+        into: &mut [u8],
+        mut sum: Option<&mut RunningCrc>,
+    ) -> Option<Result<(), Error>> {
         let mut rest = into;
         for slice in self.slices(offset, rest.len() as u64) {
             let (part, after) = rest.split_at_mut(slice.range.length() as usize);
-            if let Err(error) = self.router.read_now(&slice, part)? {
+            let read = match &mut sum {
+                None => self.router.read_now(&slice, part, None)?,
+                Some(sum) => {
+                    let mut crcs: SmallVec<[u32; INLINE_CRCS]> = smallvec![0; slice.range.blocks().len()];
+                    let read = self.router.read_now(&slice, part, Some(&mut crcs))?;
+                    add_blocks(sum, slice.range, part, &crcs);
+                    read
+                }
+            };
+            if let Err(error) = read {
                 return Some(Err(error));
             }
             rest = after;
@@ -156,7 +178,7 @@ impl Volume {
     }
 
     /// Writes `data` at `offset`.
-    pub(crate) fn write(&self, offset: u64, data: &Segments, durability: Durability) -> Progress {
+    pub(crate) fn write(&self, offset: u64, data: &Payload, durability: Durability) -> Progress {
         self.each_slice_with_data(offset, data, |range, data, crcs| Operation::Write {
             range,
             data,
@@ -171,13 +193,13 @@ impl Volume {
         &self,
         offset: u64,
         length: u64,
-        data: &Segments,
+        data: &Payload,
         durability: Durability,
     ) -> Result<Comparison, Error> {
         let Some(Slice { partition, oid, range }) = self.slices(offset, length).next() else {
             return Ok(Comparison::Equal);
         };
-        let mut rest = SegmentReader { segments: data, segment: 0, offset: 0 };
+        let mut rest = SegmentReader { segments: data.segments(), segment: 0, offset: 0 };
         let expected = rest.take(length as usize);
         let data = rest.take(length as usize);
         let crcs = piece_crcs(range, &data);
@@ -190,7 +212,7 @@ impl Volume {
     }
 
     /// Sets the bits that are set in `data` in the bytes at `offset`.
-    pub(crate) fn or(&self, offset: u64, data: &Segments, durability: Durability) -> Progress {
+    pub(crate) fn or(&self, offset: u64, data: &Payload, durability: Durability) -> Progress {
         self.each_slice_with_data(offset, data, |range, data, crcs| Operation::Or {
             range,
             data,
@@ -216,7 +238,7 @@ impl Volume {
         let mut done = 0;
         while done < length {
             let taken = (length - done).min(chunk.len() as u64);
-            let data = Segments::from_iter([chunk.slice(..taken as usize)]);
+            let data = Payload::from(chunk.slice(..taken as usize));
             self.write(offset + done, &data, durability).finish().await?;
             done += taken;
         }
@@ -328,18 +350,25 @@ impl Volume {
         waiting.finish().await
     }
 
-    /// As `each_slice`, with each slice's part of `data` and the CRCs of its pieces.
+    /// As `each_slice`, with each slice's part of `data` and the CRCs of its pieces: those that the data came with, if its
+    /// pieces are those of the objects.
     fn each_slice_with_data(
         &self,
         offset: u64,
-        data: &Segments,
+        data: &Payload,
         operation: impl Fn(ByteRange, Segments, SmallVec<[u32; 4]>) -> Operation,
     ) -> Progress {
-        let length = data.iter().map(Bytes::len).sum::<usize>() as u64;
-        let mut rest = SegmentReader { segments: data, segment: 0, offset: 0 };
-        self.each_slice(offset, length, |range| {
+        let mut rest = SegmentReader { segments: data.segments(), segment: 0, offset: 0 };
+        let mut known = if has_pieces_of_objects(offset, data) { data.piece_crcs() } else { &[] };
+        self.each_slice(offset, data.len() as u64, |range| {
             let data = rest.take(range.length() as usize);
-            let crcs = piece_crcs(range, &data);
+            let (crcs, others) = known.split_at(range.blocks().len().min(known.len()));
+            known = others;
+            let crcs = match crcs.len() == range.blocks().len() {
+                true => SmallVec::from_slice(crcs),
+                false => piece_crcs(range, &data),
+            };
+            debug_assert_eq!(crcs, piece_crcs(range, &data), "the pieces of {range:?}");
             operation(range, data, crcs)
         })
     }
@@ -352,6 +381,24 @@ impl Volume {
     ) -> Progress {
         let submit = |slice: Slice| self.router.submit(slice.partition, slice.oid, operation(slice.range));
         Pending::of(self.slices(offset, length).map(submit))
+    }
+}
+
+/// Whether the pieces of data that is to be written at `offset` are cut where objects cut it into blocks.
+fn has_pieces_of_objects(offset: u64, data: &Payload) -> bool {
+    let in_block = (offset % u64::from(BLOCK_SIZE_BYTES)) as usize;
+    in_block == 0 || in_block + data.len() <= PIECE_BYTES
+}
+
+/// Adds the bytes of `range` to a sum: whole blocks by their CRCs, without a look at them.
+fn add_blocks(sum: &mut RunningCrc, range: ByteRange, mut bytes: &[u8], crcs: &[u32]) {
+    for (piece, crc) in pieces(range).zip(crcs) {
+        let (piece, rest) = bytes.split_at(piece.len());
+        match piece.len() {
+            PIECE_BYTES => sum.add_known(piece, *crc),
+            _ => sum.add(piece),
+        }
+        bytes = rest;
     }
 }
 
@@ -415,7 +462,7 @@ impl Progress {
 
 /// Hands out segments piece by piece without copying.
 struct SegmentReader<'a> {
-    segments: &'a Segments,
+    segments: &'a [Bytes],
     segment: usize,
     offset: usize,
 }

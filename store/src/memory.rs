@@ -148,7 +148,11 @@ pub(crate) struct Stamp {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Recent<'a> {
     /// It holds this.
-    Data(&'a Bytes),
+    Data {
+        bytes: &'a Bytes,
+        /// CRC32C of the block.
+        crc: u32,
+    },
     /// It reads as zeroes.
     Zero,
     /// Nothing: look into the file.
@@ -348,7 +352,7 @@ impl RecentObject {
     /// What is known of a block.
     pub(crate) fn block(&self, block: u32) -> Recent<'_> {
         match self.blocks.get(&block).map(|found| &found.change) {
-            Some(Change::Data { bytes, .. }) => Recent::Data(bytes),
+            Some(Change::Data { bytes, crc, .. }) => Recent::Data { bytes, crc: *crc },
             Some(Change::Hole { .. }) => Recent::Zero,
             None if self.erased.is_some() => Recent::Zero,
             None => Recent::Unknown,
@@ -436,7 +440,7 @@ mod tests {
 
     fn byte(memory: &Memory, block: u32) -> Option<u8> {
         match memory.object(oid())?.block(block) {
-            Recent::Data(bytes) => Some(bytes[0]),
+            Recent::Data { bytes, .. } => Some(bytes[0]),
             Recent::Zero => Some(0),
             Recent::Unknown => None,
         }

@@ -271,10 +271,10 @@ impl Peer for NodeStore {
     }
 
     #[inline]
-    fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
+    fn read_now(&self, read: &Read, into: &mut [u8], crcs: Option<&mut [u32]>) -> Option<Result<(), Error>> {
         let disk = self.disk_of(read.partition);
         match &disk.service {
-            Service::Serving(local) => local.read_now(read, into),
+            Service::Serving(local) => local.read_now(read, into, crcs),
             Service::Absent { .. } => Some(Err(disk.failed())),
         }
     }

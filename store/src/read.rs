@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use huntaway_wire::{
     Answer, BLOCK_SIZE_BYTES, Broken, ByteRange, Error, MappedRun, Oid, Provisioning, Read, Refusal, Reply,
-    Segments, pieces,
+    Segments, ZERO_BLOCK_CRC, pieces,
 };
 use smallvec::SmallVec;
 
@@ -42,8 +42,18 @@ type FromFile<D> = (Arc<ObjectFile<D>>, FilePieces);
 /// Where the content of a block is.
 enum Source<'a> {
     Zero,
-    Memory(&'a [u8]),
+    Memory { bytes: &'a [u8], crc: u32 },
     File { crc: u32 },
+}
+
+impl Source<'_> {
+    /// CRC32C of the whole block.
+    fn crc(&self) -> u32 {
+        match self {
+            Self::Zero => ZERO_BLOCK_CRC,
+            Self::Memory { crc, .. } | Self::File { crc } => *crc,
+        }
+    }
 }
 
 impl FilePiece {
@@ -72,18 +82,27 @@ fn runs(pieces: &FilePieces) -> impl Iterator<Item = &[FilePiece]> {
     pieces.chunk_by(|a, b| a.is_whole() && b.is_whole() && a.bytes.end == b.bytes.start)
 }
 
+/// What is asked for must fit: that it does not is the caller's mistake, and there is nothing true to put there.
+fn check_room(read: &Read, into: &[u8], crcs: Option<&[u32]>) -> Result<(), Refusal> {
+    let lacks_crcs = crcs.is_some_and(|crcs| crcs.len() != read.range.blocks().len());
+    if into.len() != read.range.length() as usize || lacks_crcs { Err(Refusal::NotServing) } else { Ok(()) }
+}
+
 impl<D: Disk> Store<D> {
     /// Fills `into` with the bytes asked for, all as they were at one moment. Writes are carried out whole under the
     /// partition's lock, so a read never meets one that is under way; what it finds in the file may be overwritten by
-    /// application while it reads, which the checksum tells: then everything is read again.
-    pub(crate) fn read_into(&self, read: &Read, into: &mut [u8]) -> Result<(), Error> {
-        if into.len() != read.range.length() as usize {
-            // The caller's mistake; there is nothing true to put there.
-            return Err(Refusal::NotServing.into());
-        }
+    /// application while it reads, which the checksum tells: then everything is read again. `crcs`: see
+    /// [`huntaway_wire::Peer::read_now`].
+    pub(crate) fn read_into(
+        &self,
+        read: &Read,
+        into: &mut [u8],
+        mut crcs: Option<&mut [u32]>,
+    ) -> Result<(), Error> {
+        check_room(read, into, crcs.as_deref())?;
         let damaged = || Broken::DamagedObject { oid: read.oid };
         let find = |state: &PartitionState| self.object(state, read.oid);
-        let plan = |state: &mut PartitionState| self.plan_read(state, read, into, find);
+        let plan = |state: &mut PartitionState| self.plan_read(state, read, into, crcs.as_deref_mut(), find);
         let Some((object, pieces)) = self.with_partition(read.partition, plan, damaged)? else {
             return Ok(());
         };
@@ -92,13 +111,13 @@ impl<D: Disk> Store<D> {
             return Ok(());
         }
         drop(object);
-        self.with_partition(read.partition, |state| self.read_again(state, read, into), damaged)
+        self.with_partition(read.partition, |state| self.read_again(state, read, into, crcs), damaged)
     }
 
     /// As [`Store::read_into`], for an answer.
     pub(crate) fn read_whole(&self, read: &Read) -> Answer {
         let mut bytes = vec![0; read.range.length() as usize];
-        self.read_into(read, &mut bytes)?;
+        self.read_into(read, &mut bytes, None)?;
         Ok(Reply::Data(Segments::from_iter([bytes.into()])))
     }
 
@@ -108,6 +127,7 @@ impl<D: Disk> Store<D> {
         state: &PartitionState,
         read: &Read,
         into: &mut [u8],
+        crcs: Option<&mut [u32]>,
         find: impl FnOnce(&PartitionState) -> Result<Option<Arc<ObjectFile<D>>>, E>,
     ) -> Result<Option<FromFile<D>>, E> {
         state.check_pepoch(read.pepoch).map_err(Error::from)?;
@@ -117,14 +137,17 @@ impl<D: Disk> Store<D> {
         let object = if read.range.blocks().any(is_unknown) { find(state)? } else { None };
         let content = object.as_ref().map(|object| object.content());
         let mut from_file = FilePieces::new();
+        let mut crcs = crcs.into_iter().flatten();
         for bytes in pieces(read.range) {
             let mut piece = FilePiece { bytes, crc: 0 };
             let known = recent.map_or(Recent::Unknown, |recent| recent.block(piece.block()));
             let target = &mut into[piece.in_buffer(read.range.offset())];
             let entry = |block| content.as_ref().map_or(Entry::Inherit, |content| content.table.entry(block));
-            match self.source(known, read.oid, piece.block(), entry)? {
+            let source = self.source(known, read.oid, piece.block(), entry)?;
+            crcs.next().into_iter().for_each(|crc| *crc = source.crc());
+            match source {
                 Source::Zero => target.fill(0),
-                Source::Memory(bytes) => target.copy_from_slice(&bytes[piece.in_block()]),
+                Source::Memory { bytes, .. } => target.copy_from_slice(&bytes[piece.in_block()]),
                 Source::File { crc } => {
                     piece.crc = crc;
                     from_file.push(piece);
@@ -148,7 +171,7 @@ impl<D: Disk> Store<D> {
             known => known,
         };
         match known {
-            Recent::Data(bytes) => Ok(Source::Memory(bytes)),
+            Recent::Data { bytes, crc } => Ok(Source::Memory { bytes, crc }),
             Recent::Zero => Ok(Source::Zero),
             Recent::Unknown => match entry(block) {
                 Entry::Inherit | Entry::Hole { .. } => Ok(Source::Zero),
@@ -200,35 +223,45 @@ impl<D: Disk> Store<D> {
 
     /// Reads everything again with the partition's lock held, when application cannot interfere: what is wrong now is
     /// wrong.
-    fn read_again(&self, state: &PartitionState, read: &Read, into: &mut [u8]) -> Result<(), Error> {
+    fn read_again(
+        &self,
+        state: &PartitionState,
+        read: &Read,
+        into: &mut [u8],
+        crcs: Option<&mut [u32]>,
+    ) -> Result<(), Error> {
+        let mut crcs = crcs.into_iter().flatten();
         state.check_pepoch(read.pepoch)?;
         let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
         for bytes in pieces(read.range) {
             let piece = FilePiece { bytes, crc: 0 };
-            self.read_block(state, read.oid, piece.block(), &mut block)?;
+            let crc = self.read_block(state, read.oid, piece.block(), &mut block)?;
+            crcs.next().into_iter().for_each(|entry| *entry = crc);
             into[piece.in_buffer(read.range.offset())].copy_from_slice(&block[piece.in_block()]);
         }
         Ok(())
     }
 
-    /// Reads one block with the partition's lock held.
+    /// Reads one block with the partition's lock held; its CRC32C.
     pub(crate) fn read_block(
         &self,
         state: &PartitionState,
         oid: Oid,
         block: u32,
         into: &mut Block,
-    ) -> Result<(), Error> {
+    ) -> Result<u32, Error> {
         let recent = state.memory.object(oid);
         let known = recent.map_or(Recent::Unknown, |recent| recent.block(block));
         let object = match known {
             Recent::Unknown => self.object(state, oid)?,
-            Recent::Data(_) | Recent::Zero => None,
+            Recent::Data { .. } | Recent::Zero => None,
         };
         let entry =
             |block| object.as_ref().map_or(Entry::Inherit, |object| object.content().table.entry(block));
-        match (self.source(known, oid, block, entry)?, &object) {
-            (Source::Memory(bytes), _) => into.copy_from_slice(bytes),
+        let source = self.source(known, oid, block, entry)?;
+        let crc = source.crc();
+        match (source, &object) {
+            (Source::Memory { bytes, .. }, _) => into.copy_from_slice(bytes),
             (Source::File { crc }, Some(object)) => {
                 if let Err(error) = object.read(&self.disk, block, into) {
                     tracing::error!(%oid, block, %error, "a block cannot be read");
@@ -240,7 +273,7 @@ impl<D: Disk> Store<D> {
             }
             (Source::Zero | Source::File { .. }, _) => into.fill(0),
         }
-        Ok(())
+        Ok(crc)
     }
 
     /// Whether a block is what was written.
@@ -339,7 +372,7 @@ impl<D: Disk> Store<D> {
         let is_mapped = |block| {
             reserved
                 || match recent.map_or(Recent::Unknown, |recent| recent.block(block)) {
-                    Recent::Data(_) => true,
+                    Recent::Data { .. } => true,
                     Recent::Zero => false,
                     Recent::Unknown => content.as_ref().is_some_and(|content| {
                         matches!(content.table.entry(block), Entry::Data { .. } | Entry::Damaged)

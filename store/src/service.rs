@@ -174,8 +174,8 @@ impl Peer for LocalStore {
         self.shared.store.submit(request)
     }
 
-    fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
-        self.shared.store.read_now(read, into)
+    fn read_now(&self, read: &Read, into: &mut [u8], crcs: Option<&mut [u32]>) -> Option<Result<(), Error>> {
+        self.shared.store.read_now(read, into, crcs)
     }
 }
 

@@ -156,14 +156,23 @@ impl<D: Disk> Store<D> {
     }
 
     /// Reads straight into `into`; see [`huntaway_wire::Peer::read_now`].
-    pub fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
+    pub fn read_now(
+        &self,
+        read: &Read,
+        into: &mut [u8],
+        crcs: Option<&mut [u32]>,
+    ) -> Option<Result<(), Error>> {
         if self.backlog.concerns(read.oid) {
             return None;
         }
         if let Err(error) = self.check_open() {
             return Some(Err(error));
         }
-        if self.disk.is_memory() { Some(self.read_into(read, into)) } else { self.read_at_hand(read, into) }
+        if self.disk.is_memory() {
+            Some(self.read_into(read, into, crcs))
+        } else {
+            self.read_at_hand(read, into, crcs)
+        }
     }
 
     /// Bytes that recent writes hold in memory.

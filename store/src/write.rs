@@ -220,7 +220,7 @@ impl<D: Disk> Store<D> {
             let read = self.read_block(state, request.oid, fragment.start / BLOCK_SIZE_BYTES, &mut old);
             #[cfg(feature = "planted-bugs")]
             let read = read.or_else(|error| {
-                self.options.has(crate::PlantedBug::MergedOverCorrupt).then_some(()).ok_or(error)
+                self.options.has(crate::PlantedBug::MergedOverCorrupt).then_some(0).ok_or(error)
             });
             read?;
             blocks.merge(&fragment, &old);
@@ -331,7 +331,7 @@ impl<D: Disk> Store<D> {
             return Ok(0);
         }
         let takes_space = |block: &u32| match recent.map_or(Recent::Unknown, |recent| recent.block(*block)) {
-            Recent::Data(_) => false,
+            Recent::Data { .. } => false,
             Recent::Zero => true,
             Recent::Unknown => !content
                 .as_ref()

@@ -126,7 +126,7 @@ impl Stopped {
             let range = range(first_block, blocks);
             let mut bytes = vec![0xee; range.length() as usize];
             let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range };
-            store.read_now(&read, &mut bytes).expect("nothing waits").ok()?;
+            store.read_now(&read, &mut bytes, None).expect("nothing waits").ok()?;
             for (block, bytes) in range.blocks().zip(bytes.chunks(BLOCK_SIZE_BYTES as usize)) {
                 let expected = self.content[&(oid, block)];
                 assert!(bytes.iter().all(|byte| *byte == expected), "{told}: {oid} block {block} is wrong");

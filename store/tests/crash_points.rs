@@ -70,7 +70,7 @@ fn remove(store: &Store<SimulatedDisk>, oid: Oid) -> bool {
 fn read(store: &Store<SimulatedDisk>, oid: Oid) -> u8 {
     let mut bytes = vec![0xee; 4096];
     let read = Read { partition: partition(), pepoch: store.pepoch(), oid, range: range() };
-    store.read_now(&read, &mut bytes).expect("nothing waits").expect("it can be read");
+    store.read_now(&read, &mut bytes, None).expect("nothing waits").expect("it can be read");
     assert!(bytes.iter().all(|byte| *byte == bytes[0]), "the block is torn");
     bytes[0]
 }

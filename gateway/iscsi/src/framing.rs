@@ -8,6 +8,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::crc::{PIECE_BYTES, PieceCrcs, RunningCrc};
 use crate::output::OutputBuffer;
 use crate::pdu::{BASIC_HEADER_BYTES, BasicHeader};
 
@@ -58,6 +59,8 @@ pub struct Frame {
     pub data: Bytes,
     /// Whether the data digest, if in use, was right.
     pub data_is_intact: bool,
+    /// The CRCs of the data segment's pieces, which add up to the data digest; none if it is not in use.
+    pub piece_crcs: PieceCrcs,
 }
 
 /// The stream cannot be followed any further: close the connection.
@@ -131,13 +134,32 @@ pub fn take_frame(
         _ => Bytes::copy_from_slice(&input[BASIC_HEADER_BYTES..BASIC_HEADER_BYTES + additional]),
     };
     input.advance(header_end);
-    if length == 0 {
-        return Ok(Some(Frame { header, additional_header, data: Bytes::new(), data_is_intact: true }));
-    }
-    let data_is_intact = !digests.data || digest_matches(&input[..rest]);
-    let data = input.split_to(length).freeze();
+    let (piece_crcs, data_is_intact) = match digests.data && length > 0 {
+        true => sum_data(&input[..rest], length),
+        false => (PieceCrcs::new(), true),
+    };
+    let data = match length {
+        0 => Bytes::new(),
+        _ => input.split_to(length).freeze(),
+    };
     input.advance(rest - length);
-    Ok(Some(Frame { header, additional_header, data, data_is_intact }))
+    Ok(Some(Frame { header, additional_header, data, data_is_intact, piece_crcs }))
+}
+
+/// The CRCs of the pieces of `length` bytes of data, and whether they agree with the digest that comes behind it and its
+/// padding.
+fn sum_data(segment: &[u8], length: usize) -> (PieceCrcs, bool) {
+    let (data, rest) = segment.split_at(length);
+    let (padding, digest) = rest.split_at(rest.len() - DIGEST_BYTES);
+    let mut sum = RunningCrc::default();
+    let sum_piece = |piece| {
+        let crc = crc32c::crc32c(piece);
+        sum.add_known(piece, crc);
+        crc
+    };
+    let crcs = data.chunks(PIECE_BYTES).map(sum_piece).collect();
+    sum.add(padding);
+    (crcs, sum.value().to_le_bytes() == *digest)
 }
 
 /// Lays out a whole PDU whose data segment is the concatenation of `data`.
@@ -152,16 +174,18 @@ pub fn put_pdu(output: &mut OutputBuffer, digests: Digests, mut header: BasicHea
         output.range_mut(at..at + part.len()).copy_from_slice(part);
         at += part.len();
     }
-    seal_pdu(output, digests, begin, &header);
+    seal_pdu(output, digests, begin, &header, None);
 }
 
 /// Completes a PDU whose payload is already in place: writes its header (whose DataSegmentLength is set),
-/// padding and digests at `begin`; returns where the PDU ends.
+/// padding and digests at `begin`; returns where the PDU ends. `crc` is the payload's CRC32C, if it is known: then the data
+/// digest says what the payload should be, not what it is.
 pub(crate) fn seal_pdu(
     output: &mut OutputBuffer,
     digests: Digests,
     begin: usize,
     header: &BasicHeader,
+    crc: Option<u32>,
 ) -> usize {
     let header_end = begin + BASIC_HEADER_BYTES;
     output.range_mut(begin..header_end).copy_from_slice(header.as_bytes());
@@ -171,10 +195,12 @@ pub(crate) fn seal_pdu(
     }
     let data_begin = begin + digests.header_bytes();
     let length = header.data_segment_length() as usize;
+    let data_end = data_begin + length;
     let padded_end = data_begin + length.next_multiple_of(4);
-    output.range_mut(data_begin + length..padded_end).fill(0);
+    output.range_mut(data_end..padded_end).fill(0);
     if digests.data && length > 0 {
-        let digest = crc32c::crc32c(output.range_mut(data_begin..padded_end)).to_le_bytes();
+        let crc = crc.unwrap_or_else(|| crc32c::crc32c(output.range_mut(data_begin..data_end)));
+        let digest = crc32c::crc32c_append(crc, output.range_mut(data_end..padded_end)).to_le_bytes();
         output.range_mut(padded_end..padded_end + DIGEST_BYTES).copy_from_slice(&digest);
     }
     data_begin + digests.data_bytes(length)
@@ -226,6 +252,7 @@ mod tests {
                 let frame = take_frame(&mut input, digests, LIMITS).unwrap().unwrap();
                 assert!(frame.data_is_intact && input.is_empty());
                 assert_eq!(frame.data, data);
+                assert_eq!(frame.piece_crcs.len(), usize::from(digests.data && length > 0));
             }
         }
     }
@@ -240,6 +267,26 @@ mod tests {
         let mut damaged_header = framed(digests, b"hello");
         damaged_header[20] ^= 1;
         assert_eq!(take_frame(&mut damaged_header, digests, LIMITS).unwrap_err(), FrameError::HeaderDigest);
+    }
+
+    #[test]
+    fn each_bit_of_many_pieces_is_covered_and_their_crcs_are_kept() {
+        let digests = Digests { header: false, data: true };
+        let limits = FrameLimits { data: 1 << 20, ..LIMITS };
+        for length in [1, 4095, 4096, 4097, 8192, 8195, 3 * 4096 + 512] {
+            let data: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let whole = framed(digests, &data);
+            let frame = take_frame(&mut whole.clone(), digests, limits).unwrap().unwrap();
+            assert!(frame.data_is_intact);
+            let expected: Vec<u32> = data.chunks(PIECE_BYTES).map(crc32c::crc32c).collect();
+            assert_eq!(frame.piece_crcs.to_vec(), expected, "{length} bytes");
+            for at in (BASIC_HEADER_BYTES..whole.len()).step_by(7).chain(whole.len() - 8..whole.len()) {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 1 << (at % 8);
+                let frame = take_frame(&mut damaged, digests, limits).unwrap().unwrap();
+                assert!(!frame.data_is_intact, "byte {at} of {length}");
+            }
+        }
     }
 
     #[test]

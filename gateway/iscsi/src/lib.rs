@@ -62,6 +62,7 @@ pub mod text;
 pub mod text_exchange;
 
 mod command_window;
+mod crc;
 mod error;
 mod event;
 mod limits;
@@ -74,6 +75,7 @@ mod tasks;
 mod transfer;
 
 pub use connection::{Connection, ConnectionConfig, DataIn};
+pub use crc::{PIECE_BYTES, PieceCrcs, RunningCrc};
 pub use directory::{Admission, Authentication, DigestPolicy, Directory, TargetListing};
 pub use entropy::Entropy;
 pub use error::ConnectionError;

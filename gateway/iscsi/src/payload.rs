@@ -5,11 +5,14 @@ use std::ops::Range;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::crc::{PIECE_BYTES, PieceCrcs};
+
 /// Bytes in the order of their offsets, in one or more segments; cloning and slicing copy nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     segments: SmallVec<[Bytes; 2]>,
     length: usize,
+    piece_crcs: PieceCrcs,
 }
 
 impl Payload {
@@ -28,9 +31,10 @@ impl Payload {
         self.length == 0
     }
 
-    /// Adds bytes at the end.
+    /// Adds bytes at the end. If the last piece grows by that, its CRC is not known any more.
     pub fn push(&mut self, segment: Bytes) {
         if !segment.is_empty() {
+            self.piece_crcs.truncate(self.length / PIECE_BYTES);
             self.length += segment.len();
             self.segments.push(segment);
         }
@@ -46,7 +50,29 @@ impl Payload {
         self.segments
     }
 
-    /// The bytes of this range, cut to what exists.
+    /// The CRC32C of each [piece](PieceCrcs), from the first to the last of which it is known: where data digests are in
+    /// use, the sums that were found to agree with them.
+    pub fn piece_crcs(&self) -> &[u32] {
+        &self.piece_crcs
+    }
+
+    /// Notes what the pieces sum up to, as far as it is known.
+    pub(crate) fn set_piece_crcs(&mut self, piece_crcs: PieceCrcs) {
+        self.piece_crcs = piece_crcs;
+    }
+
+    /// The first `length` bytes, or all if there are no more.
+    pub fn truncated(self, length: usize) -> Self {
+        if length >= self.length {
+            return self;
+        }
+        let mut rest = self.slice(0..length);
+        rest.piece_crcs = self.piece_crcs;
+        rest.piece_crcs.truncate(length / PIECE_BYTES);
+        rest
+    }
+
+    /// The bytes of this range, cut to what exists, without CRCs.
     pub fn slice(&self, range: Range<usize>) -> Self {
         let mut slice = Self::new();
         let mut begin = 0;

@@ -5,10 +5,12 @@
 //! wrong amount fails the transfer, but the failure is reported only when every burst has ended, as
 //! RFC 7143 §7.8 and §7.9 demand.
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use smallvec::SmallVec;
 
+use crate::crc::{PIECE_BYTES, PieceCrcs};
 use crate::event::DataFailure;
+use crate::framing::Frame;
 use crate::parameters::Parameters;
 use crate::payload::Payload;
 use crate::pdu::{DataOutPdu, RESERVED_TAG, ScsiCommandPdu};
@@ -53,12 +55,11 @@ pub(crate) struct WriteTransfer {
 }
 
 impl WriteTransfer {
-    /// Begins with what the command PDU says and carries. Immediate data below `copied_payload` bytes is
-    /// copied.
+    /// Begins with what the command PDU says and its frame carries. Immediate data below `copied_payload` bytes
+    /// is copied.
     pub(crate) fn begin(
         command: &ScsiCommandPdu,
-        immediate_data: Bytes,
-        data_is_intact: bool,
+        frame: &Frame,
         parameters: &Parameters,
         copied_payload: usize,
     ) -> Self {
@@ -77,17 +78,17 @@ impl WriteTransfer {
             return transfer;
         }
         let unsolicited_end = expected.min(parameters.first_burst_length);
-        if !immediate_data.is_empty() && !parameters.immediate_data {
+        if !frame.data.is_empty() && !parameters.immediate_data {
             transfer.fail(DataFailure::UnexpectedUnsolicitedData);
         }
         // The framing bounds a data segment to 24 bits.
-        let immediate_end = immediate_data.len() as u32;
+        let immediate_end = frame.data.len() as u32;
         if immediate_end > unsolicited_end {
             transfer.fail(DataFailure::IncorrectAmount);
-        } else if !data_is_intact {
+        } else if !frame.data_is_intact {
             transfer.fail(DataFailure::ProtocolServiceCrc);
         } else {
-            transfer.received.push(immediate_data, copied_payload);
+            transfer.received.push(frame.clone(), copied_payload);
         }
         // Without the F bit more must follow, unless there is nothing left that could.
         let more_follows = !command.is_final && immediate_end < unsolicited_end;
@@ -152,14 +153,8 @@ impl WriteTransfer {
         Some(Solicitation { offset, length })
     }
 
-    /// Takes one Data-Out of this task. A payload below `copied_payload` bytes is copied.
-    pub(crate) fn receive(
-        &mut self,
-        pdu: &DataOutPdu,
-        data: Bytes,
-        data_is_intact: bool,
-        copied_payload: usize,
-    ) {
+    /// Takes one Data-Out of this task and the frame it came in. A payload below `copied_payload` bytes is copied.
+    pub(crate) fn receive(&mut self, pdu: &DataOutPdu, frame: Frame, copied_payload: usize) {
         if self.is_over {
             return;
         }
@@ -173,14 +168,14 @@ impl WriteTransfer {
         };
         let burst = &mut self.bursts[at];
         // The framing bounds a data segment to 24 bits.
-        let verdict = burst.receive(pdu, data.len() as u32);
+        let verdict = burst.receive(pdu, frame.data.len() as u32);
         let ended = pdu.is_final.then_some(*burst);
-        if at != 0 || !data_is_intact {
+        if at != 0 || !frame.data_is_intact {
             self.fail(DataFailure::ProtocolServiceCrc);
         }
         match verdict {
             Err(failure) => self.fail(failure),
-            Ok(()) if self.failure.is_none() => self.received.push(data, copied_payload),
+            Ok(()) if self.failure.is_none() => self.received.push(frame, copied_payload),
             Ok(()) => {}
         }
         if let Some(burst) = ended {
@@ -235,6 +230,8 @@ impl Burst {
 struct Gathered {
     payload: Payload,
     small: BytesMut,
+    /// Of the first pieces of both together.
+    piece_crcs: PieceCrcs,
 }
 
 impl Gathered {
@@ -242,12 +239,23 @@ impl Gathered {
         self.payload.len() + self.small.len()
     }
 
-    fn push(&mut self, data: Bytes, copied_payload: usize) {
+    fn push(&mut self, frame: Frame, copied_payload: usize) {
+        self.note_crcs(&frame);
+        let data = frame.data;
         if data.len() < copied_payload {
             self.small.extend_from_slice(&data);
         } else {
             self.join_small();
             self.payload.push(data);
+        }
+    }
+
+    /// Keeps the CRCs of the frame's pieces if they are pieces of the whole, too, and those before them are known.
+    fn note_crcs(&mut self, frame: &Frame) {
+        let length = self.len();
+        self.piece_crcs.truncate(length / PIECE_BYTES);
+        if length == self.piece_crcs.len() * PIECE_BYTES {
+            self.piece_crcs.extend_from_slice(&frame.piece_crcs);
         }
     }
 
@@ -259,13 +267,15 @@ impl Gathered {
 
     fn whole(&mut self) -> Payload {
         self.join_small();
+        self.payload.set_piece_crcs(self.piece_crcs.clone());
         self.payload.clone()
     }
 
     fn take(&mut self, length: usize) -> Payload {
         self.join_small();
-        let payload = std::mem::take(&mut self.payload);
-        if payload.len() == length { payload } else { payload.slice(0..length) }
+        let mut payload = std::mem::take(&mut self.payload);
+        payload.set_piece_crcs(std::mem::take(&mut self.piece_crcs));
+        payload.truncated(length)
     }
 }
 

@@ -131,6 +131,48 @@ fn tasks_that_are_no_more_get_no_answer() {
 }
 
 #[test]
+fn the_digest_is_made_from_the_crcs_that_are_told() {
+    for (keys, has_digests) in [("DataDigest=CRC32C", true), ("", false)] {
+        for length in [1, 2, 511, 512, 1023, 5000] {
+            let mut initiator = Initiator::log_in(&format!("{keys} MaxRecvDataSegmentLength=512"));
+            let command = initiator.read(length);
+            let mut data_in = initiator.target.data_in(command.task, u64::from(length));
+            assert_eq!(data_in.has_digests(), has_digests);
+            // Nothing to tell it of yet.
+            data_in.set_crc(1);
+            for number in 0.. {
+                let Some(area) = data_in.next_segment() else { break };
+                let at = number * 512;
+                area.copy_from_slice(&pattern(at, area.len()));
+                let crc = crc32c::crc32c(area);
+                if number % 3 != 1 {
+                    data_in.set_crc(crc);
+                }
+            }
+            data_in.finish(ScsiResponse::good());
+            let (data, _) = receive_data(&mut initiator, 512, 262_144);
+            assert_eq!(data, pattern(0, length as usize));
+            initiator.assert_alive();
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "data digest")]
+fn data_that_is_not_what_its_crc_says_does_not_pass_for_sound() {
+    let mut initiator = Initiator::log_in("DataDigest=CRC32C");
+    let command = initiator.read(4096);
+    let mut data_in = initiator.target.data_in(command.task, 4096);
+    let area = data_in.next_segment().expect("an area");
+    area.fill(7);
+    let crc = crc32c::crc32c(area);
+    area[100] ^= 1;
+    data_in.set_crc(crc);
+    data_in.finish(ScsiResponse::good());
+    initiator.receive();
+}
+
+#[test]
 fn a_long_cdb_arrives_whole() {
     let mut initiator = Initiator::log_in("HeaderDigest=CRC32C");
     let mut header = initiator.command(true, false, 0).build();

@@ -64,7 +64,7 @@ pub fn try_login_while(
 ) -> Result<Initiator, u16> {
     let stream = TcpStream::connect(portal).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut initiator = Initiator { stream, cmd_sn: 1, exp_stat_sn: 0 };
+    let mut initiator = Initiator { stream, cmd_sn: 1, exp_stat_sn: 0, data_digest: false };
     let keys: String = keys.split(' ').map(|key| format!("{key}\0")).collect();
     let Some(account) = account else {
         let response = initiator.exchange(1 << 2, &keys);
@@ -106,7 +106,10 @@ impl Untrusted {
         socket.connect(&portal.into()).unwrap();
         let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { initiator: Initiator { stream, cmd_sn: 1, exp_stat_sn: 0 }, challenge: None }
+        Self {
+            initiator: Initiator { stream, cmd_sn: 1, exp_stat_sn: 0, data_digest: false },
+            challenge: None,
+        }
     }
 
     pub fn send_bytes(&mut self, bytes: &[u8]) {

@@ -10,14 +10,15 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_wire::{
-    Answer, Durability, MappedRun, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation, Peer, Provisioning,
-    Refusal, Reply, Request, Segments, Space, Submission,
+    Answer, BLOCK_SIZE_BYTES, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation,
+    Peer, Provisioning, Read as ReadRequest, Refusal, Reply, Request, Segments, Space, Submission,
+    piece_crcs,
 };
 pub use login::{Account, Untrusted, discover, try_login, try_login_while};
 pub use serving::{Records, SOFT_THRESHOLD_BYTES, TestGateway, anyone, initiator, served, target};
@@ -39,16 +40,23 @@ pub const MUCH_BYTES: u32 = 8 << 20;
 /// How long a test waits to see that something does not come.
 pub const SILENCE: Duration = Duration::from_millis(150);
 
+/// A read's answer, and where it goes.
+type HeldRead = (oneshot::Sender<Answer>, Answer);
+
 /// A store that keeps objects in memory. While it is held, writes take effect but their answers wait.
 #[derive(Default)]
 pub struct MemoryPeer {
     objects: Mutex<HashMap<Oid, Vec<u8>>>,
     held: Mutex<Option<Vec<oneshot::Sender<Answer>>>>,
-    held_reads: Mutex<Option<Vec<(oneshot::Sender<Answer>, Answer)>>>,
+    held_reads: Mutex<Option<Vec<HeldRead>>>,
     log: Mutex<Vec<u8>>,
     reads: AtomicUsize,
     stable: AtomicUsize,
     space: Mutex<Option<Space>>,
+    /// Whether reads are carried out in place.
+    pub reads_at_once: AtomicBool,
+    /// A byte of each object that is damaged on its way to whoever reads it in place.
+    pub damaged_byte: Mutex<Option<u32>>,
     /// Bytes that writes may not reach; the writes are refused for want of space.
     full_from: Mutex<Option<u32>>,
 }
@@ -165,7 +173,8 @@ impl Peer for MemoryPeer {
             {
                 Submission::Done(Err(Refusal::NoSpace { needed_bytes: 1 }.into()))
             }
-            Operation::Write { range, data, durability, .. } => {
+            Operation::Write { range, data, crcs, durability } => {
+                assert_eq!(crcs, piece_crcs(range, &data), "the CRCs of {range:?}");
                 let data = data.concat();
                 self.stable.fetch_add(usize::from(durability == Durability::Stable), Ordering::Relaxed);
                 self.log.lock().unwrap().push(data[0]);
@@ -199,6 +208,30 @@ impl Peer for MemoryPeer {
             }
             other => panic!("not needed by these tests: {other:?}"),
         }
+    }
+
+    fn read_now(
+        &self,
+        read: &ReadRequest,
+        into: &mut [u8],
+        crcs: Option<&mut [u32]>,
+    ) -> Option<Result<(), Error>> {
+        if !self.reads_at_once.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut objects = self.objects.lock().unwrap();
+        let object = objects.entry(read.oid).or_insert_with(|| vec![0; OBJECT_SIZE_BYTES as usize]);
+        let range = read.range.offset() as usize..read.range.end() as usize;
+        into.copy_from_slice(&object[range.clone()]);
+        let blocks = object.chunks(BLOCK_SIZE_BYTES as usize).skip(read.range.blocks().start as usize);
+        for (crc, block) in crcs.into_iter().flatten().zip(blocks) {
+            *crc = crc32c::crc32c(block);
+        }
+        let damaged = self.damaged_byte.lock().unwrap().map(|at| at as usize);
+        if let Some(at) = damaged.filter(|at| range.contains(at)) {
+            into[at - range.start] ^= 0x40;
+        }
+        Some(Ok(()))
     }
 }
 
@@ -255,6 +288,8 @@ pub struct Initiator {
     /// That of the next command.
     pub cmd_sn: u32,
     exp_stat_sn: u32,
+    /// Both sides send data digests and check the other's, as they agreed at login.
+    pub data_digest: bool,
 }
 
 impl Initiator {
@@ -271,7 +306,7 @@ impl Initiator {
     fn start_login_at(portal: SocketAddr, name: &str, target: &str, tsih: u16) -> Self {
         let stream = TcpStream::connect(portal).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut initiator = Self { stream, cmd_sn: 1, exp_stat_sn: 0 };
+        let mut initiator = Self { stream, cmd_sn: 1, exp_stat_sn: 0, data_digest: false };
         let text = format!(
             "InitiatorName={name}\0SessionType=Normal\0TargetName={target}\0InitialR2T=Yes\0ImmediateData=Yes\0\
              MaxRecvDataSegmentLength=262144\0"
@@ -369,7 +404,26 @@ impl Initiator {
         self.command(tag, lun, &cdb, 512, immediate.then_some(&block));
     }
 
-    /// Sends the data that an R2T asks for.
+    /// Sends the data that an R2T asks for out of all of a command's, cut at `cuts` if they are within.
+    pub fn data_outs(&mut self, r2t: &Pdu, all: &[u8], cuts: &[usize]) {
+        let field = |at| u32::from_be_bytes(r2t.header[at..at + 4].try_into().unwrap()) as usize;
+        let (from, to) = (field(40), field(40) + field(44));
+        let mut cuts: Vec<usize> = cuts.iter().copied().filter(|cut| (from + 1..to).contains(cut)).collect();
+        cuts.extend([from, to]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        for (data_sn, ends) in cuts.windows(2).enumerate() {
+            let mut header = [0; 48];
+            header[0] = 0x05;
+            header[1] = if ends[1] == to { 0x80 } else { 0 };
+            header[16..24].copy_from_slice(&r2t.header[16..24]);
+            header[36..40].copy_from_slice(&(data_sn as u32).to_be_bytes());
+            header[40..44].copy_from_slice(&(ends[0] as u32).to_be_bytes());
+            self.send(header, &all[ends[0]..ends[1]]);
+        }
+    }
+
+    /// Sends the data that an R2T asks for, one value over and over.
     pub fn data_out(&mut self, r2t: &Pdu, value: u8) {
         let mut header = [0; 48];
         header[0] = 0x05;
@@ -417,6 +471,10 @@ impl Initiator {
         let mut bytes = header.to_vec();
         bytes.extend_from_slice(data);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
+        if self.data_digest && !data.is_empty() {
+            let digest = crc32c::crc32c(&bytes[header.len()..]);
+            bytes.extend_from_slice(&digest.to_le_bytes());
+        }
         self.stream.write_all(&bytes).unwrap();
     }
 
@@ -446,13 +504,21 @@ impl Initiator {
         assert!(!matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut));
     }
 
-    fn try_receive(&mut self) -> std::io::Result<Pdu> {
+    /// The next PDU that is no ping; `InvalidData` if its data digest is wrong.
+    pub fn try_receive(&mut self) -> std::io::Result<Pdu> {
         loop {
             let mut header = [0; 48];
             self.stream.read_exact(&mut header)?;
             let length = u32::from_be_bytes([0, header[5], header[6], header[7]]) as usize;
             let mut data = vec![0; length.next_multiple_of(4)];
             self.stream.read_exact(&mut data)?;
+            if self.data_digest && length > 0 {
+                let mut digest = [0; 4];
+                self.stream.read_exact(&mut digest)?;
+                if crc32c::crc32c(&data).to_le_bytes() != digest {
+                    return Err(std::io::ErrorKind::InvalidData.into());
+                }
+            }
             data.truncate(length);
             let pdu = Pdu { header, data };
             if !matches!(pdu.opcode(), R2T | NOP_IN) {

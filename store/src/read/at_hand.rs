@@ -6,9 +6,9 @@
 use std::sync::{Arc, TryLockError};
 
 use bytes::Bytes;
-use huntaway_wire::{Answer, BLOCK_SIZE_BYTES, ByteRange, Error, Oid, Read, Refusal, Reply, Segments};
+use huntaway_wire::{Answer, BLOCK_SIZE_BYTES, ByteRange, Error, Oid, Read, Reply, Segments};
 
-use super::{FilePieces, FromFile, runs};
+use super::{FilePieces, FromFile, check_room, runs};
 use crate::disk::{Disk, Part};
 use crate::object::{ObjectFile, data_offset};
 use crate::partition::{PartitionState, Slot};
@@ -50,8 +50,13 @@ pub(crate) struct Begun<D: Disk> {
 
 impl<D: Disk> Store<D> {
     /// As [`Store::read_into`], but `None` if something would have to be waited for, or is not what it should be.
-    pub(crate) fn read_at_hand(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
-        let (object, pieces) = match self.plan_at_hand(read, into) {
+    pub(crate) fn read_at_hand(
+        &self,
+        read: &Read,
+        into: &mut [u8],
+        crcs: Option<&mut [u32]>,
+    ) -> Option<Result<(), Error>> {
+        let (object, pieces) = match self.plan_at_hand(read, into, crcs) {
             Ok(Some(from_file)) => from_file,
             Ok(None) => return Some(Ok(())),
             Err(Obstacle::Error(error)) => return Some(Err(error)),
@@ -65,7 +70,7 @@ impl<D: Disk> Store<D> {
     pub(crate) fn begin_read(&self, read: &Read) -> Beginning<D> {
         let blocks = whole_blocks(read.range);
         let mut bytes = vec![0; blocks.length() as usize];
-        match self.plan_at_hand(&Read { range: blocks, ..*read }, &mut bytes) {
+        match self.plan_at_hand(&Read { range: blocks, ..*read }, &mut bytes, None) {
             Ok(Some((object, pieces))) => {
                 Beginning::Begun(Begun { object, pieces, blocks, read: *read }, bytes)
             }
@@ -84,11 +89,13 @@ impl<D: Disk> Store<D> {
         is_sound.all(|is_sound| is_sound).then(|| reply(bytes, *blocks, read.range))
     }
 
-    fn plan_at_hand(&self, read: &Read, into: &mut [u8]) -> Result<Option<FromFile<D>>, Obstacle> {
-        if into.len() != read.range.length() as usize {
-            // The caller's mistake; there is nothing true to put there.
-            return Err(Error::from(Refusal::NotServing).into());
-        }
+    fn plan_at_hand(
+        &self,
+        read: &Read,
+        into: &mut [u8],
+        crcs: Option<&mut [u32]>,
+    ) -> Result<Option<FromFile<D>>, Obstacle> {
+        check_room(read, into, crcs.as_deref()).map_err(Error::from)?;
         let slot = match self.partitions[read.partition.index()].try_lock() {
             Ok(slot) => slot,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -96,7 +103,7 @@ impl<D: Disk> Store<D> {
         };
         match &*slot {
             Slot::Loaded(state) => {
-                self.plan_read(state, read, into, |state| self.find_at_hand(state, read.oid))
+                self.plan_read(state, read, into, crcs, |state| self.find_at_hand(state, read.oid))
             }
             Slot::Untouched | Slot::Damaged => Err(Obstacle::Wait),
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_wire::{
-    Answer, ByteRange, Durability, MappedRun, ObjectKind, ObjectRequest, Oid, Operation, Partition, Read,
-    Reply, Request, Segments, Submission, Vid, piece_crcs,
+    Answer, BLOCK_SIZE_BYTES, ByteRange, Durability, MappedRun, ObjectKind, ObjectRequest, Oid, Operation,
+    Partition, Read, Reply, Request, Segments, Submission, Vid, piece_crcs, pieces,
 };
 use tempfile::TempDir;
 
@@ -168,12 +168,19 @@ impl<D: Disk> Harness<D> {
         assert_eq!(self.ask(oid, discard), Ok(Reply::Done));
     }
 
-    /// Reads both ways, which must agree.
+    /// Reads both ways, which must agree; the CRCs of whole blocks must be theirs.
     pub(super) fn read(&self, oid: Oid, offset: u32, length: u32) -> Result<Vec<u8>, huntaway_wire::Error> {
         let range = ByteRange::new(offset, length).unwrap();
         let mut bytes = vec![0xee; length as usize];
         let read = Read { partition: partition(oid), pepoch: self.store.pepoch(), oid, range };
-        let at_once = self.store.read_now(&read, &mut bytes).expect("nothing waits").map(|()| bytes);
+        let mut crcs = vec![0; range.blocks().len()];
+        let at_once = self.store.read_now(&read, &mut bytes, Some(&mut crcs)).expect("nothing waits");
+        let at_once = at_once.map(|()| bytes);
+        let whole = pieces(range).zip(crcs).filter(|(piece, _)| piece.len() == BLOCK_SIZE_BYTES as usize);
+        for ((piece, crc), bytes) in whole.zip(at_once.iter().cycle()) {
+            let block = &bytes[(piece.start - offset) as usize..(piece.end - offset) as usize];
+            assert_eq!(crc32c::crc32c(block), crc, "{oid} {piece:?}");
+        }
         let submitted = self.ask(oid, Operation::Read { range }).map(|reply| match reply {
             Reply::Data(segments) => segments.concat(),
             other => panic!("{other:?} is no data"),

@@ -33,7 +33,7 @@ fn first_byte(store: &Store<Hooked>, oid: Oid) -> u8 {
     let range = ByteRange::new(0, 1).unwrap();
     let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range };
     let mut byte = [0xee];
-    store.read_now(&read, &mut byte).unwrap().unwrap();
+    store.read_now(&read, &mut byte, None).unwrap().unwrap();
     byte[0]
 }
 
@@ -178,8 +178,10 @@ fn a_read_finds_all_of_a_write_or_nothing_of_it() {
     disk.once(Moment::Read, &store, move |store| put(store, 2));
     let read = Read { partition: partition(oid(0)), pepoch: store.pepoch(), oid: oid(0), range };
     let mut bytes = [0xee; BYTES - 512];
-    store.read_now(&read, &mut bytes).unwrap().unwrap();
+    let mut crcs = [0; BYTES / 4096];
+    store.read_now(&read, &mut bytes, Some(&mut crcs)).unwrap().unwrap();
     assert!(bytes == [2; BYTES - 512], "{} and {}", bytes[0], bytes[BYTES - 513]);
+    assert_eq!(crcs, [crc32c::crc32c(&[2; 4096]); BYTES / 4096]);
 }
 
 #[test]

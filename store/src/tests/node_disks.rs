@@ -107,7 +107,7 @@ fn byte(node: &NodeStore, index: u32) -> Result<u8, Error> {
     let (partition, range) = (partition(oid), ByteRange::new(0, 4096).unwrap());
     let mut bytes = vec![0xee; 4096];
     let read = Read { partition, pepoch: node.pepoch(partition), oid, range };
-    let at_once = node.read_now(&read, &mut bytes).map(|read| read.map(|()| bytes[0]));
+    let at_once = node.read_now(&read, &mut bytes, None).map(|read| read.map(|()| bytes[0]));
     let submitted = ask(node, oid, Operation::Read { range }).map(|reply| match reply {
         Reply::Data(segments) => segments.concat()[0],
         other => panic!("{other:?} is no data"),

@@ -262,7 +262,7 @@ fn read_now(harness: &Harness<SimulatedDisk>, index: u32) -> Option<[u8; 4]> {
     let (oid, range) = (oid(index), ByteRange::new(10_000, 4).unwrap());
     let read = Read { partition: partition(oid), pepoch: harness.store.pepoch(), oid, range };
     let mut bytes = [0xee; 4];
-    harness.store.read_now(&read, &mut bytes).map(|read| read.map(|()| bytes).unwrap())
+    harness.store.read_now(&read, &mut bytes, None).map(|read| read.map(|()| bytes).unwrap())
 }
 
 #[test]

@@ -370,7 +370,7 @@ impl Simulation {
 
 /// Reads, at once or not, when nothing else is under way.
 fn read_anyhow(store: &Store<SimulatedDisk>, read: &Read, into: &mut [u8]) -> Result<(), Error> {
-    if let Some(read) = store.read_now(read, into) {
+    if let Some(read) = store.read_now(read, into, None) {
         return read;
     }
     let Read { partition, pepoch, oid, range } = *read;

@@ -6,6 +6,9 @@ use smallvec::SmallVec;
 
 use crate::{BLOCK_SIZE_BYTES, ByteRange, Segments};
 
+/// CRC32C of a block of zeroes, which is what was never written.
+pub const ZERO_BLOCK_CRC: u32 = 0x98f9_4189;
+
 /// Cuts `range` at the block boundaries of its object: each piece is a whole block, or a fragment at either end.
 /// Pieces are byte ranges within the object.
 pub fn pieces(range: ByteRange) -> impl Iterator<Item = Range<u32>> {
@@ -53,6 +56,11 @@ mod tests {
     fn a_range_is_cut_at_block_boundaries() {
         let cut: Vec<_> = pieces(ByteRange::new(512, 8192).unwrap()).collect();
         assert_eq!(cut, [512..4096, 4096..8192, 8192..8704]);
+    }
+
+    #[test]
+    fn the_crc_of_zeroes_is_known() {
+        assert_eq!(ZERO_BLOCK_CRC, crc32c::crc32c(&[0; BLOCK_SIZE_BYTES as usize]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod object;
 mod peer;
 mod request;
 
-pub use crc::{piece_crcs, pieces};
+pub use crc::{ZERO_BLOCK_CRC, piece_crcs, pieces};
 pub use error::{Broken, Error, Refusal};
 pub use ids::{Epoch, InvalidId, NodeId, Partition, Pepoch, Version, Vid};
 pub use object::{ObjectKind, Oid};

@@ -35,8 +35,12 @@ pub trait Peer: Send + Sync {
 
     /// Reads straight into `into` (exactly `read.range.length()` bytes) when that can be done at once, else
     /// returns `None` and the caller submits the read: then, and on an error, the content of `into` is unspecified.
-    fn read_now(&self, read: &Read, into: &mut [u8]) -> Option<Result<(), Error>> {
-        let _ = (read, into);
+    ///
+    /// If the caller wants `crcs`, it has an entry for each block that the range touches, and gets in it the CRC32C that the
+    /// whole block is kept with. So what `into` holds of whole blocks need not be summed again, and what damages it after it
+    /// was verified is found by whoever sums it later.
+    fn read_now(&self, read: &Read, into: &mut [u8], crcs: Option<&mut [u32]>) -> Option<Result<(), Error>> {
+        let _ = (read, into, crcs);
         None
     }
 }

@@ -3,7 +3,6 @@
 
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::BytesMut;
-use iscsi_target::OutputBuffer;
 use iscsi_target::framing::{Digests, Frame, FrameError, FrameLimits, put_pdu, take_frame};
 use iscsi_target::pdu::{
     AdditionalHeaders, AsyncMessagePdu, BASIC_HEADER_BYTES, BasicHeader, DataInPdu, DataOutPdu,
@@ -11,6 +10,7 @@ use iscsi_target::pdu::{
     R2tPdu, RejectPdu, ScsiCommandPdu, ScsiResponsePdu, SnackPdu, TaskManagementRequestPdu,
     TaskManagementResponsePdu, TextRequestPdu, TextResponsePdu,
 };
+use iscsi_target::{OutputBuffer, PIECE_BYTES};
 
 const LIMITS: FrameLimits = FrameLimits { data: 2000, additional_header: 64 };
 
@@ -92,6 +92,8 @@ fn check(frame: &Frame, digests: Digests) {
     if let Ok(additional) = AdditionalHeaders::parse(&frame.additional_header) {
         assert!(additional.extended_cdb.len() <= frame.additional_header.len());
     }
+    let pieces = frame.data.chunks(PIECE_BYTES).filter(|_| digests.data);
+    assert!(pieces.map(crc32c::crc32c).eq(frame.piece_crcs.iter().copied()));
     let mut header = frame.header;
     header.set_additional_header_words(0);
     let mut output = OutputBuffer::default();

@@ -38,8 +38,7 @@ impl Connection {
             }
         };
         let parameters = &self.session.as_ref()?.parameters;
-        let (data, is_intact) = (frame.data.clone(), frame.data_is_intact);
-        let transfer = WriteTransfer::begin(&command, data, is_intact, parameters, copied_payload);
+        let transfer = WriteTransfer::begin(&command, frame, parameters, copied_payload);
         let task = self.tasks.insert(Task::new(command, cdb, transfer))?;
         self.hold_unsolicited_data(task);
         Some(task)
@@ -90,7 +89,7 @@ impl Connection {
             return;
         };
         let Some(entry) = self.tasks.task_mut(task) else { return };
-        entry.transfer.receive(&pdu, frame.data, frame.data_is_intact, self.limits.copied_payload);
+        entry.transfer.receive(&pdu, frame, self.limits.copied_payload);
         self.solicit(task);
         self.settle_transfer(task);
     }

@@ -1,6 +1,8 @@
 //! Input data of a task: all its Data-In PDUs laid out in the output buffer, filled in place by the caller
 //! (RFC 7143 §11.7).
 
+use smallvec::SmallVec;
+
 use super::{Connection, Phase};
 use crate::event::ScsiResponse;
 use crate::framing::{Digests, seal_pdu};
@@ -9,8 +11,8 @@ use crate::tasks::TaskTag;
 
 /// The Data-In PDUs of one task while the caller fills them.
 ///
-/// Take the payload areas with [`next_segment`](Self::next_segment), fill every byte, then
-/// [`finish`](Self::finish). Areas that were not taken are sent as zeroes. Dropping it is
+/// Take the payload areas with [`next_segment`](Self::next_segment), fill every byte, tell its
+/// [CRC](Self::set_crc) where it is known and [of use](Self::has_digests), then [`finish`](Self::finish). Areas that were not taken are sent as zeroes. Dropping it is
 /// [abandoning](Self::abandon) it.
 pub struct DataIn<'a> {
     connection: &'a mut Connection,
@@ -20,6 +22,8 @@ pub struct DataIn<'a> {
     begin: usize,
     /// Where the next area to hand out begins: its PDU's position, and its offset in the data.
     next: Place,
+    /// The CRC32C of each area that was taken, as far as the caller has told it.
+    crcs: SmallVec<[Option<u32>; 4]>,
     /// Bytes the device server has, which may be more than fit.
     offered: u64,
     finished: bool,
@@ -99,7 +103,8 @@ impl Connection {
         };
         let begin = self.output.grow(layout.total());
         let next = Place { position: begin, offset: 0 };
-        DataIn { connection: self, task, layout, begin, next, offered: length, finished: false }
+        let crcs = SmallVec::new();
+        DataIn { connection: self, task, layout, begin, next, crcs, offered: length, finished: false }
     }
 }
 
@@ -121,7 +126,21 @@ impl DataIn<'_> {
         }
         let segment = self.layout.segment(self.next);
         self.next = segment.next;
+        self.crcs.push(None);
         Some(self.connection.output.range_mut(segment.payload..segment.payload + segment.length))
+    }
+
+    /// Whether the data has digests, so that telling CRCs saves summing it.
+    pub fn has_digests(&self) -> bool {
+        self.layout.digests.data
+    }
+
+    /// Tells what the CRC32C is of the data that belongs in the area taken last. The digest is made from it without a look
+    /// at the area, so that the initiator finds what damaged the data on its way there.
+    pub fn set_crc(&mut self, crc: u32) {
+        if let Some(last) = self.crcs.last_mut() {
+            *last = Some(crc);
+        }
     }
 
     /// Ends the task. GOOD without sense data travels in the last Data-In (collapsed status), anything else
@@ -140,7 +159,7 @@ impl DataIn<'_> {
         let is_plain_good = response.status == ScsiStatus::Good && response.sense.is_empty();
         let collapsed = is_plain_good && self.layout.length > 0;
         let mut place = Place { position: self.begin, offset: 0 };
-        while place.offset < self.layout.length {
+        for crc in std::mem::take(&mut self.crcs) {
             let segment = self.layout.segment(place);
             let carries_status = collapsed && segment.next.offset == self.layout.length;
             let sequence = match carries_status {
@@ -158,7 +177,7 @@ impl DataIn<'_> {
             };
             let mut header = pdu.build();
             header.set_data_segment_length(segment.length as u32);
-            seal_pdu(&mut connection.output, self.layout.digests, place.position, &header);
+            seal_pdu(&mut connection.output, self.layout.digests, place.position, &header, crc);
             place = segment.next;
         }
         if !collapsed {

@@ -1,8 +1,11 @@
 //! Write transfers, Data-Out by Data-Out.
 
+use bytes::Bytes;
+use proptest::prelude::{any, prop_assert_eq, proptest};
+
 use super::*;
 use crate::lun::Lun;
-use crate::pdu::TaskAttribute;
+use crate::pdu::{BasicHeader, Opcode, TaskAttribute};
 
 const LIMITS: TransferLimits = TransferLimits { max_burst_length: 1000, max_outstanding_r2t: 2 };
 const COPIED: usize = 16;
@@ -28,8 +31,20 @@ fn parameters() -> Parameters {
 }
 
 fn begin(length: u32, is_final: bool, immediate: usize) -> WriteTransfer {
-    let data = Bytes::from(bytes(0, immediate));
-    WriteTransfer::begin(&command(length, is_final), data, true, &parameters(), COPIED)
+    let frame = frame(bytes(0, immediate), true);
+    WriteTransfer::begin(&command(length, is_final), &frame, &parameters(), COPIED)
+}
+
+/// The frame of these data, with their sums if they are intact.
+fn frame(data: Vec<u8>, data_is_intact: bool) -> Frame {
+    let pieces = data.chunks(PIECE_BYTES).filter(|_| data_is_intact);
+    Frame {
+        header: BasicHeader::new(Opcode::DataOut, 0),
+        additional_header: Bytes::new(),
+        piece_crcs: pieces.map(crc32c::crc32c).collect(),
+        data: data.into(),
+        data_is_intact,
+    }
 }
 
 /// What belongs at this offset: no two nearby bytes are equal.
@@ -48,7 +63,7 @@ fn send(transfer: &mut WriteTransfer, tag: u32, data_sn: u32, offset: u32, lengt
         data_sn,
         buffer_offset: offset,
     };
-    transfer.receive(&pdu, Bytes::from(bytes(offset as usize, length)), true, COPIED);
+    transfer.receive(&pdu, frame(bytes(offset as usize, length), true), COPIED);
 }
 
 fn assert_complete(transfer: &mut WriteTransfer, length: usize) {
@@ -140,8 +155,8 @@ fn a_repeated_data_out_fails() {
 
 #[test]
 fn damage_fails() {
-    let data = Bytes::from(bytes(0, 512));
-    let mut transfer = WriteTransfer::begin(&command(512, true), data, false, &parameters(), COPIED);
+    let damaged = frame(bytes(0, 512), false);
+    let mut transfer = WriteTransfer::begin(&command(512, true), &damaged, &parameters(), COPIED);
     assert!(transfer.complete_immediate_data().is_none());
     transfer.want(512);
     assert_eq!(transfer.to_solicit(), 0);
@@ -174,13 +189,14 @@ fn unsolicited_data_must_be_allowed() {
     assert_fails(&mut after_final, DataFailure::UnexpectedUnsolicitedData);
 
     let no_immediate = Parameters { immediate_data: false, ..parameters() };
-    let data = Bytes::from(bytes(0, 100));
-    let mut transfer = WriteTransfer::begin(&command(100, true), data, true, &no_immediate, COPIED);
+    let data = frame(bytes(0, 100), true);
+    let mut transfer = WriteTransfer::begin(&command(100, true), &data, &no_immediate, COPIED);
     transfer.want(100);
     assert_fails(&mut transfer, DataFailure::UnexpectedUnsolicitedData);
 
     let initial_r2t = Parameters { initial_r2t: true, ..parameters() };
-    let mut transfer = WriteTransfer::begin(&command(100, false), Bytes::new(), true, &initial_r2t, COPIED);
+    let empty = frame(Vec::new(), true);
+    let mut transfer = WriteTransfer::begin(&command(100, false), &empty, &initial_r2t, COPIED);
     transfer.want(100);
     assert!(transfer.take_outcome().is_none(), "what was announced is waited for");
     send(&mut transfer, RESERVED_TAG, 0, 0, 100, true);
@@ -215,8 +231,78 @@ fn small_payloads_do_not_pin_their_buffers() {
 #[test]
 fn a_read_has_no_write_data() {
     let pdu = ScsiCommandPdu { write: false, read: true, ..command(512, true) };
-    let mut transfer = WriteTransfer::begin(&pdu, Bytes::from_static(b"stray"), true, &parameters(), COPIED);
+    let stray = frame(b"stray".to_vec(), true);
+    let mut transfer = WriteTransfer::begin(&pdu, &stray, &parameters(), COPIED);
     assert!(transfer.complete_immediate_data().is_none());
     transfer.want(512);
     assert_complete(&mut transfer, 0);
+}
+
+/// The CRCs of a payload that came in PDUs that end at `ends`; below `copied` bytes they are copied. A PDU whose number is
+/// not in `summed` has none.
+fn received_crcs(ends: &[usize], summed: impl Fn(usize) -> bool, copied: usize, wanted: usize) -> PieceCrcs {
+    let length = *ends.last().unwrap();
+    let nothing = frame(Vec::new(), true);
+    let mut transfer = WriteTransfer::begin(&command(length as u32, true), &nothing, &parameters(), copied);
+    transfer.want(length as u32);
+    transfer.solicit(1, &TransferLimits { max_burst_length: 1 << 24, max_outstanding_r2t: 1 }).unwrap();
+    let begins = [0].iter().chain(ends);
+    for (data_sn, (from, to)) in begins.zip(ends).enumerate() {
+        let pdu = DataOutPdu {
+            is_final: data_sn == ends.len() - 1,
+            lun: Lun::ZERO,
+            initiator_task_tag: 1,
+            target_transfer_tag: 1,
+            exp_stat_sn: 1,
+            data_sn: data_sn as u32,
+            buffer_offset: *from as u32,
+        };
+        let mut frame = frame(bytes(*from, to - from), true);
+        if !summed(data_sn) {
+            frame.piece_crcs.clear();
+        }
+        transfer.receive(&pdu, frame, copied);
+    }
+    let payload = transfer.take_outcome().unwrap().unwrap().truncated(wanted);
+    assert_eq!(payload.to_vec(), bytes(0, length.min(wanted)));
+    PieceCrcs::from_slice(payload.piece_crcs())
+}
+
+fn expected_crcs(length: usize) -> PieceCrcs {
+    bytes(0, length).chunks(PIECE_BYTES).map(crc32c::crc32c).collect()
+}
+
+#[test]
+fn crcs_of_pdus_of_whole_pieces_are_those_of_the_payload() {
+    for (ends, wanted) in [
+        (&[1][..], 1),
+        (&[4096], 4096),
+        (&[4096, 12288, 12800], 12800),
+        (&[4096, 12288, 20480], 20480),
+        (&[20480], 8192),
+    ] {
+        for copied in [0, 5000, usize::MAX] {
+            assert_eq!(received_crcs(ends, |_| true, copied, wanted), expected_crcs(wanted), "{ends:?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_crc_is_that_of_its_piece_or_not_known(
+        lengths in proptest::collection::vec((0_usize..5, 0_usize..3, 0_usize..600), 1..6),
+        summed in any::<u8>(),
+        copied in 0_usize..10_000,
+        wanted in 0_usize..40_000,
+    ) {
+        let length = |(pieces, is_odd, more)| pieces * PIECE_BYTES + if is_odd == 0 { more } else { 0 };
+        let mut end = 0;
+        let ends: Vec<usize> = lengths.into_iter().map(length).map(|length| { end += length; end }).collect();
+        let is_summed = |number| summed & 1 == 0 || summed >> number & 1 == 1;
+        if end > 0 {
+            let found = received_crcs(&ends, is_summed, copied, wanted);
+            let expected = expected_crcs(end.min(wanted));
+            prop_assert_eq!(&found[..], &expected[..found.len()]);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use huntaway_store::Store;
 use huntaway_store::disk::SimulatedDisk;
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, ByteRange, Durability, OBJECT_SIZE_BYTES, ObjectKind, ObjectRequest, Oid, Operation,
-    Read, Request, Segments, Vid, piece_crcs,
+    Read, Request, Segments, Vid, piece_crcs, pieces,
 };
 
 use super::{INDEXES, Simulation, VIDS, partition};
@@ -104,7 +104,11 @@ impl Simulation {
         let expected = self.model.newest(oid, range);
         let mut bytes = vec![0xee; range.length() as usize];
         let read = Read { partition: partition(oid), pepoch: store.pepoch(), oid, range };
-        match store.read_now(&read, &mut bytes) {
+        let mut crcs = vec![0; range.blocks().len()];
+        match store.read_now(&read, &mut bytes, Some(&mut crcs)) {
+            Some(Ok(())) if !are_right(range, &bytes, &crcs) => {
+                Err(format!("object {oid} {range:?}: the checksums are not those of what was read"))
+            }
             Some(Ok(())) if self.random.chance(1, 2) => {
                 self.note(|| format!("read {oid} {range:?}"));
                 self.model.check_read(oid, range, &expected, &bytes)
@@ -167,6 +171,14 @@ impl Simulation {
     fn durability(&mut self) -> (Durability, bool) {
         if self.random.chance(1, 4) { (Durability::Stable, true) } else { (Durability::Logged, false) }
     }
+}
+
+/// Whether the whole blocks that were read sum up to these.
+fn are_right(range: ByteRange, bytes: &[u8], crcs: &[u32]) -> bool {
+    let computed = piece_crcs(range, &Segments::from_iter([Bytes::copy_from_slice(bytes)]));
+    pieces(range)
+        .zip(computed.iter().zip(crcs))
+        .all(|(piece, (computed, crc))| piece.len() < BLOCK_SIZE_BYTES as usize || computed == crc)
 }
 
 fn tell(request: &Request, number: u64) -> String {
