@@ -213,6 +213,8 @@ fn the_initiator_is_pinged_each_second_and_dropped_when_silent() {
 #[test]
 fn what_was_just_read_is_a_sign_of_life_however_late_it_is_looked_at() {
     let mut initiator = Initiator::log_in("");
+    initiator.now += Limits::default().ping_interval;
+    initiator.target.handle_timeout(initiator.now).expect("the first ping is due");
     initiator.now += 2 * Limits::default().silence;
     let ping = NopOutPdu {
         immediate: true,
