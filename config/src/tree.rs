@@ -193,8 +193,9 @@ fn too_much(span: Span) -> Problem {
 fn not_yaml(text: &str, error: &ScanError) -> Problem {
     let start = error.marker().byte_offset().unwrap_or(text.len()).min(text.len());
     let start = text.floor_char_boundary(start);
+    let end = text.ceil_char_boundary(start + 1);
     let message = format!("this is not YAML: {}", error.info());
-    Problem::error(Span { start, end: start + 1 }, message, cure(text, start, error))
+    Problem::error(Span { start, end }, message, cure(text, start, error))
 }
 
 /// What to do about the mistakes that are made again and again.
