@@ -141,7 +141,7 @@ impl Driver {
             if self.apply(wake).is_break() || self.send_now(&stream).is_break() {
                 break;
             }
-            // It may have waited meanwhile; then giving way now is only a little too much of a good thing.
+            // It may have waited meanwhile: then it gives way more often than it must, at most once in a turn.
             if turn_began.elapsed() >= TURN {
                 tokio::task::yield_now().await;
                 turn_began = Instant::now();
