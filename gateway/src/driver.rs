@@ -101,6 +101,8 @@ pub(crate) struct Driver {
     pub(crate) proof_since: Option<Duration>,
     /// Requests that the core did not let act, as far as they are in the metrics.
     pub(crate) counted_refusals: u64,
+    /// When it began to handle what it was last woken for.
+    woken: Instant,
     /// Time to send what is left when the connection is over.
     pub(crate) last_words: Duration,
     /// What this connection logs belongs to. Entered for what is rare only: it costs as much as a small command.
@@ -127,6 +129,7 @@ impl Driver {
             awaits_verdict: false,
             proof_since: None,
             counted_refusals: 0,
+            woken: Instant::now(),
             last_words: LAST_WORDS,
             span,
         }
@@ -142,7 +145,7 @@ impl Driver {
                 break;
             }
             // It may have waited meanwhile: then it gives way more often than it must, at most once in a turn.
-            if turn_began.elapsed() >= TURN {
+            if self.woken.saturating_duration_since(turn_began) >= TURN {
                 tokio::task::yield_now().await;
                 turn_began = Instant::now();
             }
@@ -213,9 +216,9 @@ impl Driver {
 
     /// Handles what there is to handle.
     fn go_on(&mut self) -> ControlFlow<()> {
-        let now = Instant::now();
-        self.handle_timeout(now - self.shared.started)?;
-        self.handle_events(now)?;
+        self.woken = Instant::now();
+        self.handle_timeout(self.woken - self.shared.started)?;
+        self.handle_events()?;
         self.resume_waiting();
         self.answer_logout()?;
         if self.connection.is_finished() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -253,14 +256,14 @@ impl Driver {
     }
 
     /// Handles what has been received, until there is no more or the output is full.
-    fn handle_events(&mut self, arrived: Instant) -> ControlFlow<()> {
-        let now = arrived - self.shared.started;
+    fn handle_events(&mut self) -> ControlFlow<()> {
+        let now = self.woken - self.shared.started;
         let mut end = ControlFlow::Continue(());
         while self.has_room() && end.is_continue() {
             let next = self.connection.next_event(now);
             self.note_verdict(next.is_ok());
             match next {
-                Ok(Some(event)) => self.on_event(event, arrived),
+                Ok(Some(event)) => self.on_event(event),
                 Ok(None) => break,
                 Err(error) => {
                     self.span.in_scope(|| self.report(&error));
@@ -288,11 +291,11 @@ impl Driver {
         }
     }
 
-    fn on_event(&mut self, event: Event, arrived: Instant) {
+    fn on_event(&mut self, event: Event) {
         let is_rare = !matches!(event, Event::Command(_) | Event::DataOut { .. });
         let _entered = is_rare.then(|| self.span.clone().entered());
         match event {
-            Event::Command(command) => self.on_command(command, arrived),
+            Event::Command(command) => self.on_command(command, self.woken),
             Event::DataOut { task, data } => self.on_data(task, data),
             Event::Login(negotiated) => self.on_login(negotiated),
             Event::Proof => self.on_proof(),

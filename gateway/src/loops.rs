@@ -14,8 +14,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// Turns of connections until a thread looks for what has happened to the others. A turn of a busy one takes as long as it may
-/// (see `Driver::run`), so each is followed by a look.
-const POLLS_BETWEEN_EVENTS: u32 = 1;
+/// (see `Driver::run`), so there are few; but not a single one, for then a thread looks once more before it sleeps.
+const POLLS_BETWEEN_EVENTS: u32 = 2;
 
 /// The threads. They end when this is dropped, whatever still runs on them.
 pub(crate) struct Loops {

@@ -20,18 +20,23 @@ const OBJECT_OVERHEAD_BYTES: u64 = 640;
 /// A bit for each block of an object.
 type BlockBits = [u64; BLOCKS_PER_OBJECT as usize / 64];
 
-/// Most buffers of a block that are kept to be used again: 16 MiB.
-const MAX_SPARE_BLOCKS: usize = 4096;
-
 /// Counts the bytes that recent writes hold, and keeps the buffers of single blocks while there are any: most writes are
 /// of one block, and a general allocator takes as long for such a buffer as the rest of the store for the write.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Account {
     held_bytes: AtomicU64,
     spare_blocks: Mutex<Vec<Vec<u8>>>,
+    /// Most buffers of a block that are kept to be used again.
+    most_spare_blocks: usize,
 }
 
 impl Account {
+    /// For recent writes of at most `memory_bytes`.
+    pub(crate) fn new(memory_bytes: u64) -> Self {
+        let most_spare_blocks = (memory_bytes / u64::from(BLOCK_SIZE_BYTES)) as usize;
+        Self { held_bytes: AtomicU64::new(0), spare_blocks: Mutex::default(), most_spare_blocks }
+    }
+
     pub(crate) fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Ordering::Relaxed)
     }
@@ -80,7 +85,7 @@ impl Drop for Held {
         if capacity == BLOCK_SIZE_BYTES as usize {
             bytes.clear();
             let mut spare = lock(&self.account.spare_blocks);
-            if spare.len() < MAX_SPARE_BLOCKS {
+            if spare.len() < self.account.most_spare_blocks {
                 spare.push(bytes);
             }
         }

@@ -314,16 +314,16 @@ impl<D: Disk> Store<D> {
         if let Some(object) = self.objects.find(key) {
             return Ok(Some(object));
         }
-        let path = ObjectPath::new(&state.directory, oid);
+        let path = || ObjectPath::new(&state.directory, oid);
         let Some(created) = state.index.version(oid) else {
-            let leftover = state.index.leftover(oid);
-            leftover
-                .map_or(Ok(()), |leftover| ObjectFile::check_leftover(&*self.disk, &path, oid, leftover))?;
+            if let Some(leftover) = state.index.leftover(oid) {
+                ObjectFile::check_leftover(&*self.disk, &path(), oid, leftover)?;
+            }
             return Ok(None);
         };
         let recent = state.memory.object(oid);
         let is_redone = |block| recent.is_some_and(|recent| recent.is_in_doubt(block));
-        let object = Arc::new(ObjectFile::open_indexed(&*self.disk, &path, oid, created, &is_redone)?);
+        let object = Arc::new(ObjectFile::open_indexed(&*self.disk, &path(), oid, created, &is_redone)?);
         self.objects.insert(key, object.clone());
         Ok(Some(object))
     }

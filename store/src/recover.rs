@@ -52,7 +52,7 @@ impl<D: Disk> Store<D> {
         };
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
         let directories = find_directories(&*disk, &known, options.epoch)?;
-        let account = Arc::new(Account::default());
+        let account = Arc::new(Account::new(options.memory_bytes));
         let (wal, replayed) = replay(&disk, &options, &superblock, is_complete, &account)?;
         let dirty = DirtyPartitions::new();
         let metrics = Metrics::new(&options.directory);
