@@ -6,7 +6,7 @@ use huntaway_wire::{Epoch, NodeId};
 
 use crate::Name;
 
-/// Most members of a cluster. One, until partitions can be placed on several.
+/// Most members of a cluster. One, until partitions have in-sync sets of several.
 pub const MAX_MEMBERS: usize = 1;
 
 /// Most voters of a cluster: every member at most.
@@ -14,6 +14,9 @@ pub const MAX_VOTERS: usize = MAX_MEMBERS;
 
 /// Most addresses one member can be reached at.
 pub const MAX_ADDRESSES: usize = 8;
+
+/// The largest weight: every unit of it costs 256 points on the ring.
+pub const MAX_WEIGHT: u32 = 100;
 
 /// Counts the processes that ran as one node: each start takes the next number. 0 = none was started yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -54,7 +57,7 @@ pub struct Member {
     pub addresses: Vec<SocketAddr>,
     /// Nodes of one zone may fail together (a rack, a room): copies are spread over zones.
     pub zone: Name,
-    /// Its share of the data, in relation to the others'. 0 = it keeps none.
+    /// Its share of the data, in relation to the others', at most [`MAX_WEIGHT`]. 0 = it keeps none.
     pub weight: u32,
     /// Whether it takes part.
     pub state: MemberState,
@@ -65,6 +68,6 @@ pub struct Member {
 pub enum MemberState {
     /// It serves.
     Up,
-    /// It is taken to have failed; what it holds is kept in mind.
+    /// It is taken to have failed. It keeps its place: what it holds is not copied elsewhere on that account.
     Down,
 }

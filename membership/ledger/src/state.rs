@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use huntaway_wire::{Epoch, NodeId, Partition, Pepoch, Vid};
 
 use crate::{
-    Cluster, EpochRecord, Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member,
-    MemberState, Name, Operation, Record, Sanitize, Vdi, VdiOptions,
+    Cluster, EpochRecord, Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT,
+    Member, MemberState, Name, Operation, Record, Sanitize, Vdi, VdiOptions,
 };
 
 /// Most VDIs a cluster has at one time.
@@ -54,6 +54,14 @@ pub enum ApplyError {
     Members {
         /// How many it lists.
         members: usize,
+    },
+    /// An epoch with a member of too large a weight.
+    #[error("a weight is at most {MAX_WEIGHT}, that of node {node} would be {weight}")]
+    Weight {
+        /// The node.
+        node: NodeId,
+        /// The weight.
+        weight: u32,
     },
     /// An epoch with no voter or too many, or whose voters are not different members.
     #[error("an epoch has 1 to {MAX_VOTERS} voters, all different and members")]
@@ -383,6 +391,10 @@ fn check_members(epoch: &EpochRecord) -> Result<(), ApplyError> {
     let nodes: Vec<NodeId> = epoch.members.iter().map(|member| member.node).collect();
     if !(1..=MAX_MEMBERS).contains(&members) || !addresses_fit || has_twice(&nodes) {
         return Err(ApplyError::Members { members });
+    }
+    if let Some(&Member { node, weight, .. }) = epoch.members.iter().find(|member| member.weight > MAX_WEIGHT)
+    {
+        return Err(ApplyError::Weight { node, weight });
     }
     let voters = &epoch.voters;
     let all_members = voters.iter().all(|voter| nodes.contains(voter));

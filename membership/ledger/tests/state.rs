@@ -6,8 +6,8 @@ use fixture::{
     NODE, OPTIONS, STRANGER, create, epoch, incarnation, member, name, one_of_each, state_after, vid, written,
 };
 use huntaway_ledger::{
-    ApplyError, Incarnation, InvalidVdi, Ledger, MAX_ADDRESSES, MemberState, Operation, Record, Sanitize,
-    State, VdiOptions,
+    ApplyError, Incarnation, InvalidVdi, Ledger, MAX_ADDRESSES, MAX_WEIGHT, MemberState, Operation, Record,
+    Sanitize, State, VdiOptions,
 };
 use huntaway_wire::{Epoch, Partition, Pepoch, Vid};
 
@@ -117,6 +117,8 @@ fn an_epoch_has_members_and_voters_within_the_limits() {
     refused(&[], &with(|e| e.members.push(member())), &ApplyError::Members { members: 2 });
     let crowded = with(|e| e.members[0].addresses = vec!["[::1]:1".parse().unwrap(); MAX_ADDRESSES + 1]);
     refused(&[], &crowded, &ApplyError::Members { members: 1 });
+    let heavy = with(|e| e.members[0].weight = MAX_WEIGHT + 1);
+    refused(&[], &heavy, &ApplyError::Weight { node: NODE, weight: MAX_WEIGHT + 1 });
     refused(&[], &with(|e| e.voters.clear()), &ApplyError::Voters);
     refused(&[], &with(|e| e.voters = vec![STRANGER]), &ApplyError::Voters);
     refused(&[], &with(|e| e.voters.push(NODE)), &ApplyError::Voters);
