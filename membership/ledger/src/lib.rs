@@ -11,13 +11,15 @@
 //! bytes --Ledger::read--> Record, the Ledger moved on                                  (who learns)
 //! ```
 //!
-//! This is the form for one node: [`State::apply`] refuses a second member until placement on several exists.
+//! [`Placement`] says which nodes keep each partition in an epoch. The rest is the form for one node: [`State::apply`]
+//! refuses a second member until the state has in-sync sets of several.
 
 mod frame;
 mod ledger;
 mod member;
 mod name;
 mod payload;
+mod placement;
 mod record;
 mod state;
 mod vdi;
@@ -29,6 +31,7 @@ pub use member::{
     MemberState,
 };
 pub use name::{InvalidName, MAX_NAME_BYTES, Name};
+pub use placement::{Change, Changes, Placement};
 pub use record::{Operation, Record};
 pub use state::{ApplyError, MAX_VDIS, State};
 pub use vdi::{InvalidVdi, MAX_PHYSICAL_BLOCK_SIZE_BYTES, MAX_VDI_OBJECTS, Sanitize, Vdi, VdiOptions};
