@@ -430,6 +430,10 @@ impl RecentObject {
 mod tests {
     use super::*;
 
+    fn account() -> Arc<Account> {
+        Arc::new(Account::new(1 << 20))
+    }
+
     fn oid() -> Oid {
         Oid::from_value(1 << 32).unwrap()
     }
@@ -453,7 +457,7 @@ mod tests {
 
     #[test]
     fn the_newest_of_each_block_is_found() {
-        let mut memory = Memory::new(Arc::default());
+        let mut memory = Memory::new(account());
         write(&mut memory, 0, 4, 1);
         write(&mut memory, 2, 1, 2);
         memory.discard(oid(), 3..5, stamp(3));
@@ -466,7 +470,7 @@ mod tests {
 
     #[test]
     fn buffers_of_blocks_are_used_again_while_anything_is_held() {
-        let account = Arc::<Account>::default();
+        let account = account();
         let spare = |account: &Account| lock(&account.spare_blocks).len();
         let [first, second] = [4096, 4096].map(|bytes| account.hold(vec![0; bytes]));
         let large = account.hold(vec![0; 8192]);
@@ -481,7 +485,7 @@ mod tests {
 
     #[test]
     fn what_was_overwritten_meanwhile_stays() {
-        let mut memory = Memory::new(Arc::default());
+        let mut memory = Memory::new(account());
         write(&mut memory, 0, 2, 1);
         let captured = memory.capture();
         write(&mut memory, 1, 1, 2);
@@ -498,7 +502,7 @@ mod tests {
 
     #[test]
     fn blocks_are_in_doubt_from_replay_until_they_are_applied() {
-        let mut memory = Memory::new(Arc::default());
+        let mut memory = Memory::new(account());
         let in_doubt = |memory: &Memory| -> Vec<u32> {
             let object = memory.object(oid()).unwrap();
             (0..BLOCKS_PER_OBJECT).filter(|block| object.is_in_doubt(*block)).collect()
@@ -525,7 +529,7 @@ mod tests {
 
     #[test]
     fn what_is_held_is_counted_until_it_is_let_go() {
-        let account = Arc::<Account>::default();
+        let account = account();
         let mut memory = Memory::new(account.clone());
         write(&mut memory, 0, 4, 1);
         assert_eq!(account.held_bytes(), OBJECT_OVERHEAD_BYTES + 4 * (4096 + BLOCK_OVERHEAD_BYTES));
