@@ -6,12 +6,13 @@
 mod login;
 mod serving;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +44,9 @@ pub const SILENCE: Duration = Duration::from_millis(150);
 /// A read's answer, and where it goes.
 type HeldRead = (oneshot::Sender<Answer>, Answer);
 
+/// What is done at a write, of which the first byte is given.
+type AtWrite = Box<dyn FnMut(u8) + Send>;
+
 /// A store that keeps objects in memory. While it is held, writes take effect but their answers wait.
 #[derive(Default)]
 pub struct MemoryPeer {
@@ -59,6 +63,8 @@ pub struct MemoryPeer {
     pub damaged_byte: Mutex<Option<u32>>,
     /// Bytes that writes may not reach; the writes are refused for want of space.
     full_from: Mutex<Option<u32>>,
+    at_write: Mutex<Option<AtWrite>>,
+    writers: Mutex<HashSet<ThreadId>>,
 }
 
 impl MemoryPeer {
@@ -126,6 +132,16 @@ impl MemoryPeer {
         self.log.lock().unwrap().clone()
     }
 
+    /// From now on this is done at each write, by the thread that serves it.
+    pub fn at_write(&self, work: impl FnMut(u8) + Send + 'static) {
+        *self.at_write.lock().unwrap() = Some(Box::new(work));
+    }
+
+    /// How many threads have served writes.
+    pub fn writing_threads(&self) -> usize {
+        self.writers.lock().unwrap().len()
+    }
+
     fn done(&self) -> Submission {
         match &mut *self.held.lock().unwrap() {
             None => Submission::Done(Ok(Reply::Done)),
@@ -178,6 +194,10 @@ impl Peer for MemoryPeer {
                 let data = data.concat();
                 self.stable.fetch_add(usize::from(durability == Durability::Stable), Ordering::Relaxed);
                 self.log.lock().unwrap().push(data[0]);
+                self.writers.lock().unwrap().insert(thread::current().id());
+                if let Some(work) = &mut *self.at_write.lock().unwrap() {
+                    work(data[0]);
+                }
                 object[range.offset() as usize..range.end() as usize].copy_from_slice(&data);
                 self.done()
             }
@@ -488,6 +508,21 @@ impl Initiator {
         let pdu = self.receive();
         assert_eq!(pdu.opcode(), opcode, "{pdu:?}");
         pdu
+    }
+
+    /// The next PDU that is no ping, if it is there.
+    pub fn receive_now(&mut self) -> Option<Pdu> {
+        let mut header = [0; 48];
+        loop {
+            self.stream.set_nonblocking(true).unwrap();
+            let found = self.stream.peek(&mut header);
+            self.stream.set_nonblocking(false).unwrap();
+            match (found, header[0] & 0x3f) {
+                (Ok(48), NOP_IN) => self.stream.read_exact(&mut header).unwrap(),
+                (Ok(48), _) => return Some(self.receive()),
+                _ => return None,
+            }
+        }
     }
 
     /// Nothing comes but pings.
