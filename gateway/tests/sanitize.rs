@@ -12,6 +12,7 @@ use support::{
     ABORT_TASK, DATA_IN, Initiator, OTHER_TARGET, SCSI_RESPONSE, TASK_MANAGEMENT_RESPONSE, TestGateway,
     anyone, served, target, wait_for,
 };
+use tokio::sync::OwnedMutexGuard;
 
 const A: &str = "iqn.2026-11.test:a";
 const B: &str = "iqn.2026-11.test:b";
@@ -66,6 +67,37 @@ fn request_sense(initiator: &mut Initiator) -> (u8, u8, u8, u16) {
 
 fn two_targets() -> TestGateway {
     TestGateway::behind_two_targets(|gateway| vec![gateway.unit(0)])
+}
+
+/// A disk that was not sanitized to the end, and may be used again as it is.
+fn failed() -> TestGateway {
+    let gateway = TestGateway::empty();
+    let unit = UnitConfig { sanitization: Sanitization::Failed { may_exit: true }, ..gateway.unit(0) };
+    gateway.update(served(vec![target(vec![anyone()], vec![unit])])).unwrap();
+    gateway
+}
+
+/// An operation that began before it was recorded that the failure was left.
+struct Overlap {
+    gateway: TestGateway,
+    leaving: Initiator,
+    erasing: Initiator,
+    beside: Initiator,
+    /// Nothing is recorded until this is dropped.
+    recording: OwnedMutexGuard<()>,
+}
+
+fn erase_while_the_failure_is_left(byte_1: u8) -> Overlap {
+    let gateway = failed();
+    let mut leaving = Initiator::login(gateway.portal, A);
+    let mut erasing = Initiator::login(gateway.portal, B);
+    let mut beside = Initiator::login(gateway.portal, "iqn.2026-11.test:c");
+    let recording = Arc::clone(&gateway.records.gate).blocking_lock_owned();
+    start(&mut leaving, 1, EXIT_FAILURE_MODE);
+    wait_for("the record", || gateway.records.of_first() == [SanitizeRecord::Over]);
+    start(&mut erasing, 1, byte_1);
+    wait_for("the next operation", || beside.test_unit(2, 0) == Err(IN_PROGRESS));
+    Overlap { gateway, leaving, erasing, beside, recording }
 }
 
 #[test]
@@ -216,9 +248,7 @@ fn nothing_is_erased_that_cannot_be_recorded() {
 
 #[test]
 fn a_disk_that_was_not_sanitized_to_the_end_is_served_as_failed() {
-    let gateway = TestGateway::empty();
-    let unit = UnitConfig { sanitization: Sanitization::Failed { may_exit: true }, ..gateway.unit(0) };
-    gateway.update(served(vec![target(vec![anyone()], vec![unit])])).unwrap();
+    let gateway = failed();
     let mut initiator = Initiator::start_login(gateway.portal, A);
     initiator.expect(support::LOGIN_RESPONSE);
     assert_eq!(initiator.test_unit(1, 0), Err((6, 0x29, 0)));
@@ -262,18 +292,8 @@ fn a_gateway_that_stops_leaves_the_record_that_it_had_begun() {
 
 #[test]
 fn leaving_a_failure_does_not_open_the_disk_that_another_operation_erases_by_then() {
-    let gateway = TestGateway::empty();
-    let unit = UnitConfig { sanitization: Sanitization::Failed { may_exit: true }, ..gateway.unit(0) };
-    gateway.update(served(vec![target(vec![anyone()], vec![unit])])).unwrap();
-    let mut leaving = Initiator::login(gateway.portal, A);
-    let mut erasing = Initiator::login(gateway.portal, B);
-    let mut beside = Initiator::login(gateway.portal, "iqn.2026-11.test:c");
-    let gate = Arc::clone(&gateway.records.gate);
-    let recording = gate.blocking_lock();
-    start(&mut leaving, 1, EXIT_FAILURE_MODE);
-    wait_for("the record", || gateway.records.of_first() == [SanitizeRecord::Over]);
-    start(&mut erasing, 1, BLOCK_ERASE | IMMED);
-    wait_for("the next operation", || beside.test_unit(2, 0) == Err(IN_PROGRESS));
+    let Overlap { gateway, mut leaving, mut erasing, mut beside, recording } =
+        erase_while_the_failure_is_left(BLOCK_ERASE | IMMED);
     gateway.peer.hold();
     drop(recording);
     assert_eq!((result(&mut leaving), result(&mut erasing)), (Ok(()), Ok(())));
@@ -285,18 +305,8 @@ fn leaving_a_failure_does_not_open_the_disk_that_another_operation_erases_by_the
 
 #[test]
 fn an_operation_that_is_not_recorded_leaves_the_disk_as_what_was_recorded_before_it_says() {
-    let gateway = TestGateway::empty();
-    let unit = UnitConfig { sanitization: Sanitization::Failed { may_exit: true }, ..gateway.unit(0) };
-    gateway.update(served(vec![target(vec![anyone()], vec![unit])])).unwrap();
-    let mut leaving = Initiator::login(gateway.portal, A);
-    let mut erasing = Initiator::login(gateway.portal, B);
-    let mut beside = Initiator::login(gateway.portal, "iqn.2026-11.test:c");
-    let gate = Arc::clone(&gateway.records.gate);
-    let recording = gate.blocking_lock();
-    start(&mut leaving, 1, EXIT_FAILURE_MODE);
-    wait_for("the record", || gateway.records.of_first() == [SanitizeRecord::Over]);
-    start(&mut erasing, 1, BLOCK_ERASE);
-    wait_for("the next operation", || beside.test_unit(2, 0) == Err(IN_PROGRESS));
+    let Overlap { gateway, mut leaving, mut erasing, mut beside, recording } =
+        erase_while_the_failure_is_left(BLOCK_ERASE);
     gateway.records.refuse.store(true, Ordering::Relaxed);
     drop(recording);
     assert_eq!((result(&mut leaving), result(&mut erasing)), (Ok(()), Err((4, 0x44, 0))));
