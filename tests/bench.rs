@@ -2,16 +2,22 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
+use rustix::thread::{CpuSet, sched_getaffinity};
 use serde_json::Value;
 use support::demo::{Demo, lun, write_secret};
 use support::initiator::Login;
+use support::needs::skip;
 use support::script::{Outcome, Script};
+use support::wait;
 
 const HEADER_BYTES: usize = 48;
 const DATA_IN: u8 = 0x25;
@@ -40,7 +46,7 @@ fn failure(script: Script) -> String {
 }
 
 fn lines(file: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(file).expect("the file was written");
+    let text = fs::read_to_string(file).expect("the file was written");
     text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
 }
 
@@ -208,6 +214,42 @@ fn what_cannot_be_measured_is_named_with_its_reason() {
     let uneven = ["--destroy-data", "--load", "mode=write,size=1000"];
     let output = failure(bench([&target(&demo, 0)], &[&uneven[..], &SHORT].concat()));
     assert!(output.contains("no multiple of the LUN's blocks of 512 bytes"), "{output}");
+}
+
+#[test]
+fn when_it_is_interrupted_the_target_may_run_again_where_it_did() {
+    let own = sched_getaffinity(None).unwrap();
+    let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| own.is_set(*cpu)).collect();
+    let [cpu, _, ..] = cpus[..] else { return skip("there is only one CPU to be pinned to") };
+    let demo = Demo::start(lun("size=16MiB"));
+    let pid = demo.ready.pid;
+    let before = allowed_cpus(pid);
+    let targets = [format!("{},pid={pid}", target(&demo, 0))];
+    for signal in [Signal::INT, Signal::TERM] {
+        let cpu = cpu.to_string();
+        let endless =
+            ["--destroy-data", "--load", "mode=randread", "--seconds", "3600", "--pin", cpu.as_str()];
+        let mut running = bench(&targets, &endless).start();
+        wait::until("the target to be pinned", LIMIT, || {
+            assert!(running.is_running(), "{}", running.output());
+            (allowed_cpus(pid) == BTreeSet::from([cpu.clone()])).then_some(())
+        });
+        running.signal_group(signal);
+        let status = running.wait(LIMIT).expect("it ends");
+        assert_eq!(status.code(), Some(1), "{}", running.output());
+        assert_eq!(allowed_cpus(pid), before, "{signal:?}");
+    }
+}
+
+/// The CPUs that a process's threads may run on, as lists such as `0-3`.
+fn allowed_cpus(pid: u32) -> BTreeSet<String> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    // a thread may have ended
+    let status = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let list = |status: String| {
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t").map(str::to_owned))
+    };
+    status.filter_map(list).collect()
 }
 
 /// A portal in front of another one that flips a bit in the data of the hundredth Data-In of 4 KiB of each connection.

@@ -1,11 +1,18 @@
 //! Under which conditions something is measured: the machine, and the CPU to which everybody is pinned.
 
-use std::fs;
-use std::thread;
+use std::process::exit;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io, mem, thread};
 
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
+use tokio::runtime::Builder;
+
+use crate::signals::Signals;
+
+/// Exit status when a signal ends it.
+const INTERRUPTED: i32 = 1;
 
 /// What is the same for all measurements of a comparison.
 #[derive(Debug, Clone, Serialize)]
@@ -44,13 +51,26 @@ pub(crate) enum PinError {
     NoCpu(usize),
     #[error("process {pid} cannot be pinned to CPU {cpu}: {source}; it needs its owner's rights")]
     Process { pid: u32, cpu: usize, source: rustix::io::Errno },
+    #[error("nobody is pinned, since it could not be undone if a signal ended this: {0}")]
+    Signals(#[source] io::Error),
 }
 
-/// Processes whose threads share one CPU with this one, until this is dropped.
+/// Processes whose threads share one CPU with this one, until this is dropped, or SIGINT (Ctrl-C) or SIGTERM ends us.
 pub(crate) struct Pinned {
     cpu: usize,
-    /// Where they were allowed to run before; `None` is this thread.
-    before: Vec<(Option<u32>, CpuSet)>,
+    before: Arc<Before>,
+}
+
+/// Where processes were allowed to run before they were pinned.
+#[derive(Default)]
+struct Before(Mutex<Vec<(Who, CpuSet)>>);
+
+/// Who is pinned.
+enum Who {
+    /// The thread that measures.
+    Us,
+    /// All threads of a process.
+    Process(u32),
 }
 
 impl Pinned {
@@ -65,13 +85,15 @@ impl Pinned {
             return Err(PinError::NoCpu(cpu));
         }
         one.set(cpu);
-        let mut pinned = Self { cpu, before: Vec::new() };
+        let pinned = Self { cpu, before: Arc::default() };
+        pinned.before.let_go_at_a_signal().map_err(PinError::Signals)?;
         sched_setaffinity(None, &one).map_err(|_| PinError::NoCpu(cpu))?;
-        pinned.before.push((None, own));
+        pinned.before.lock().push((Who::Us, own));
         for &pid in pids {
             let failed = |source| PinError::Process { pid, cpu, source };
             let before = sched_getaffinity(to_pid(pid)).map_err(failed)?;
-            pinned.before.push((Some(pid), before));
+            let mut all = pinned.before.lock();
+            all.push((Who::Process(pid), before));
             set_all(pid, &one).map_err(failed)?;
         }
         Ok(pinned)
@@ -85,13 +107,39 @@ impl Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        for (pid, before) in &self.before {
-            // who has ended meanwhile needs nothing
-            let _ = match pid {
-                Some(pid) => set_all(*pid, before),
-                None => sched_setaffinity(None, before),
-            };
-        }
+        let_go(&mut self.before.lock());
+    }
+}
+
+impl Before {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Who, CpuSet)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on a signal that stops us lets everybody go first.
+    fn let_go_at_a_signal(self: &Arc<Self>) -> io::Result<()> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let mut signals = runtime.block_on(async { Signals::listen() })?;
+        let before = Arc::clone(self);
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let name = runtime.block_on(signals.next());
+            // Kept to the end: nobody else may be pinned.
+            let mut before = before.lock();
+            let_go(&mut before);
+            eprintln!("huntaway: ended by {name}");
+            exit(INTERRUPTED);
+        })?;
+        Ok(())
+    }
+}
+
+fn let_go(pinned: &mut Vec<(Who, CpuSet)>) {
+    for (who, before) in mem::take(pinned) {
+        // who has ended meanwhile needs nothing
+        let _ = match who {
+            Who::Process(pid) => set_all(pid, &before),
+            Who::Us => sched_setaffinity(None, &before),
+        };
     }
 }
 

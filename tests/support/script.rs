@@ -146,8 +146,9 @@ impl Running {
         }
     }
 
-    /// The group is this script's own: it was made when the script was started, and its leader has not been waited for.
-    fn signal_group(&self, signal: Signal) {
+    /// Sends a signal to it and all it started. The group is this script's own: it was made when the script was started, and its
+    /// leader has not been waited for.
+    pub(crate) fn signal_group(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // an error means that it has just ended
