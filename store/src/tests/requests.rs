@@ -1,8 +1,9 @@
 //! Each kind of request, before and after application.
 
+use bytes::Bytes;
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, OBJECT_SIZE_BYTES, ObjectRequest, Operation,
-    Pepoch, Provisioning, Refusal, Reply, Request, Submission,
+    Pepoch, Provisioning, Refusal, Reply, Request, Segments, Submission, piece_crcs,
 };
 
 use super::harness::{Harness, oid, options, partition, pattern, write};
@@ -207,6 +208,24 @@ fn writes_beyond_the_memory_wait_for_application_in_their_order() {
     );
     assert_eq!(harness.read(oid(1), 4095, 2), Ok(vec![3, 2]));
     assert_eq!(harness.store.waiting_requests(), 0);
+}
+
+#[test]
+fn only_pieces_of_64_kib_or_more_stay_where_they_were_received_until_they_are_applied() {
+    let harness = Harness::new();
+    for (lengths_kib, stay) in
+        [(&[64, 64][..], true), (&[64, 60], false), (&[60, 256], false), (&[256], true), (&[60], false)]
+    {
+        let received: Segments = lengths_kib.iter().map(|kib| Bytes::from(pattern(1, kib << 10))).collect();
+        let range = ByteRange::new(8192, lengths_kib.iter().sum::<usize>() as u32 * 1024).unwrap();
+        let (data, crcs) = (received.clone(), piece_crcs(range, &received));
+        let write = Operation::Write { range, data, crcs, durability: Durability::Logged };
+        assert_eq!(harness.ask(oid(0), write), Ok(Reply::Done));
+        let let_go = || received.iter().all(Bytes::is_unique);
+        assert_eq!(!let_go(), stay, "{lengths_kib:?}");
+        harness.apply();
+        assert!(let_go(), "{lengths_kib:?}");
+    }
 }
 
 #[test]
