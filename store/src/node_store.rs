@@ -10,9 +10,10 @@ mod open;
 mod probe;
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 
 use huntaway_wire::{Broken, Error, PARTITIONS, Partition, Peer, Pepoch, Read, Reply, Request, Submission};
 use tokio::sync::oneshot;
@@ -131,6 +132,14 @@ impl NodeDisk {
         }
     }
 
+    /// Applies everything and stops its threads; whether it is sound, as an absent one is.
+    fn close(&self) -> bool {
+        match &self.service {
+            Service::Serving(local) => local.close().is_ok(),
+            Service::Absent { .. } => true,
+        }
+    }
+
     fn status(&self) -> DiskStatus {
         let (state, space) = match &self.service {
             Service::Serving(local) => {
@@ -192,13 +201,20 @@ impl NodeStore {
     /// Disks have failed, now or before; what was acknowledged is in their logs as far as they hold it. Absent ones do
     /// not count.
     pub fn close(&self) -> Result<(), DisksStopped> {
+        self.close_by(thread::Builder::new)
+    }
+
+    /// The same with a way to make threads.
+    pub(crate) fn close_by(&self, new_thread: impl Fn() -> thread::Builder) -> Result<(), DisksStopped> {
         let closed: Vec<bool> = thread::scope(|scope| {
-            let close = |disk: &'_ NodeDisk| match &disk.service {
-                Service::Serving(local) => local.close().is_ok(),
-                Service::Absent { .. } => true,
+            let start = |disk| (disk, new_thread().spawn_scoped(scope, move || NodeDisk::close(disk)));
+            let closing: Vec<_> = self.disks.iter().map(start).collect();
+            let end = |(disk, closing): (&NodeDisk, io::Result<ScopedJoinHandle<'_, bool>>)| match closing {
+                Ok(closing) => closing.join().unwrap_or(false),
+                // Without a thread of its own it is closed all the same: one after the other.
+                Err(_) => disk.close(),
             };
-            let closing: Vec<_> = self.disks.iter().map(|disk| scope.spawn(move || close(disk))).collect();
-            closing.into_iter().map(|closing| closing.join().unwrap_or(false)).collect()
+            closing.into_iter().map(end).collect()
         });
         self.note_what_is_flushed();
         let stopped = self.disks.iter().zip(closed).filter(|(_, closed)| !closed);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use huntaway_wire::{
     Answer, Broken, ByteRange, Durability, Error, NodeId, ObjectRequest, Oid, Operation, Partition, Peer,
@@ -192,6 +193,18 @@ fn weights_are_as_given_and_stay() {
     assert_eq!(weights(&open([None, None]).unwrap()), [7, 30]);
     let error = open([None, Some(31)]).err().unwrap().to_string();
     assert!(error.contains("b has weight 30, not 31"), "{error}");
+}
+
+#[test]
+fn a_node_that_gets_no_threads_closes_its_disks_one_after_the_other() {
+    let place = Place::made();
+    let node = place.open(&["a", "b", "c"]);
+    write_all(&node, 2);
+    fail(&node, &place.path("b"));
+    let too_large_a_stack = || thread::Builder::new().stack_size(1 << 60);
+    assert_eq!(node.close_by(too_large_a_stack).unwrap_err().directories, [place.path("b")]);
+    let leaves_work = |disk| node.local(disk).unwrap().store().has_unapplied();
+    assert_eq!([0, 1, 2].map(leaves_work), [false, true, false], "all but the one that failed");
 }
 
 #[test]
