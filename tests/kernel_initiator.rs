@@ -35,6 +35,18 @@ fn xfs_with_digests_and_small_bursts() {
 }
 
 #[test]
+fn digests_guard_writes_of_all_sizes_in_large_bursts() {
+    let Some(guest) = Guest::available().filter(|_| available(&[Need::Program("fio")])) else { return };
+    let demo = Demo::start(lun("size=256MiB"));
+    let settings = "node.conn[0].iscsi.HeaderDigest=CRC32C;node.conn[0].iscsi.DataDigest=CRC32C;\
+                    node.session.iscsi.InitialR2T=No";
+    let expected = "EXPECT='HeaderDigest=CRC32C DataDigest=CRC32C ImmediateData=Yes FirstBurstLength=262144 MaxBurstLength=1048576'";
+    let job = guest.job_with("initiator", &["fio"], &demo).env("ISCSI_CONF", settings);
+    let output = job.env("JOB_ARGS", format!("FS=ext4 MB=16 FIO=48M {expected}")).run();
+    assert!(output.contains("48M written and verified"), "{output}");
+}
+
+#[test]
 fn mutual_chap_proves_both_sides() {
     let Some(guest) = Guest::available() else { return };
     let secrets = tempfile::tempdir().unwrap();
