@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -38,7 +38,7 @@ pub(crate) const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// as one command asks for at most. Further READs wait for their turn.
 pub(crate) const MAX_READING_BYTES: u64 = MAXIMUM_TRANSFER_BYTES;
 
-/// Room made in the input buffer for one read of the socket in full feature phase.
+/// The input buffer in full feature phase, unless a large PDU needs more: one read of the socket at most.
 const READ_BYTES: usize = 256 << 10;
 
 /// A PDU of at least so many bytes gets a buffer in which it is whole.
@@ -167,15 +167,16 @@ impl Driver {
         let deadline = self.connection.next_timeout().map(|at| self.shared.started + at);
         let has_room = self.has_room();
         let wants_input = has_room && self.connection.wants_input();
+        let held = self.connection.input().len();
         let (least, room) = match self.connection.missing_input(LARGE_PDU_BYTES) {
             _ if !self.connection.is_full_feature() => (LOGIN_READ_BYTES / 4, LOGIN_READ_BYTES),
             Some(missing) => (missing, missing),
-            None => (READ_BYTES / 4, READ_BYTES),
+            None => (READ_BYTES / 4, READ_BYTES.saturating_sub(held)),
         };
         let (mut reader, mut writer) = stream.split();
         let (input, output) = self.connection.buffers();
         if wants_input && input.capacity() - input.len() < least {
-            input.reserve(room);
+            make_room(input, room);
         }
         let mut input = input.limit(room);
         tokio::select! {
@@ -349,6 +350,16 @@ impl Driver {
     async fn settle(mut self) {
         while self.running.next().await.is_some() {}
         while self.reading.next().await.is_some() {}
+    }
+}
+
+/// Makes room for so many bytes behind what is there. `reserve` may double a buffer that is a little too small for that, and
+/// one large piece would pin all of it.
+fn make_room(input: &mut BytesMut, room: usize) {
+    if !input.try_reclaim(room) {
+        let mut next = BytesMut::with_capacity(input.len() + room);
+        next.extend_from_slice(input);
+        *input = next;
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod login;
+mod pdu;
 mod serving;
 
 use std::collections::{HashMap, HashSet};
@@ -22,6 +23,7 @@ use huntaway_wire::{
     piece_crcs,
 };
 pub use login::{Account, Untrusted, discover, try_login, try_login_while};
+pub use pdu::Pdu;
 pub use serving::{Records, SOFT_THRESHOLD_BYTES, TestGateway, anyone, initiator, served, target};
 use tokio::sync::oneshot;
 
@@ -64,6 +66,8 @@ pub struct MemoryPeer {
     /// Bytes that writes may not reach; the writes are refused for want of space.
     full_from: Mutex<Option<u32>>,
     at_write: Mutex<Option<AtWrite>>,
+    /// The pieces of writes that are kept: those of so many bytes.
+    kept: Mutex<(Option<usize>, Vec<Bytes>)>,
     writers: Mutex<HashSet<ThreadId>>,
 }
 
@@ -137,6 +141,16 @@ impl MemoryPeer {
         *self.at_write.lock().unwrap() = Some(Box::new(work));
     }
 
+    /// From now on the pieces of writes that have so many bytes are kept as they came.
+    pub fn keep_pieces_of(&self, bytes: usize) {
+        self.kept.lock().unwrap().0 = Some(bytes);
+    }
+
+    /// What was kept; nothing more is.
+    pub fn take_pieces(&self) -> Vec<Bytes> {
+        std::mem::take(&mut *self.kept.lock().unwrap()).1
+    }
+
     /// How many threads have served writes.
     pub fn writing_threads(&self) -> usize {
         self.writers.lock().unwrap().len()
@@ -191,6 +205,9 @@ impl Peer for MemoryPeer {
             }
             Operation::Write { range, data, crcs, durability } => {
                 assert_eq!(crcs, piece_crcs(range, &data), "the CRCs of {range:?}");
+                if let (Some(bytes), kept) = &mut *self.kept.lock().unwrap() {
+                    kept.extend(data.iter().filter(|piece| piece.len() == *bytes).cloned());
+                }
                 let data = data.concat();
                 self.stable.fetch_add(usize::from(durability == Durability::Stable), Ordering::Relaxed);
                 self.log.lock().unwrap().push(data[0]);
@@ -252,38 +269,6 @@ impl Peer for MemoryPeer {
             into[at - range.start] ^= 0x40;
         }
         Some(Ok(()))
-    }
-}
-
-/// A PDU: its header and its data segment.
-#[derive(Debug)]
-pub struct Pdu {
-    pub header: [u8; 48],
-    pub data: Vec<u8>,
-}
-
-impl Pdu {
-    pub fn opcode(&self) -> u8 {
-        self.header[0] & 0x3f
-    }
-
-    pub fn tag(&self) -> u32 {
-        u32::from_be_bytes(self.header[16..20].try_into().unwrap())
-    }
-
-    /// Key, code and qualifier of fixed format sense data, behind its length.
-    pub fn sense(&self) -> (u8, u8, u8) {
-        (self.data[4] & 0xf, self.data[14], self.data[15])
-    }
-
-    /// The progress indication of fixed format sense data, if there is one.
-    pub fn progress(&self) -> Option<u16> {
-        (self.data[17] & 0x80 != 0).then(|| u16::from_be_bytes([self.data[18], self.data[19]]))
-    }
-
-    /// The INFORMATION field of fixed format sense data, if it is valid.
-    pub fn information(&self) -> Option<u32> {
-        (self.data[2] & 0x80 != 0).then(|| u32::from_be_bytes(self.data[5..9].try_into().unwrap()))
     }
 }
 
@@ -365,6 +350,19 @@ impl Initiator {
 
     /// Sends a command; `data` is its immediate data, of `length` bytes in all.
     pub fn command(&mut self, tag: u32, lun: u8, cdb: &[u8], length: u32, data: Option<&[u8]>) {
+        let bytes = self.command_bytes(tag, lun, cdb, length, data);
+        self.send_bytes(&bytes);
+    }
+
+    /// The bytes of such a command, to be sent as the next one.
+    pub fn command_bytes(
+        &mut self,
+        tag: u32,
+        lun: u8,
+        cdb: &[u8],
+        length: u32,
+        data: Option<&[u8]>,
+    ) -> Vec<u8> {
         let mut header = [0; 48];
         let writes = length > 0 && HAS_DATA_OUT.contains(&cdb[0]);
         header[0] = 0x01;
@@ -373,8 +371,9 @@ impl Initiator {
         header[16..20].copy_from_slice(&tag.to_be_bytes());
         header[20..24].copy_from_slice(&length.to_be_bytes());
         header[32..32 + cdb.len()].copy_from_slice(cdb);
-        self.send(header, data.unwrap_or_default());
+        let bytes = self.bytes(header, data.unwrap_or_default());
         self.cmd_sn += 1;
+        bytes
     }
 
     /// Whether a TEST UNIT READY ends well, or else the sense.
@@ -482,7 +481,12 @@ impl Initiator {
         self.stream.write_all(bytes).unwrap();
     }
 
-    fn send(&mut self, mut header: [u8; 48], data: &[u8]) {
+    fn send(&mut self, header: [u8; 48], data: &[u8]) {
+        let bytes = self.bytes(header, data);
+        self.send_bytes(&bytes);
+    }
+
+    fn bytes(&self, mut header: [u8; 48], data: &[u8]) -> Vec<u8> {
         header[5..8].copy_from_slice(&(data.len() as u32).to_be_bytes()[1..]);
         header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
         if header[0] & 0x3f != 0x05 {
@@ -495,7 +499,7 @@ impl Initiator {
             let digest = crc32c::crc32c(&bytes[header.len()..]);
             bytes.extend_from_slice(&digest.to_le_bytes());
         }
-        self.stream.write_all(&bytes).unwrap();
+        bytes
     }
 
     /// The next PDU that is no ping.
