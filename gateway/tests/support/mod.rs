@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_wire::{
-    Answer, BLOCK_SIZE_BYTES, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectRequest, Oid, Operation,
-    Peer, Provisioning, Read as ReadRequest, Refusal, Reply, Request, Segments, Space, Submission,
+    Answer, BLOCK_SIZE_BYTES, ByteRange, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectRequest, Oid,
+    Operation, Peer, Provisioning, Read as ReadRequest, Refusal, Reply, Request, Segments, Space, Submission,
     piece_crcs,
 };
 pub use login::{Account, Untrusted, discover, try_login, try_login_while};
@@ -168,6 +168,17 @@ impl MemoryPeer {
     }
 }
 
+/// Blocks that are not zero count as mapped.
+fn map(object: &[u8], range: ByteRange) -> Vec<MappedRun> {
+    let blocks = object[range.offset() as usize..range.end() as usize].chunks(4096);
+    let run = |(block, first_block): (&[u8], u32)| {
+        let is_mapped = block.iter().any(|byte| *byte != 0);
+        let provisioning = if is_mapped { Provisioning::Mapped } else { Provisioning::Deallocated };
+        MappedRun { first_block, blocks: 1, provisioning }
+    };
+    blocks.zip(range.offset() / 4096..).map(run).collect()
+}
+
 impl Peer for MemoryPeer {
     fn submit(&self, request: Request) -> Submission {
         let ObjectRequest { oid, operation, .. } = match request {
@@ -233,16 +244,7 @@ impl Peer for MemoryPeer {
                 object.iter_mut().zip(data.concat()).for_each(|(byte, bits)| *byte |= bits);
                 self.done()
             }
-            Operation::Map { range } => {
-                let blocks = object[range.offset() as usize..range.end() as usize].chunks(4096);
-                let runs = blocks.zip(range.offset() / 4096..).map(|(block, first_block)| {
-                    let is_mapped = block.iter().any(|byte| *byte != 0);
-                    let provisioning =
-                        if is_mapped { Provisioning::Mapped } else { Provisioning::Deallocated };
-                    MappedRun { first_block, blocks: 1, provisioning }
-                });
-                Submission::Done(Ok(Reply::Map(runs.collect())))
-            }
+            Operation::Map { range } => Submission::Done(Ok(Reply::Map(map(object, range)))),
             other => panic!("not needed by these tests: {other:?}"),
         }
     }
