@@ -25,10 +25,10 @@ mod state;
 mod vdi;
 
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
+pub use huntaway_wire::Incarnation;
 pub use ledger::{FollowError, Ledger, Next, ReadError};
 pub use member::{
-    Cluster, EpochRecord, Incarnation, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Member,
-    MemberState,
+    Cluster, EpochRecord, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Member, MemberState,
 };
 pub use name::{InvalidName, MAX_NAME_BYTES, Name};
 pub use placement::{Change, Changes, Placement};

@@ -2,7 +2,7 @@
 
 use core::net::SocketAddr;
 
-use huntaway_wire::{Epoch, NodeId};
+use huntaway_wire::{Epoch, Incarnation, NodeId};
 
 use crate::Name;
 
@@ -17,10 +17,6 @@ pub const MAX_ADDRESSES: usize = 8;
 
 /// The largest weight: every unit of it costs 256 points on the ring.
 pub const MAX_WEIGHT: u32 = 100;
-
-/// Counts the processes that ran as one node: each start takes the next number. 0 = none was started yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Incarnation(pub u64);
 
 /// Which cluster a ledger belongs to; the same in all its epochs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -116,6 +116,10 @@ fn mix64(key: u64) -> u64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u64);
 
+/// Counts the processes that ran as one node: each start takes the next number. 0 = none was started yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Incarnation(pub u64);
+
 /// Counter of one partition, raised whenever its in-sync set, or the incarnation of a process in it, changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pepoch(pub u32);

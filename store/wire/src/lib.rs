@@ -12,16 +12,18 @@ mod ids;
 mod object;
 mod peer;
 mod request;
+mod stamp;
 
 pub use crc::{ZERO_BLOCK_CRC, piece_crcs, pieces};
 pub use error::{Broken, Error, Refusal};
-pub use ids::{Epoch, InvalidId, NodeId, Partition, Pepoch, Version, Vid};
+pub use ids::{Epoch, Incarnation, InvalidId, NodeId, Partition, Pepoch, Version, Vid};
 pub use object::{ObjectKind, Oid};
 pub use peer::{Answer, Peer, Submission};
 pub use request::{
     ByteRange, Durability, MappedRun, ObjectRequest, Operation, Provisioning, Read, Reply, Request, Segments,
     Space,
 };
+pub use stamp::Stamp;
 
 /// Size of an object in bytes (4 MiB). A VDI is cut into objects of this size; the last may be partly used.
 pub const OBJECT_SIZE_BYTES: u32 = 4 << 20;
