@@ -133,7 +133,7 @@ impl Driver {
     /// Starts the commands whose turn has come, as far as there is room for their answers.
     pub(crate) fn resume_waiting(&mut self) {
         while self.has_room()
-            && let Some(task) = self.tasks.order.next()
+            && let Some(task) = self.tasks.order.next_turn()
             && let Some(mut live) = self.tasks.live.remove(&task)
         {
             if let Work::Ready(action, data) = mem::replace(&mut live.work, Work::Started) {

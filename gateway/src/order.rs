@@ -8,17 +8,17 @@ use std::collections::VecDeque;
 
 /// What a command touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Footprint {
+pub struct Footprint {
     /// First block.
-    pub(crate) lba: u64,
+    pub lba: u64,
     /// Number of blocks.
-    pub(crate) blocks: u64,
+    pub blocks: u64,
     /// The logical unit number.
-    pub(crate) lun: u16,
+    pub lun: u16,
     /// Whether it changes them.
-    pub(crate) writes: bool,
+    pub writes: bool,
     /// Whether it has the ORDERED task attribute.
-    pub(crate) ordered: bool,
+    pub ordered: bool,
 }
 
 impl Footprint {
@@ -31,6 +31,7 @@ impl Footprint {
     }
 }
 
+#[derive(Debug)]
 struct Entry<T> {
     task: T,
     footprint: Footprint,
@@ -39,46 +40,49 @@ struct Entry<T> {
 }
 
 /// The unfinished commands of one session, in CmdSN order. As many as there are live tasks at most.
-pub(crate) struct Order<T> {
+#[derive(Debug)]
+pub struct Order<T> {
     entries: VecDeque<Entry<T>>,
 }
 
-impl<T: Copy + Eq> Order<T> {
-    pub(crate) fn new() -> Self {
+impl<T> Default for Order<T> {
+    fn default() -> Self {
         Self { entries: VecDeque::new() }
     }
+}
 
+impl<T: Copy + Eq> Order<T> {
     /// Whether a command that is ready now may start at once, without being entered.
-    pub(crate) fn is_free(&self, footprint: &Footprint) -> bool {
+    pub fn is_free(&self, footprint: &Footprint) -> bool {
         self.entries.iter().all(|earlier| !footprint.conflicts(&earlier.footprint))
     }
 
     /// Enters a command behind all earlier ones. It neither starts nor ends by itself.
-    pub(crate) fn enter(&mut self, task: T, footprint: Footprint) {
+    pub fn enter(&mut self, task: T, footprint: Footprint) {
         self.entries.push_back(Entry { task, footprint, ready: false });
     }
 
-    /// The command has all it needs but its turn: [`Order::next`] names it when that has come.
-    pub(crate) fn ready(&mut self, task: T) {
+    /// The command has all it needs but its turn: [`Order::next_turn`] names it when that has come.
+    pub fn ready(&mut self, task: T) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.task == task) {
             entry.ready = true;
         }
     }
 
     /// More is known of what a command touches: a part of what was said before.
-    pub(crate) fn narrow(&mut self, task: T, footprint: Footprint) {
+    pub fn narrow(&mut self, task: T, footprint: Footprint) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.task == task) {
             entry.footprint = footprint;
         }
     }
 
     /// The command has finished or is given up.
-    pub(crate) fn leave(&mut self, task: T) {
+    pub fn leave(&mut self, task: T) {
         self.entries.retain(|entry| entry.task != task);
     }
 
     /// The next ready command whose turn has come; it counts as started.
-    pub(crate) fn next(&mut self) -> Option<T> {
+    pub fn next_turn(&mut self) -> Option<T> {
         let place = (0..self.entries.len()).find(|&i| self.entries[i].ready && self.has_turn(i))?;
         self.entries[place].ready = false;
         Some(self.entries[place].task)
@@ -104,34 +108,34 @@ mod tests {
 
     #[test]
     fn a_write_waits_for_an_earlier_overlapping_one_that_has_no_data_yet() {
-        let mut order = Order::new();
+        let mut order = Order::default();
         order.enter(1, write(0, 8));
         assert!(!order.is_free(&write(7, 1)));
         order.enter(2, write(7, 1));
         order.ready(2);
-        assert_eq!(order.next(), None);
+        assert_eq!(order.next_turn(), None);
         order.ready(1);
-        assert_eq!(order.next(), Some(1));
-        assert_eq!(order.next(), None);
+        assert_eq!(order.next_turn(), Some(1));
+        assert_eq!(order.next_turn(), None);
         order.leave(1);
-        assert_eq!(order.next(), Some(2));
-        assert_eq!(order.next(), None);
+        assert_eq!(order.next_turn(), Some(2));
+        assert_eq!(order.next_turn(), None);
     }
 
     #[test]
     fn a_command_of_which_more_is_known_holds_up_less() {
-        let mut order = Order::new();
+        let mut order = Order::default();
         order.enter(1, write(0, 1000));
         order.enter(2, read(500, 1));
         order.ready(2);
-        assert_eq!(order.next(), None);
+        assert_eq!(order.next_turn(), None);
         order.narrow(1, write(0, 8));
-        assert_eq!(order.next(), Some(2));
+        assert_eq!(order.next_turn(), Some(2));
     }
 
     #[test]
     fn what_does_not_overlap_or_does_not_write_overtakes() {
-        let mut order = Order::new();
+        let mut order = Order::default();
         order.enter(1, write(0, 8));
         assert!(order.is_free(&write(8, 8)));
         assert!(order.is_free(&Footprint { lun: 1, ..write(0, 8) }));
@@ -143,18 +147,18 @@ mod tests {
 
     #[test]
     fn an_ordered_command_waits_for_all_and_holds_up_all() {
-        let mut order = Order::new();
+        let mut order = Order::default();
         let ordered = Footprint { ordered: true, ..read(100, 1) };
         order.enter(1, write(0, 8));
         order.enter(2, ordered);
         order.enter(3, read(500, 1));
         order.ready(2);
         order.ready(3);
-        assert_eq!(order.next(), None);
+        assert_eq!(order.next_turn(), None);
         order.leave(1);
-        assert_eq!(order.next(), Some(2));
-        assert_eq!(order.next(), None);
+        assert_eq!(order.next_turn(), Some(2));
+        assert_eq!(order.next_turn(), None);
         order.leave(2);
-        assert_eq!(order.next(), Some(3));
+        assert_eq!(order.next_turn(), Some(3));
     }
 }

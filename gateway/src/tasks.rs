@@ -50,7 +50,7 @@ pub(crate) enum Work {
 
 impl Tasks {
     pub(crate) fn new() -> Self {
-        Self { live: HashMap::new(), order: Order::new() }
+        Self { live: HashMap::new(), order: Order::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
