@@ -22,7 +22,7 @@ const MAX_FILE_LINES: usize = 600;
 const MAX_FUNCTION_LINES: usize = 70;
 
 /// Which of our crates each crate may be built with. The binary puts the parts together, so it knows most of them.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     (
         "huntaway",
         &[
@@ -45,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("huntaway-membership", &["huntaway-ledger", "huntaway-wire"]),
     ("huntaway-replica", &["huntaway-wire"]),
     ("huntaway-scsi", &[]),
+    ("huntaway-sim", &["huntaway-gateway", "huntaway-wire"]),
     ("huntaway-store", &["huntaway-membership", "huntaway-replica", "huntaway-wire"]),
     ("huntaway-wire", &[]),
     ("iscsi-target-rs", &[]),

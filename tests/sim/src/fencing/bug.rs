@@ -1,0 +1,81 @@
+//! The bugs that can be planted, each of which the checker must find.
+
+use std::fmt;
+
+use huntaway_gateway::fencing::PlantedBug;
+
+/// A rule that is broken on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// Within the gateway's fencing.
+    Gateway(PlantedBug),
+    /// The clock is read before the stamp is taken, not after.
+    ProofBeforeStamp,
+    /// The time of statuses is taken after they were written to the socket.
+    StatusTimeAfterWrite,
+    /// The number that an R2T shows is taken for that of any other status.
+    ShownNumberProves,
+    /// A reply's clock is read before its socket.
+    ClockBeforeSocket,
+    /// A login is answered before the commands of the session in whose place it comes are settled.
+    LoginBeforeSettled,
+    /// A Logout is answered before its connection's commands are settled.
+    LogoutBeforeSettled,
+    /// A restarted gateway listens at once.
+    RestartListensAtOnce,
+    /// A command that is refused loses its turn among those that overlap it.
+    RefusedLosesTurn,
+    /// A stamp's age is looked at when the request arrives, not when it gets its version.
+    AgeAtArrival,
+    /// What was done under a request's number is not known to the next primary.
+    NoDedupeAtHandover,
+    /// Requests below the trim mark are executed.
+    TrimmedExecuted,
+}
+
+impl Bug {
+    /// Every bug.
+    pub const ALL: [Self; 19] = [
+        Self::Gateway(PlantedBug::NoPathProof),
+        Self::Gateway(PlantedBug::SentAgainWithoutProof),
+        Self::Gateway(PlantedBug::ErrorBeforeSettled),
+        Self::Gateway(PlantedBug::AbortBeforeSettled),
+        Self::Gateway(PlantedBug::DroppedAndForgotten),
+        Self::Gateway(PlantedBug::SettledWithoutMargin),
+        Self::Gateway(PlantedBug::SettledByLastRefusal),
+        Self::Gateway(PlantedBug::GivenUpSentAgain),
+        Self::ProofBeforeStamp,
+        Self::StatusTimeAfterWrite,
+        Self::ShownNumberProves,
+        Self::ClockBeforeSocket,
+        Self::LoginBeforeSettled,
+        Self::LogoutBeforeSettled,
+        Self::RestartListensAtOnce,
+        Self::RefusedLosesTurn,
+        Self::AgeAtArrival,
+        Self::NoDedupeAtHandover,
+        Self::TrimmedExecuted,
+    ];
+
+    /// The bug that is called so.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bug| bug.to_string().eq_ignore_ascii_case(name))
+    }
+
+    /// What is planted within the gateway's fencing.
+    pub(super) fn in_gateway(self) -> Option<PlantedBug> {
+        match self {
+            Self::Gateway(bug) => Some(bug),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(bug) => write!(f, "{bug:?}"),
+            bug => write!(f, "{bug:?}"),
+        }
+    }
+}

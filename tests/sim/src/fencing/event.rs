@@ -1,0 +1,189 @@
+//! What can happen, and the queue of what will.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use huntaway_gateway::fencing::{RequestNumber, Sending, Stamped};
+use huntaway_wire::Stamp;
+
+use super::clock::Ms;
+
+/// What an initiator sends.
+#[derive(Debug, Clone)]
+pub(super) enum ToGateway {
+    Login,
+    /// A WRITE, with its data or before the R2T for that.
+    Write {
+        attempt: usize,
+        solicited: bool,
+    },
+    DataOut {
+        attempt: usize,
+    },
+    Abort {
+        attempt: usize,
+    },
+    NopOut {
+        target_transfer_tag: u32,
+    },
+    Logout,
+    Fin,
+}
+
+/// What a gateway sends.
+#[derive(Debug, Clone)]
+pub(super) enum ToInitiator {
+    LoginResponse,
+    ReadyToTransfer { attempt: usize },
+    Status { attempt: usize, good: bool },
+    Aborted { attempt: usize },
+    NopIn { target_transfer_tag: u32 },
+    LogoutResponse,
+    Fin,
+}
+
+impl ToInitiator {
+    /// Whether it consumes a StatSN.
+    pub(super) fn is_status(&self) -> bool {
+        !matches!(self, Self::ReadyToTransfer { .. } | Self::NopIn { .. } | Self::Fin)
+    }
+}
+
+/// A response with its StatSN, or the next one if it consumes none.
+pub(super) type Numbered = (u32, ToInitiator);
+
+/// Whose a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) initiator: usize,
+    pub(super) connection: usize,
+    pub(super) attempt: usize,
+}
+
+/// A request on its way to a store.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) gateway: usize,
+    pub(super) incarnation: u64,
+    pub(super) owner: Owner,
+    pub(super) sending: Sending,
+}
+
+/// What a store says to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Done,
+    Stale,
+    NotPrimary,
+}
+
+/// A step of a thread of a gateway's process.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Reads one PDU from a connection.
+    Read(usize),
+    /// Takes a request's stamp; the clock only if that was read too early.
+    TakeStamp(RequestNumber, Owner, Option<Duration>),
+    CheckProof(Stamped, Owner),
+    Send(Request),
+    Overdue(RequestNumber, u32),
+    /// A command has taken too long: it is failed.
+    OutOfPatience(usize, usize),
+    Settle,
+    /// Numbers the responses of a connection.
+    Number(usize),
+    Write(usize, Vec<Numbered>),
+    Written(usize, Vec<Numbered>),
+    Ping(usize),
+    Reply(Request, Answer, Stamp),
+}
+
+/// Something that happens.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A PDU with its ExpStatSN reaches a gateway's socket.
+    ToGateway(usize, u32, ToGateway),
+    ToInitiator(usize, Numbered),
+    /// Lost with the process, that is with this incarnation; and it waits while that is paused.
+    Gateway {
+        gateway: usize,
+        incarnation: u64,
+        work: Work,
+    },
+    Listen(usize),
+    /// A request reaches its store.
+    Arrive(Request),
+    /// It has its turn there; whether its stamp was fresh when it arrived.
+    Execute(Request, bool),
+    NewPrimary(usize),
+    NextOperation {
+        initiator: usize,
+        slot: usize,
+    },
+    Tick(usize),
+    /// A path has been down for the replacement timeout, unless it went down once more since.
+    ReplacementTimeout {
+        initiator: usize,
+        gateway: usize,
+        downs: u32,
+    },
+    /// A path is tried again, unless it failed once more since.
+    Reconnect {
+        initiator: usize,
+        gateway: usize,
+        failures: u32,
+    },
+    /// An initiator gives up a connection, unless it did before.
+    Reset {
+        initiator: usize,
+        gateway: usize,
+        failures: u32,
+    },
+    Fault,
+}
+
+/// What will happen, in order; at one moment in the order in which it was said.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    heap: BinaryHeap<Due>,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Ms,
+    count: u64,
+    event: Event,
+}
+
+impl Queue {
+    pub(super) fn push(&mut self, at: Ms, event: Event) {
+        self.count += 1;
+        self.heap.push(Due { at, count: self.count, event });
+    }
+
+    pub(super) fn pop(&mut self) -> Option<(Ms, Event)> {
+        self.heap.pop().map(|due| (due.at, due.event))
+    }
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.count).cmp(&(self.at, self.count))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.count == other.count
+    }
+}
+
+impl Eq for Due {}

@@ -1,0 +1,110 @@
+//! With many active gateways no command takes effect after it was given up; and the checker finds whoever breaks a rule that
+//! this rests on.
+
+use std::time::Duration;
+
+use huntaway_gateway::fencing::PlantedBug;
+use huntaway_sim::fencing::{Bug, Outcome, Setting, replay, run};
+
+/// Runs without a bug.
+const SEEDS: u64 = 2000;
+
+/// Seeds within which each planted bug must be found.
+const SEEDS_FOR_A_BUG: u64 = 5000;
+
+/// Runs a seed without a bug, which must be sound.
+fn run_sound(seed: u64, setting: &Setting) -> Outcome {
+    let outcome = run(seed, None, setting);
+    if !outcome.is_sound() {
+        let trace = replay(seed, None, setting).trace.join("\n");
+        panic!(
+            "{trace}\nseed {seed}: {}\nto repeat: cargo run --release -p huntaway-sim -- fencing replay {seed}",
+            outcome.verdict()
+        );
+    }
+    outcome
+}
+
+#[test]
+fn no_command_takes_effect_after_it_was_given_up() {
+    let mut all = Outcome::default();
+    for seed in 0..SEEDS {
+        all.add(run_sound(seed, &Setting::default()));
+    }
+    println!("{SEEDS} seeds: {all}");
+    let asked = [all.acknowledged, all.retries, all.aborts, all.logouts, all.restarts];
+    let fenced = [all.unproven, all.refusals, all.settled];
+    assert!(asked.iter().chain(&fenced).all(|count| *count >= SEEDS), "the runs are all alike: {all}");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in 0..10 {
+        let (one, other) = (replay(seed, None, &Setting::default()), replay(seed, None, &Setting::default()));
+        assert!(one == other, "seed {seed}");
+        assert_eq!(run(seed, None, &Setting::default()), Outcome { trace: Vec::new(), ..one });
+    }
+}
+
+/// 2.86 s is (2 s of path proof + 0.6 s of stamp) by a clock that is a tenth faster.
+#[test]
+fn an_initiator_may_fail_over_after_2_86_seconds_and_not_much_sooner() {
+    let after = |ms| Setting { replacement_timeout: Duration::from_millis(ms), is_tight: true };
+    let mut worst = Duration::ZERO;
+    for seed in 0..SEEDS / 4 {
+        worst = worst.max(run_sound(seed, &after(2_860)).worst);
+    }
+    println!("worst effect {worst:?} after its path failed");
+    assert!(worst <= Duration::from_millis(2_860));
+    let too_soon = (0..SEEDS_FOR_A_BUG).find(|seed| !run(*seed, None, &after(2_000)).is_sound());
+    assert!(too_soon.is_some(), "2 s are as good: the runs do not come near the bound");
+}
+
+fn is_found(bug: Bug) {
+    for seed in 0..SEEDS_FOR_A_BUG {
+        if let [first, ..] = run(seed, Some(bug), &Setting::default()).violations[..] {
+            println!("{bug} is found after {} seeds: {first}", seed + 1);
+            return;
+        }
+    }
+    panic!("{bug} is not found within {SEEDS_FOR_A_BUG} seeds");
+}
+
+macro_rules! each_is_found {
+    ($($name:ident: $bug:expr,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                is_found($bug);
+            }
+        )*
+
+        #[test]
+        fn every_bug_is_looked_for() {
+            let looked_for = [$($bug),*];
+            assert!(Bug::ALL.iter().all(|bug| looked_for.contains(bug)));
+        }
+    };
+}
+
+each_is_found! {
+    sending_without_a_path_proof_is_found: Bug::Gateway(PlantedBug::NoPathProof),
+    sending_again_without_a_new_proof_is_found: Bug::Gateway(PlantedBug::SentAgainWithoutProof),
+    an_error_before_it_is_settled_is_found: Bug::Gateway(PlantedBug::ErrorBeforeSettled),
+    an_abort_before_it_is_settled_is_found: Bug::Gateway(PlantedBug::AbortBeforeSettled),
+    forgetting_what_a_closed_session_sent_is_found: Bug::Gateway(PlantedBug::DroppedAndForgotten),
+    settling_without_a_margin_for_clocks_is_found: Bug::Gateway(PlantedBug::SettledWithoutMargin),
+    settling_by_the_refusal_of_the_last_send_is_found: Bug::Gateway(PlantedBug::SettledByLastRefusal),
+    sending_again_what_was_given_up_is_found: Bug::Gateway(PlantedBug::GivenUpSentAgain),
+    checking_the_proof_before_the_stamp_is_found: Bug::ProofBeforeStamp,
+    taking_the_time_of_statuses_after_they_were_written_is_found: Bug::StatusTimeAfterWrite,
+    taking_the_number_of_an_r2t_for_a_proof_is_found: Bug::ShownNumberProves,
+    reading_the_clock_before_the_socket_is_found: Bug::ClockBeforeSocket,
+    a_login_before_the_old_session_is_settled_is_found: Bug::LoginBeforeSettled,
+    a_logout_before_it_is_settled_is_found: Bug::LogoutBeforeSettled,
+    a_restarted_gateway_that_listens_at_once_is_found: Bug::RestartListensAtOnce,
+    a_refused_command_that_loses_its_turn_is_found: Bug::RefusedLosesTurn,
+    a_stamp_that_is_checked_on_arrival_is_found: Bug::AgeAtArrival,
+    a_primary_that_forgets_what_was_done_is_found: Bug::NoDedupeAtHandover,
+    executing_what_was_trimmed_is_found: Bug::TrimmedExecuted,
+}
