@@ -24,6 +24,10 @@ fmt:
 lint:
     cargo clippy --workspace --all-targets -- -D warnings
 
+# Run simulated clusters under faults; `just sim mutants` looks for each planted bug
+sim *ARGS="run --seeds 10000":
+    cargo run --release -p huntaway-sim -- {{ARGS}}
+
 # Kill -9 under load, as often as is told
 crash ROUNDS="50":
     HUNTAWAY_CRASH_ROUNDS={{ROUNDS}} cargo test --release --test crash

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use huntaway_replica::Replica;
+use huntaway_replica::order::Order;
 use huntaway_wire::{Epoch, Oid, Partition, Pepoch, Refusal};
 
 use crate::disk::Disk;
@@ -42,7 +42,7 @@ impl Epochs {
 
 /// A partition at work.
 pub(crate) struct PartitionState {
-    pub(crate) replica: Replica,
+    pub(crate) order: Order,
     pub(crate) index: Index,
     pub(crate) memory: Memory,
     /// Where its objects are, relative to the disk's directory.
@@ -81,7 +81,7 @@ impl PartitionState {
             _ => Index::load(disk, place, &Loading::Quiet)?,
         };
         Ok(Self {
-            replica: Replica::new(partition, pepoch),
+            order: Order::new(partition, pepoch),
             index,
             memory: memory.unwrap_or_else(|| Memory::new(account.clone())),
             directory: directory.into(),
@@ -93,7 +93,7 @@ impl PartitionState {
 
     /// Whether a request of a sender that believes in `pepoch` may be served.
     pub(crate) fn check_pepoch(&self, pepoch: Pepoch) -> Result<(), Refusal> {
-        let newest = self.replica.pepoch();
+        let newest = self.order.pepoch();
         match pepoch.cmp(&newest) {
             std::cmp::Ordering::Less => Err(Refusal::StaleEpoch { newest }),
             std::cmp::Ordering::Equal => Ok(()),

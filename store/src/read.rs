@@ -310,7 +310,7 @@ impl<D: Disk> Store<D> {
         state: &PartitionState,
         oid: Oid,
     ) -> Result<Option<Arc<ObjectFile<D>>>, LoadError> {
-        let key = (state.replica.partition(), oid);
+        let key = (state.order.partition(), oid);
         if let Some(object) = self.objects.find(key) {
             return Ok(Some(object));
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use huntaway_replica::{Access, Input, OpId, Output};
+use huntaway_replica::order::{Access, Input, OpId, Output};
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, ObjectRequest, Oid, Refusal, Reply, Segments,
     Version, pieces,
@@ -260,7 +260,7 @@ impl<D: Disk> Store<D> {
         change: Change<'_>,
         payload: &[IoSlice<'_>],
     ) -> Result<Stamp, WalError> {
-        let partition = state.replica.partition();
+        let partition = state.order.partition();
         self.dirty.insert(partition);
         let header = RecordHeader { partition, oid, version, change };
         #[cfg(feature = "planted-bugs")]
@@ -274,7 +274,7 @@ impl<D: Disk> Store<D> {
         Ok(Stamp { lsn, version })
     }
 
-    /// Takes a change through the replica: `log` puts it in the log and in memory under the version it gets, and says
+    /// Takes a change through the order: `log` puts it in the log and in memory under the version it gets, and says
     /// where its record ends.
     pub(crate) fn change(
         &self,
@@ -286,7 +286,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<Step, Error> {
         let (op, access) = (THE_OPERATION, Access::Write);
         let begin = Input::Begin { op, pepoch: request.pepoch, access, oid: request.oid, blocks };
-        let version = match state.replica.step(begin).first() {
+        let version = match state.order.step(begin).first() {
             Some(Output::Start { version: Some(version), .. }) => *version,
             Some(Output::Refuse { refusal, .. }) => return Err((*refusal).into()),
             // Nothing else is under way, so it need not wait.
@@ -297,11 +297,11 @@ impl<D: Disk> Store<D> {
         let lsn = match log(version, state) {
             Ok(lsn) => lsn,
             Err(error) => {
-                state.replica.step(Input::Failed { op });
+                state.order.step(Input::Failed { op });
                 return self.wal_failed(error);
             }
         };
-        state.replica.step(Input::Logged { op });
+        state.order.step(Input::Logged { op });
         self.ring_unapplied();
         #[cfg(feature = "planted-bugs")]
         if self.options.has(crate::PlantedBug::StableWithoutSync) {

@@ -1,10 +1,37 @@
-//! Order, versions and block locks of a partition's replica, without I/O.
+//! Replication of one partition, without I/O: order, versions, locks, forwarding, leases, change of primary, learners.
 //!
-//! One [`Replica`] per partition decides when an operation may start: overlapping writes one after another in the order
-//! they arrived, reads after the writes before them, everything that does not overlap at once. A write that starts gets
-//! the next [`Version`](huntaway_wire::Version) of the partition. What was written, where and how, is the caller's business.
+//! [`Replica`] is one node's part: a state machine that is told what happened ([`Input`]) and says what to do
+//! ([`Output`]). It keeps no data: its store has the blocks, and the log of [`Entry`]s that survives the process. What the
+//! ledger agreed on reaches it as a [`Configuration`]. `ARCHITECTURE.md` argues why this keeps what was promised.
+//!
+//! [`order`] is the part of it that a partition with a single copy needs.
 
+mod collecting;
+mod compared;
+mod configuration;
+mod event;
+mod in_doubt;
 mod locks;
+mod member;
+mod message;
+mod opening;
+pub mod order;
+mod planted;
+mod primary;
+mod process;
+mod record;
 mod replica;
+mod requests;
+mod site;
+mod teaching;
 
-pub use replica::{Access, Input, OpId, Output, Outputs, Replica};
+pub use configuration::{Configuration, Proposal, SetChange};
+pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Stamp, Ticket};
+pub use message::{Attempt, Body, Lesson, Message, Reply};
+#[cfg(feature = "planted-bugs")]
+pub use planted::PlantedBug;
+pub use process::{GRANT_US, LEASE_US, Moment, Process, SILENCE_US, STAMP_US};
+pub use record::{Block, Content, CopiedBlock, Entry, Record, RequestId, Stored};
+pub use replica::Replica;
+pub use requests::{Known, Requests};
+pub use site::Recovered;

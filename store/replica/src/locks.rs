@@ -5,7 +5,7 @@ use std::ops::Range;
 use huntaway_wire::Oid;
 use smallvec::SmallVec;
 
-use crate::{Access, OpId};
+use crate::order::{Access, OpId};
 
 /// Operations kept without allocating: more than one at a time happens only when they wait for one another.
 const INLINE_OPERATIONS: usize = 4;

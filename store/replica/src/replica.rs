@@ -1,104 +1,76 @@
-//! The replica of one partition, while it is the only copy.
+//! One replica of one partition: takes in what happened, and says what to do.
 
-#[cfg(test)]
-mod tests;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use std::ops::Range;
+use huntaway_wire::{NodeId, Partition, Pepoch};
 
-use huntaway_wire::{Oid, Partition, Pepoch, Refusal, Version};
-use smallvec::SmallVec;
+use crate::collecting::Collecting;
+use crate::configuration::Configuration;
+use crate::event::{Answer, Command, Input, Outcome, Output, Refused, Request, Ticket};
+use crate::member::Member;
+use crate::message::{Body, Message};
+use crate::opening::Opening;
+use crate::planted::PlantedBug;
+use crate::primary::Primary;
+use crate::process::{GRANT_US, Grant, Moment, Process};
+use crate::site::{Pending, Recovered, Site};
 
-use crate::locks::{Locks, Operation};
-
-/// Names one operation from its `Begin` to its end; chosen by the caller, unique among those under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OpId(pub u64);
-
-/// What an operation does to the blocks it names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// It looks at them; others may look at the same time.
-    Read,
-    /// It changes them; nobody else may touch them meanwhile.
-    Write,
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// An operation arrived.
-    Begin {
-        /// Its name.
-        op: OpId,
-        /// The pepoch its sender believes in.
-        pepoch: Pepoch,
-        /// Whether it changes the blocks.
-        access: Access,
-        /// The object.
-        oid: Oid,
-        /// The blocks it touches within the object, in blocks of 4 KiB.
-        blocks: Range<u32>,
-    },
-    /// A write that was started is in the log, and visible to reads.
-    Logged {
-        /// The write.
-        op: OpId,
-    },
-    /// A read that was started is over.
-    Done {
-        /// The read.
-        op: OpId,
-    },
-    /// An operation that was started came to nothing: it changed nothing and its version is never used.
-    Failed {
-        /// The operation.
-        op: OpId,
-    },
-}
-
-/// What to do about it, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Output {
-    /// The operation's blocks are its own now: carry it out.
-    Start {
-        /// The operation.
-        op: OpId,
-        /// For a write: the version of every block it touches.
-        version: Option<Version>,
-    },
-    /// Every replica has the write: answer its sender (who asked for stable storage waits for that, too).
-    Acknowledge {
-        /// The write.
-        op: OpId,
-    },
-    /// The operation is not taken; nothing was changed.
-    Refuse {
-        /// The operation.
-        op: OpId,
-        /// Why, and what its sender can do.
-        refusal: Refusal,
-    },
-}
-
-/// Outputs of one step: two or fewer unless operations had to wait.
-pub type Outputs = SmallVec<[Output; 2]>;
-
-/// Order, versions and block locks of one partition.
+/// A replica of a partition. It does no I/O and reads no clock: it is told the time with each step.
 #[derive(Debug)]
 pub struct Replica {
     partition: Partition,
-    pepoch: Pepoch,
-    last_seq: u32,
-    locks: Locks,
+    site: Site,
+    role: Role,
+}
+
+/// What a replica is in its pepoch.
+#[derive(Debug)]
+enum Role {
+    /// It does what a primary says, or nothing.
+    Member(Member),
+    /// It is to be primary, and rolls forward what is in doubt.
+    Opening(Opening),
+    /// It is to be primary, and nobody is known to have everything.
+    Collecting(Box<Collecting>),
+    /// It serves, while it has its leases.
+    Primary(Box<Primary>),
 }
 
 impl Replica {
-    /// Most operations that run or wait at a time; more are refused with [`Refusal::NotServing`].
-    pub const MAX_OPERATIONS: usize = 4096;
+    /// The replica of a process that starts now, with what its log says. Until it is configured, it does nothing.
+    pub fn new(partition: Partition, me: Process, now: Moment, recovered: Recovered) -> Self {
+        let configuration = Configuration {
+            pepoch: Pepoch(0),
+            in_sync: Vec::new(),
+            doubtful: Vec::new(),
+            primary: NodeId([0; 16]),
+            candidates: Vec::new(),
+            min_copies: 1,
+            gateways: Vec::new(),
+        };
+        let site = Site {
+            me,
+            now,
+            configuration: Arc::new(configuration),
+            // What the process before this one granted is still counted on.
+            grant: Grant { to: None, until: now.after(GRANT_US) },
+            ledger_lease_until: Moment::default(),
+            requests: recovered.requests,
+            doubt: recovered.doubt,
+            pending: BTreeMap::new(),
+            last_ticket: 0,
+            outputs: Vec::new(),
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
+        };
+        Self { partition, site, role: Role::Member(Member::default()) }
+    }
 
-    /// A replica that serves `pepoch`, in which nothing was written yet.
-    pub fn new(partition: Partition, pepoch: Pepoch) -> Self {
-        Self { partition, pepoch, last_seq: 0, locks: Locks::default() }
+    /// Does `bug` from now on.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: PlantedBug) {
+        self.site.planted = Some(bug);
     }
 
     /// The partition.
@@ -106,72 +78,140 @@ impl Replica {
         self.partition
     }
 
-    /// The pepoch it serves.
-    pub fn pepoch(&self) -> Pepoch {
-        self.pepoch
+    /// The newest agreed state that it was given.
+    pub fn configuration(&self) -> &Configuration {
+        &self.site.configuration
     }
 
-    /// Operations that run or wait.
-    pub fn operations(&self) -> usize {
-        self.locks.len()
+    /// Whether it would serve a request now.
+    pub fn is_serving(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.has_leases(&self.site))
     }
 
-    /// Whether the versions of this pepoch are used up: writes are refused until the partition has a new one.
-    pub fn is_exhausted(&self) -> bool {
-        self.last_seq == Version::MAX_SEQ
-    }
-
-    /// Takes in what happened and says what to do. An input about an operation that is not running is ignored.
-    pub fn step(&mut self, input: Input) -> Outputs {
-        let mut outputs = Outputs::new();
+    /// Takes in what happened at `now`, and says what to do, in order. What cannot be (messages of other pepochs, tickets that
+    /// nobody waits for) is ignored.
+    pub fn step(&mut self, now: Moment, input: Input) -> Vec<Output> {
+        self.site.now = self.site.now.max(now);
         match input {
-            Input::Begin { op, pepoch, access, oid, blocks } => match self.refusal(pepoch, access) {
-                Some(refusal) => outputs.push(Output::Refuse { op, refusal }),
-                None => {
-                    if self.locks.arrive(Operation { op, access, oid, blocks, running: false }) {
-                        self.start(op, access, &mut outputs);
-                    }
+            Input::Configured(configuration) => self.configure(configuration),
+            Input::LedgerLease { until } => {
+                self.site.ledger_lease_until = self.site.ledger_lease_until.max(until);
+                if let Role::Primary(primary) = &mut self.role {
+                    primary.answer_whole(&mut self.site);
                 }
-            },
-            Input::Logged { op } => self.finish(op, Some(Output::Acknowledge { op }), &mut outputs),
-            Input::Done { op } | Input::Failed { op } => self.finish(op, None, &mut outputs),
-        }
-        outputs
-    }
-
-    fn refusal(&self, pepoch: Pepoch, access: Access) -> Option<Refusal> {
-        if pepoch < self.pepoch {
-            return Some(Refusal::StaleEpoch { newest: self.pepoch });
-        }
-        let full = self.locks.len() >= Self::MAX_OPERATIONS;
-        let exhausted = access == Access::Write && self.is_exhausted();
-        // A sender ahead of us has heard of a pepoch that we do not serve yet.
-        (full || exhausted || pepoch > self.pepoch).then_some(Refusal::NotServing)
-    }
-
-    fn start(&mut self, op: OpId, access: Access, outputs: &mut Outputs) {
-        match access {
-            Access::Read => outputs.push(Output::Start { op, version: None }),
-            Access::Write if self.is_exhausted() => {
-                self.locks.leave(op);
-                outputs.push(Output::Refuse { op, refusal: Refusal::NotServing });
             }
-            Access::Write => {
-                self.last_seq += 1;
-                let version = Version { pepoch: self.pepoch.0, seq: self.last_seq };
-                outputs.push(Output::Start { op, version: Some(version) });
-            }
+            Input::Tick => self.tick(),
+            Input::Received { from, message } => self.receive(from, message),
+            Input::Requested(request) => self.request(request),
+            Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
         }
+        if let Role::Primary(primary) = &mut self.role {
+            primary.go_on_teaching(&mut self.site);
+        }
+        std::mem::take(&mut self.site.outputs)
     }
 
-    fn finish(&mut self, op: OpId, answer: Option<Output>, outputs: &mut Outputs) {
-        if self.locks.leave(op).is_none() {
+    fn configure(&mut self, configuration: Arc<Configuration>) {
+        let known = self.site.pepoch();
+        if configuration.pepoch < known {
             return;
         }
-        outputs.extend(answer);
-        while let Some(next) = self.locks.start_next() {
-            let (op, access) = (next.op, next.access);
-            self.start(op, access, outputs);
+        self.site.requests.end(&configuration.gateways);
+        self.site.configuration = configuration;
+        if self.site.pepoch() == known {
+            if let Role::Primary(primary) = &mut self.role {
+                primary.candidates_changed(&mut self.site);
+            }
+            return;
+        }
+        if let Role::Primary(primary) = &mut self.role {
+            primary.resign(&mut self.site);
+        }
+        self.site.pending.clear();
+        self.role = self.role_of_configuration();
+        self.tick();
+    }
+
+    fn role_of_configuration(&self) -> Role {
+        let site = &self.site;
+        if site.configuration.primary() != Some(site.me) {
+            return Role::Member(Member::default());
+        }
+        let collects = site.configuration.is_all_doubtful()
+            && !site.has(PlantedBug::DoubtfulOpensAlone)
+            && !site.has(PlantedBug::OnlyInDoubtCollected);
+        if collects {
+            Role::Collecting(Box::new(Collecting::new(site)))
+        } else {
+            Role::Opening(Opening::new(site))
         }
     }
+
+    fn tick(&mut self) {
+        match &mut self.role {
+            Role::Member(_) => {}
+            Role::Opening(opening) => opening.tick(&mut self.site),
+            Role::Collecting(collecting) => collecting.tick(&mut self.site),
+            Role::Primary(primary) => primary.tick(&mut self.site),
+        }
+        self.open_if_whole();
+    }
+
+    fn open_if_whole(&mut self) {
+        if let Role::Opening(opening) = &self.role
+            && opening.is_whole()
+        {
+            self.role = Role::Primary(Box::new(Primary::new(&mut self.site, self.partition)));
+            self.tick();
+        }
+    }
+
+    fn receive(&mut self, from: Process, message: Message) {
+        // A sender that is ahead says it again; by then this replica may have heard of its pepoch, too.
+        if message.pepoch != self.site.pepoch() {
+            return;
+        }
+        let site = &mut self.site;
+        match &mut self.role {
+            Role::Member(member) => member.receive(site, from, message.body),
+            Role::Opening(opening) => opening.receive(site, from, message.body),
+            Role::Collecting(collecting) => {
+                if let Body::Reply { attempt, step, reply } = message.body {
+                    collecting.reply(site, from, attempt, step, reply);
+                }
+            }
+            Role::Primary(primary) => primary.receive(site, from, message.body),
+        }
+        self.open_if_whole();
+    }
+
+    fn request(&mut self, request: Request) {
+        let newest = self.site.pepoch();
+        let refused = match &mut self.role {
+            Role::Primary(primary) if request.pepoch == newest => {
+                return primary.request(&mut self.site, request);
+            }
+            _ if request.pepoch < newest => Refused::OtherPepoch { newest },
+            _ => Refused::NotServing,
+        };
+        self.site.answer(&request, Answer::Refused(refused));
+    }
+
+    fn stored(&mut self, ticket: Ticket, outcome: Outcome) {
+        let Some(pending) = self.site.pending.remove(&ticket) else { return };
+        let site = &mut self.site;
+        match (&mut self.role, pending) {
+            (Role::Member(member), pending) => member.stored(site, pending, outcome),
+            (Role::Opening(opening), Pending::RollForward) => opening.rolled_forward(site.me),
+            (Role::Collecting(collecting), Pending::OwnSide { .. }) => collecting.own_side(site, outcome),
+            (Role::Primary(primary), pending) => primary.stored(site, pending, outcome),
+            (Role::Opening(_) | Role::Collecting(_), _) => {}
+        }
+        self.open_if_whole();
+    }
+}
+
+/// A request that changes something: it is carried out once, however often it comes.
+pub(crate) fn is_change(command: &Command) -> bool {
+    matches!(command, Command::Write { .. })
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use huntaway_replica::{Access, Input, OpId, Output, Replica};
+use huntaway_replica::order::{Access, Input, OpId, Order, Output};
 use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch, Version, Vid};
 
 const SEEDS: u64 = 500;
@@ -101,40 +101,40 @@ impl Checker {
 
 fn run(seed: u64) -> u64 {
     let mut random = Random(seed);
-    let mut replica = Replica::new(Partition::new(1).unwrap(), Pepoch(3));
+    let mut order = Order::new(Partition::new(1).unwrap(), Pepoch(3));
     let mut checker = Checker::default();
     for step in 0..STEPS {
         let running: Vec<OpId> =
             checker.open.iter().filter(|(_, operation)| operation.running).map(|(op, _)| *op).collect();
         if step < STEPS / 2 && (running.is_empty() || random.below(100) < 55) {
-            arrive(&mut replica, &mut checker, &mut random, OpId(step.into()));
+            arrive(&mut order, &mut checker, &mut random, OpId(step.into()));
         } else if !running.is_empty() {
             let op = running[random.below(running.len() as u64) as usize];
-            end(&mut replica, &mut checker, &mut random, op);
+            end(&mut order, &mut checker, &mut random, op);
         }
-        assert_eq!(replica.operations(), checker.open.len());
+        assert_eq!(order.operations(), checker.open.len());
     }
     assert!(checker.open.is_empty(), "some never ended");
     checker.started
 }
 
-fn arrive(replica: &mut Replica, checker: &mut Checker, random: &mut Random, op: OpId) {
+fn arrive(order: &mut Order, checker: &mut Checker, random: &mut Random, op: OpId) {
     let access = if random.below(2) == 0 { Access::Read } else { Access::Write };
     let oid = Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), random.below(2) as u32);
     let start = random.below(BLOCKS.into()) as u32;
     let blocks = start..start + 1 + random.below(4) as u32;
     checker.open.insert(op, Arrived { access, oid, blocks: blocks.clone(), running: false, version: None });
-    let outputs = replica.step(Input::Begin { op, pepoch: Pepoch(3), access, oid, blocks });
+    let outputs = order.step(Input::Begin { op, pepoch: Pepoch(3), access, oid, blocks });
     checker.check(&outputs, None);
 }
 
-fn end(replica: &mut Replica, checker: &mut Checker, random: &mut Random, op: OpId) {
+fn end(order: &mut Order, checker: &mut Checker, random: &mut Random, op: OpId) {
     let (input, logged) = match checker.open[&op].access {
         _ if random.below(10) == 0 => (Input::Failed { op }, false),
         Access::Read => (Input::Done { op }, false),
         Access::Write => (Input::Logged { op }, true),
     };
-    let outputs = replica.step(input);
+    let outputs = order.step(input);
     checker.check(&outputs, Some((op, logged)));
 }
 

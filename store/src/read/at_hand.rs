@@ -111,7 +111,7 @@ impl<D: Disk> Store<D> {
 
     /// The object's file if it is open, `None` if there is none.
     fn find_at_hand(&self, state: &PartitionState, oid: Oid) -> Result<Option<Arc<ObjectFile<D>>>, Obstacle> {
-        match self.objects.find((state.replica.partition(), oid)) {
+        match self.objects.find((state.order.partition(), oid)) {
             None if state.index.version(oid).is_some() || state.index.leftover(oid).is_some() => {
                 Err(Obstacle::Wait)
             }

@@ -1,5 +1,19 @@
 //! Simulated clusters: one seed is one run, in one thread. What is simulated is the world around our code, with every fault we
 //! know of; the code is what the binary has. Checkers look for broken promises, and planted bugs show that they find them.
+//!
+//! There are two worlds. [`Cluster`] replicates: nodes, disks, networks and clocks below gateways that are made up.
+//! [`fencing`] gives up commands: initiators and gateways above a store that is made up.
+//!
+//! Everything random is drawn from one [`Random`], everything that happens is in one queue ordered by time. Nothing here does
+//! I/O but the binary, which prints.
 
+mod clock;
+mod cluster;
 pub mod fencing;
-pub mod random;
+mod history;
+mod random;
+mod storage;
+
+pub use cluster::{Broken, Bug, Cluster, Failure, Summary};
+pub use history::{Attempt, Effect, History, Loss, Violation};
+pub use random::Random;

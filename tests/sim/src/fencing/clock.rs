@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::random::Random;
+use crate::Random;
 
 /// True time since the run began, in milliseconds.
 pub(super) type Ms = u64;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::clock::Ms;
-use crate::random::Random;
+use crate::Random;
 
 /// Where a thread of a gateway may stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::habits::{Habits, Step};
 use super::initiator::Initiator;
 use super::store::Stores;
 use super::{Outcome, Setting};
-use crate::random::Random;
+use crate::Random;
 
 /// Length of a run.
 const END_MS: Ms = 150_000;

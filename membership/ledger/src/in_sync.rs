@@ -1,0 +1,281 @@
+//! Which replicas of each partition hold everything: what the records about nodes and in-sync sets add up to.
+//!
+//! It is part of the ledger, not of the replication core, because gateways need it as well, to find primaries, and because a
+//! rule such as "never drop the last copy" must be judged where the order of records is known. A replica is given its
+//! partition's row. [`State`](crate::State) does not hold it yet: it knows one node, whose in-sync sets are all alike.
+
+use std::collections::BTreeMap;
+
+use huntaway_wire::{NodeId, Partition, Pepoch};
+
+use crate::Incarnation;
+
+/// The nodes, and the in-sync set of every partition. Pure: the same records give the same state everywhere.
+#[derive(Debug, Clone)]
+pub struct InSyncSets {
+    copies: usize,
+    min_copies: usize,
+    nodes: BTreeMap<NodeId, NodeState>,
+    sets: BTreeMap<Partition, InSyncSet>,
+    #[cfg(feature = "planted-bugs")]
+    same_pepoch_after_restart: bool,
+}
+
+/// A node, as recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeState {
+    /// The process that runs there, or ran there last.
+    pub incarnation: Incarnation,
+    /// Whether it takes part. It may be wrong to say that it does not, but never unsafe.
+    pub is_up: bool,
+}
+
+/// The replicas of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InSyncSet {
+    /// Raised with each change of the rest but `ring`, and with each start of a process in the set.
+    pub pepoch: Pepoch,
+    /// All nodes in the partition's order of preference.
+    pub ring: Vec<NodeId>,
+    /// Those that hold every acknowledged write, in that order.
+    pub in_sync: Vec<NodeId>,
+    /// Those of them that may have lost some: they lost power, or their log is damaged.
+    pub doubtful: Vec<NodeId>,
+}
+
+/// A record about nodes and in-sync sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetRecord {
+    /// A process started. It goes on in none of the pepochs of the one before it.
+    NodeStarted {
+        /// The node.
+        node: NodeId,
+        /// The number of its process.
+        incarnation: Incarnation,
+        /// Writes that it acknowledged may be lost.
+        is_doubtful: bool,
+    },
+    /// The node is taken to have failed. It leaves every set that can do without it. Not before its ledger lease ran out.
+    NodeDown {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node was taken to have failed wrongly, or can be reached again.
+    NodeUp {
+        /// The node.
+        node: NodeId,
+    },
+    /// A primary asked for a change of its set.
+    Changed {
+        /// The partition.
+        partition: Partition,
+        /// The pepoch in which it asked.
+        pepoch: Pepoch,
+        /// The change.
+        change: InSyncChange,
+    },
+}
+
+/// What a primary can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InSyncChange {
+    /// The node is to leave the set. If it is not in it, promotions of it that are under way come to nothing.
+    Drop {
+        /// The node.
+        node: NodeId,
+        /// Its process.
+        incarnation: Incarnation,
+    },
+    /// The node is to enter the set.
+    Promote {
+        /// The node.
+        node: NodeId,
+        /// Its process.
+        incarnation: Incarnation,
+    },
+    /// In a set of doubtful nodes only, the primary has the newest of everything.
+    Collected,
+}
+
+/// A record that changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Void {
+    /// What it was decided on is the past.
+    #[error("the record rests on a state that is past")]
+    Past,
+    /// The set would be left without a replica that is known to hold everything, or with fewer than it may have.
+    #[error("the set cannot do without node {node}")]
+    Needed {
+        /// The node that was to leave.
+        node: NodeId,
+    },
+}
+
+impl InSyncSet {
+    /// The node that orders writes: the first in the ring that holds everything for certain, or the first.
+    pub fn primary(&self) -> Option<NodeId> {
+        let sound = self.in_sync.iter().find(|node| !self.doubtful.contains(node));
+        sound.or(self.in_sync.first()).copied()
+    }
+
+    /// Whether no node of the set is known to hold everything.
+    pub fn is_all_doubtful(&self) -> bool {
+        self.in_sync.iter().all(|node| self.doubtful.contains(node))
+    }
+
+    /// Whether the set has a node that holds everything for certain, other than `node`.
+    fn can_do_without(&self, node: NodeId) -> bool {
+        self.in_sync.iter().any(|other| *other != node && !self.doubtful.contains(other))
+    }
+
+    fn raise(&mut self) {
+        self.pepoch = Pepoch(self.pepoch.0.saturating_add(1));
+    }
+
+    fn remove(&mut self, node: NodeId) {
+        self.in_sync.retain(|other| *other != node);
+        self.doubtful.retain(|other| *other != node);
+        self.raise();
+    }
+}
+
+impl InSyncSets {
+    /// A cluster whose `nodes` are up, in their first process. Each partition's set is the first `copies` of its ring.
+    pub fn new(
+        copies: usize,
+        min_copies: usize,
+        nodes: &[NodeId],
+        rings: impl IntoIterator<Item = (Partition, Vec<NodeId>)>,
+    ) -> Self {
+        let first = NodeState { incarnation: Incarnation(1), is_up: true };
+        let set = |(partition, ring): (Partition, Vec<NodeId>)| {
+            let in_sync = ring.iter().take(copies).copied().collect();
+            (partition, InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful: Vec::new() })
+        };
+        Self {
+            copies,
+            min_copies,
+            nodes: nodes.iter().map(|node| (*node, first)).collect(),
+            sets: rings.into_iter().map(set).collect(),
+            #[cfg(feature = "planted-bugs")]
+            same_pepoch_after_restart: false,
+        }
+    }
+
+    /// Lets processes go on in the pepochs of their predecessors from now on, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_same_pepoch_after_restart(&mut self) {
+        self.same_pepoch_after_restart = true;
+    }
+
+    /// Replicas that each partition shall have.
+    pub fn copies(&self) -> usize {
+        self.copies
+    }
+
+    /// Replicas that have to be in sync for writes to be taken.
+    pub fn min_copies(&self) -> usize {
+        self.min_copies
+    }
+
+    /// The node, if it is known.
+    pub fn node(&self, node: NodeId) -> Option<NodeState> {
+        self.nodes.get(&node).copied()
+    }
+
+    /// The set of `partition`, if it is known.
+    pub fn set(&self, partition: Partition) -> Option<&InSyncSet> {
+        self.sets.get(&partition)
+    }
+
+    /// The nodes that shall become replicas of `partition`, the most wanted first: as many as it lacks, of those that are up.
+    pub fn candidates(&self, partition: Partition) -> Vec<NodeId> {
+        let Some(set) = self.sets.get(&partition) else { return Vec::new() };
+        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.is_up);
+        let lacking = self.copies.saturating_sub(set.in_sync.len());
+        let wanted = set.ring.iter().filter(|node| is_up(node) && !set.in_sync.contains(node));
+        wanted.take(lacking).copied().collect()
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// [`Void`]: the state is unchanged. For whoever proposed it, this is an answer like any other.
+    pub fn apply(&mut self, record: SetRecord) -> Result<(), Void> {
+        match record {
+            SetRecord::NodeStarted { node, incarnation, is_doubtful } => {
+                self.started(node, incarnation, is_doubtful)
+            }
+            SetRecord::NodeDown { node } => self.down(node),
+            SetRecord::NodeUp { node } => {
+                let state = self.nodes.get_mut(&node).filter(|state| !state.is_up).ok_or(Void::Past)?;
+                state.is_up = true;
+                Ok(())
+            }
+            SetRecord::Changed { partition, pepoch, change } => self.changed(partition, pepoch, change),
+        }
+    }
+
+    fn started(&mut self, node: NodeId, incarnation: Incarnation, is_doubtful: bool) -> Result<(), Void> {
+        let state = self.nodes.get_mut(&node).filter(|state| state.incarnation < incarnation);
+        *state.ok_or(Void::Past)? = NodeState { incarnation, is_up: true };
+        #[cfg(feature = "planted-bugs")]
+        if self.same_pepoch_after_restart && !is_doubtful {
+            return Ok(());
+        }
+        for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
+            if is_doubtful && !set.doubtful.contains(&node) {
+                set.doubtful.push(node);
+            }
+            set.raise();
+        }
+        Ok(())
+    }
+
+    fn down(&mut self, node: NodeId) -> Result<(), Void> {
+        let state = self.nodes.get_mut(&node).filter(|state| state.is_up).ok_or(Void::Past)?;
+        state.is_up = false;
+        let leaves = |set: &&mut InSyncSet| set.in_sync.contains(&node) && set.can_do_without(node);
+        self.sets.values_mut().filter(leaves).for_each(|set| set.remove(node));
+        Ok(())
+    }
+
+    fn changed(&mut self, partition: Partition, pepoch: Pepoch, change: InSyncChange) -> Result<(), Void> {
+        let (copies, min_copies) = (self.copies, self.min_copies);
+        let set = self.sets.get_mut(&partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
+        let state_of = |node, incarnation| {
+            let state = self.nodes.get(&node).copied();
+            state.filter(|state: &NodeState| state.incarnation == incarnation).ok_or(Void::Past)
+        };
+        match change {
+            InSyncChange::Drop { node, .. } if !set.in_sync.contains(&node) => set.raise(),
+            InSyncChange::Drop { node, incarnation } => {
+                let is_down = !state_of(node, incarnation)?.is_up;
+                let spared = set.in_sync.len() > min_copies || is_down || set.doubtful.contains(&node);
+                if !spared || !set.can_do_without(node) {
+                    return Err(Void::Needed { node });
+                }
+                set.remove(node);
+            }
+            InSyncChange::Promote { node, incarnation } => {
+                let is_up = state_of(node, incarnation)?.is_up;
+                let is_wanted = set.ring.contains(&node) && !set.in_sync.contains(&node);
+                if !is_up || !is_wanted || set.in_sync.len() >= copies {
+                    return Err(Void::Past);
+                }
+                let enters = |other: &&NodeId| **other == node || set.in_sync.contains(other);
+                set.in_sync = set.ring.iter().filter(enters).copied().collect();
+                set.raise();
+            }
+            InSyncChange::Collected => {
+                if !set.is_all_doubtful() {
+                    return Err(Void::Past);
+                }
+                set.in_sync.truncate(1);
+                set.doubtful.clear();
+                set.raise();
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! When every in-sync replica may have lost acknowledged writes: the primary takes the newest version of every block that any
+//! of them has, and then asks the ledger to go on with what it has. The others learn from it, like any learner.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use huntaway_wire::{Oid, Version};
+
+use crate::compared::differing;
+use crate::configuration::SetChange;
+use crate::event::{Outcome, Page};
+use crate::message::{Attempt, Body, Lesson, Reply};
+use crate::process::Process;
+use crate::record::{CopiedBlock, Entry, Stored};
+use crate::requests::Requests;
+use crate::site::{Pending, Site};
+use crate::teaching::PAGE_OBJECTS;
+
+/// The only attempt of a primary to collect: it goes on until it is done.
+const ATTEMPT: Attempt = 1;
+
+/// What it asks of its own store: one thing at a time.
+const OWN_SIDE: Pending = Pending::OwnSide { attempt: ATTEMPT, count: 0 };
+
+/// A primary that collects from one replica after the other. All of them have to answer.
+#[derive(Debug)]
+pub(crate) struct Collecting {
+    /// The replica at hand, and those after it.
+    sources: VecDeque<Process>,
+    step: u64,
+    asked: Option<Lesson>,
+    requests: Requests,
+    phase: Phase,
+    queue: VecDeque<Oid>,
+    next_page: Option<Option<Oid>>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// This replica gave its word to the last primary.
+    Bound,
+    Requests,
+    Listing {
+        own: Option<Page>,
+        theirs: Option<Page>,
+    },
+    Comparing {
+        oid: Oid,
+        own: Option<Versions>,
+        theirs: Option<Versions>,
+    },
+    /// Blocks that are newer there are on their way.
+    Fetching {
+        oid: Oid,
+        blocks: Vec<u32>,
+    },
+    /// They go to the log.
+    Logging,
+    Syncing,
+    Collected,
+}
+
+type Versions = Vec<(u32, Version)>;
+
+impl Collecting {
+    pub(crate) fn new(site: &Site) -> Self {
+        let others = site.configuration.in_sync.iter().filter(|process| **process != site.me);
+        Self {
+            sources: others.copied().collect(),
+            step: 0,
+            asked: None,
+            requests: site.requests.clone(),
+            phase: Phase::Bound,
+            queue: VecDeque::new(),
+            next_page: Some(None),
+        }
+    }
+
+    pub(crate) fn tick(&mut self, site: &mut Site) {
+        match self.phase {
+            Phase::Bound if !site.is_bound_against(site.me) => self.next_source(site),
+            Phase::Collected => site.propose(SetChange::Collected),
+            _ => self.send_lesson(site),
+        }
+    }
+
+    fn next_source(&mut self, site: &mut Site) {
+        (self.step, self.next_page) = (0, Some(None));
+        if self.sources.is_empty() {
+            self.phase = Phase::Syncing;
+            let (requests, settled) = (self.requests.clone(), site.doubt.settled());
+            site.requests = requests.clone();
+            site.log(Entry::Requests { requests: Arc::new(requests), settled }, Pending::Nothing);
+            site.sync(OWN_SIDE);
+        } else {
+            self.phase = Phase::Requests;
+            self.ask(site, Lesson::Requests);
+        }
+    }
+
+    fn ask(&mut self, site: &mut Site, lesson: Lesson) {
+        self.step += 1;
+        self.asked = Some(lesson);
+        self.send_lesson(site);
+    }
+
+    fn send_lesson(&mut self, site: &mut Site) {
+        if let (Some(lesson), Some(source)) = (self.asked.clone(), self.sources.front()) {
+            site.send(*source, Body::Ask { attempt: ATTEMPT, step: self.step, lesson });
+        }
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        site: &mut Site,
+        from: Process,
+        attempt: Attempt,
+        step: u64,
+        reply: Reply,
+    ) {
+        let is_expected = self.sources.front() == Some(&from) && (attempt, step) == (ATTEMPT, self.step);
+        if !is_expected || self.asked.is_none() || reply == Reply::Failed {
+            return;
+        }
+        self.asked = None;
+        match (&mut self.phase, reply) {
+            (Phase::Requests, Reply::Requests(requests)) => {
+                self.requests.merge(&requests);
+                self.list(site);
+            }
+            (Phase::Listing { theirs, .. }, Reply::Digests(page)) => {
+                *theirs = Some(page);
+                self.compare_pages(site);
+            }
+            (Phase::Comparing { theirs, .. }, Reply::Versions(versions)) => {
+                *theirs = Some(versions);
+                self.compare_object(site);
+            }
+            (Phase::Fetching { oid, blocks }, Reply::Blocks(stored)) => {
+                let blocks = Arc::new(fetched(blocks, &stored));
+                let entry = Entry::Copy { oid: *oid, blocks };
+                self.phase = Phase::Logging;
+                site.log(entry, OWN_SIDE);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn own_side(&mut self, site: &mut Site, outcome: Outcome) {
+        match (&mut self.phase, outcome) {
+            (Phase::Listing { own, .. }, Outcome::Digests(page)) => {
+                *own = Some(page);
+                self.compare_pages(site);
+            }
+            (Phase::Comparing { own, .. }, Outcome::Versions(versions)) => {
+                *own = Some(versions);
+                self.compare_object(site);
+            }
+            (Phase::Logging, _) => self.next_object(site),
+            (Phase::Syncing, _) => {
+                self.phase = Phase::Collected;
+                site.propose(SetChange::Collected);
+            }
+            _ => {}
+        }
+    }
+
+    fn list(&mut self, site: &mut Site) {
+        let Some(after) = self.next_page else {
+            self.sources.pop_front();
+            return self.next_source(site);
+        };
+        self.phase = Phase::Listing { own: None, theirs: None };
+        site.digests(after, PAGE_OBJECTS, OWN_SIDE);
+        self.ask(site, Lesson::Digests { after, most: PAGE_OBJECTS });
+    }
+
+    fn compare_pages(&mut self, site: &mut Site) {
+        let Phase::Listing { own: Some(own), theirs: Some(theirs) } = &self.phase else { return };
+        let (queue, next) = differing(own, theirs);
+        self.queue = queue;
+        self.next_page = next.map(Some);
+        self.next_object(site);
+    }
+
+    fn next_object(&mut self, site: &mut Site) {
+        let Some(oid) = self.queue.pop_front() else { return self.list(site) };
+        self.phase = Phase::Comparing { oid, own: None, theirs: None };
+        site.versions(oid, OWN_SIDE);
+        self.ask(site, Lesson::Versions { oid });
+    }
+
+    fn compare_object(&mut self, site: &mut Site) {
+        let Phase::Comparing { oid, own: Some(own), theirs: Some(theirs) } = &self.phase else { return };
+        let (oid, own) = (*oid, own.iter().copied().collect::<BTreeMap<_, _>>());
+        let is_newer = |(block, version): &&(u32, Version)| own.get(block) < Some(version);
+        let blocks: Vec<u32> = theirs.iter().filter(is_newer).map(|(block, _)| *block).collect();
+        let (Some(first), Some(last)) = (blocks.first().copied(), blocks.last().copied()) else {
+            return self.next_object(site);
+        };
+        self.phase = Phase::Fetching { oid, blocks };
+        self.ask(site, Lesson::Read { oid, blocks: first..last + 1 });
+    }
+}
+
+/// Those of the blocks read, from the first one on, that are newer and what their checksums say.
+fn fetched(blocks: &[u32], stored: &[Stored]) -> Vec<CopiedBlock> {
+    let first = blocks.first().copied().unwrap_or(0);
+    let is_sound = |stored: &&Stored| stored.content.as_ref().is_none_or(crate::Block::is_sound);
+    let of = |block: &u32| stored.get((block - first) as usize).filter(is_sound).cloned();
+    blocks.iter().filter_map(|block| Some(CopiedBlock { block: *block, stored: of(block)? })).collect()
+}

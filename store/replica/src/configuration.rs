@@ -1,0 +1,64 @@
+//! The agreed state of one partition, as the ledger's records add up to it, and what a replica may ask the ledger for.
+
+use huntaway_wire::{NodeId, Pepoch};
+
+use crate::process::Process;
+
+/// Who keeps a partition. A replica acts on the newest one it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Configuration {
+    /// Raised whenever `in_sync` or `doubtful` changes.
+    pub pepoch: Pepoch,
+    /// The replicas that hold every acknowledged write, in ring order.
+    pub in_sync: Vec<Process>,
+    /// Those of them that may have lost acknowledged writes: their machine lost power, or their log is damaged.
+    pub doubtful: Vec<NodeId>,
+    /// The one of them that orders writes: the first that is not doubtful, or the first.
+    pub primary: NodeId,
+    /// Nodes that shall keep the partition, are up and not in sync.
+    pub candidates: Vec<Process>,
+    /// Writes are taken only while so many replicas are in sync.
+    pub min_copies: usize,
+    /// The newest process of each gateway: what older ones sent is refused.
+    pub gateways: Vec<Process>,
+}
+
+impl Configuration {
+    /// The process that is to be primary.
+    pub fn primary(&self) -> Option<Process> {
+        self.in_sync.iter().find(|process| process.node == self.primary).copied()
+    }
+
+    /// Whether `process` is in the in-sync set.
+    pub fn has(&self, process: Process) -> bool {
+        self.in_sync.contains(&process)
+    }
+
+    /// Whether no replica is left that is known to hold every acknowledged write.
+    pub fn is_all_doubtful(&self) -> bool {
+        self.in_sync.iter().all(|process| self.doubtful.contains(&process.node))
+    }
+}
+
+/// What a primary asks the ledger for. It is granted only while `pepoch` is the partition's: whatever was agreed since
+/// makes it void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proposal {
+    /// The pepoch in which the primary asks.
+    pub pepoch: Pepoch,
+    /// What is to change.
+    pub change: SetChange,
+}
+
+/// A change of an in-sync set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetChange {
+    /// The process does not answer, or may have lost writes that others have. A process that is not in the set is not
+    /// promoted by what was asked for before.
+    Drop(Process),
+    /// The process holds everything, and takes part in everything.
+    Promote(Process),
+    /// The primary has the newest version of every block that any replica of a set without certainty has: it alone is in
+    /// sync from now on.
+    Collected,
+}

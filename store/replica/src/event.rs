@@ -1,0 +1,212 @@
+//! What a replica is told, and what it wants done.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use huntaway_wire::{Durability, Oid, Pepoch, Version};
+
+use crate::configuration::{Configuration, Proposal};
+use crate::message::Message;
+use crate::process::{Moment, Process};
+use crate::record::{Block, Content, Entry, RequestId, Stored};
+
+/// Names something that a replica wants of its store, until the store says that it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The agreed state of the partition is this one by now. An older one than known is ignored.
+    Configured(Arc<Configuration>),
+    /// No epoch without this node is active before that moment.
+    LedgerLease {
+        /// On this node's clock, counted from when the lease was asked for.
+        until: Moment,
+    },
+    /// Time went by. To be said a few times in each lease.
+    Tick,
+    /// A replica sent something. Messages may be lost, repeated and overtake one another.
+    Received {
+        /// Who sent it.
+        from: Process,
+        /// What.
+        message: Message,
+    },
+    /// A gateway asks for something.
+    Requested(Request),
+    /// The store did what it was asked for.
+    Stored {
+        /// Which of it.
+        ticket: Ticket,
+        /// What it found.
+        outcome: Outcome,
+    },
+}
+
+/// What a store answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the log, or on stable storage, as asked.
+    Done,
+    /// The blocks, in order.
+    Blocks(Vec<Stored>),
+    /// A block is damaged.
+    Damaged,
+    /// The page of digests.
+    Digests(Page),
+    /// The versions of all blocks of the object that were ever written, by block.
+    Versions(Vec<(u32, Version)>),
+}
+
+/// Some objects of a replica, in order of their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Each with a sum of the numbers and versions of its blocks.
+    pub objects: Vec<(Oid, u64)>,
+    /// Whether there are no more after them.
+    pub is_last: bool,
+}
+
+/// What a store's clock showed when it answered: proof of when a request that carries it cannot have been sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// The store's process.
+    pub process: Process,
+    /// Its clock.
+    pub at: Moment,
+}
+
+/// A gateway's request for the primary.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Its name.
+    pub id: RequestId,
+    /// How often it was sent before. Its answer says which sending it answers.
+    pub resend: u32,
+    /// The gateway has the answers to all requests with lower numbers.
+    pub unanswered_from: u64,
+    /// The partition's pepoch as the gateway knows it.
+    pub pepoch: Pepoch,
+    /// The newest stamp that the gateway has of the store it sends this to.
+    pub stamp: Option<Stamp>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What a gateway wants.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Answered by [`Answer::Data`].
+    Read {
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: Range<u32>,
+    },
+    /// Answered by [`Answer::Done`].
+    Write {
+        /// The object.
+        oid: Oid,
+        /// The first block.
+        first_block: u32,
+        /// What it and those after it are to hold.
+        blocks: Vec<Block>,
+        /// When it counts as done.
+        durability: Durability,
+    },
+    /// Everything acknowledged before goes to stable storage. Answered by [`Answer::Done`].
+    Flush,
+}
+
+/// What a gateway is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done, now or by an earlier sending.
+    Done,
+    /// What the blocks hold.
+    Data(Vec<Content>),
+    /// A block is damaged here.
+    Damaged,
+    /// This sending came to nothing.
+    Refused(Refused),
+}
+
+/// Why a request was not carried out, and what its gateway may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// This replica does not serve the partition, or not yet: ask again, perhaps elsewhere.
+    NotServing,
+    /// The partition's pepoch is another: look up its primary again.
+    OtherPepoch {
+        /// The newest that this replica knows.
+        newest: Pepoch,
+    },
+    /// The stamp is too old: prove again that the request is wanted, and send it under the stamp of this answer.
+    OldStamp,
+    /// The gateway had the answer before, or its process is not the newest of its node.
+    Late,
+}
+
+/// What to do about it, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Add the entry to the log; reads that come later find it. Done when it survives the process. Of entries that are in
+    /// the log, all earlier ones are.
+    Log {
+        /// To be given back.
+        ticket: Ticket,
+        /// The entry.
+        entry: Entry,
+    },
+    /// Done when everything logged before is on stable storage.
+    Sync {
+        /// To be given back.
+        ticket: Ticket,
+    },
+    /// Read blocks, as they are by what was logged before.
+    Read {
+        /// To be given back.
+        ticket: Ticket,
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: Range<u32>,
+    },
+    /// Tell which objects there are.
+    Digests {
+        /// To be given back.
+        ticket: Ticket,
+        /// Only those after this one.
+        after: Option<Oid>,
+        /// At most so many.
+        most: usize,
+    },
+    /// Tell the versions of an object's blocks.
+    Versions {
+        /// To be given back.
+        ticket: Ticket,
+        /// The object.
+        oid: Oid,
+    },
+    /// Send a message to a replica. It may be lost: what matters is sent again.
+    Send {
+        /// To whom.
+        to: Process,
+        /// What.
+        message: Message,
+    },
+    /// Answer a gateway.
+    Answer {
+        /// Its request.
+        id: RequestId,
+        /// Which sending is answered.
+        resend: u32,
+        /// The answer.
+        answer: Answer,
+        /// The store's clock now.
+        stamp: Stamp,
+    },
+    /// Ask the ledger.
+    Propose(Proposal),
+}

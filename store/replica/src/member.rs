@@ -1,0 +1,217 @@
+//! A replica that is not primary: in sync, learning, doubtful or none of these. It does what the primary of its pepoch says.
+
+use std::sync::Arc;
+
+use huntaway_wire::Version;
+
+use crate::event::Outcome;
+use crate::in_doubt::{InDoubt, Receipt};
+use crate::message::{Attempt, Body, Lesson, Reply};
+use crate::planted::PlantedBug;
+use crate::process::{GRANT_US, Grant, Moment, Process};
+use crate::record::{CopiedBlock, Entry, Record};
+use crate::requests::Requests;
+use crate::site::{Pending, Site};
+
+/// What it did in its pepoch.
+#[derive(Debug, Default)]
+pub(crate) struct Member {
+    rolled_forward: Progress,
+    /// The attempt to teach it that it takes part in; 0 = none.
+    attempt: Attempt,
+    /// The last lesson that it was given.
+    step: u64,
+    /// What came of it, once something did.
+    reply: Option<Reply>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Progress {
+    #[default]
+    NotAsked,
+    UnderWay,
+    Done,
+}
+
+impl Member {
+    pub(crate) fn receive(&mut self, site: &mut Site, from: Process, body: Body) {
+        if site.configuration.primary() != Some(from) {
+            return;
+        }
+        match body {
+            Body::Beacon { sent, settled, attempt } => self.beacon(site, from, sent, settled, attempt),
+            Body::Forward { record, settled, attempt } => {
+                self.forward(site, from, &record, settled, attempt);
+            }
+            Body::Flush { number } => site.sync(Pending::Flush { to: from, number }),
+            Body::Gather => gather(site, from),
+            Body::RollForward { records } => self.roll_forward(site, from, &records),
+            Body::Ask { attempt, step, lesson } => self.lesson(site, from, attempt, step, lesson),
+            Body::Granted { .. }
+            | Body::Forwarded { .. }
+            | Body::Flushed { .. }
+            | Body::Gathered { .. }
+            | Body::RolledForward
+            | Body::Reply { .. } => {}
+        }
+    }
+
+    /// Whether what is meant for `attempt` (0: a replica in sync) is meant for this one.
+    fn is(&self, site: &Site, attempt: Attempt) -> bool {
+        if attempt == 0 { site.configuration.has(site.me) } else { attempt == self.attempt }
+    }
+
+    fn beacon(&mut self, site: &mut Site, from: Process, sent: Moment, settled: Version, attempt: Attempt) {
+        if !self.is(site, attempt) {
+            return;
+        }
+        site.doubt.settle(settled);
+        if !site.is_bound_against(from) {
+            site.grant = Grant { to: Some(from), until: site.now.after(GRANT_US) };
+            site.send(from, Body::Granted { sent });
+        }
+    }
+
+    fn forward(
+        &mut self,
+        site: &mut Site,
+        from: Process,
+        record: &Arc<Record>,
+        settled: Version,
+        attempt: Attempt,
+    ) {
+        let is_sound = record.is_sound() || site.has(PlantedBug::CrcNotVerified);
+        if !self.is(site, attempt) || !is_sound {
+            return;
+        }
+        site.doubt.settle(settled);
+        let version = record.version;
+        let again = site.has(PlantedBug::DuplicateForwardLogged);
+        match site.doubt.receipt(version) {
+            Receipt::Logged if !again => site.send(from, Body::Forwarded { version, attempt }),
+            Receipt::Logging | Receipt::Settled if !again => {}
+            _ => {
+                site.log_write(record, Pending::Forward { to: from, version, attempt });
+                if site.has(PlantedBug::AcknowledgedFromMemory) {
+                    site.send(from, Body::Forwarded { version, attempt });
+                }
+            }
+        }
+    }
+
+    fn roll_forward(&mut self, site: &mut Site, from: Process, records: &[Arc<Record>]) {
+        if !self.is(site, 0) || site.is_bound_against(from) || !records.iter().all(|record| record.is_sound())
+        {
+            return;
+        }
+        match self.rolled_forward {
+            Progress::NotAsked => {
+                self.rolled_forward = Progress::UnderWay;
+                site.roll_forward(records);
+            }
+            Progress::UnderWay => {}
+            Progress::Done => site.send(from, Body::RolledForward),
+        }
+    }
+
+    /// Does the next lesson, and says again what came of the last one. Earlier ones come late, and later ones too early.
+    fn lesson(&mut self, site: &mut Site, from: Process, attempt: Attempt, step: u64, lesson: Lesson) {
+        let begins = match lesson {
+            Lesson::Begin { .. } => !site.configuration.has(site.me),
+            Lesson::Requests => site.configuration.has(site.me) && !site.is_bound_against(from),
+            _ => false,
+        };
+        if attempt > self.attempt && begins {
+            *self = Self { attempt, ..Self::default() };
+        }
+        if attempt == 0 || attempt != self.attempt {
+            return;
+        }
+        let again = site.has(PlantedBug::DuplicateLessonDone) && matches!(lesson, Lesson::Copy { .. });
+        if step == self.step + 1 || again {
+            self.step = self.step.max(step);
+            self.reply = None;
+            self.do_lesson(site, Pending::Lesson { to: from, attempt, step }, lesson);
+        } else if step == self.step
+            && let Some(reply) = self.reply.clone()
+        {
+            site.send(from, Body::Reply { attempt, step, reply });
+        }
+    }
+
+    fn do_lesson(&mut self, site: &mut Site, pending: Pending, lesson: Lesson) {
+        match lesson {
+            Lesson::Begin { requests, settled } => begin(site, &requests, settled, pending),
+            Lesson::Requests => {
+                let requests = Arc::new(site.requests.clone());
+                self.replied(site, pending, Reply::Requests(requests));
+            }
+            Lesson::Digests { after, most } => site.digests(after, most, pending),
+            Lesson::Versions { oid } => site.versions(oid, pending),
+            Lesson::Read { oid, blocks } => site.read(oid, blocks, pending),
+            Lesson::Copy { blocks, .. } if !are_sound(&blocks) => self.replied(site, pending, Reply::Failed),
+            Lesson::Copy { oid, blocks } => site.log(Entry::Copy { oid, blocks }, pending),
+            Lesson::Remove { oid } => site.log(Entry::Remove { oid }, pending),
+            Lesson::Sync => site.sync(pending),
+        }
+    }
+
+    fn replied(&mut self, site: &mut Site, pending: Pending, reply: Reply) {
+        let Pending::Lesson { to, attempt, step } = pending else { return };
+        if (attempt, step) == (self.attempt, self.step) {
+            self.reply = Some(reply.clone());
+            site.send(to, Body::Reply { attempt, step, reply });
+        }
+    }
+
+    pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
+        match pending {
+            Pending::Forward { to, version, attempt } => {
+                site.doubt.logged(version);
+                site.send(to, Body::Forwarded { version, attempt });
+            }
+            Pending::Flush { to, number } => site.send(to, Body::Flushed { number }),
+            Pending::RollForward => {
+                self.rolled_forward = Progress::Done;
+                if let Some(primary) = site.configuration.primary() {
+                    site.send(primary, Body::RolledForward);
+                }
+            }
+            Pending::Lesson { .. } => self.replied(site, pending, reply_of(outcome)),
+            Pending::Nothing | Pending::Operation(_) | Pending::OwnSide { .. } => {}
+        }
+    }
+}
+
+fn are_sound(blocks: &[CopiedBlock]) -> bool {
+    blocks.iter().all(|copied| copied.stored.content.as_ref().is_none_or(crate::Block::is_sound))
+}
+
+fn reply_of(outcome: Outcome) -> Reply {
+    match outcome {
+        Outcome::Done => Reply::Done,
+        Outcome::Damaged => Reply::Failed,
+        Outcome::Blocks(blocks) => Reply::Blocks(blocks),
+        Outcome::Digests(page) => Reply::Digests(page),
+        Outcome::Versions(versions) => Reply::Versions(versions),
+    }
+}
+
+/// Answers a new primary, unless an old one may still count on this replica.
+fn gather(site: &mut Site, from: Process) {
+    if site.configuration.has(site.me) && !site.is_bound_against(from) {
+        let records = site.doubt.records().cloned().collect();
+        site.send(from, Body::Gathered { records });
+    }
+}
+
+/// Forgets what it knew, for what it has is to become what the primary has.
+fn begin(site: &mut Site, requests: &Arc<Requests>, settled: Version, pending: Pending) {
+    let mut requests = requests.clone();
+    if site.has(PlantedBug::RequestsKeptAtRollback) {
+        Arc::make_mut(&mut requests).merge(&site.requests);
+    }
+    site.requests = (*requests).clone();
+    site.doubt = InDoubt::recovered(settled, []);
+    site.log(Entry::Requests { requests, settled }, pending);
+}

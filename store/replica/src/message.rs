@@ -1,0 +1,163 @@
+//! What replicas of a partition tell each other. Any of it may be lost, repeated or late.
+
+use std::sync::Arc;
+
+use huntaway_wire::{Oid, Pepoch, Version};
+
+use crate::event::Page;
+use crate::process::Moment;
+use crate::record::{CopiedBlock, Record, Stored};
+use crate::requests::Requests;
+
+/// A message: what it says holds in one pepoch. A replica in another ignores it; the sender repeats what matters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// The sender's pepoch.
+    pub pepoch: Pepoch,
+    /// What it says.
+    pub body: Body,
+}
+
+/// Numbers the attempts of one primary to bring a learner up to date; 0 = the receiver is in sync.
+pub type Attempt = u64;
+
+/// What a message says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body {
+    /// The primary is alive and wants the receiver's word to stay out of newer pepochs.
+    Beacon {
+        /// The primary's clock.
+        sent: Moment,
+        /// All in-sync replicas have all writes up to this one.
+        settled: Version,
+        /// Of the receiver.
+        attempt: Attempt,
+    },
+    /// The receiver has that word.
+    Granted {
+        /// The beacon's clock.
+        sent: Moment,
+    },
+    /// A write to log.
+    Forward {
+        /// The write.
+        record: Arc<Record>,
+        /// The receiver has, or need not have, all writes up to this one.
+        settled: Version,
+        /// Of the receiver.
+        attempt: Attempt,
+    },
+    /// The write is in the sender's log, and on stable storage if that was asked for.
+    Forwarded {
+        /// The write.
+        version: Version,
+        /// Of the sender.
+        attempt: Attempt,
+    },
+    /// Put on stable storage what was forwarded so far.
+    Flush {
+        /// To be given back.
+        number: u64,
+    },
+    /// That is done.
+    Flushed {
+        /// The flush.
+        number: u64,
+    },
+    /// A new primary asks what is in doubt.
+    Gather,
+    /// What the sender has that others may not have.
+    Gathered {
+        /// The writes. What they were requested by goes with them.
+        records: Vec<Arc<Record>>,
+    },
+    /// What all in-sync replicas shall have before the pepoch begins.
+    RollForward {
+        /// All that was in doubt anywhere.
+        records: Vec<Arc<Record>>,
+    },
+    /// The sender has it on stable storage.
+    RolledForward,
+    /// The primary asks something of a learner, or of a doubtful replica, one after the other.
+    Ask {
+        /// Of the primary to teach the receiver.
+        attempt: Attempt,
+        /// Counted from 1 in each attempt. A receiver does each once, in order.
+        step: u64,
+        /// What.
+        lesson: Lesson,
+    },
+    /// The lesson is done.
+    Reply {
+        /// As asked.
+        attempt: Attempt,
+        /// As asked.
+        step: u64,
+        /// What came of it.
+        reply: Reply,
+    },
+}
+
+/// What is asked of a replica that is compared with another one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lesson {
+    /// Forget what you knew of requests and of writes in doubt, and take part from here on.
+    Begin {
+        /// The requests to know.
+        requests: Arc<Requests>,
+        /// The last version given before you take part.
+        settled: Version,
+    },
+    /// Which requests do you know of? Asked first in a set without certainty.
+    Requests,
+    /// Which objects do you have?
+    Digests {
+        /// Only those after this one.
+        after: Option<Oid>,
+        /// At most so many.
+        most: usize,
+    },
+    /// Which versions do the blocks of the object have?
+    Versions {
+        /// The object.
+        oid: Oid,
+    },
+    /// What do blocks hold?
+    Read {
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: core::ops::Range<u32>,
+    },
+    /// Replace these blocks.
+    Copy {
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: Arc<Vec<CopiedBlock>>,
+    },
+    /// Remove the object.
+    Remove {
+        /// The object.
+        oid: Oid,
+    },
+    /// Put all of it on stable storage.
+    Sync,
+}
+
+/// What comes of a [`Lesson`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// It could not be done.
+    Failed,
+    /// The objects.
+    Digests(Page),
+    /// The versions, by block.
+    Versions(Vec<(u32, Version)>),
+    /// The blocks.
+    Blocks(Vec<Stored>),
+    /// The requests that the sender knows of.
+    Requests(Arc<Requests>),
+}

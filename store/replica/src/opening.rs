@@ -1,0 +1,118 @@
+//! The beginning of a pepoch: the primary learns what is in doubt anywhere, and sees to it that everyone has it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use huntaway_wire::Version;
+
+use crate::configuration::SetChange;
+use crate::message::Body;
+use crate::planted::PlantedBug;
+use crate::process::{Moment, Process, SILENCE_US};
+use crate::record::Record;
+use crate::site::Site;
+
+/// A primary that does not serve yet.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    members: Vec<Process>,
+    since: Moment,
+    gathered: Vec<Process>,
+    /// A write is in doubt if any replica says so: its gateway, or a read, may have seen it.
+    records: BTreeMap<Version, Arc<Record>>,
+    /// Those that do not have it all yet, once it is known what all is.
+    lacking: Option<Vec<Process>>,
+}
+
+impl Opening {
+    pub(crate) fn new(site: &Site) -> Self {
+        let mut members = site.configuration.in_sync.clone();
+        if site.has(PlantedBug::DoubtfulOpensAlone) && site.configuration.is_all_doubtful() {
+            members.retain(|member| *member == site.me);
+        }
+        let (gathered, records) = (Vec::new(), BTreeMap::new());
+        Self { members, since: site.now, gathered, records, lacking: None }
+    }
+
+    /// Whether every in-sync replica has everything.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lacking.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    pub(crate) fn tick(&mut self, site: &mut Site) {
+        let configuration = site.configuration.clone();
+        if !configuration.is_all_doubtful() && !configuration.doubtful.is_empty() {
+            // They learn again what they lost, from those who have it.
+            let doubtful = |process: &&Process| configuration.doubtful.contains(&process.node);
+            configuration.in_sync.iter().filter(doubtful).for_each(|process| {
+                site.propose(SetChange::Drop(*process));
+            });
+            return;
+        }
+        // This replica gave its word to the last primary, like any other.
+        if !self.gathered.contains(&site.me) && !site.is_bound_against(site.me) {
+            let records: Vec<_> = site.doubt.records().cloned().collect();
+            self.gathered_from(site, site.me, records);
+        }
+        let waits_for: Vec<Process> = match &self.lacking {
+            None => self.members.iter().filter(|member| !self.gathered.contains(member)).copied().collect(),
+            Some(lacking) => lacking.clone(),
+        };
+        let me = site.me;
+        let is_late = site.now.since(self.since) > SILENCE_US;
+        for member in waits_for.into_iter().filter(|member| *member != me) {
+            let body = if self.lacking.is_some() { self.to_roll_forward() } else { Body::Gather };
+            site.send(member, body);
+            if is_late {
+                site.propose(SetChange::Drop(member));
+            }
+        }
+    }
+
+    fn to_roll_forward(&self) -> Body {
+        Body::RollForward { records: self.records.values().cloned().collect() }
+    }
+
+    pub(crate) fn receive(&mut self, site: &mut Site, from: Process, body: Body) {
+        match body {
+            Body::Gathered { records } if records.iter().all(|record| record.is_sound()) => {
+                self.gathered_from(site, from, records);
+            }
+            Body::RolledForward => self.rolled_forward(from),
+            _ => {}
+        }
+    }
+
+    fn gathered_from(&mut self, site: &mut Site, from: Process, records: Vec<Arc<Record>>) {
+        if self.lacking.is_some() || !self.members.contains(&from) || self.gathered.contains(&from) {
+            return;
+        }
+        self.gathered.push(from);
+        if !site.has(PlantedBug::NoRollForward) || from == site.me {
+            self.records.extend(records.into_iter().map(|record| (record.version, record)));
+        }
+        let enough = if site.has(PlantedBug::RollForwardOverMajority) {
+            self.members.len() / 2 + 1
+        } else {
+            self.members.len()
+        };
+        if self.gathered.len() < enough || !self.gathered.contains(&site.me) {
+            return;
+        }
+        self.lacking = Some(self.members.clone());
+        self.since = site.now;
+        let records: Vec<_> = self.records.values().cloned().collect();
+        site.roll_forward(&records);
+        let me = site.me;
+        for member in self.members.iter().filter(|member| **member != me) {
+            site.send(*member, self.to_roll_forward());
+        }
+    }
+
+    /// `member` has everything on stable storage.
+    pub(crate) fn rolled_forward(&mut self, member: Process) {
+        if let Some(lacking) = &mut self.lacking {
+            lacking.retain(|process| *process != member);
+        }
+    }
+}

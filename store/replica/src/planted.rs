@@ -1,0 +1,72 @@
+//! Bugs put in on purpose, to see that the simulator finds them. They are there only with the feature `planted-bugs`.
+
+/// What is done wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "planted-bugs"),
+    expect(unreachable_pub, reason = "only those who plant bugs name them")
+)]
+pub enum PlantedBug {
+    /// A write is acknowledged while one in-sync replica does not have it.
+    AcknowledgedBeforeAll,
+    /// A replica acknowledges a write that is not in its log yet.
+    AcknowledgedFromMemory,
+    /// The primary serves without the grants of the other in-sync replicas.
+    NoInSyncLease,
+    /// A lease counts from when the grant came, not from when it was asked for.
+    LeaseFromReceipt,
+    /// A replica takes part in a new pepoch while the old primary counts on its grant.
+    NoGraceWait,
+    /// A process that has just started takes part at once, whatever its predecessor granted.
+    RestartedTakesPartAtOnce,
+    /// Requests that were carried out are carried out again.
+    RequestsForgotten,
+    /// Requests are forgotten when time has gone by, not when they are answered.
+    RequestsTrimmedByTime,
+    /// A learner keeps what it knew of requests although their data is replaced.
+    RequestsKeptAtRollback,
+    /// What is known of requests is not rolled forward with the data.
+    RequestsNotRolledForward,
+    /// A request whose gateway has its answer is carried out.
+    AnsweredCarriedOut,
+    /// A read does not wait for writes that are under way.
+    DirtyRead,
+    /// The leases are checked before a read, not after it.
+    LeaseCheckedBeforeRead,
+    /// A new primary opens with what it has itself.
+    NoRollForward,
+    /// A new primary asks only some of the in-sync replicas.
+    RollForwardOverMajority,
+    /// A learner keeps blocks with higher versions than the primary's.
+    RejoinByMaxVersion,
+    /// A replica that may have lost acknowledged writes opens the partition without the others.
+    DoubtfulOpensAlone,
+    /// When all replicas lost power, only what is in doubt is merged.
+    OnlyInDoubtCollected,
+    /// Writes to a block are sent to a learner although earlier ones are on their way.
+    ForwardsOvertake,
+    /// An object is compared while writes to it are on their way to the learner.
+    ComparedBeforeForwards,
+    /// A learner is proposed before it was compared.
+    LearnerAdmittedEarly,
+    /// A learner is proposed while writes forwarded to it are not acknowledged.
+    LearnerAdmittedWithoutForwards,
+    /// The primary serves without the grant of a learner that it proposed.
+    ProposedLearnerWithoutLease,
+    /// A learner is proposed before what it was taught is on stable storage.
+    UnsyncedPromotion,
+    /// What a learner could not do counts as done.
+    FailedLessonCountsAsDone,
+    /// A write that is forwarded twice is logged twice.
+    DuplicateForwardLogged,
+    /// A lesson that comes twice is done twice.
+    DuplicateLessonDone,
+    /// Checksums of what others forward are not verified.
+    CrcNotVerified,
+    /// The age of a stamp is checked when the request arrives, not when it gets its version.
+    StampCheckedOnArrival,
+    /// A flush is acknowledged when it is done here.
+    FlushOfThePrimaryAlone,
+    /// A write that is to be on stable storage is acknowledged when it is in the log.
+    StableWithoutSync,
+}

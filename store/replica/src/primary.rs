@@ -1,0 +1,500 @@
+//! The primary at work: it gives requests their turn and their versions, and answers when every in-sync replica is done.
+
+mod operation;
+mod peer;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use huntaway_wire::{Oid, Partition, Version};
+
+use crate::configuration::SetChange;
+use crate::event::{Answer, Command, Outcome, Refused, Request};
+use crate::message::Body;
+use crate::order::{Access, Input, OpId, Order, Output};
+use crate::planted::PlantedBug;
+use crate::process::{Process, SILENCE_US, STAMP_US};
+use crate::record::{Record, RequestId};
+use crate::replica::is_change;
+use crate::requests::{Known, has_ended};
+use crate::site::{Pending, Site};
+use crate::teaching::Teaching;
+use operation::{Operation, State};
+use peer::Peer;
+pub(crate) use peer::lease_end;
+
+/// What is not answered is sent again after so long, in microseconds.
+pub(crate) const RESEND_US: u64 = 300_000;
+
+/// Blocks that a lock on a whole object covers.
+const WHOLE_OBJECT: Range<u32> = 0..huntaway_wire::BLOCKS_PER_OBJECT;
+
+/// A primary that serves.
+#[derive(Debug)]
+pub(crate) struct Primary {
+    order: Order,
+    operations: BTreeMap<OpId, Operation>,
+    /// Changes under way, by the request that they carry out.
+    changes: BTreeMap<RequestId, OpId>,
+    last_op: u64,
+    last_seq: u32,
+    /// Writes that some replica may lack, by the number of their version.
+    unfinished: BTreeMap<u32, OpId>,
+    /// Locks of teachers that they were not told of.
+    locked: Vec<OpId>,
+    /// Locks that teachers have no use for any more.
+    unlocked: Vec<OpId>,
+    /// Operations that are done everywhere and not answered.
+    whole: Vec<OpId>,
+    peers: Vec<Peer>,
+    pub(crate) teaching: Option<Teaching>,
+    attempts: u64,
+}
+
+impl Primary {
+    pub(crate) fn new(site: &mut Site, partition: Partition) -> Self {
+        let others = site.configuration.in_sync.iter().filter(|process| **process != site.me);
+        let peers = others.map(|process| Peer::new(*process, site.now)).collect();
+        site.doubt.settle(Version { pepoch: site.pepoch().0, seq: 0 });
+        Self {
+            order: Order::new(partition, site.pepoch()),
+            operations: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            last_op: 0,
+            last_seq: 0,
+            unfinished: BTreeMap::new(),
+            locked: Vec::new(),
+            unlocked: Vec::new(),
+            whole: Vec::new(),
+            peers,
+            teaching: None,
+            attempts: 0,
+        }
+    }
+
+    /// Whether nobody else can serve the partition now.
+    pub(crate) fn has_leases(&self, site: &Site) -> bool {
+        let granted =
+            self.peers.iter().all(|peer| site.now < peer.lease_until) || site.has(PlantedBug::NoInSyncLease);
+        let learner = self.teaching.as_ref().is_none_or(|teaching| teaching.has_lease(site))
+            || site.has(PlantedBug::NoInSyncLease);
+        granted && learner && site.now < site.ledger_lease_until
+    }
+
+    /// All in-sync replicas have all writes up to this one.
+    pub(crate) fn settled(&self, site: &Site) -> Version {
+        let seq = self.unfinished.first_key_value().map_or(self.last_seq, |(seq, _)| seq - 1);
+        Version { pepoch: site.pepoch().0, seq }
+    }
+
+    /// The last version that was given.
+    pub(crate) fn last_version(&self, site: &Site) -> Version {
+        Version { pepoch: site.pepoch().0, seq: self.last_seq }
+    }
+
+    /// The writes under way below `seq`.
+    pub(crate) fn unfinished_below(&self, seq: u32) -> BTreeSet<u32> {
+        self.unfinished.range(..seq).map(|(seq, _)| *seq).collect()
+    }
+
+    /// Whether some replica may lack the write.
+    pub(crate) fn is_unfinished(&self, seq: u32) -> bool {
+        self.unfinished.contains_key(&seq)
+    }
+
+    pub(crate) fn request(&mut self, site: &mut Site, request: Request) {
+        if has_ended(request.id.gateway, &site.configuration.gateways) {
+            return site.answer(&request, Answer::Refused(Refused::Late));
+        }
+        if is_change(&request.command) {
+            if let Some(op) = self.changes.get(&request.id) {
+                if let Some(operation) = self.operations.get_mut(op) {
+                    operation.sent_again(request);
+                }
+                return;
+            }
+            if let Some(answer) = self.answer_known(site, &request) {
+                return site.answer(&request, answer);
+            }
+        }
+        if let Some(refused) = self.refused_on_arrival(site, &request) {
+            return site.answer(&request, Answer::Refused(refused));
+        }
+        let Some((access, oid, blocks)) = extent(&request.command) else {
+            return self.flush(site, request);
+        };
+        let op = self.next_op();
+        if is_change(&request.command) {
+            self.changes.insert(request.id, op);
+        }
+        self.operations.insert(op, Operation { request, state: State::Waiting });
+        if access == Access::Read && site.has(PlantedBug::DirtyRead) {
+            return site.read(oid, blocks, Pending::Operation(op));
+        }
+        self.begin(site, op, access, oid, blocks);
+    }
+
+    fn answer_known(&self, site: &Site, request: &Request) -> Option<Answer> {
+        match site.requests.known(request.id) {
+            Known::New => None,
+            Known::Done if site.has(PlantedBug::RequestsForgotten) => None,
+            Known::Answered if site.has(PlantedBug::AnsweredCarriedOut) => None,
+            Known::Done if self.has_leases(site) => Some(Answer::Done),
+            Known::Done => Some(Answer::Refused(Refused::NotServing)),
+            Known::Answered => Some(Answer::Refused(Refused::Late)),
+        }
+    }
+
+    fn refused_on_arrival(&self, site: &Site, request: &Request) -> Option<Refused> {
+        let early = site.has(PlantedBug::LeaseCheckedBeforeRead) && !self.has_leases(site);
+        let stamped = !site.has(PlantedBug::StampCheckedOnArrival)
+            || !is_change(&request.command)
+            || has_fresh_stamp(site, request);
+        if !stamped { Some(Refused::OldStamp) } else { early.then_some(Refused::NotServing) }
+    }
+
+    fn next_op(&mut self) -> OpId {
+        self.last_op += 1;
+        OpId(self.last_op)
+    }
+
+    /// Has the teacher wait for its turn on an object.
+    pub(crate) fn lock_object(&mut self, site: &mut Site, oid: Oid) -> OpId {
+        let op = self.next_op();
+        self.begin(site, op, Access::Read, oid, WHOLE_OBJECT);
+        op
+    }
+
+    /// The teacher is done with the object. What waits for it starts when the teacher is back in its place: the learner is to
+    /// have it, too.
+    pub(crate) fn unlock_object(&mut self, op: OpId) {
+        self.unlocked.push(op);
+    }
+
+    fn begin(&mut self, site: &mut Site, op: OpId, access: Access, oid: Oid, blocks: Range<u32>) {
+        let begin = Input::Begin { op, pepoch: site.pepoch(), access, oid, blocks };
+        let outputs = self.order.step(begin);
+        self.run(site, outputs);
+    }
+
+    fn run(&mut self, site: &mut Site, outputs: crate::order::Outputs) {
+        let mut queue: VecDeque<Output> = outputs.into_iter().collect();
+        while let Some(output) = queue.pop_front() {
+            let refused = match output {
+                Output::Start { op, version } => match self.start(site, op, version) {
+                    Ok(()) => continue,
+                    Err(refused) => {
+                        queue.extend(self.order.step(Input::Failed { op }));
+                        (op, refused)
+                    }
+                },
+                Output::Refuse { op, .. } => (op, Refused::NotServing),
+                Output::Acknowledge { .. } => continue,
+            };
+            if let Some(operation) = self.take(refused.0) {
+                site.answer(&operation.request, Answer::Refused(refused.1));
+            }
+        }
+    }
+
+    fn take(&mut self, op: OpId) -> Option<Operation> {
+        let operation = self.operations.remove(&op)?;
+        self.changes.remove(&operation.request.id);
+        Some(operation)
+    }
+
+    fn start(&mut self, site: &mut Site, op: OpId, version: Option<Version>) -> Result<(), Refused> {
+        self.last_seq = version.map_or(self.last_seq, |version| version.seq);
+        let Some(operation) = self.operations.get_mut(&op) else {
+            self.locked.push(op);
+            return Ok(());
+        };
+        let request = &operation.request;
+        let record = version.and_then(|version| record_of(version, request));
+        let Some(record) = record.map(Arc::new) else {
+            if let Some((_, oid, blocks)) = extent(&request.command) {
+                operation.state = State::Reading;
+                site.read(oid, blocks, Pending::Operation(op));
+            }
+            return Ok(());
+        };
+        if site.configuration.in_sync.len() < site.configuration.min_copies {
+            return Err(Refused::NotServing);
+        }
+        if !has_fresh_stamp(site, request) && !site.has(PlantedBug::StampCheckedOnArrival) {
+            return Err(Refused::OldStamp);
+        }
+        let mut missing: Vec<Process> = self.peers.iter().map(|peer| peer.process).collect();
+        missing.extend(self.teaching.as_ref().and_then(Teaching::required));
+        let (first_sent, sent) = (site.now, site.now);
+        operation.state = State::Writing { record: record.clone(), logged: false, missing, first_sent, sent };
+        self.unfinished.insert(record.version.seq, op);
+        site.log_write(&record, Pending::Operation(op));
+        let settled = self.settled(site);
+        for peer in &self.peers {
+            let forward = Body::Forward { record: record.clone(), settled, attempt: 0 };
+            site.send(peer.process, forward);
+        }
+        if let Some(teaching) = &mut self.teaching {
+            teaching.forward(site, record, settled);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, site: &mut Site, request: Request) {
+        let op = self.next_op();
+        let mut missing: Vec<Process> = self.peers.iter().map(|peer| peer.process).collect();
+        missing.extend(self.teaching.as_ref().and_then(Teaching::required));
+        if site.has(PlantedBug::FlushOfThePrimaryAlone) {
+            missing.clear();
+        }
+        missing.iter().for_each(|process| site.send(*process, Body::Flush { number: op.0 }));
+        site.sync(Pending::Operation(op));
+        let (first_sent, sent) = (site.now, site.now);
+        let state = State::Flushing { logged: false, missing, first_sent, sent };
+        self.operations.insert(op, Operation { request, state });
+    }
+
+    pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
+        match (pending, outcome) {
+            (Pending::Operation(op), Outcome::Done) => {
+                if let Some(operation) = self.operations.get_mut(&op) {
+                    operation.logged(site);
+                    self.finish_if_whole(site, op);
+                }
+            }
+            (Pending::Operation(op), outcome) => self.has_read(site, op, outcome),
+            (Pending::OwnSide { attempt, count }, outcome) => {
+                self.teach(site, |teaching, site, primary| {
+                    teaching.own_side(site, primary, (attempt, count), outcome);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn has_read(&mut self, site: &mut Site, op: OpId, outcome: Outcome) {
+        let Some(operation) = self.take(op) else { return };
+        let answer = match outcome {
+            Outcome::Blocks(blocks) => {
+                Answer::Data(blocks.into_iter().map(|stored| stored.content).collect())
+            }
+            _ => Answer::Damaged,
+        };
+        // Only now: while the store read, another may have become primary.
+        let serves = self.has_leases(site) || site.has(PlantedBug::LeaseCheckedBeforeRead);
+        site.answer(&operation.request, if serves { answer } else { Answer::Refused(Refused::NotServing) });
+        let outputs = self.order.step(Input::Done { op });
+        self.run(site, outputs);
+    }
+
+    fn finish_if_whole(&mut self, site: &mut Site, op: OpId) {
+        let Some(operation) = self.operations.get_mut(&op) else { return };
+        let tolerated = usize::from(site.has(PlantedBug::AcknowledgedBeforeAll));
+        if operation.is_whole(tolerated) {
+            if let State::Writing { record, .. } = &operation.state {
+                self.unfinished.remove(&record.version.seq);
+            }
+            operation.state = State::Whole;
+            self.whole.push(op);
+            let settled = self.settled(site);
+            site.doubt.settle(settled);
+            self.answer_whole(site);
+        }
+    }
+
+    /// Answers what is done, if nobody else can serve by now.
+    pub(crate) fn answer_whole(&mut self, site: &mut Site) {
+        if self.whole.is_empty() || !self.has_leases(site) {
+            return;
+        }
+        for op in std::mem::take(&mut self.whole) {
+            if let Some(operation) = self.take(op) {
+                site.answer(&operation.request, Answer::Done);
+            }
+            let outputs = self.order.step(Input::Logged { op });
+            self.run(site, outputs);
+        }
+    }
+
+    pub(crate) fn receive(&mut self, site: &mut Site, from: Process, body: Body) {
+        if let Some(peer) = self.peers.iter_mut().find(|peer| peer.process == from) {
+            peer.heard = site.now;
+        }
+        match body {
+            Body::Granted { sent } => {
+                if let Some(peer) = self.peers.iter_mut().find(|peer| peer.process == from) {
+                    peer.granted(site, sent);
+                }
+                self.teach(site, |teaching, site, _| teaching.granted(site, from, sent));
+                self.answer_whole(site);
+            }
+            Body::Forwarded { version, attempt } => {
+                self.teach(site, |teaching, site, primary| {
+                    teaching.forwarded(site, primary, from, (version, attempt));
+                });
+                self.forwarded(site, from, version);
+            }
+            Body::Flushed { number } => {
+                if let Some(operation) = self.operations.get_mut(&OpId(number)) {
+                    operation.done_by(from);
+                    self.finish_if_whole(site, OpId(number));
+                }
+            }
+            Body::Reply { attempt, step, reply } => self.teach(site, |teaching, site, primary| {
+                teaching.reply(site, primary, from, (attempt, step), reply);
+            }),
+            _ => {}
+        }
+    }
+
+    fn forwarded(&mut self, site: &mut Site, from: Process, version: Version) {
+        let Some(op) = self.unfinished.get(&version.seq).copied() else { return };
+        if let Some(operation) = self.operations.get_mut(&op) {
+            operation.done_by(from);
+        }
+        self.finish_if_whole(site, op);
+    }
+
+    /// Takes away locks that are not needed any more, and tells the teacher of one that it got.
+    pub(crate) fn go_on_teaching(&mut self, site: &mut Site) {
+        loop {
+            if let Some(op) = self.unlocked.pop() {
+                let outputs = self.order.step(Input::Done { op });
+                self.run(site, outputs);
+            } else if let Some(op) = self.locked.pop() {
+                if self.teaching.as_ref().and_then(Teaching::lock) == Some(op) {
+                    self.teach(site, |teaching, site, _| teaching.locked(site, op));
+                } else {
+                    self.unlock_object(op);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn teach(&mut self, site: &mut Site, lesson: impl FnOnce(&mut Teaching, &mut Site, &mut Self)) {
+        if let Some(mut teaching) = self.teaching.take() {
+            lesson(&mut teaching, site, self);
+            self.teaching = Some(teaching);
+        }
+    }
+}
+
+impl Primary {
+    pub(crate) fn tick(&mut self, site: &mut Site) {
+        if site.has(PlantedBug::RequestsTrimmedByTime) && (site.now.0 / 1_000_000).is_multiple_of(4) {
+            site.requests.forget();
+        }
+        let settled = self.settled(site);
+        for peer in &self.peers {
+            site.send(peer.process, Body::Beacon { sent: site.now, settled, attempt: 0 });
+            if site.now.since(peer.heard) > SILENCE_US {
+                site.propose(SetChange::Drop(peer.process));
+            }
+        }
+        self.send_again(site, settled);
+        self.teach(site, |teaching, site, primary| teaching.tick(site, primary));
+        if self.teaching.as_ref().is_some_and(|teaching| teaching.is_given_up(site)) {
+            self.give_up_learner(site);
+        }
+        if self.teaching.is_none() {
+            self.begin_teaching(site);
+        }
+        self.answer_whole(site);
+    }
+
+    fn send_again(&mut self, site: &mut Site, settled: Version) {
+        for (op, operation) in &mut self.operations {
+            let Some(late) = operation.late(site, RESEND_US) else { continue };
+            let learner = self.teaching.as_ref().map(|teaching| teaching.learner);
+            for process in late.missing {
+                if Some(process) == learner && late.record.is_some() {
+                    continue;
+                }
+                match &late.record {
+                    Some(record) => {
+                        let record = record.clone();
+                        site.send(process, Body::Forward { record, settled, attempt: 0 });
+                    }
+                    None => site.send(process, Body::Flush { number: op.0 }),
+                }
+                if late.since_us > SILENCE_US && Some(process) != learner {
+                    site.propose(SetChange::Drop(process));
+                }
+            }
+        }
+    }
+
+    fn begin_teaching(&mut self, site: &mut Site) {
+        let candidates = &site.configuration.candidates;
+        let place = self.attempts as usize % candidates.len().max(1);
+        if let Some(learner) = candidates.get(place).copied() {
+            self.attempts += 1;
+            self.teaching = Some(Teaching::new(site, self, learner, self.attempts));
+        }
+    }
+
+    fn give_up_learner(&mut self, site: &mut Site) {
+        let Some(teaching) = self.teaching.take() else { return };
+        if let Some(op) = teaching.lock() {
+            self.unlock_object(op);
+        }
+        let ops: Vec<OpId> = self.operations.keys().copied().collect();
+        for op in ops {
+            if let Some(operation) = self.operations.get_mut(&op) {
+                operation.done_by(teaching.learner);
+            }
+            self.finish_if_whole(site, op);
+        }
+    }
+
+    /// Who may learn is another by now.
+    pub(crate) fn candidates_changed(&mut self, site: &mut Site) {
+        let gone = |teaching: &Teaching| {
+            !teaching.is_proposed() && !site.configuration.candidates.contains(&teaching.learner)
+        };
+        if self.teaching.as_ref().is_some_and(gone) {
+            self.give_up_learner(site);
+        }
+    }
+
+    /// Another pepoch begins: what is under way is not answered by this primary.
+    pub(crate) fn resign(&mut self, site: &mut Site) {
+        let newest = site.pepoch();
+        for operation in std::mem::take(&mut self.operations).into_values() {
+            site.answer(&operation.request, Answer::Refused(Refused::OtherPepoch { newest }));
+        }
+    }
+}
+
+fn has_fresh_stamp(site: &Site, request: &Request) -> bool {
+    request.stamp.is_some_and(|stamp| stamp.process == site.me && site.now.since(stamp.at) <= STAMP_US)
+}
+
+/// What a command does to which blocks; `None` for a flush.
+fn extent(command: &Command) -> Option<(Access, Oid, Range<u32>)> {
+    match command {
+        Command::Read { oid, blocks } => Some((Access::Read, *oid, blocks.clone())),
+        Command::Write { oid, first_block, blocks, .. } => {
+            Some((Access::Write, *oid, *first_block..*first_block + blocks.len() as u32))
+        }
+        Command::Flush => None,
+    }
+}
+
+/// The outcome of a write that gets its version now; `None` for what changes nothing.
+fn record_of(version: Version, request: &Request) -> Option<Record> {
+    let Command::Write { oid, first_block, blocks, durability } = &request.command else { return None };
+    Some(Record {
+        version,
+        oid: *oid,
+        first_block: *first_block,
+        blocks: blocks.iter().cloned().map(Some).collect(),
+        request: request.id,
+        unanswered_from: request.unanswered_from,
+        durability: *durability,
+    })
+}

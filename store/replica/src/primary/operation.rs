@@ -1,0 +1,97 @@
+//! One request on its way through the primary.
+
+use std::sync::Arc;
+
+use crate::event::Request;
+use crate::process::{Moment, Process};
+use crate::record::Record;
+use crate::site::Site;
+
+#[derive(Debug)]
+pub(crate) struct Operation {
+    pub(crate) request: Request,
+    pub(crate) state: State,
+}
+
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Others have its blocks.
+    Waiting,
+    /// The store reads.
+    Reading,
+    /// It has its version.
+    Writing {
+        record: Arc<Record>,
+        /// Here, and as durable as it has to be.
+        logged: bool,
+        /// Those that did not say that they have it.
+        missing: Vec<Process>,
+        first_sent: Moment,
+        sent: Moment,
+    },
+    /// All is put on stable storage.
+    Flushing { logged: bool, missing: Vec<Process>, first_sent: Moment, sent: Moment },
+    /// It is done everywhere.
+    Whole,
+}
+
+/// What was sent long ago and not answered.
+pub(crate) struct Late {
+    pub(crate) missing: Vec<Process>,
+    /// The write; `None` for a flush.
+    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) since_us: u64,
+}
+
+impl Operation {
+    /// The gateway sent it again: the answer is for that sending, and a stamp is as new as the last one.
+    pub(crate) fn sent_again(&mut self, request: Request) {
+        if request.resend >= self.request.resend {
+            self.request.resend = request.resend;
+            self.request.stamp = self.request.stamp.max(request.stamp);
+        }
+    }
+
+    pub(crate) fn logged(&mut self, site: &mut Site) {
+        match &mut self.state {
+            State::Writing { record, logged, .. } => {
+                *logged = true;
+                site.doubt.logged(record.version);
+            }
+            State::Flushing { logged, .. } => *logged = true,
+            State::Waiting | State::Reading | State::Whole => {}
+        }
+    }
+
+    pub(crate) fn done_by(&mut self, process: Process) {
+        if let State::Writing { missing, .. } | State::Flushing { missing, .. } = &mut self.state {
+            missing.retain(|waited_for| *waited_for != process);
+        }
+    }
+
+    /// Whether it is done everywhere but on `tolerated` replicas.
+    pub(crate) fn is_whole(&self, tolerated: usize) -> bool {
+        match &self.state {
+            State::Writing { logged, missing, .. } | State::Flushing { logged, missing, .. } => {
+                *logged && missing.len() <= tolerated
+            }
+            State::Waiting | State::Reading | State::Whole => false,
+        }
+    }
+
+    /// What has to be sent again, which counts as sent now.
+    pub(crate) fn late(&mut self, site: &Site, after_us: u64) -> Option<Late> {
+        let (record, missing, first_sent, sent) = match &mut self.state {
+            State::Writing { record, missing, first_sent, sent, .. } => {
+                (Some(record.clone()), missing, first_sent, sent)
+            }
+            State::Flushing { missing, first_sent, sent, .. } => (None, missing, first_sent, sent),
+            State::Waiting | State::Reading | State::Whole => return None,
+        };
+        if missing.is_empty() || site.now.since(*sent) < after_us {
+            return None;
+        }
+        *sent = site.now;
+        Some(Late { missing: missing.clone(), record, since_us: site.now.since(*first_sent) })
+    }
+}

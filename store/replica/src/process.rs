@@ -1,0 +1,51 @@
+//! Who takes part, and the clock that each reads for itself.
+
+use huntaway_wire::NodeId;
+
+/// One life of a node: from a start of its process to its end. What a process promised, the next one does not know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process {
+    /// The node.
+    pub node: NodeId,
+    /// The number of the start, as the ledger counts them.
+    pub incarnation: u64,
+}
+
+/// A moment on one node's own clock, which goes on in pauses (CLOCK_BOOTTIME), in microseconds. Moments of different
+/// nodes are never compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The moment `us` microseconds later.
+    pub fn after(self, us: u64) -> Self {
+        Self(self.0.saturating_add(us))
+    }
+
+    /// Microseconds from `earlier` to this moment; 0 when it is not earlier.
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// How long a primary may count on a replica's grant, on the primary's clock, from when it asked.
+pub const LEASE_US: u64 = 600_000;
+
+/// How long a replica keeps to its grant, on its own clock, from when it gave it. Clocks differ by a tenth at most, so no
+/// lease that rests on the grant is left after that.
+pub const GRANT_US: u64 = LEASE_US / 10 * 11;
+
+/// The oldest stamp, on the clock of the store that made it, under which a request is given a version.
+pub const STAMP_US: u64 = 600_000;
+
+/// The ledger is asked to drop a replica that left something unanswered for so long.
+pub const SILENCE_US: u64 = 3_000_000;
+
+/// A replica's promise to stay out of any newer pepoch for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grant {
+    /// Who may count on it; a process that has just started does not know whom its predecessor gave its word.
+    pub(crate) to: Option<Process>,
+    /// Until then.
+    pub(crate) until: Moment,
+}

@@ -1,0 +1,125 @@
+//! What goes into logs and from replica to replica: the outcome of a write, never the request that led to it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_wire::{Durability, Oid, Version};
+
+use crate::process::Process;
+use crate::requests::Requests;
+
+/// Names a request of a gateway. The same number stands for the same request, however often it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// The gateway's process.
+    pub gateway: Process,
+    /// Counted from 1 by that process.
+    pub number: u64,
+}
+
+/// The bytes of one block with their checksum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// CRC32C of the bytes, computed where they entered the gateway or were merged.
+    pub crc: u32,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+impl Block {
+    /// Takes in bytes that are known to be right.
+    pub fn new(bytes: Bytes) -> Self {
+        Self { crc: crc32c::crc32c(&bytes), bytes }
+    }
+
+    /// Whether the bytes are what the checksum says.
+    pub fn is_sound(&self) -> bool {
+        crc32c::crc32c(&self.bytes) == self.crc
+    }
+}
+
+/// What a block holds: `None` reads as zeroes.
+pub type Content = Option<Block>;
+
+/// A block as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// The write that last touched it; [`Version::NEVER`] with no content if there was none.
+    pub version: Version,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// A write with its outcome: what every in-sync replica logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The version of every block that it touches.
+    pub version: Version,
+    /// The object.
+    pub oid: Oid,
+    /// The first block.
+    pub first_block: u32,
+    /// What this block and those after it hold from now on.
+    pub blocks: Vec<Content>,
+    /// The request, which is not to be carried out again.
+    pub request: RequestId,
+    /// Its gateway has all answers to requests with lower numbers.
+    pub unanswered_from: u64,
+    /// Whether it is to be on stable storage before it is acknowledged.
+    pub durability: Durability,
+}
+
+impl Record {
+    /// Whether both touch the same block.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let end = |record: &Self| u64::from(record.first_block) + record.blocks.len() as u64;
+        self.oid == other.oid
+            && u64::from(self.first_block) < end(other)
+            && u64::from(other.first_block) < end(self)
+    }
+
+    /// Whether all blocks are what their checksums say.
+    pub fn is_sound(&self) -> bool {
+        self.blocks.iter().flatten().all(Block::is_sound)
+    }
+}
+
+/// A block that is put in place as another replica has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopiedBlock {
+    /// The block within the object.
+    pub block: u32,
+    /// What the other replica has.
+    pub stored: Stored,
+}
+
+/// One entry of a partition's log. The last one that names a block says what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A write.
+    Write {
+        /// The write.
+        record: Arc<Record>,
+        /// Every in-sync replica had all writes up to this version when the entry was made.
+        settled: Version,
+    },
+    /// Blocks are replaced, whatever versions they have here.
+    Copy {
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: Arc<Vec<CopiedBlock>>,
+    },
+    /// The object is gone, as if it had never been written.
+    Remove {
+        /// The object.
+        oid: Oid,
+    },
+    /// What was known of requests is replaced. Nothing before this entry is in doubt.
+    Requests {
+        /// What is known from here on.
+        requests: Arc<Requests>,
+        /// As in [`Entry::Write`].
+        settled: Version,
+    },
+}

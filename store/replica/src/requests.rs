@@ -1,0 +1,95 @@
+//! Which requests were carried out, so that none is carried out twice.
+
+use std::collections::BTreeMap;
+
+use crate::process::Process;
+use crate::record::{Record, RequestId};
+
+/// The requests of each gateway that were carried out and may come again. It goes with the data: it is rolled forward,
+/// copied and lost together with what the requests wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Requests {
+    gateways: BTreeMap<Process, OfGateway>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct OfGateway {
+    /// Everything below was answered: it is not remembered, and never carried out again.
+    unanswered_from: u64,
+    done: std::collections::BTreeSet<u64>,
+}
+
+/// What is known of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It was not carried out.
+    New,
+    /// It was carried out.
+    Done,
+    /// Its gateway has its answer: this is a late duplicate.
+    Answered,
+}
+
+impl Requests {
+    /// What is known of `request`.
+    pub fn known(&self, request: RequestId) -> Known {
+        match self.gateways.get(&request.gateway) {
+            Some(gateway) if request.number < gateway.unanswered_from => Known::Answered,
+            Some(gateway) if gateway.done.contains(&request.number) => Known::Done,
+            _ => Known::New,
+        }
+    }
+
+    /// Requests that are remembered.
+    pub fn len(&self) -> usize {
+        self.gateways.values().map(|gateway| gateway.done.len()).sum()
+    }
+
+    /// Whether no request is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes in a write that is carried out, and what it says of earlier ones.
+    pub fn add(&mut self, record: &Record) {
+        self.trim(record.request.gateway, record.unanswered_from);
+        let gateway = self.gateways.entry(record.request.gateway).or_default();
+        if record.request.number >= gateway.unanswered_from {
+            gateway.done.insert(record.request.number);
+        }
+    }
+
+    /// The gateway has the answers to all requests below `unanswered_from`.
+    pub fn trim(&mut self, gateway: Process, unanswered_from: u64) {
+        let gateway = self.gateways.entry(gateway).or_default();
+        if gateway.unanswered_from < unanswered_from {
+            gateway.unanswered_from = unanswered_from;
+            gateway.done = gateway.done.split_off(&unanswered_from);
+        }
+    }
+
+    /// Adds what another replica knows.
+    pub fn merge(&mut self, other: &Self) {
+        for (gateway, theirs) in &other.gateways {
+            self.trim(*gateway, theirs.unanswered_from);
+            let ours = self.gateways.entry(*gateway).or_default();
+            let from = ours.unanswered_from;
+            ours.done.extend(theirs.done.range(from..));
+        }
+    }
+
+    /// Forgets gateway processes that have ended, as `living` says of their nodes.
+    pub fn end(&mut self, living: &[Process]) {
+        self.gateways.retain(|gateway, _| !has_ended(*gateway, living));
+    }
+
+    /// Forgets that anything was carried out, without knowing that it was answered.
+    pub(crate) fn forget(&mut self) {
+        self.gateways.values_mut().for_each(|gateway| gateway.done.clear());
+    }
+}
+
+/// Whether a newer process of the gateway's node is among `living`.
+pub(crate) fn has_ended(gateway: Process, living: &[Process]) -> bool {
+    living.iter().any(|process| process.node == gateway.node && process.incarnation > gateway.incarnation)
+}

@@ -1,0 +1,179 @@
+//! What a replica has whatever its part: its clock, the agreed state, its word to others, what it knows of writes, and what it
+//! wants done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use huntaway_wire::{Durability, Oid, Pepoch, Version};
+
+use crate::configuration::{Configuration, Proposal, SetChange};
+use crate::event::{Answer, Output, Request, Stamp, Ticket};
+use crate::in_doubt::InDoubt;
+use crate::message::{Attempt, Body, Message};
+use crate::order::OpId;
+use crate::planted::PlantedBug;
+use crate::process::{Grant, Moment, Process};
+use crate::record::{Entry, Record};
+use crate::requests::Requests;
+
+/// Why the store was asked for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pending {
+    /// Nobody waits for it by itself.
+    Nothing,
+    /// An operation of the primary.
+    Operation(OpId),
+    /// A write that was forwarded.
+    Forward { to: Process, version: Version, attempt: Attempt },
+    /// A flush of the primary's.
+    Flush { to: Process, number: u64 },
+    /// What was in doubt.
+    RollForward,
+    /// A lesson.
+    Lesson { to: Process, attempt: Attempt, step: u64 },
+    /// The primary's own side of a lesson, counted in each attempt.
+    OwnSide { attempt: Attempt, count: u64 },
+}
+
+/// What a replica learns from its log, and adds to it: the requests that were carried out, and the writes in doubt.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    pub(crate) requests: Requests,
+    pub(crate) doubt: InDoubt,
+}
+
+impl Recovered {
+    /// Takes in the next entry of a log that is read again.
+    pub fn take(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Write { record, settled } => {
+                self.requests.add(record);
+                self.doubt.add(record.clone());
+                self.doubt.logged(record.version);
+                self.doubt.settle(*settled);
+            }
+            Entry::Requests { requests, settled } => {
+                self.requests = (**requests).clone();
+                self.doubt = InDoubt::recovered(*settled, []);
+            }
+            Entry::Copy { .. } | Entry::Remove { .. } => {}
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) me: Process,
+    pub(crate) now: Moment,
+    pub(crate) configuration: Arc<Configuration>,
+    pub(crate) grant: Grant,
+    pub(crate) ledger_lease_until: Moment,
+    pub(crate) requests: Requests,
+    pub(crate) doubt: InDoubt,
+    pub(crate) pending: BTreeMap<Ticket, Pending>,
+    pub(crate) last_ticket: u64,
+    pub(crate) outputs: Vec<Output>,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) planted: Option<PlantedBug>,
+}
+
+impl Site {
+    /// Whether the bug was put in; never outside of tests.
+    pub(crate) fn has(&self, bug: PlantedBug) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        return self.planted == Some(bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+
+    pub(crate) fn pepoch(&self) -> Pepoch {
+        self.configuration.pepoch
+    }
+
+    /// Whether this replica gave its word to someone else than `to`, who may count on it.
+    pub(crate) fn is_bound_against(&self, to: Process) -> bool {
+        let forgets = self.has(PlantedBug::NoGraceWait)
+            || self.has(PlantedBug::RestartedTakesPartAtOnce) && self.grant.to.is_none();
+        self.grant.to != Some(to) && self.now < self.grant.until && !forgets
+    }
+
+    pub(crate) fn send(&mut self, to: Process, body: Body) {
+        let message = Message { pepoch: self.pepoch(), body };
+        self.outputs.push(Output::Send { to, message });
+    }
+
+    pub(crate) fn answer(&mut self, request: &Request, answer: Answer) {
+        let stamp = Stamp { process: self.me, at: self.now };
+        self.outputs.push(Output::Answer { id: request.id, resend: request.resend, answer, stamp });
+    }
+
+    pub(crate) fn propose(&mut self, change: SetChange) {
+        let pepoch = self.pepoch();
+        self.outputs.push(Output::Propose(Proposal { pepoch, change }));
+    }
+
+    fn ticket(&mut self, pending: Pending) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        if pending != Pending::Nothing {
+            self.pending.insert(ticket, pending);
+        }
+        ticket
+    }
+
+    pub(crate) fn log(&mut self, entry: Entry, pending: Pending) {
+        let ticket = self.ticket(pending);
+        self.outputs.push(Output::Log { ticket, entry });
+    }
+
+    pub(crate) fn sync(&mut self, pending: Pending) {
+        let ticket = self.ticket(pending);
+        self.outputs.push(Output::Sync { ticket });
+    }
+
+    pub(crate) fn read(&mut self, oid: Oid, blocks: core::ops::Range<u32>, pending: Pending) {
+        let ticket = self.ticket(pending);
+        self.outputs.push(Output::Read { ticket, oid, blocks });
+    }
+
+    pub(crate) fn digests(&mut self, after: Option<Oid>, most: usize, pending: Pending) {
+        let ticket = self.ticket(pending);
+        self.outputs.push(Output::Digests { ticket, after, most });
+    }
+
+    pub(crate) fn versions(&mut self, oid: Oid, pending: Pending) {
+        let ticket = self.ticket(pending);
+        self.outputs.push(Output::Versions { ticket, oid });
+    }
+
+    /// Logs a write; `pending` is over when it is as durable as it has to be.
+    pub(crate) fn log_write(&mut self, record: &Arc<Record>, pending: Pending) {
+        self.requests.add(record);
+        self.doubt.add(record.clone());
+        let entry = Entry::Write { record: record.clone(), settled: self.doubt.settled() };
+        if record.durability == Durability::Stable && !self.has(PlantedBug::StableWithoutSync) {
+            self.log(entry, Pending::Nothing);
+            self.sync(pending);
+        } else {
+            self.log(entry, pending);
+        }
+    }
+
+    /// Logs what was in doubt and is not here.
+    pub(crate) fn roll_forward(&mut self, records: &[Arc<Record>]) {
+        for record in records {
+            if self.doubt.receipt(record.version) != crate::in_doubt::Receipt::New {
+                continue;
+            }
+            let known = self.has(PlantedBug::RequestsNotRolledForward).then(|| self.requests.clone());
+            self.log_write(record, Pending::Nothing);
+            if let Some(known) = known {
+                self.requests = known;
+            }
+        }
+        self.sync(Pending::RollForward);
+    }
+}

@@ -1,0 +1,394 @@
+//! Bringing a learner up to date, as the primary does it: compare, copy, delete, while new writes are forwarded to it.
+//!
+//! The learner takes part in all writes that begin after the first lesson. Once those that began before are done, objects are
+//! compared: sums first; where they differ the object is locked against writes, versions are compared, and blocks that
+//! differ are overwritten, also when the learner's are newer. In the end all is put on stable storage, the learner becomes
+//! part of each acknowledgement and of the lease, and only then the ledger is asked to count it in.
+
+mod forwards;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use huntaway_wire::{Oid, Version};
+
+use crate::compared::differing;
+use crate::configuration::SetChange;
+use crate::event::{Outcome, Page};
+use crate::message::{Attempt, Body, Lesson, Reply};
+use crate::order::OpId;
+use crate::planted::PlantedBug;
+use crate::primary::{Primary, RESEND_US, lease_end};
+use crate::process::{Moment, Process, SILENCE_US};
+use crate::record::{CopiedBlock, Record, Stored};
+use crate::site::{Pending, Site};
+use forwards::Forwards;
+
+/// Most objects that are compared by one message.
+pub(crate) const PAGE_OBJECTS: usize = 64;
+
+/// One attempt to teach one learner.
+#[derive(Debug)]
+pub(crate) struct Teaching {
+    pub(crate) learner: Process,
+    pub(crate) attempt: Attempt,
+    /// The first write that the learner takes part in.
+    takes_part_from: u32,
+    step: u64,
+    /// What the primary's own store was asked for, counted.
+    own_count: u64,
+    /// The lesson that is not answered.
+    asked: Option<Lesson>,
+    asked_at: Moment,
+    heard: Moment,
+    lease_until: Moment,
+    forwards: Forwards,
+    phase: Phase,
+    /// Objects of this page that are still to be compared.
+    queue: VecDeque<Oid>,
+    /// Where the next page begins; `None` after the last one.
+    next_page: Option<Option<Oid>>,
+    has_failed: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The learner does not take part yet.
+    Beginning,
+    /// Writes that it does not take part in are not done yet.
+    Settling { before: BTreeSet<u32> },
+    /// Which objects are there, here and there?
+    Listing { own: Option<Page>, theirs: Option<Page> },
+    /// Nobody may write to an object that is compared, and the learner has to have all that was written before.
+    Locking { oid: Oid, op: OpId, is_locked: bool },
+    /// One object is compared.
+    Comparing { oid: Oid, op: OpId, own: Option<Versions>, theirs: Option<Versions> },
+    /// What differs is on its way.
+    Copying { oid: Oid, op: OpId, blocks: Vec<u32> },
+    /// All goes to stable storage there.
+    Syncing,
+    /// It takes part in acknowledgements; these it took part in before that.
+    Admitting { before: BTreeSet<u32> },
+    /// The ledger was asked.
+    Proposed,
+}
+
+type Versions = Vec<(u32, Version)>;
+
+impl Teaching {
+    pub(crate) fn new(site: &mut Site, primary: &Primary, learner: Process, attempt: Attempt) -> Self {
+        let mut teaching = Self {
+            learner,
+            attempt,
+            takes_part_from: primary.last_version(site).seq + 1,
+            step: 0,
+            own_count: 0,
+            asked: None,
+            asked_at: site.now,
+            heard: site.now,
+            lease_until: Moment::default(),
+            forwards: Forwards::default(),
+            phase: Phase::Beginning,
+            queue: VecDeque::new(),
+            next_page: Some(None),
+            has_failed: false,
+        };
+        let requests = Arc::new(site.requests.clone());
+        teaching.ask(site, Lesson::Begin { requests, settled: primary.last_version(site) });
+        teaching
+    }
+
+    /// The learner, if no write is whole without it.
+    pub(crate) fn required(&self) -> Option<Process> {
+        matches!(self.phase, Phase::Admitting { .. } | Phase::Proposed).then_some(self.learner)
+    }
+
+    pub(crate) fn is_proposed(&self) -> bool {
+        matches!(self.phase, Phase::Proposed)
+    }
+
+    /// Whether the primary may serve as far as the learner is concerned: once it is proposed, it may be in sync any moment.
+    pub(crate) fn has_lease(&self, site: &Site) -> bool {
+        !self.is_proposed()
+            || site.now < self.lease_until
+            || site.has(PlantedBug::ProposedLearnerWithoutLease)
+    }
+
+    /// Whether it came to nothing. A learner that is proposed is given up by the ledger alone.
+    pub(crate) fn is_given_up(&self, site: &Site) -> bool {
+        !self.is_proposed() && (self.has_failed || site.now.since(self.heard) > SILENCE_US)
+    }
+
+    /// The lock that it has or waits for.
+    pub(crate) fn lock(&self) -> Option<OpId> {
+        match self.phase {
+            Phase::Locking { op, .. } | Phase::Comparing { op, .. } | Phase::Copying { op, .. } => Some(op),
+            _ => None,
+        }
+    }
+
+    fn ask(&mut self, site: &mut Site, lesson: Lesson) {
+        self.step += 1;
+        self.asked = Some(lesson);
+        self.send_lesson(site);
+    }
+
+    fn send_lesson(&mut self, site: &mut Site) {
+        if let Some(lesson) = self.asked.clone() {
+            self.asked_at = site.now;
+            site.send(self.learner, Body::Ask { attempt: self.attempt, step: self.step, lesson });
+        }
+    }
+
+    /// What the learner has, of what it takes part in.
+    fn settled(&self, settled: Version) -> Version {
+        let seq = self.forwards.first().map_or(settled.seq, |seq| settled.seq.min(seq - 1));
+        Version { seq, ..settled }
+    }
+
+    pub(crate) fn forward(&mut self, site: &mut Site, record: Arc<Record>, settled: Version) {
+        self.forwards.add(record);
+        self.send_due(site, settled);
+    }
+
+    fn send_due(&mut self, site: &mut Site, settled: Version) {
+        let at_once = site.has(PlantedBug::ForwardsOvertake);
+        let (settled, attempt) = (self.settled(settled), self.attempt);
+        for record in self.forwards.due(site.now, RESEND_US, at_once) {
+            site.send(self.learner, Body::Forward { record, settled, attempt });
+        }
+    }
+
+    pub(crate) fn forwarded(
+        &mut self,
+        site: &mut Site,
+        primary: &Primary,
+        from: Process,
+        (version, attempt): (Version, Attempt),
+    ) {
+        if from != self.learner || attempt != self.attempt {
+            return;
+        }
+        self.heard = site.now;
+        self.forwards.acknowledged(version.seq);
+        self.send_due(site, primary.settled(site));
+        match &mut self.phase {
+            Phase::Admitting { before } => {
+                before.remove(&version.seq);
+                self.propose_if_whole(site);
+            }
+            Phase::Locking { oid, op, is_locked: true } => {
+                let (oid, op) = (*oid, *op);
+                self.compare_if_quiet(site, oid, op);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn granted(&mut self, site: &mut Site, from: Process, sent: Moment) {
+        if from == self.learner {
+            self.heard = site.now;
+            self.lease_until = self.lease_until.max(lease_end(site, sent));
+            self.propose_if_whole(site);
+        }
+    }
+
+    fn propose_if_whole(&mut self, site: &mut Site) {
+        let Phase::Admitting { before } = &self.phase else { return };
+        let has_all = before.is_empty() || site.has(PlantedBug::LearnerAdmittedWithoutForwards);
+        if has_all && site.now < self.lease_until {
+            self.phase = Phase::Proposed;
+            site.propose(SetChange::Promote(self.learner));
+        }
+    }
+
+    pub(crate) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
+        let settled = primary.settled(site);
+        if let Phase::Settling { before } = &mut self.phase {
+            before.retain(|seq| primary.is_unfinished(*seq));
+            if before.is_empty() {
+                self.list(site);
+            }
+        }
+        if site.now.since(self.asked_at) >= RESEND_US {
+            self.send_lesson(site);
+        }
+        self.send_due(site, settled);
+        let (settled, attempt) = (self.settled(settled), self.attempt);
+        if self.required().is_some() {
+            site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt });
+        }
+        if self.is_proposed() {
+            let is_silent = site.now.since(self.heard) > SILENCE_US;
+            let learner = self.learner;
+            site.propose(if is_silent { SetChange::Drop(learner) } else { SetChange::Promote(learner) });
+        }
+    }
+
+    pub(crate) fn reply(
+        &mut self,
+        site: &mut Site,
+        primary: &mut Primary,
+        from: Process,
+        place: (Attempt, u64),
+        reply: Reply,
+    ) {
+        if from != self.learner || place != (self.attempt, self.step) || self.asked.is_none() {
+            return;
+        }
+        self.heard = site.now;
+        self.asked = None;
+        if reply == Reply::Failed && !site.has(PlantedBug::FailedLessonCountsAsDone) {
+            self.has_failed = true;
+            return;
+        }
+        match &mut self.phase {
+            Phase::Beginning => {
+                let before = primary.unfinished_below(self.takes_part_from);
+                self.phase = Phase::Settling { before };
+                if site.has(PlantedBug::LearnerAdmittedEarly) {
+                    self.sync(site);
+                }
+            }
+            Phase::Listing { theirs, .. } => {
+                if let Reply::Digests(page) = reply {
+                    *theirs = Some(page);
+                }
+                self.compare_pages(site, primary);
+            }
+            Phase::Comparing { theirs, .. } => {
+                if let Reply::Versions(versions) = reply {
+                    *theirs = Some(versions);
+                }
+                self.compare_object(site, primary);
+            }
+            Phase::Copying { op, .. } => {
+                let op = *op;
+                self.next_object(site, primary);
+                primary.unlock_object(op);
+            }
+            Phase::Syncing => self.admit(),
+            Phase::Settling { .. } | Phase::Locking { .. } | Phase::Admitting { .. } | Phase::Proposed => {}
+        }
+    }
+
+    fn admit(&mut self) {
+        self.phase = Phase::Admitting { before: self.forwards.all() };
+    }
+
+    fn sync(&mut self, site: &mut Site) {
+        if site.has(PlantedBug::UnsyncedPromotion) {
+            return self.admit();
+        }
+        self.phase = Phase::Syncing;
+        self.ask(site, Lesson::Sync);
+    }
+
+    fn list(&mut self, site: &mut Site) {
+        let Some(after) = self.next_page else { return self.sync(site) };
+        self.phase = Phase::Listing { own: None, theirs: None };
+        let pending = self.ask_own();
+        site.digests(after, PAGE_OBJECTS, pending);
+        self.ask(site, Lesson::Digests { after, most: PAGE_OBJECTS });
+    }
+
+    fn compare_pages(&mut self, site: &mut Site, primary: &mut Primary) {
+        let Phase::Listing { own: Some(own), theirs: Some(theirs) } = &self.phase else { return };
+        let (queue, next) = differing(own, theirs);
+        self.queue = queue;
+        self.next_page = next.map(Some);
+        self.next_object(site, primary);
+    }
+
+    fn next_object(&mut self, site: &mut Site, primary: &mut Primary) {
+        let Some(oid) = self.queue.pop_front() else { return self.list(site) };
+        let op = primary.lock_object(site, oid);
+        self.phase = Phase::Locking { oid, op, is_locked: false };
+    }
+
+    /// Nobody writes to the object from here on.
+    pub(crate) fn locked(&mut self, site: &mut Site, locked: OpId) {
+        if let Phase::Locking { oid, op, is_locked } = &mut self.phase
+            && *op == locked
+        {
+            *is_locked = true;
+            let (oid, op) = (*oid, *op);
+            self.compare_if_quiet(site, oid, op);
+        }
+    }
+
+    /// What is still on its way would be logged after what is copied.
+    fn compare_if_quiet(&mut self, site: &mut Site, oid: Oid, op: OpId) {
+        if self.forwards.touch(oid) && !site.has(PlantedBug::ComparedBeforeForwards) {
+            return;
+        }
+        self.phase = Phase::Comparing { oid, op, own: None, theirs: None };
+        let pending = self.ask_own();
+        site.versions(oid, pending);
+        self.ask(site, Lesson::Versions { oid });
+    }
+
+    fn ask_own(&mut self) -> Pending {
+        self.own_count += 1;
+        Pending::OwnSide { attempt: self.attempt, count: self.own_count }
+    }
+
+    /// The primary's own store answers, perhaps to an attempt that was given up.
+    pub(crate) fn own_side(
+        &mut self,
+        site: &mut Site,
+        primary: &mut Primary,
+        asked: (Attempt, u64),
+        outcome: Outcome,
+    ) {
+        if asked != (self.attempt, self.own_count) {
+            return;
+        }
+        match (&mut self.phase, outcome) {
+            (Phase::Listing { own, .. }, Outcome::Digests(page)) => {
+                *own = Some(page);
+                self.compare_pages(site, primary);
+            }
+            (Phase::Comparing { own, .. }, Outcome::Versions(versions)) => {
+                *own = Some(versions);
+                self.compare_object(site, primary);
+            }
+            (Phase::Copying { oid, blocks, .. }, Outcome::Blocks(stored)) => {
+                let (oid, blocks) = (*oid, copied(blocks, &stored));
+                self.ask(site, Lesson::Copy { oid, blocks: Arc::new(blocks) });
+            }
+            _ => self.has_failed = true,
+        }
+    }
+
+    fn compare_object(&mut self, site: &mut Site, primary: &mut Primary) {
+        let Phase::Comparing { oid, op, own: Some(own), theirs: Some(theirs) } = &self.phase else { return };
+        let (oid, op, ours_only) = (*oid, *op, site.has(PlantedBug::RejoinByMaxVersion));
+        if own.is_empty() && !theirs.is_empty() && !ours_only {
+            self.phase = Phase::Copying { oid, op, blocks: Vec::new() };
+            return self.ask(site, Lesson::Remove { oid });
+        }
+        let (own, theirs): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            (own.iter().copied().collect(), theirs.iter().copied().collect());
+        let differs = |block: &u32| match (own.get(block), theirs.get(block)) {
+            (own, theirs) if ours_only => own > theirs,
+            (own, theirs) => own != theirs,
+        };
+        let all: BTreeSet<u32> = own.keys().chain(theirs.keys()).copied().collect();
+        let blocks: Vec<u32> = all.into_iter().filter(differs).collect();
+        let (Some(first), Some(last)) = (blocks.first().copied(), blocks.last().copied()) else {
+            self.next_object(site, primary);
+            return primary.unlock_object(op);
+        };
+        self.phase = Phase::Copying { oid, op, blocks };
+        let pending = self.ask_own();
+        site.read(oid, first..last + 1, pending);
+    }
+}
+
+/// Those of the blocks read, from the first one on, that differ.
+fn copied(blocks: &[u32], stored: &[Stored]) -> Vec<CopiedBlock> {
+    let first = blocks.first().copied().unwrap_or(0);
+    let of = |block: &u32| stored.get((block - first) as usize).cloned();
+    blocks.iter().filter_map(|block| Some(CopiedBlock { block: *block, stored: of(block)? })).collect()
+}

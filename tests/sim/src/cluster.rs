@@ -1,0 +1,269 @@
+//! A cluster that replicates a few partitions: stores with their logs, gateways, clients, the ledger, a network, and faults.
+//!
+//! What stores do is decided by `huntaway-replica`, what was agreed by `huntaway-ledger`; the rest is the simplest thing that
+//! behaves, and fails, like what will be there. The ledger is an oracle: it is never wrong about the order of records, but
+//! slow, out of reach, and wrong about who lives. A gateway here knows how old a command is, which a real one learns from
+//! what initiators acknowledge.
+
+mod bug;
+mod client;
+mod event;
+mod fault;
+mod gateway;
+mod judgement;
+mod ledger;
+mod network;
+mod node;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use huntaway_wire::{NodeId, ObjectKind, Oid, Partition, Vid};
+
+pub use bug::Bug;
+use client::Client;
+use event::{Event, Scheduled};
+use gateway::Gateway;
+pub use judgement::Broken;
+use judgement::Histories;
+use ledger::Ledger;
+use network::Network;
+use node::Node;
+
+use crate::Random;
+use crate::clock::Time;
+
+/// One second of the simulated time.
+const SECOND: Time = 1_000_000;
+
+/// One millisecond of it.
+const MS: Time = 1_000;
+
+/// Faults begin no later, and all is mended from here on.
+const FAULTS_END: Time = 20 * SECOND;
+
+/// By then everything has to be at rest.
+const DEADLINE: Time = 90 * SECOND;
+
+/// Most events of a run: more means that it goes round in circles.
+const MAX_EVENTS: u64 = 400_000;
+
+/// What a run is made of; drawn from its seed.
+#[derive(Debug, Clone)]
+struct Shape {
+    nodes: usize,
+    gateways: usize,
+    copies: usize,
+    min_copies: usize,
+    partitions: u16,
+    objects: u32,
+    blocks: u32,
+}
+
+/// What happened in a run, in numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events.
+    pub events: u64,
+    /// Operations that clients got an answer to.
+    pub answered: u64,
+    /// Operations that they gave up.
+    pub given_up: u64,
+    /// Faults.
+    pub faults: u64,
+    /// Changes of in-sync sets.
+    pub pepochs: u64,
+    /// Learners that were counted in.
+    pub promotions: u64,
+    /// Sets that lost power as a whole and went on with what was left.
+    pub collections: u64,
+}
+
+impl Summary {
+    /// Adds another run's numbers.
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.answered += other.answered;
+        self.given_up += other.given_up;
+        self.faults += other.faults;
+        self.pepochs += other.pepochs;
+        self.promotions += other.promotions;
+        self.collections += other.collections;
+    }
+}
+
+/// A run that broke a promise.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Which, and how.
+    pub broken: Broken,
+    /// What happened, line by line, if that was asked for.
+    pub trace: Vec<String>,
+}
+
+/// Someone who sends or receives: nodes first, then gateways, then the ledger.
+type Endpoint = usize;
+
+/// One run.
+pub struct Cluster {
+    shape: Shape,
+    bug: Option<Bug>,
+    random: Random,
+    time: Time,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    scheduled: u64,
+    network: Network,
+    nodes: Vec<Node>,
+    gateways: Vec<Gateway>,
+    clients: Vec<Client>,
+    ledger: Ledger,
+    histories: Histories,
+    last_value: u64,
+    summary: Summary,
+    trace: Option<Vec<String>>,
+    broken: Option<Broken>,
+}
+
+/// Adds a line to the trace, if there is one: the line is made only then.
+macro_rules! note {
+    ($cluster:expr, $($what:tt)*) => {
+        if $cluster.trace.is_some() {
+            let line = format!($($what)*);
+            $cluster.note(&line);
+        }
+    };
+}
+pub(crate) use note;
+
+impl Cluster {
+    /// Runs `seed`, with a bug or without.
+    ///
+    /// # Errors
+    /// [`Failure`] when a promise is broken.
+    pub fn run(seed: u64, bug: Option<Bug>, traced: bool) -> Result<Summary, Failure> {
+        let (summary, broken, trace) = Self::run_traced(seed, bug, traced);
+        match broken {
+            Some(broken) => Err(Failure { broken, trace }),
+            None => Ok(summary),
+        }
+    }
+
+    /// Runs `seed`, and says what happened whatever came of it.
+    pub fn run_traced(seed: u64, bug: Option<Bug>, traced: bool) -> (Summary, Option<Broken>, Vec<String>) {
+        let mut cluster = Self::new(seed, bug, traced);
+        cluster.begin();
+        while cluster.broken.is_none() && !cluster.is_over() {
+            let Some(Reverse(next)) = cluster.queue.pop() else { break };
+            cluster.time = next.time;
+            cluster.summary.events += 1;
+            cluster.happen(next.event);
+            if cluster.time > DEADLINE || cluster.summary.events > MAX_EVENTS {
+                cluster.broken = Some(cluster.stuck());
+            }
+        }
+        if cluster.broken.is_none() {
+            cluster.broken = cluster.judge().err();
+        }
+        (cluster.summary, cluster.broken, cluster.trace.unwrap_or_default())
+    }
+
+    fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
+        let mut random = Random::new(seed);
+        let shape = Shape::draw(&mut random);
+        let nodes: Vec<Node> = (0..shape.nodes).map(|_| Node::new(&shape, &mut random)).collect();
+        let gateways = (0..shape.gateways).map(|_| Gateway::new(&shape, &mut random)).collect();
+        let clients = (0..random.between(2, 4)).map(|_| Client::new(&shape, &mut random)).collect();
+        Self {
+            clients,
+            ledger: Ledger::new(&shape, bug, &mut random),
+            network: Network::new(shape.nodes + shape.gateways + 1, &mut random),
+            histories: Histories::default(),
+            bug,
+            random,
+            time: 0,
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+            nodes,
+            gateways,
+            last_value: 0,
+            summary: Summary::default(),
+            trace: traced.then(Vec::new),
+            broken: None,
+            shape,
+        }
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.shape.nodes {
+            self.start_process(node);
+        }
+        for client in 0..self.clients.len() {
+            let first = 100 * MS + self.random.below(SECOND);
+            self.at(first, Event::ClientNext { client });
+        }
+        let first = SECOND + self.random.below(2 * SECOND);
+        self.at(first, Event::Fault);
+        self.at(500 * MS, Event::Detect);
+        (0..self.shape.gateways).for_each(|gateway| self.start_gateway(gateway));
+    }
+
+    /// Has `event` happen in `after` microseconds.
+    fn at(&mut self, after: Time, event: Event) {
+        self.scheduled += 1;
+        let scheduled = Scheduled { time: self.time + after, number: self.scheduled, event };
+        self.queue.push(Reverse(scheduled));
+    }
+
+    fn note(&mut self, line: &str) {
+        let line = format!("{:>9.3} ms  {line}", self.time as f64 / 1000.0);
+        if let Some(trace) = &mut self.trace {
+            trace.push(line);
+        }
+    }
+
+    /// Whether faults are over and the cluster has come to rest.
+    fn is_over(&self) -> bool {
+        self.time > FAULTS_END && self.clients.iter().all(Client::is_done) && self.is_at_rest()
+    }
+
+    fn ledger_endpoint(&self) -> Endpoint {
+        self.shape.nodes + self.shape.gateways
+    }
+
+    fn gateway_endpoint(&self, gateway: usize) -> Endpoint {
+        self.shape.nodes + gateway
+    }
+}
+
+impl Shape {
+    fn draw(random: &mut Random) -> Self {
+        let copies = random.between(2, 3) as usize;
+        Self {
+            nodes: copies + random.below(3) as usize,
+            gateways: random.between(2, 3) as usize,
+            copies,
+            min_copies: if random.percent(50) { copies.div_ceil(2) } else { 1 },
+            partitions: random.between(1, 2) as u16,
+            objects: random.between(1, 2) as u32,
+            blocks: random.between(1, 2) as u32,
+        }
+    }
+}
+
+/// The id of the node, or of the gateway, at an endpoint.
+fn id_of(endpoint: Endpoint) -> NodeId {
+    NodeId([endpoint as u8 + 1; 16])
+}
+
+/// The endpoint of a node or gateway.
+fn endpoint_of(node: NodeId) -> Endpoint {
+    usize::from(node.0[0]) - 1
+}
+
+fn partition(number: u16) -> Partition {
+    Partition::new(number).expect("there are few")
+}
+
+fn oid(index: u32) -> Oid {
+    Oid::new(ObjectKind::Data, Vid::new(1).expect("1 is a vid"), index)
+}

@@ -1,0 +1,141 @@
+//! What can happen, and what is done about it.
+
+use std::cmp::Ordering;
+
+use huntaway_ledger::SetRecord;
+use huntaway_replica::{Answer, Message, Moment, Outcome, Request, RequestId, Stamp, Ticket};
+use huntaway_wire::Partition;
+
+use super::client::Told;
+use super::{Cluster, Endpoint};
+use crate::clock::Time;
+
+/// Something that will happen. Of events of one time, the one that was scheduled first comes first.
+pub(crate) struct Scheduled {
+    pub(crate) time: Time,
+    pub(crate) number: u64,
+    pub(crate) event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.time, self.number).cmp(&(other.time, other.number))
+    }
+}
+
+/// What happens to one process of a node or gateway: nothing, if it is not that process any more.
+pub(crate) enum Event {
+    /// Something reaches a node's process.
+    Node { node: usize, incarnation: u64, what: AtNode },
+    /// Something reaches a gateway's process.
+    Gateway { gateway: usize, incarnation: u64, what: AtGateway },
+    /// A client's turn.
+    ClientNext { client: usize },
+    /// A client has waited long enough for its operation.
+    ClientTimeout { client: usize, operation: u64 },
+    /// A client hears of its operation.
+    ClientTold { client: usize, operation: u64, told: Told },
+    /// A record reaches the ledger.
+    Record { from: Endpoint, record: SetRecord },
+    /// The ledger's record that the node is down can be acted on.
+    DownActive { node: usize },
+    /// The ledger looks who lives.
+    Detect,
+    /// Something goes wrong.
+    Fault,
+    /// The replicas of a partition ask the ledger for the removal of their primary.
+    Overthrow { partition: usize, primary: Endpoint },
+    /// Cuts in the network end.
+    Reconnect,
+    /// A machine is there again.
+    StartNode { node: usize },
+    /// A gateway is there again.
+    StartGateway { gateway: usize },
+    /// A slow disk or network is as before.
+    Quicken { endpoint: Endpoint },
+}
+
+/// What reaches a node's process.
+pub(crate) enum AtNode {
+    /// A message of another node's process.
+    Message { from: Endpoint, incarnation: u64, partition: Partition, message: Message },
+    /// A request of a gateway.
+    Request { from: Endpoint, partition: Partition, request: Request },
+    /// Its store did something.
+    Stored { partition: Partition, ticket: Ticket, outcome: Outcome, number: u64, synced: bool },
+    /// Time went by.
+    Tick,
+    /// Time to ask for the ledger's lease.
+    AskForLease,
+    /// The ledger's lease.
+    LedgerLease { until: Moment },
+    /// The ledger has something new.
+    News,
+    /// It tells the ledger that it started, until that is known.
+    Announce,
+}
+
+/// What reaches a gateway's process.
+pub(crate) enum AtGateway {
+    /// A store's answer.
+    Answer { from: Endpoint, id: RequestId, resend: u32, answer: Answer, stamp: Stamp },
+    /// A client's command.
+    Command { client: usize, operation: u64, sent: Time },
+    /// Time to look after what is under way.
+    Tick,
+    /// The ledger has something new.
+    News,
+}
+
+impl Cluster {
+    pub(crate) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Node { node, incarnation, what } => {
+                let state = &self.nodes[node];
+                if !state.is_alive() || state.incarnation != incarnation {
+                    return;
+                }
+                match state.paused_until.checked_sub(self.time) {
+                    Some(rest) if rest > 0 => self.at(rest, Event::Node { node, incarnation, what }),
+                    _ => self.at_node(node, what),
+                }
+            }
+            Event::Gateway { gateway, incarnation, what } => {
+                let state = &self.gateways[gateway];
+                if !state.is_alive() || state.incarnation != incarnation {
+                    return;
+                }
+                match state.paused_until.checked_sub(self.time) {
+                    Some(rest) if rest > 0 => self.at(rest, Event::Gateway { gateway, incarnation, what }),
+                    _ => self.at_gateway(gateway, what),
+                }
+            }
+            Event::ClientNext { client } => self.client_next(client),
+            Event::ClientTimeout { client, operation } => self.client_timeout(client, operation),
+            Event::ClientTold { client, operation, told } => self.client_told(client, operation, told),
+            Event::Record { from, record } => self.record_arrives(from, record),
+            Event::DownActive { node } => self.down_active(node),
+            Event::Detect => self.detect(),
+            Event::Fault => self.fault(),
+            Event::Overthrow { partition, primary } => self.overthrow_now(partition, primary),
+            Event::Reconnect => self.reconnect(),
+            Event::StartNode { node } => self.start_process(node),
+            Event::StartGateway { gateway } => self.start_gateway(gateway),
+            Event::Quicken { endpoint } => self.quicken(endpoint),
+        }
+    }
+}

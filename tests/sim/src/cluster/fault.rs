@@ -1,0 +1,254 @@
+//! What goes wrong, drawn with a bias towards what is rare and hurts: primaries, whole sets, and several things at once.
+
+use huntaway_ledger::{InSyncChange, Incarnation, SetRecord};
+
+use huntaway_replica::Process;
+use huntaway_wire::Partition;
+
+use super::event::Event;
+use super::{Cluster, Endpoint, FAULTS_END, MS, SECOND, endpoint_of, note};
+use crate::clock::Time;
+
+impl Cluster {
+    pub(crate) fn fault(&mut self) {
+        if self.time > FAULTS_END {
+            return self.mend();
+        }
+        let longest = [200 * MS, SECOND, 4 * SECOND][self.random.below(3) as usize];
+        let next = 50 * MS + self.random.below(longest);
+        self.at(next, Event::Fault);
+        self.summary.faults += 1;
+        let node = self.victim();
+        match self.random.below(100) {
+            0..10 => self.crash(node, false, 8 * SECOND),
+            10..16 => self.crash(node, true, 8 * SECOND),
+            16..22 => self.crash(node, false, 50 * MS),
+            22..30 => self.crash_set(),
+            30..42 => self.overthrow(),
+            42..50 => self.pause(node),
+            50..55 => self.pause_with_gateway(node),
+            55..60 => self.pause_gateway(),
+            60..70 => self.split(),
+            70..75 => self.isolate(node),
+            75..82 => self.block(node),
+            82..87 => self.slow(node),
+            87..92 => self.kill_gateway(),
+            92..95 => self.suspect(node),
+            _ => self.pause_and_drop(node),
+        }
+    }
+
+    /// A node, often a primary.
+    fn victim(&mut self) -> usize {
+        if self.random.percent(60) {
+            let partition = self.random.below(self.shape.partitions.into()) as usize;
+            self.ledger.primary(partition).1
+        } else {
+            self.random.below(self.shape.nodes as u64) as usize
+        }
+    }
+
+    fn crash(&mut self, node: usize, loses_power: bool, longest: Time) {
+        if self.nodes[node].is_alive() {
+            self.crash_node(node, loses_power);
+            let back = MS + self.random.below(longest);
+            self.at(back, Event::StartNode { node });
+        }
+    }
+
+    /// A whole in-sync set dies: some lose power, others only their process.
+    fn crash_set(&mut self) {
+        let partition = self.random.below(self.shape.partitions.into()) as usize;
+        let in_sync = self.ledger.rows[partition].configuration.in_sync.clone();
+        let power_percent = [0, 50, 100][self.random.below(3) as usize];
+        let longest = [300 * MS, 6 * SECOND][self.random.below(2) as usize];
+        for process in in_sync {
+            let loses_power = self.random.percent(power_percent);
+            self.crash(endpoint_of(process.node), loses_power, longest);
+        }
+    }
+
+    fn pause_time(&mut self) -> Time {
+        let longest = [800 * MS, 2 * SECOND, 7 * SECOND][self.random.below(3) as usize];
+        self.time + 50 * MS + self.random.below(longest)
+    }
+
+    fn pause(&mut self, node: usize) {
+        let until = self.pause_time();
+        note!(self, "node {node} pauses until {} ms", until / MS);
+        self.nodes[node].paused_until = until;
+    }
+
+    fn pause_gateway(&mut self) {
+        let gateway = self.random.below(self.shape.gateways as u64) as usize;
+        let until = self.pause_time();
+        note!(self, "gateway {gateway} pauses until {} ms", until / MS);
+        self.gateways[gateway].paused_until = until;
+    }
+
+    /// A machine with a gateway and a store stops for a while.
+    fn pause_with_gateway(&mut self, node: usize) {
+        let gateway = node % self.shape.gateways;
+        let until = self.pause_time();
+        note!(self, "node {node} and gateway {gateway} pause until {} ms", until / MS);
+        self.nodes[node].paused_until = until;
+        self.gateways[gateway].paused_until = until;
+        if self.random.percent(50) {
+            self.take_down(node);
+        }
+    }
+
+    /// A node is taken to be down while it is paused for about as long as its leases last.
+    fn pause_and_drop(&mut self, node: usize) {
+        let until = self.time + 300 * MS + self.random.below(1500 * MS);
+        note!(self, "node {node} pauses until {} ms and is dropped", until / MS);
+        self.nodes[node].paused_until = until;
+        self.take_down(node);
+    }
+
+    fn reconnect_later(&mut self) {
+        let longest = [SECOND, 8 * SECOND][self.random.below(2) as usize];
+        let after = 100 * MS + self.random.below(longest);
+        self.at(after, Event::Reconnect);
+    }
+
+    fn split(&mut self) {
+        let ledger = self.ledger_endpoint();
+        let sides: Vec<bool> = (0..=ledger).map(|_| self.random.percent(40)).collect();
+        note!(self, "the network splits: {sides:?}");
+        self.network.split(sides);
+        self.reconnect_later();
+    }
+
+    /// A node, perhaps with its gateway, is cut off from everybody else.
+    fn isolate(&mut self, node: usize) {
+        let mut sides = vec![false; self.ledger_endpoint() + 1];
+        sides[node] = true;
+        if self.random.percent(70) {
+            let gateway = self.gateway_endpoint(node % self.shape.gateways);
+            sides[gateway] = true;
+        }
+        note!(self, "the network splits: {sides:?}");
+        self.network.split(sides);
+        self.reconnect_later();
+    }
+
+    /// A link fails, in one direction or both.
+    fn block(&mut self, node: usize) {
+        let other: Endpoint = self.random.below(self.ledger_endpoint() as u64 + 1) as usize;
+        note!(self, "{node} does not reach {other}");
+        self.network.block(node, other);
+        if self.random.percent(40) {
+            self.network.block(other, node);
+        }
+        self.reconnect_later();
+    }
+
+    pub(crate) fn reconnect(&mut self) {
+        note!(self, "the network is whole");
+        self.network.reconnect();
+    }
+
+    fn slow(&mut self, node: usize) {
+        let until = 500 * MS + self.random.below(5 * SECOND);
+        note!(self, "node {node} is slow for {} ms", until / MS);
+        if self.random.percent(50) {
+            self.nodes[node].slow_disk = self.random.below(500 * MS);
+        } else {
+            self.network.slow[node] = self.random.below(300 * MS);
+        }
+        self.at(until, Event::Quicken { endpoint: node });
+    }
+
+    pub(crate) fn quicken(&mut self, endpoint: Endpoint) {
+        self.network.slow[endpoint] = 0;
+        if let Some(node) = self.nodes.get_mut(endpoint) {
+            node.slow_disk = 0;
+        }
+    }
+
+    fn kill_gateway(&mut self) {
+        let gateway = self.random.below(self.shape.gateways as u64) as usize;
+        if self.gateways[gateway].is_alive() {
+            self.crash_gateway(gateway);
+            let back = 100 * MS + self.random.below(4 * SECOND);
+            self.at(back, Event::StartGateway { gateway });
+        }
+    }
+
+    fn suspect(&mut self, node: usize) {
+        note!(self, "node {node} is taken to be down");
+        self.take_down(node);
+    }
+
+    /// The replicas of a partition have their primary removed, wrongly: it, or a gateway, hears of that late. Perhaps the link
+    /// to another replica failed, or that one was just restarted.
+    fn overthrow(&mut self) {
+        let partition = self.random.below(self.shape.partitions.into()) as usize;
+        let configuration = self.ledger.rows[partition].configuration.clone();
+        let primary = endpoint_of(configuration.primary);
+        let gateway = self.random.below(self.shape.gateways as u64) as usize;
+        let gateway = self.gateway_endpoint(gateway);
+        for endpoint in [primary, gateway] {
+            let late = 100 * MS + self.random.below(2 * SECOND);
+            if self.random.percent(70) {
+                self.network.late_news[endpoint] = self.time + late;
+            }
+        }
+        let others = configuration.in_sync.iter().map(|process| endpoint_of(process.node));
+        let others: Vec<Endpoint> = others.filter(|node| *node != primary).collect();
+        if others.is_empty() {
+            return;
+        }
+        let other = self.random.pick(&others);
+        match self.random.below(3) {
+            0 => {
+                self.network.block(primary, other);
+                let after = 50 * MS + self.random.below(SECOND);
+                self.at(after, Event::Reconnect);
+            }
+            1 => self.crash(other, false, 20 * MS),
+            _ => {
+                self.nodes[primary].slow_disk = self.random.below(500 * MS);
+                self.at(SECOND, Event::Quicken { endpoint: primary });
+            }
+        }
+        note!(self, "the others want node {primary} out of partition {partition}");
+        let after = MS + self.random.below(300 * MS);
+        self.at(after, Event::Overthrow { partition, primary });
+    }
+
+    /// Now and then, a primary that had a learner counted in is removed before it hears that this was done.
+    pub(crate) fn overthrow_after_promotion(&mut self, primary: Endpoint, partition: Partition) {
+        if self.time < FAULTS_END && self.random.percent(10) {
+            self.network.late_news[primary] = self.time + SECOND + self.random.below(2 * SECOND);
+            let after = 10 * MS + self.random.below(700 * MS);
+            note!(self, "node {primary} is to leave partition {partition} before it hears of the promotion");
+            self.at(after, Event::Overthrow { partition: partition.index(), primary });
+        }
+    }
+
+    pub(crate) fn overthrow_now(&mut self, partition: usize, primary: Endpoint) {
+        let configuration = self.ledger.rows[partition].configuration.clone();
+        let is_it = |process: &&Process| endpoint_of(process.node) == primary;
+        let Some(process) = configuration.in_sync.iter().find(is_it) else { return };
+        let change = InSyncChange::Drop { node: process.node, incarnation: Incarnation(process.incarnation) };
+        let (partition, pepoch) = (super::partition(partition as u16), configuration.pepoch);
+        self.record_arrives(primary, SetRecord::Changed { partition, pepoch, change });
+    }
+
+    /// Faults are over.
+    fn mend(&mut self) {
+        note!(self, "faults are over");
+        self.network.mend();
+        (0..self.shape.nodes).for_each(|node| {
+            self.nodes[node].slow_disk = 0;
+            self.nodes[node].paused_until = self.nodes[node].paused_until.min(self.time);
+            self.start_process(node);
+        });
+        (0..self.shape.gateways).for_each(|gateway| {
+            self.gateways[gateway].paused_until = self.gateways[gateway].paused_until.min(self.time);
+            self.start_gateway(gateway);
+        });
+    }
+}

@@ -1,0 +1,249 @@
+//! A gateway: it takes commands of clients to primaries, and sends them again until it may not any more.
+
+use std::collections::BTreeMap;
+
+use huntaway_replica::{Answer, Command, Content, Moment, Process, Refused, Request, RequestId, Stamp};
+use huntaway_wire::Pepoch;
+
+use super::client::{Told, value_of};
+use super::event::{AtGateway, AtNode, Event};
+use super::{Cluster, Endpoint, MS, Shape, id_of, note, partition};
+use crate::Random;
+use crate::clock::{Clock, Time};
+
+/// A command is sent, and sent again, only within this age on the gateway's clock.
+const SENT_WITHIN_US: u64 = 2_000_000;
+
+/// A command is failed at this age: whatever was sent can have no effect any more.
+const FAILED_AFTER_US: u64 = 3_200_000;
+
+/// A command that is not answered is sent again after so long.
+const RESEND_US: u64 = 400_000;
+
+/// A gateway that starts takes commands only after so long, for what its predecessor sent may still have effects.
+const LISTENS_AFTER: Time = 660 * MS;
+
+const TICK: Time = 100 * MS;
+
+/// A gateway of the cluster.
+pub(crate) struct Gateway {
+    clock: Clock,
+    pub(crate) incarnation: u64,
+    alive: bool,
+    pub(crate) paused_until: Time,
+    listens_from: Time,
+    last_number: u64,
+    commands: BTreeMap<u64, UnderWay>,
+    /// The newest stamp of each store.
+    stamps: BTreeMap<Endpoint, Stamp>,
+    /// Pepoch and primary of each partition.
+    view: Vec<(Pepoch, Endpoint)>,
+}
+
+struct UnderWay {
+    client: usize,
+    operation: u64,
+    /// When the client sent it, on the gateway's clock: what a path proof would show.
+    sent: Moment,
+    partition: u16,
+    command: Command,
+    resend: u32,
+    send_at: Moment,
+}
+
+impl Gateway {
+    pub(crate) fn new(shape: &Shape, random: &mut Random) -> Self {
+        Self {
+            clock: Clock::new(random),
+            incarnation: 0,
+            alive: false,
+            paused_until: 0,
+            listens_from: 0,
+            last_number: 0,
+            commands: BTreeMap::new(),
+            stamps: BTreeMap::new(),
+            view: vec![(Pepoch(0), 0); usize::from(shape.partitions)],
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.alive
+    }
+}
+
+impl Cluster {
+    pub(crate) fn start_gateway(&mut self, gateway: usize) {
+        let state = &mut self.gateways[gateway];
+        if state.alive {
+            return;
+        }
+        state.alive = true;
+        state.incarnation += 1;
+        state.listens_from = self.time + if state.incarnation > 1 { LISTENS_AFTER } else { 0 };
+        state.last_number = 0;
+        state.stamps.clear();
+        note!(self, "gateway {gateway} starts");
+        let node = id_of(self.gateway_endpoint(gateway));
+        self.ledger.gateways[gateway] = Process { node, incarnation: self.gateways[gateway].incarnation };
+        self.publish();
+        self.at_gateway_process(gateway, 1, AtGateway::News);
+        self.at_gateway_process(gateway, TICK, AtGateway::Tick);
+    }
+
+    pub(crate) fn crash_gateway(&mut self, gateway: usize) {
+        note!(self, "gateway {gateway} is killed");
+        let state = &mut self.gateways[gateway];
+        state.alive = false;
+        state.paused_until = 0;
+        for command in std::mem::take(&mut state.commands).into_values() {
+            self.tell(command.client, command.operation, Told::Lost);
+        }
+    }
+
+    pub(crate) fn news_for_gateway_in(&mut self, gateway: usize, after: Time) {
+        self.at_gateway_process(gateway, after, AtGateway::News);
+    }
+
+    fn at_gateway_process(&mut self, gateway: usize, after: Time, what: AtGateway) {
+        let incarnation = self.gateways[gateway].incarnation;
+        self.at(after, Event::Gateway { gateway, incarnation, what });
+    }
+
+    /// A client's command reaches the gateway, if there is one.
+    pub(crate) fn command_to(&mut self, gateway: usize, client: usize, operation: u64) {
+        if self.gateways[gateway].alive {
+            let sent = self.time;
+            self.at_gateway_process(gateway, 50, AtGateway::Command { client, operation, sent });
+        } else {
+            self.tell(client, operation, Told::Refused);
+        }
+    }
+
+    fn tell(&mut self, client: usize, operation: u64, told: Told) {
+        let delay = 50 + self.random.below(200);
+        self.at(delay, Event::ClientTold { client, operation, told });
+    }
+
+    pub(crate) fn at_gateway(&mut self, gateway: usize, what: AtGateway) {
+        match what {
+            AtGateway::Command { client, operation, sent } => {
+                self.take_command(gateway, client, operation, sent);
+            }
+            AtGateway::Answer { from, id, resend, answer, stamp } => {
+                self.answered(gateway, from, id, resend, answer, stamp);
+            }
+            AtGateway::Tick => self.gateway_tick(gateway),
+            AtGateway::News => {
+                let endpoint = self.gateway_endpoint(gateway);
+                if !self.network.reaches(self.ledger_endpoint(), endpoint) {
+                    return self.at_gateway_process(gateway, 300 * MS, AtGateway::News);
+                }
+                let late = self.network.late_news[endpoint].saturating_sub(self.time);
+                if late > 0 {
+                    return self.at_gateway_process(gateway, late, AtGateway::News);
+                }
+                let partitions = 0..usize::from(self.shape.partitions);
+                self.gateways[gateway].view = partitions.map(|number| self.ledger.primary(number)).collect();
+            }
+        }
+    }
+
+    fn take_command(&mut self, gateway: usize, client: usize, operation: u64, sent: Time) {
+        if self.time < self.gateways[gateway].listens_from {
+            return self.tell(client, operation, Told::Refused);
+        }
+        let Some((partition, command)) = self.clients[client].command(operation) else { return };
+        let state = &mut self.gateways[gateway];
+        state.last_number += 1;
+        let number = state.last_number;
+        let sent = state.clock.read(sent);
+        let under_way =
+            UnderWay { client, operation, sent, partition, command, resend: 0, send_at: Moment(0) };
+        state.commands.insert(number, under_way);
+        self.send_command(gateway, number);
+    }
+
+    /// Sends a command, if it is young enough: with the newest stamp of the store, taken before its age is checked.
+    fn send_command(&mut self, gateway: usize, number: u64) {
+        let endpoint = self.gateway_endpoint(gateway);
+        let state = &mut self.gateways[gateway];
+        let now = state.clock.read(self.time);
+        let process = Process { node: id_of(endpoint), incarnation: state.incarnation };
+        let unanswered_from = state.commands.keys().next().copied().unwrap_or(number);
+        let Some(command) = state.commands.get_mut(&number) else { return };
+        let (pepoch, primary) = state.view[usize::from(command.partition)];
+        let stamp = state.stamps.get(&primary).copied();
+        if now.since(command.sent) > SENT_WITHIN_US {
+            return;
+        }
+        command.resend += 1;
+        command.send_at = now.after(RESEND_US);
+        let request = Request {
+            id: RequestId { gateway: process, number },
+            resend: command.resend,
+            unanswered_from,
+            pepoch,
+            stamp,
+            command: command.command.clone(),
+        };
+        let partition = partition(command.partition);
+        let passage = self.network.pass(endpoint, primary, &mut self.random);
+        for after in passage.after {
+            let what = AtNode::Request { from: endpoint, partition, request: request.clone() };
+            self.at_process(primary, after, what);
+        }
+    }
+
+    fn answered(
+        &mut self,
+        gateway: usize,
+        from: Endpoint,
+        id: RequestId,
+        resend: u32,
+        answer: Answer,
+        stamp: Stamp,
+    ) {
+        let state = &mut self.gateways[gateway];
+        let newest = state.stamps.entry(from).or_insert(stamp);
+        *newest = (*newest).max(stamp);
+        let now = state.clock.read(self.time);
+        let Some(command) = state.commands.get_mut(&id.number) else { return };
+        let told = match answer {
+            Answer::Done => Told::Done,
+            Answer::Data(blocks) => Told::Data(blocks.iter().map(value).collect()),
+            Answer::Damaged => Told::Damaged,
+            Answer::Refused(Refused::OldStamp) if resend == command.resend => {
+                return self.send_command(gateway, id.number);
+            }
+            Answer::Refused(_) => {
+                command.send_at = command.send_at.min(now.after(RESEND_US / 4));
+                return;
+            }
+        };
+        let (client, operation) = (command.client, command.operation);
+        state.commands.remove(&id.number);
+        self.tell(client, operation, told);
+    }
+
+    fn gateway_tick(&mut self, gateway: usize) {
+        self.at_gateway_process(gateway, TICK, AtGateway::Tick);
+        let state = &mut self.gateways[gateway];
+        let now = state.clock.read(self.time);
+        let is_old = |command: &UnderWay| now.since(command.sent) > FAILED_AFTER_US;
+        let numbers = |wanted: &dyn Fn(&UnderWay) -> bool| -> Vec<u64> {
+            let commands = state.commands.iter().filter(|(_, command)| wanted(command));
+            commands.map(|(number, _)| *number).collect()
+        };
+        let (old, late) = (numbers(&is_old), numbers(&|command| command.send_at <= now));
+        for number in old {
+            if let Some(command) = self.gateways[gateway].commands.remove(&number) {
+                self.tell(command.client, command.operation, Told::Failed);
+            }
+        }
+        late.into_iter().for_each(|number| self.send_command(gateway, number));
+    }
+}
+
+fn value(content: &Content) -> u64 {
+    content.as_ref().map_or(0, value_of)
+}

@@ -1,0 +1,200 @@
+//! The ledger, as an oracle: one order of records, told to everybody sooner or later. It may be wrong about who lives.
+
+use std::sync::Arc;
+
+use huntaway_ledger::{InSyncChange, InSyncSets, SetRecord};
+use huntaway_replica::{Configuration, Process};
+use huntaway_wire::{NodeId, Pepoch};
+
+use super::event::{AtNode, Event};
+use super::{Bug, Cluster, Endpoint, MS, Shape, endpoint_of, id_of, note, partition};
+use crate::Random;
+use crate::clock::Time;
+
+/// How often the ledger looks who lives.
+const DETECT: Time = 500 * MS;
+
+/// From the decision that a node is down to when that is acted on: its lease has run out by then.
+const LEASE_RUNS_OUT: Time = 700 * MS;
+
+/// What was agreed on.
+pub(crate) struct Ledger {
+    pub(crate) sets: InSyncSets,
+    /// What replicas are given, by partition.
+    pub(crate) rows: Vec<Row>,
+    /// The newest process of each gateway.
+    pub(crate) gateways: Vec<Process>,
+    /// How often in a row a node did not answer.
+    silent: Vec<u32>,
+    /// Nodes that get no lease any more, for they are about to be down.
+    going_down: Vec<bool>,
+}
+
+/// A partition's agreed state.
+pub(crate) struct Row {
+    /// Raised with every change.
+    pub(crate) version: u64,
+    pub(crate) configuration: Arc<Configuration>,
+}
+
+impl Ledger {
+    pub(crate) fn new(shape: &Shape, bug: Option<Bug>, random: &mut Random) -> Self {
+        let nodes: Vec<NodeId> = (0..shape.nodes).map(id_of).collect();
+        let rings: Vec<_> = (0..shape.partitions)
+            .map(|number| {
+                let mut ring = nodes.clone();
+                ring.rotate_left(random.below(nodes.len() as u64) as usize);
+                (partition(number), ring)
+            })
+            .collect();
+        let mut sets = InSyncSets::new(shape.copies, shape.min_copies, &nodes, rings);
+        if bug == Some(Bug::SamePepochAfterRestart) {
+            sets.plant_same_pepoch_after_restart();
+        }
+        let gateways = (0..shape.gateways)
+            .map(|gateway| Process { node: id_of(shape.nodes + gateway), incarnation: 1 })
+            .collect();
+        let mut ledger = Self {
+            sets,
+            rows: Vec::new(),
+            gateways,
+            silent: vec![0; shape.nodes],
+            going_down: vec![false; shape.nodes],
+        };
+        ledger.rows = (0..shape.partitions)
+            .map(|number| Row { version: 1, configuration: Arc::new(ledger.configuration(number)) })
+            .collect();
+        ledger
+    }
+
+    fn configuration(&self, number: u16) -> Configuration {
+        let process = |node: &NodeId| Process {
+            node: *node,
+            incarnation: self.sets.node(*node).map_or(0, |state| state.incarnation.0),
+        };
+        let set = self.sets.set(partition(number)).expect("every partition has a set");
+        Configuration {
+            pepoch: set.pepoch,
+            in_sync: set.in_sync.iter().map(process).collect(),
+            doubtful: set.doubtful.clone(),
+            primary: set.primary().expect("a set is never empty"),
+            candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
+            min_copies: self.sets.min_copies(),
+            gateways: self.gateways.clone(),
+        }
+    }
+
+    /// Where gateways find the partition, as the ledger knows it.
+    pub(crate) fn primary(&self, number: usize) -> (Pepoch, Endpoint) {
+        let configuration = &self.rows[number].configuration;
+        (configuration.pepoch, endpoint_of(configuration.primary))
+    }
+}
+
+impl Cluster {
+    /// Whether the ledger gives the node a lease now.
+    pub(crate) fn ledger_grants(&self, node: usize) -> bool {
+        let state = self.ledger.sets.node(id_of(node));
+        self.is_near_ledger(node)
+            && !self.ledger.going_down[node]
+            && state.is_some_and(|known| known.is_up && known.incarnation.0 == self.nodes[node].incarnation)
+    }
+
+    fn is_near_ledger(&self, endpoint: Endpoint) -> bool {
+        let ledger = self.ledger_endpoint();
+        self.network.reaches(endpoint, ledger) && self.network.reaches(ledger, endpoint)
+    }
+
+    pub(crate) fn record_arrives(&mut self, from: Endpoint, record: SetRecord) {
+        if self.ledger.sets.apply(record).is_err() {
+            return;
+        }
+        note!(self, "the ledger has {record:?} of {from}");
+        match record {
+            SetRecord::NodeStarted { node, incarnation, is_doubtful: true } => {
+                // Power may have gone again since the process said so.
+                let state = &mut self.nodes[endpoint_of(node)];
+                if state.incarnation == incarnation.0 && state.is_alive() {
+                    state.lost_power = false;
+                }
+            }
+            SetRecord::Changed { change: InSyncChange::Promote { .. }, partition, .. } => {
+                self.summary.promotions += 1;
+                self.overthrow_after_promotion(from, partition);
+            }
+            SetRecord::Changed { change: InSyncChange::Collected, partition, pepoch } => {
+                self.summary.collections += 1;
+                self.histories.lost(partition, pepoch, self.time);
+            }
+            _ => {}
+        }
+        self.publish();
+    }
+
+    /// Tells everybody what is new.
+    pub(crate) fn publish(&mut self) {
+        for number in 0..self.shape.partitions {
+            let configuration = self.ledger.configuration(number);
+            let row = &mut self.ledger.rows[usize::from(number)];
+            if *row.configuration == configuration {
+                continue;
+            }
+            self.summary.pepochs += u64::from(row.configuration.pepoch != configuration.pepoch);
+            row.version += 1;
+            row.configuration = Arc::new(configuration);
+            let line = self.trace.is_some().then(|| {
+                let configuration = &self.ledger.rows[usize::from(number)].configuration;
+                let name =
+                    |process: &Process| format!("{}.{}", endpoint_of(process.node), process.incarnation);
+                let in_sync: Vec<String> = configuration.in_sync.iter().map(name).collect();
+                let doubtful: Vec<Endpoint> =
+                    configuration.doubtful.iter().copied().map(endpoint_of).collect();
+                let pepoch = configuration.pepoch.0;
+                format!("partition {number}: pepoch {pepoch}, in sync {in_sync:?}, doubtful {doubtful:?}")
+            });
+            line.into_iter().for_each(|line| self.note(&line));
+        }
+        for node in 0..self.shape.nodes {
+            let delay = self.news_delay();
+            self.at_process(node, delay, AtNode::News);
+        }
+        for gateway in 0..self.shape.gateways {
+            let delay = self.news_delay();
+            self.news_for_gateway_in(gateway, delay);
+        }
+    }
+
+    fn news_delay(&mut self) -> Time {
+        let late = if self.random.percent(15) { self.random.below(500 * MS) } else { 0 };
+        500 + self.random.below(5 * MS) + late
+    }
+
+    pub(crate) fn detect(&mut self) {
+        self.at(DETECT, Event::Detect);
+        for node in 0..self.shape.nodes {
+            let state = &self.nodes[node];
+            let answers = state.is_alive() && state.paused_until <= self.time && self.is_near_ledger(node);
+            let silent = if answers { 0 } else { self.ledger.silent[node] + 1 };
+            self.ledger.silent[node] = silent;
+            let is_up = self.ledger.sets.node(id_of(node)).is_some_and(|known| known.is_up);
+            if is_up && u64::from(silent) > 2 + self.random.below(5) {
+                self.take_down(node);
+            } else if answers && !is_up && !self.ledger.going_down[node] {
+                self.record_arrives(node, SetRecord::NodeUp { node: id_of(node) });
+            }
+        }
+    }
+
+    /// The node is to be down, rightly or wrongly.
+    pub(crate) fn take_down(&mut self, node: usize) {
+        if !self.ledger.going_down[node] {
+            self.ledger.going_down[node] = true;
+            self.at(LEASE_RUNS_OUT, Event::DownActive { node });
+        }
+    }
+
+    pub(crate) fn down_active(&mut self, node: usize) {
+        self.ledger.going_down[node] = false;
+        self.record_arrives(node, SetRecord::NodeDown { node: id_of(node) });
+    }
+}

@@ -1,0 +1,79 @@
+//! The network: late, lossy, and cut now and then, also in one direction only.
+
+use super::Endpoint;
+use crate::Random;
+use crate::clock::Time;
+
+/// Who reaches whom, and how fast.
+pub(crate) struct Network {
+    /// Endpoints of different sides do not reach each other.
+    side: Vec<bool>,
+    /// The first does not reach the second.
+    blocked: Vec<(Endpoint, Endpoint)>,
+    /// What messages from an endpoint take more, in microseconds.
+    pub(crate) slow: Vec<Time>,
+    /// Until then an endpoint does not hear what the ledger has to say.
+    pub(crate) late_news: Vec<Time>,
+    lost_percent: u64,
+    late_percent: u64,
+    repeated_percent: u64,
+    /// In ten thousand.
+    damaged: u64,
+}
+
+/// What becomes of a message: when its copies arrive, and whether they are as they were sent.
+pub(crate) struct Passage {
+    pub(crate) after: Vec<Time>,
+    pub(crate) is_damaged: bool,
+}
+
+impl Network {
+    pub(crate) fn new(endpoints: usize, random: &mut Random) -> Self {
+        Self {
+            side: vec![false; endpoints],
+            blocked: Vec::new(),
+            slow: vec![0; endpoints],
+            late_news: vec![0; endpoints],
+            lost_percent: [0, 1, 10][random.below(3) as usize],
+            late_percent: [0, 2, 10][random.below(3) as usize],
+            repeated_percent: [0, 2, 20][random.below(3) as usize],
+            damaged: [0, 0, 100][random.below(3) as usize],
+        }
+    }
+
+    pub(crate) fn reaches(&self, from: Endpoint, to: Endpoint) -> bool {
+        self.side[from] == self.side[to] && !self.blocked.contains(&(from, to))
+    }
+
+    pub(crate) fn pass(&self, from: Endpoint, to: Endpoint, random: &mut Random) -> Passage {
+        let copies = 1 + u64::from(random.percent(self.repeated_percent));
+        let copies = if self.reaches(from, to) && !random.percent(self.lost_percent) { copies } else { 0 };
+        let mut delay = || {
+            let late = if random.percent(self.late_percent) { random.below(400_000) } else { 0 };
+            100 + random.below(400) + late + self.slow[from]
+        };
+        let after = (0..copies).map(|_| delay()).collect();
+        Passage { after, is_damaged: random.below(10_000) < self.damaged }
+    }
+
+    pub(crate) fn split(&mut self, side: Vec<bool>) {
+        self.side = side;
+    }
+
+    pub(crate) fn block(&mut self, from: Endpoint, to: Endpoint) {
+        self.blocked.push((from, to));
+    }
+
+    pub(crate) fn reconnect(&mut self) {
+        self.side.fill(false);
+        self.blocked.clear();
+    }
+
+    /// From here on the network does what it should.
+    pub(crate) fn mend(&mut self) {
+        self.reconnect();
+        self.slow.fill(0);
+        self.late_news.fill(0);
+        (self.lost_percent, self.late_percent, self.repeated_percent, self.damaged) = (0, 0, 0, 0);
+    }
+}

@@ -1,0 +1,352 @@
+//! A node: one process at a time that drives its replicas, and what its disk keeps from one process to the next.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_ledger::{InSyncChange, Incarnation, SetRecord};
+use huntaway_replica::{
+    Answer, Block, Body, Input, LEASE_US, Message, Outcome, Output, Process, Proposal, Record, Replica,
+    SetChange, Ticket,
+};
+use huntaway_wire::Partition;
+
+use super::event::{AtGateway, AtNode, Event};
+use super::{Bug, Cluster, Endpoint, MS, Shape, endpoint_of, id_of, note, partition};
+use crate::Random;
+use crate::clock::{Clock, Time};
+use crate::storage::{ModelStorage, Storage};
+
+/// How often replicas are told the time.
+const TICK: Time = 150 * MS;
+
+/// A node of the cluster.
+pub(crate) struct Node {
+    pub(crate) clock: Clock,
+    pub(crate) incarnation: u64,
+    pub(crate) paused_until: Time,
+    /// What the disk takes more, in microseconds.
+    pub(crate) slow_disk: Time,
+    /// Power went since the last process started: what it acknowledged may be lost.
+    pub(crate) lost_power: bool,
+    pub(crate) storage: Vec<ModelStorage>,
+    /// When the log of each partition has written all it was given.
+    log_free_at: Vec<Time>,
+    /// The replicas of the process, if one runs.
+    replicas: Option<Vec<Replica>>,
+    /// What the ledger said last of each partition: see [`super::ledger::Row`].
+    configured: Vec<u64>,
+}
+
+impl Node {
+    pub(crate) fn new(shape: &Shape, random: &mut Random) -> Self {
+        let partitions = usize::from(shape.partitions);
+        Self {
+            clock: Clock::new(random),
+            incarnation: 0,
+            paused_until: 0,
+            slow_disk: 0,
+            lost_power: false,
+            storage: (0..partitions).map(|_| ModelStorage::default()).collect(),
+            log_free_at: vec![0; partitions],
+            replicas: None,
+            configured: vec![0; partitions],
+        }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.replicas.is_some()
+    }
+
+    pub(crate) fn replica(&self, partition: u16) -> Option<&Replica> {
+        self.replicas.as_ref()?.get(usize::from(partition))
+    }
+}
+
+impl Cluster {
+    pub(crate) fn start_process(&mut self, node: usize) {
+        let planted = match self.bug {
+            Some(Bug::Replica(bug)) => Some(bug),
+            _ => None,
+        };
+        let state = &mut self.nodes[node];
+        if state.is_alive() {
+            return;
+        }
+        state.incarnation += 1;
+        let me = Process { node: id_of(node), incarnation: state.incarnation };
+        let now = state.clock.read(self.time);
+        let replicas = state.storage.iter_mut().zip(0..).map(|(storage, number)| {
+            let mut replica = Replica::new(partition(number), me, now, storage.recover());
+            planted.into_iter().for_each(|bug| replica.plant(bug));
+            replica
+        });
+        state.replicas = Some(replicas.collect());
+        state.configured.fill(0);
+        state.log_free_at.fill(self.time);
+        note!(self, "node {node} starts as process {}", me.incarnation);
+        self.at_process(node, 1, AtNode::Announce);
+        self.at_process(node, 2, AtNode::AskForLease);
+        let first = self.random.below(TICK);
+        self.at_process(node, first, AtNode::Tick);
+    }
+
+    /// The node's process dies; with `loses_power`, its machine does.
+    pub(crate) fn crash_node(&mut self, node: usize, loses_power: bool) {
+        note!(self, "node {node} {}", if loses_power { "loses power" } else { "is killed" });
+        let state = &mut self.nodes[node];
+        state.lost_power |= loses_power;
+        state.replicas = None;
+        state.paused_until = 0;
+        state.storage.iter_mut().for_each(|storage| storage.crash(loses_power, &mut self.random));
+    }
+
+    pub(crate) fn at_process(&mut self, node: usize, after: Time, what: AtNode) {
+        let incarnation = self.nodes[node].incarnation;
+        self.at(after, Event::Node { node, incarnation, what });
+    }
+
+    pub(crate) fn at_node(&mut self, node: usize, what: AtNode) {
+        match what {
+            AtNode::Message { from, incarnation, partition, message } => {
+                let from = Process { node: id_of(from), incarnation };
+                self.step(node, partition, Input::Received { from, message });
+            }
+            AtNode::Request { from, partition, request } => {
+                let _ = from;
+                self.step(node, partition, Input::Requested(request));
+            }
+            AtNode::Stored { partition, ticket, outcome, number, synced } => {
+                let storage = &mut self.nodes[node].storage[partition.index()];
+                storage.written(number);
+                if synced {
+                    storage.synced(number);
+                }
+                self.step(node, partition, Input::Stored { ticket, outcome });
+            }
+            AtNode::Tick => {
+                self.at_process(node, TICK, AtNode::Tick);
+                (0..self.shape.partitions).for_each(|number| self.step(node, partition(number), Input::Tick));
+            }
+            AtNode::AskForLease => {
+                self.at_process(node, 200 * MS, AtNode::AskForLease);
+                let until = self.nodes[node].clock.read(self.time).after(LEASE_US);
+                let delay = 200 + self.random.below(2 * MS);
+                if self.ledger_grants(node) {
+                    self.at_process(node, delay, AtNode::LedgerLease { until });
+                }
+            }
+            AtNode::LedgerLease { until } => {
+                for number in 0..self.shape.partitions {
+                    self.step(node, partition(number), Input::LedgerLease { until });
+                }
+            }
+            AtNode::News => self.news_for_node(node),
+            AtNode::Announce => self.announce(node),
+        }
+    }
+
+    /// Tells the ledger of the node's process, until it is known there.
+    fn announce(&mut self, node: usize) {
+        let state = &self.nodes[node];
+        let known = self.ledger.sets.node(id_of(node)).map_or(0, |known| known.incarnation.0);
+        if known >= state.incarnation {
+            self.at_process(node, 1, AtNode::News);
+            return;
+        }
+        let incarnation = Incarnation(state.incarnation);
+        let record = SetRecord::NodeStarted { node: id_of(node), incarnation, is_doubtful: state.lost_power };
+        self.send_record(node, record);
+        self.at_process(node, 100 * MS, AtNode::Announce);
+    }
+
+    /// The node learns what the ledger says of its partitions by now. Until its own process is known, that is for another one.
+    fn news_for_node(&mut self, node: usize) {
+        if !self.network.reaches(self.ledger_endpoint(), node) {
+            return self.at_process(node, 300 * MS, AtNode::News);
+        }
+        if let Some(late) = self.network.late_news[node].checked_sub(self.time).filter(|late| *late > 0) {
+            return self.at_process(node, late, AtNode::News);
+        }
+        let known = self.ledger.sets.node(id_of(node)).map_or(0, |known| known.incarnation.0);
+        if known < self.nodes[node].incarnation {
+            return;
+        }
+        for number in 0..self.shape.partitions {
+            let row = &self.ledger.rows[usize::from(number)];
+            if row.version == self.nodes[node].configured[usize::from(number)] {
+                continue;
+            }
+            let (version, configuration) = (row.version, row.configuration.clone());
+            self.nodes[node].configured[usize::from(number)] = version;
+            self.step(node, partition(number), Input::Configured(configuration));
+        }
+    }
+
+    fn step(&mut self, node: usize, partition: Partition, input: Input) {
+        let state = &mut self.nodes[node];
+        let now = state.clock.read(self.time);
+        let Some(replicas) = &mut state.replicas else { return };
+        let outputs = replicas[partition.index()].step(now, input);
+        outputs.into_iter().for_each(|output| self.carry_out(node, partition, output));
+    }
+
+    fn carry_out(&mut self, node: usize, partition: Partition, output: Output) {
+        let storage = &mut self.nodes[node].storage[partition.index()];
+        match output {
+            Output::Log { ticket, entry } => {
+                note!(self, "node {node} {partition} logs {}", described(&entry));
+                let number = self.nodes[node].storage[partition.index()].log(entry);
+                self.store(node, partition, ticket, Outcome::Done, number, false);
+            }
+            Output::Sync { ticket } => {
+                let number = storage.last();
+                self.store(node, partition, ticket, Outcome::Done, number, true);
+            }
+            Output::Read { ticket, oid, blocks } => {
+                let outcome = storage.read(oid, blocks);
+                self.look_up(node, partition, ticket, outcome);
+            }
+            Output::Digests { ticket, after, most } => {
+                let outcome = Outcome::Digests(storage.digests(after, most));
+                self.look_up(node, partition, ticket, outcome);
+            }
+            Output::Versions { ticket, oid } => {
+                let outcome = Outcome::Versions(storage.versions(oid));
+                self.look_up(node, partition, ticket, outcome);
+            }
+            Output::Send { to, message } => self.send_message(node, to, partition, message),
+            Output::Answer { id, resend, answer, stamp } => {
+                let to = endpoint_of(id.gateway.node);
+                let gateway = to - self.shape.nodes;
+                note!(self, "node {node} {partition} answers {}#{resend}: {answer:?}", id.number);
+                self.mind_loss(node, partition, &answer);
+                let passage = self.network.pass(node, to, &mut self.random);
+                for after in passage.after {
+                    let answer = answer.clone();
+                    let what = AtGateway::Answer { from: node, id, resend, answer, stamp };
+                    let incarnation = id.gateway.incarnation;
+                    self.at(after, Event::Gateway { gateway, incarnation, what });
+                }
+            }
+            Output::Propose(proposal) => self.propose(node, partition, proposal),
+        }
+    }
+
+    /// A partition whose replicas all lost power goes on with what is left when the ledger says so. Should one serve earlier, it
+    /// is judged by what that leads to, not by having lost what was not flushed.
+    fn mind_loss(&mut self, node: usize, partition: Partition, answer: &Answer) {
+        let replica = self.nodes[node].replica(partition.value());
+        let Some(configuration) = replica.map(Replica::configuration) else { return };
+        let pepoch = configuration.pepoch;
+        if configuration.is_all_doubtful() && matches!(answer, Answer::Done | Answer::Data(_)) {
+            self.histories.lost(partition, pepoch, self.time - 1);
+        }
+    }
+
+    fn disk_delay(&mut self, node: usize) -> Time {
+        let slow = self.nodes[node].slow_disk;
+        50 + self.random.below(300) + if slow > 0 { self.random.below(slow) } else { 0 }
+    }
+
+    /// The log works in order.
+    fn store(
+        &mut self,
+        node: usize,
+        partition: Partition,
+        ticket: Ticket,
+        outcome: Outcome,
+        number: u64,
+        synced: bool,
+    ) {
+        let delay = self.disk_delay(node) * if synced { 4 } else { 1 };
+        let free_at = &mut self.nodes[node].log_free_at[partition.index()];
+        *free_at = (*free_at).max(self.time) + delay;
+        let after = *free_at - self.time;
+        self.at_process(node, after, AtNode::Stored { partition, ticket, outcome, number, synced });
+    }
+
+    fn look_up(&mut self, node: usize, partition: Partition, ticket: Ticket, outcome: Outcome) {
+        let delay = self.disk_delay(node);
+        let what = AtNode::Stored { partition, ticket, outcome, number: 0, synced: false };
+        self.at_process(node, delay, what);
+    }
+
+    fn send_message(&mut self, node: usize, to: Process, partition: Partition, message: Message) {
+        let to_endpoint = endpoint_of(to.node);
+        if !matches!(message.body, Body::Beacon { .. } | Body::Granted { .. }) {
+            note!(self, "node {node} {partition} sends {to_endpoint}: {}", told(&message));
+        }
+        let passage = self.network.pass(node, to_endpoint, &mut self.random);
+        let incarnation = self.nodes[node].incarnation;
+        for after in passage.after {
+            let message = if passage.is_damaged { damaged(&message) } else { message.clone() };
+            let what = AtNode::Message { from: node, incarnation, partition, message };
+            self.at(after, Event::Node { node: to_endpoint, incarnation: to.incarnation, what });
+        }
+    }
+
+    fn propose(&mut self, node: usize, partition: Partition, proposal: Proposal) {
+        note!(self, "node {node} {partition} proposes {:?} in {}", proposal.change, proposal.pepoch.0);
+        let incarnation = |process: Process| Incarnation(process.incarnation);
+        let change = match proposal.change {
+            SetChange::Drop(process) => {
+                InSyncChange::Drop { node: process.node, incarnation: incarnation(process) }
+            }
+            SetChange::Promote(process) => {
+                InSyncChange::Promote { node: process.node, incarnation: incarnation(process) }
+            }
+            SetChange::Collected => InSyncChange::Collected,
+        };
+        let record = SetRecord::Changed { partition, pepoch: proposal.pepoch, change };
+        self.send_record(node, record);
+    }
+
+    pub(crate) fn send_record(&mut self, from: Endpoint, record: SetRecord) {
+        let passage = self.network.pass(from, self.ledger_endpoint(), &mut self.random);
+        for after in passage.after {
+            self.at(after, Event::Record { from, record });
+        }
+    }
+}
+
+/// The message as it arrives when a bit of its data flips on the way.
+fn damaged(message: &Message) -> Message {
+    let mut message = message.clone();
+    if let Body::Forward { record, .. } = &mut message.body {
+        let mut flipped = Record::clone(record);
+        if let Some(block) = flipped.blocks.iter_mut().flatten().next() {
+            let mut bytes = block.bytes.to_vec();
+            bytes[0] ^= 1;
+            *block = Block { crc: block.crc, bytes: Bytes::from(bytes) };
+        }
+        *record = Arc::new(flipped);
+    }
+    message
+}
+
+fn told(message: &Message) -> String {
+    let pepoch = message.pepoch.0;
+    match &message.body {
+        Body::Forward { record, settled, attempt } => {
+            format!("in {pepoch}: forward {}, settled {settled}, attempt {attempt}", record.version)
+        }
+        Body::Forwarded { version, attempt } => {
+            format!("in {pepoch}: forwarded {version}, attempt {attempt}")
+        }
+        body => format!("in {pepoch}: {body:?}"),
+    }
+}
+
+fn described(entry: &huntaway_replica::Entry) -> String {
+    match entry {
+        huntaway_replica::Entry::Write { record, settled } => {
+            let values: Vec<u64> = record.blocks.iter().flatten().map(super::client::value_of).collect();
+            let place = (record.oid.index(), record.first_block);
+            format!(
+                "{} at {place:?} {values:?} for {}, settled {settled}",
+                record.version, record.request.number
+            )
+        }
+        entry => format!("{entry:?}"),
+    }
+}
