@@ -2,8 +2,9 @@
 //!
 //! The learner takes part in all writes that begin after the first lesson. Once those that began before are done, objects are
 //! compared: sums first; where they differ the object is locked against writes, versions are compared, and blocks that
-//! differ are overwritten, also when the learner's are newer. In the end all is put on stable storage, the learner becomes
-//! part of each acknowledgement and of the lease, and only then the ledger is asked to count it in.
+//! differ are overwritten, also when the learner's are newer. In the end the learner becomes part of each acknowledgement and
+//! of the lease; then, when it has what was acknowledged without it, all is put on stable storage, and only then the ledger is
+//! asked to count it in.
 
 mod forwards;
 
@@ -65,10 +66,12 @@ enum Phase {
     Comparing { oid: Oid, op: OpId, own: Option<Versions>, theirs: Option<Versions> },
     /// What differs is on its way.
     Copying { oid: Oid, op: OpId, blocks: Vec<u32> },
+    /// It takes part in acknowledgements; these it took part in before that, and may have been flushed without it.
+    Admitting { before: BTreeSet<u32> },
     /// All goes to stable storage there.
     Syncing,
-    /// It takes part in acknowledgements; these it took part in before that.
-    Admitting { before: BTreeSet<u32> },
+    /// It has all that is needed but the lease.
+    Synced,
     /// The ledger was asked.
     Proposed,
 }
@@ -100,7 +103,9 @@ impl Teaching {
 
     /// The learner, if no write is whole without it.
     pub(crate) fn required(&self) -> Option<Process> {
-        matches!(self.phase, Phase::Admitting { .. } | Phase::Proposed).then_some(self.learner)
+        let is_required =
+            matches!(self.phase, Phase::Admitting { .. } | Phase::Syncing | Phase::Synced | Phase::Proposed);
+        is_required.then_some(self.learner)
     }
 
     pub(crate) fn is_proposed(&self) -> bool {
@@ -175,7 +180,7 @@ impl Teaching {
         match &mut self.phase {
             Phase::Admitting { before } => {
                 before.remove(&version.seq);
-                self.propose_if_whole(site);
+                self.sync_if_whole(site);
             }
             Phase::Locking { oid, op, is_locked: true } => {
                 let (oid, op) = (*oid, *op);
@@ -189,14 +194,12 @@ impl Teaching {
         if from == self.learner {
             self.heard = site.now;
             self.lease_until = self.lease_until.max(lease_end(site, sent));
-            self.propose_if_whole(site);
+            self.propose_if_leased(site);
         }
     }
 
-    fn propose_if_whole(&mut self, site: &mut Site) {
-        let Phase::Admitting { before } = &self.phase else { return };
-        let has_all = before.is_empty() || site.has(PlantedBug::LearnerAdmittedWithoutForwards);
-        if has_all && site.now < self.lease_until {
+    fn propose_if_leased(&mut self, site: &mut Site) {
+        if matches!(self.phase, Phase::Synced) && site.now < self.lease_until {
             self.phase = Phase::Proposed;
             site.propose(SetChange::Promote(self.learner));
         }
@@ -247,7 +250,7 @@ impl Teaching {
                 let before = primary.unfinished_below(self.takes_part_from);
                 self.phase = Phase::Settling { before };
                 if site.has(PlantedBug::LearnerAdmittedEarly) {
-                    self.sync(site);
+                    self.admit(site);
                 }
             }
             Phase::Listing { theirs, .. } => {
@@ -267,25 +270,40 @@ impl Teaching {
                 self.next_object(site, primary);
                 primary.unlock_object(op);
             }
-            Phase::Syncing => self.admit(),
-            Phase::Settling { .. } | Phase::Locking { .. } | Phase::Admitting { .. } | Phase::Proposed => {}
+            Phase::Syncing => self.synced(site),
+            Phase::Settling { .. }
+            | Phase::Locking { .. }
+            | Phase::Admitting { .. }
+            | Phase::Synced
+            | Phase::Proposed => {}
         }
     }
 
-    fn admit(&mut self) {
+    fn admit(&mut self, site: &mut Site) {
         self.phase = Phase::Admitting { before: self.forwards.all() };
+        self.sync_if_whole(site);
     }
 
-    fn sync(&mut self, site: &mut Site) {
+    /// What it has by now was copied, or acknowledged without it and perhaps flushed: from here on whoever flushes waits for it.
+    fn sync_if_whole(&mut self, site: &mut Site) {
+        let Phase::Admitting { before } = &self.phase else { return };
+        if !before.is_empty() && !site.has(PlantedBug::LearnerAdmittedWithoutForwards) {
+            return;
+        }
         if site.has(PlantedBug::UnsyncedPromotion) {
-            return self.admit();
+            return self.synced(site);
         }
         self.phase = Phase::Syncing;
         self.ask(site, Lesson::Sync);
     }
 
+    fn synced(&mut self, site: &mut Site) {
+        self.phase = Phase::Synced;
+        self.propose_if_leased(site);
+    }
+
     fn list(&mut self, site: &mut Site) {
-        let Some(after) = self.next_page else { return self.sync(site) };
+        let Some(after) = self.next_page else { return self.admit(site) };
         self.phase = Phase::Listing { own: None, theirs: None };
         let pending = self.ask_own();
         site.digests(after, PAGE_OBJECTS, pending);

@@ -11,7 +11,7 @@ use huntaway_replica::{
 use huntaway_wire::Partition;
 
 use super::event::{AtGateway, AtNode, Event};
-use super::{Bug, Cluster, Endpoint, MS, Shape, endpoint_of, id_of, note, partition};
+use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
 use crate::storage::{ModelStorage, Storage};
@@ -248,7 +248,7 @@ impl Cluster {
         50 + self.random.below(300) + if slow > 0 { self.random.below(slow) } else { 0 }
     }
 
-    /// The log works in order.
+    /// The log works in order. What waits for it for a second is taken at once with what comes after it.
     fn store(
         &mut self,
         node: usize,
@@ -260,7 +260,8 @@ impl Cluster {
     ) {
         let delay = self.disk_delay(node) * if synced { 4 } else { 1 };
         let free_at = &mut self.nodes[node].log_free_at[partition.index()];
-        *free_at = (*free_at).max(self.time) + delay;
+        let begins = (*free_at).max(self.time);
+        *free_at = if begins > self.time + SECOND { begins + 1 } else { begins + delay };
         let after = *free_at - self.time;
         self.at_process(node, after, AtNode::Stored { partition, ticket, outcome, number, synced });
     }
