@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use huntaway_wire::{Durability, Oid, Pepoch, Version};
+use huntaway_wire::{Durability, Oid, Pepoch, Stamp, Version};
 
 use crate::configuration::{Configuration, Proposal};
 use crate::message::Message;
@@ -68,15 +68,6 @@ pub struct Page {
     pub is_last: bool,
 }
 
-/// What a store's clock showed when it answered: proof of when a request that carries it cannot have been sent before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stamp {
-    /// The store's process.
-    pub process: Process,
-    /// Its clock.
-    pub at: Moment,
-}
-
 /// A gateway's request for the primary.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -89,7 +80,7 @@ pub struct Request {
     /// The partition's pepoch as the gateway knows it.
     pub pepoch: Pepoch,
     /// The newest stamp that the gateway has of the store it sends this to.
-    pub stamp: Option<Stamp>,
+    pub stamp: Stamp,
     /// What to do.
     pub command: Command,
 }

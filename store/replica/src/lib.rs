@@ -26,11 +26,11 @@ mod site;
 mod teaching;
 
 pub use configuration::{Configuration, Proposal, SetChange};
-pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Stamp, Ticket};
+pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Ticket};
 pub use message::{Attempt, Body, Lesson, Message, Reply};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
-pub use process::{GRANT_US, LEASE_US, Moment, Process, SILENCE_US, STAMP_US};
+pub use process::{GRANT_US, LEASE_US, Moment, Process, SILENCE_US};
 pub use record::{Block, Content, CopiedBlock, Entry, Record, RequestId, Stored};
 pub use replica::Replica;
 pub use requests::{Known, Requests};

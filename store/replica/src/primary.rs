@@ -14,7 +14,7 @@ use crate::event::{Answer, Command, Outcome, Refused, Request};
 use crate::message::Body;
 use crate::order::{Access, Input, OpId, Order, Output};
 use crate::planted::PlantedBug;
-use crate::process::{Process, SILENCE_US, STAMP_US};
+use crate::process::{Process, SILENCE_US};
 use crate::record::{Record, RequestId};
 use crate::replica::is_change;
 use crate::requests::{Known, has_ended};
@@ -471,7 +471,7 @@ impl Primary {
 }
 
 fn has_fresh_stamp(site: &Site, request: &Request) -> bool {
-    request.stamp.is_some_and(|stamp| stamp.process == site.me && site.now.since(stamp.at) <= STAMP_US)
+    request.stamp.is_fresh(site.me.incarnation, site.now.clock())
 }
 
 /// What a command does to which blocks; `None` for a flush.

@@ -1,6 +1,8 @@
 //! Who takes part, and the clock that each reads for itself.
 
-use huntaway_wire::NodeId;
+use std::time::Duration;
+
+use huntaway_wire::{Incarnation, NodeId, outlasting};
 
 /// One life of a node: from a start of its process to its end. What a process promised, the next one does not know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -8,7 +10,7 @@ pub struct Process {
     /// The node.
     pub node: NodeId,
     /// The number of the start, as the ledger counts them.
-    pub incarnation: u64,
+    pub incarnation: Incarnation,
 }
 
 /// A moment on one node's own clock, which goes on in pauses (CLOCK_BOOTTIME), in microseconds. Moments of different
@@ -26,17 +28,19 @@ impl Moment {
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+
+    /// As stamps show it.
+    pub(crate) fn clock(self) -> Duration {
+        Duration::from_micros(self.0)
+    }
 }
 
 /// How long a primary may count on a replica's grant, on the primary's clock, from when it asked.
 pub const LEASE_US: u64 = 600_000;
 
-/// How long a replica keeps to its grant, on its own clock, from when it gave it. Clocks differ by a tenth at most, so no
-/// lease that rests on the grant is left after that.
-pub const GRANT_US: u64 = LEASE_US / 10 * 11;
-
-/// The oldest stamp, on the clock of the store that made it, under which a request is given a version.
-pub const STAMP_US: u64 = 600_000;
+/// How long a replica keeps to its grant, on its own clock, from when it gave it: no lease that rests on the grant is left
+/// after that.
+pub const GRANT_US: u64 = outlasting(Duration::from_micros(LEASE_US)).as_micros() as u64;
 
 /// The ledger is asked to drop a replica that left something unanswered for so long.
 pub const SILENCE_US: u64 = 3_000_000;

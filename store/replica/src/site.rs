@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use huntaway_wire::{Durability, Oid, Pepoch, Version};
+use huntaway_wire::{Durability, Oid, Pepoch, Stamp, Version};
 
 use crate::configuration::{Configuration, Proposal, SetChange};
-use crate::event::{Answer, Output, Request, Stamp, Ticket};
+use crate::event::{Answer, Output, Request, Ticket};
 use crate::in_doubt::InDoubt;
 use crate::message::{Attempt, Body, Message};
 use crate::order::OpId;
@@ -106,7 +106,7 @@ impl Site {
     }
 
     pub(crate) fn answer(&mut self, request: &Request, answer: Answer) {
-        let stamp = Stamp { process: self.me, at: self.now };
+        let stamp = Stamp { incarnation: self.me.incarnation, clock: self.now.clock() };
         self.outputs.push(Output::Answer { id: request.id, resend: request.resend, answer, stamp });
     }
 

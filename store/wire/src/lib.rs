@@ -23,7 +23,7 @@ pub use request::{
     ByteRange, Durability, MappedRun, ObjectRequest, Operation, Provisioning, Read, Reply, Request, Segments,
     Space,
 };
-pub use stamp::Stamp;
+pub use stamp::{Stamp, outlasting};
 
 /// Size of an object in bytes (4 MiB). A VDI is cut into objects of this size; the last may be partly used.
 pub const OBJECT_SIZE_BYTES: u32 = 4 << 20;

@@ -32,6 +32,11 @@ impl Stamp {
     }
 }
 
+/// How long to wait by one's own clock until so much time is over by any other: rates of clocks differ by a tenth at most.
+pub const fn outlasting(other: Duration) -> Duration {
+    Duration::from_micros((other.as_micros() as u64).div_ceil(10) * 11)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +56,10 @@ mod tests {
         let before = Stamp { incarnation: Incarnation(3), clock: Duration::from_secs(50) };
         let after = Stamp { incarnation: Incarnation(4), clock: Duration::ZERO };
         assert!(after > before && before > Stamp::NONE);
+    }
+
+    #[test]
+    fn a_stamp_has_run_out_by_a_clock_that_is_a_tenth_faster() {
+        assert_eq!(outlasting(Stamp::MAX_AGE), Stamp::MAX_AGE * 11 / 10);
     }
 }

@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use huntaway_ledger::SetRecord;
-use huntaway_replica::{Answer, Message, Moment, Outcome, Request, RequestId, Stamp, Ticket};
-use huntaway_wire::Partition;
+use huntaway_replica::{Answer, Message, Moment, Outcome, Request, RequestId, Ticket};
+use huntaway_wire::{Incarnation, Partition, Stamp};
 
 use super::client::Told;
 use super::{Cluster, Endpoint};
@@ -40,9 +40,9 @@ impl Ord for Scheduled {
 /// What happens to one process of a node or gateway: nothing, if it is not that process any more.
 pub(crate) enum Event {
     /// Something reaches a node's process.
-    Node { node: usize, incarnation: u64, what: AtNode },
+    Node { node: usize, incarnation: Incarnation, what: AtNode },
     /// Something reaches a gateway's process.
-    Gateway { gateway: usize, incarnation: u64, what: AtGateway },
+    Gateway { gateway: usize, incarnation: Incarnation, what: AtGateway },
     /// A client's turn.
     ClientNext { client: usize },
     /// A client has waited long enough for its operation.
@@ -72,7 +72,7 @@ pub(crate) enum Event {
 /// What reaches a node's process.
 pub(crate) enum AtNode {
     /// A message of another node's process.
-    Message { from: Endpoint, incarnation: u64, partition: Partition, message: Message },
+    Message { from: Endpoint, incarnation: Incarnation, partition: Partition, message: Message },
     /// A request of a gateway.
     Request { from: Endpoint, partition: Partition, request: Request },
     /// Its store did something.

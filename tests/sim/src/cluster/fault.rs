@@ -1,6 +1,6 @@
 //! What goes wrong, drawn with a bias towards what is rare and hurts: primaries, whole sets, and several things at once.
 
-use huntaway_ledger::{InSyncChange, Incarnation, SetRecord};
+use huntaway_ledger::{InSyncChange, SetRecord};
 
 use huntaway_replica::Process;
 use huntaway_wire::Partition;
@@ -232,7 +232,7 @@ impl Cluster {
         let configuration = self.ledger.rows[partition].configuration.clone();
         let is_it = |process: &&Process| endpoint_of(process.node) == primary;
         let Some(process) = configuration.in_sync.iter().find(is_it) else { return };
-        let change = InSyncChange::Drop { node: process.node, incarnation: Incarnation(process.incarnation) };
+        let change = InSyncChange::Drop { node: process.node, incarnation: process.incarnation };
         let (partition, pepoch) = (super::partition(partition as u16), configuration.pepoch);
         self.record_arrives(primary, SetRecord::Changed { partition, pepoch, change });
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use huntaway_replica::{Answer, Command, Content, Moment, Process, Refused, Request, RequestId, Stamp};
-use huntaway_wire::Pepoch;
+use huntaway_gateway::fencing::SETTLE_TIME;
+use huntaway_replica::{Answer, Command, Content, Moment, Process, Refused, Request, RequestId};
+use huntaway_wire::{Incarnation, Pepoch, Stamp};
 
 use super::client::{Told, value_of};
 use super::event::{AtGateway, AtNode, Event};
@@ -21,14 +22,14 @@ const FAILED_AFTER_US: u64 = 3_200_000;
 const RESEND_US: u64 = 400_000;
 
 /// A gateway that starts takes commands only after so long, for what its predecessor sent may still have effects.
-const LISTENS_AFTER: Time = 660 * MS;
+const LISTENS_AFTER: Time = SETTLE_TIME.as_micros() as Time;
 
 const TICK: Time = 100 * MS;
 
 /// A gateway of the cluster.
 pub(crate) struct Gateway {
     clock: Clock,
-    pub(crate) incarnation: u64,
+    pub(crate) incarnation: Incarnation,
     alive: bool,
     pub(crate) paused_until: Time,
     listens_from: Time,
@@ -55,7 +56,7 @@ impl Gateway {
     pub(crate) fn new(shape: &Shape, random: &mut Random) -> Self {
         Self {
             clock: Clock::new(random),
-            incarnation: 0,
+            incarnation: Incarnation(0),
             alive: false,
             paused_until: 0,
             listens_from: 0,
@@ -78,8 +79,8 @@ impl Cluster {
             return;
         }
         state.alive = true;
-        state.incarnation += 1;
-        state.listens_from = self.time + if state.incarnation > 1 { LISTENS_AFTER } else { 0 };
+        state.incarnation.0 += 1;
+        state.listens_from = self.time + if state.incarnation.0 > 1 { LISTENS_AFTER } else { 0 };
         state.last_number = 0;
         state.stamps.clear();
         note!(self, "gateway {gateway} starts");
@@ -156,7 +157,7 @@ impl Cluster {
         let state = &mut self.gateways[gateway];
         state.last_number += 1;
         let number = state.last_number;
-        let sent = state.clock.read(sent);
+        let sent = state.clock.moment(sent);
         let under_way =
             UnderWay { client, operation, sent, partition, command, resend: 0, send_at: Moment(0) };
         state.commands.insert(number, under_way);
@@ -167,12 +168,12 @@ impl Cluster {
     fn send_command(&mut self, gateway: usize, number: u64) {
         let endpoint = self.gateway_endpoint(gateway);
         let state = &mut self.gateways[gateway];
-        let now = state.clock.read(self.time);
+        let now = state.clock.moment(self.time);
         let process = Process { node: id_of(endpoint), incarnation: state.incarnation };
         let unanswered_from = state.commands.keys().next().copied().unwrap_or(number);
         let Some(command) = state.commands.get_mut(&number) else { return };
         let (pepoch, primary) = state.view[usize::from(command.partition)];
-        let stamp = state.stamps.get(&primary).copied();
+        let stamp = state.stamps.get(&primary).copied().unwrap_or(Stamp::NONE);
         if now.since(command.sent) > SENT_WITHIN_US {
             return;
         }
@@ -206,7 +207,7 @@ impl Cluster {
         let state = &mut self.gateways[gateway];
         let newest = state.stamps.entry(from).or_insert(stamp);
         *newest = (*newest).max(stamp);
-        let now = state.clock.read(self.time);
+        let now = state.clock.moment(self.time);
         let Some(command) = state.commands.get_mut(&id.number) else { return };
         let told = match answer {
             Answer::Done => Told::Done,
@@ -228,7 +229,7 @@ impl Cluster {
     fn gateway_tick(&mut self, gateway: usize) {
         self.at_gateway_process(gateway, TICK, AtGateway::Tick);
         let state = &mut self.gateways[gateway];
-        let now = state.clock.read(self.time);
+        let now = state.clock.moment(self.time);
         let is_old = |command: &UnderWay| now.since(command.sent) > FAILED_AFTER_US;
         let numbers = |wanted: &dyn Fn(&UnderWay) -> bool| -> Vec<u64> {
             let commands = state.commands.iter().filter(|(_, command)| wanted(command));

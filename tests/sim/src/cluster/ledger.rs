@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use huntaway_ledger::{InSyncChange, InSyncSets, SetRecord};
+use huntaway_ledger::{InSyncChange, InSyncSets, Incarnation, SetRecord};
 use huntaway_replica::{Configuration, Process};
 use huntaway_wire::{NodeId, Pepoch};
 
@@ -52,7 +52,7 @@ impl Ledger {
             sets.plant_same_pepoch_after_restart();
         }
         let gateways = (0..shape.gateways)
-            .map(|gateway| Process { node: id_of(shape.nodes + gateway), incarnation: 1 })
+            .map(|gateway| Process { node: id_of(shape.nodes + gateway), incarnation: Incarnation(1) })
             .collect();
         let mut ledger = Self {
             sets,
@@ -70,7 +70,7 @@ impl Ledger {
     fn configuration(&self, number: u16) -> Configuration {
         let process = |node: &NodeId| Process {
             node: *node,
-            incarnation: self.sets.node(*node).map_or(0, |state| state.incarnation.0),
+            incarnation: self.sets.node(*node).map_or(Incarnation(0), |state| state.incarnation),
         };
         let set = self.sets.set(partition(number)).expect("every partition has a set");
         Configuration {
@@ -97,7 +97,7 @@ impl Cluster {
         let state = self.ledger.sets.node(id_of(node));
         self.is_near_ledger(node)
             && !self.ledger.going_down[node]
-            && state.is_some_and(|known| known.is_up && known.incarnation.0 == self.nodes[node].incarnation)
+            && state.is_some_and(|known| known.is_up && known.incarnation == self.nodes[node].incarnation)
     }
 
     fn is_near_ledger(&self, endpoint: Endpoint) -> bool {
@@ -114,7 +114,7 @@ impl Cluster {
             SetRecord::NodeStarted { node, incarnation, is_doubtful: true } => {
                 // Power may have gone again since the process said so.
                 let state = &mut self.nodes[endpoint_of(node)];
-                if state.incarnation == incarnation.0 && state.is_alive() {
+                if state.incarnation == incarnation && state.is_alive() {
                     state.lost_power = false;
                 }
             }
@@ -145,7 +145,7 @@ impl Cluster {
             let line = self.trace.is_some().then(|| {
                 let configuration = &self.ledger.rows[usize::from(number)].configuration;
                 let name =
-                    |process: &Process| format!("{}.{}", endpoint_of(process.node), process.incarnation);
+                    |process: &Process| format!("{}.{}", endpoint_of(process.node), process.incarnation.0);
                 let in_sync: Vec<String> = configuration.in_sync.iter().map(name).collect();
                 let doubtful: Vec<Endpoint> =
                     configuration.doubtful.iter().copied().map(endpoint_of).collect();

@@ -22,7 +22,7 @@ const TICK: Time = 150 * MS;
 /// A node of the cluster.
 pub(crate) struct Node {
     pub(crate) clock: Clock,
-    pub(crate) incarnation: u64,
+    pub(crate) incarnation: Incarnation,
     pub(crate) paused_until: Time,
     /// What the disk takes more, in microseconds.
     pub(crate) slow_disk: Time,
@@ -42,7 +42,7 @@ impl Node {
         let partitions = usize::from(shape.partitions);
         Self {
             clock: Clock::new(random),
-            incarnation: 0,
+            incarnation: Incarnation(0),
             paused_until: 0,
             slow_disk: 0,
             lost_power: false,
@@ -72,9 +72,9 @@ impl Cluster {
         if state.is_alive() {
             return;
         }
-        state.incarnation += 1;
+        state.incarnation.0 += 1;
         let me = Process { node: id_of(node), incarnation: state.incarnation };
-        let now = state.clock.read(self.time);
+        let now = state.clock.moment(self.time);
         let replicas = state.storage.iter_mut().zip(0..).map(|(storage, number)| {
             let mut replica = Replica::new(partition(number), me, now, storage.recover());
             planted.into_iter().for_each(|bug| replica.plant(bug));
@@ -83,7 +83,7 @@ impl Cluster {
         state.replicas = Some(replicas.collect());
         state.configured.fill(0);
         state.log_free_at.fill(self.time);
-        note!(self, "node {node} starts as process {}", me.incarnation);
+        note!(self, "node {node} starts as process {}", me.incarnation.0);
         self.at_process(node, 1, AtNode::Announce);
         self.at_process(node, 2, AtNode::AskForLease);
         let first = self.random.below(TICK);
@@ -129,7 +129,7 @@ impl Cluster {
             }
             AtNode::AskForLease => {
                 self.at_process(node, 200 * MS, AtNode::AskForLease);
-                let until = self.nodes[node].clock.read(self.time).after(LEASE_US);
+                let until = self.nodes[node].clock.moment(self.time).after(LEASE_US);
                 let delay = 200 + self.random.below(2 * MS);
                 if self.ledger_grants(node) {
                     self.at_process(node, delay, AtNode::LedgerLease { until });
@@ -148,12 +148,12 @@ impl Cluster {
     /// Tells the ledger of the node's process, until it is known there.
     fn announce(&mut self, node: usize) {
         let state = &self.nodes[node];
-        let known = self.ledger.sets.node(id_of(node)).map_or(0, |known| known.incarnation.0);
+        let known = self.ledger.sets.node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
         if known >= state.incarnation {
             self.at_process(node, 1, AtNode::News);
             return;
         }
-        let incarnation = Incarnation(state.incarnation);
+        let incarnation = state.incarnation;
         let record = SetRecord::NodeStarted { node: id_of(node), incarnation, is_doubtful: state.lost_power };
         self.send_record(node, record);
         self.at_process(node, 100 * MS, AtNode::Announce);
@@ -167,7 +167,7 @@ impl Cluster {
         if let Some(late) = self.network.late_news[node].checked_sub(self.time).filter(|late| *late > 0) {
             return self.at_process(node, late, AtNode::News);
         }
-        let known = self.ledger.sets.node(id_of(node)).map_or(0, |known| known.incarnation.0);
+        let known = self.ledger.sets.node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
         if known < self.nodes[node].incarnation {
             return;
         }
@@ -184,7 +184,7 @@ impl Cluster {
 
     fn step(&mut self, node: usize, partition: Partition, input: Input) {
         let state = &mut self.nodes[node];
-        let now = state.clock.read(self.time);
+        let now = state.clock.moment(self.time);
         let Some(replicas) = &mut state.replicas else { return };
         let outputs = replicas[partition.index()].step(now, input);
         outputs.into_iter().for_each(|output| self.carry_out(node, partition, output));
@@ -288,14 +288,9 @@ impl Cluster {
 
     fn propose(&mut self, node: usize, partition: Partition, proposal: Proposal) {
         note!(self, "node {node} {partition} proposes {:?} in {}", proposal.change, proposal.pepoch.0);
-        let incarnation = |process: Process| Incarnation(process.incarnation);
         let change = match proposal.change {
-            SetChange::Drop(process) => {
-                InSyncChange::Drop { node: process.node, incarnation: incarnation(process) }
-            }
-            SetChange::Promote(process) => {
-                InSyncChange::Promote { node: process.node, incarnation: incarnation(process) }
-            }
+            SetChange::Drop(Process { node, incarnation }) => InSyncChange::Drop { node, incarnation },
+            SetChange::Promote(Process { node, incarnation }) => InSyncChange::Promote { node, incarnation },
             SetChange::Collected => InSyncChange::Collected,
         };
         let record = SetRecord::Changed { partition, pepoch: proposal.pepoch, change };

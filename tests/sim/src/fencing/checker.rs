@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::clock::{FASTEST, Ms};
+use crate::clock::{FASTEST, Ms};
 
 /// Blocks of the one disk: few, so that writes meet.
 pub(super) const BLOCKS: usize = 2;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use huntaway_gateway::fencing::PathProof;
 use huntaway_gateway::order::Order;
 
-use super::clock::Ms;
 use super::event::{Event, Numbered, ToGateway, ToInitiator, Work};
 use super::habits::Step;
 use super::world::World;
+use crate::clock::Ms;
 
 /// Number of a connection's first status: soon to wrap around.
 const FIRST_STAT_SN: u32 = u32::MAX - 5;

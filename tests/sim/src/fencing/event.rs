@@ -7,7 +7,7 @@ use std::time::Duration;
 use huntaway_gateway::fencing::{RequestNumber, Sending, Stamped};
 use huntaway_wire::Stamp;
 
-use super::clock::Ms;
+use crate::clock::Ms;
 
 /// What an initiator sends.
 #[derive(Debug, Clone)]

@@ -2,10 +2,10 @@
 
 use huntaway_wire::Incarnation;
 
-use super::clock::Ms;
 use super::connection::{Connection, Direction};
 use super::event::{Event, Work};
 use super::world::World;
+use crate::clock::Ms;
 
 impl World {
     /// Something goes wrong, and something else soon after.

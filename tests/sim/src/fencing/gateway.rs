@@ -7,11 +7,11 @@ use huntaway_gateway::fencing::{End, Ended, GivenUp, PING_INTERVAL, SETTLE_TIME,
 use huntaway_gateway::order::Footprint;
 
 use super::bug::Bug;
-use super::clock::{Clock, Ms};
 use super::connection::{Early, TargetEnd};
 use super::event::{Event, Owner, ToGateway, ToInitiator, Work};
 use super::habits::Step;
 use super::world::World;
+use crate::clock::{Clock, Ms};
 
 /// Longest times for which gateways try a command before they fail it.
 const PATIENCE_MS: [u64; 4] = [500, 3_000, 12_000, 25_000];

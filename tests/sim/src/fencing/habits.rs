@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::clock::Ms;
 use crate::Random;
+use crate::clock::Ms;
 
 /// Where a thread of a gateway may stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use super::checker::BLOCKS;
-use super::clock::{Clock, Ms};
 use super::connection::Connection;
 use super::event::{Event, Numbered, ToGateway, ToInitiator};
 use super::world::World;
+use crate::clock::{Clock, Ms};
 
 /// Silence after which a path counts as failed, logged in or not yet.
 const SILENCE: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(4)];

@@ -9,7 +9,6 @@
 
 mod bug;
 mod checker;
-mod clock;
 mod command;
 mod connection;
 mod event;

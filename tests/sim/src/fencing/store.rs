@@ -7,9 +7,9 @@ use huntaway_gateway::fencing::RequestNumber;
 use huntaway_wire::{Incarnation, NodeId, Stamp};
 
 use super::bug::Bug;
-use super::clock::{Clock, Ms};
 use super::event::{Answer, Event, Request, Work};
 use super::world::World;
+use crate::clock::{Clock, Ms};
 
 /// One store's process.
 #[derive(Debug)]

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::bug::Bug;
 use super::checker::Checker;
-use super::clock::{Clock, FASTEST, Ms, SLOWEST};
 use super::connection::{Connection, Direction};
 use super::event::{Event, Queue, Work};
 use super::gateway::Gateway;
@@ -14,6 +13,7 @@ use super::initiator::Initiator;
 use super::store::Stores;
 use super::{Outcome, Setting};
 use crate::Random;
+use crate::clock::{Clock, FASTEST, Ms, SLOWEST};
 
 /// Length of a run.
 const END_MS: Ms = 150_000;
