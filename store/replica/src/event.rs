@@ -3,12 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use huntaway_wire::{Durability, Oid, Pepoch, Stamp, Version};
+use bytes::Bytes;
+use huntaway_wire::{ByteRange, Durability, Oid, Pepoch, Stamp, Version};
 
 use crate::configuration::{Configuration, Proposal};
 use crate::message::Message;
 use crate::process::{Moment, Process};
-use crate::record::{Block, Content, Entry, RequestId, Stored};
+use crate::record::{Block, Completion, Content, Entry, RequestId, Stored};
 
 /// Names something that a replica wants of its store, until the store says that it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -99,10 +100,52 @@ pub enum Command {
     Write {
         /// The object.
         oid: Oid,
-        /// The first block.
-        first_block: u32,
-        /// What it and those after it are to hold.
-        blocks: Vec<Block>,
+        /// The bytes within it.
+        range: ByteRange,
+        /// What they are to hold, cut at the borders of blocks, each with its checksum: see [`huntaway_wire::pieces`].
+        pieces: Vec<Block>,
+        /// When it counts as done.
+        durability: Durability,
+    },
+    /// Writes if the range holds what is expected; nothing comes between comparing and writing. Answered by [`Answer::Done`],
+    /// or by [`Answer::Miscompare`] when nothing was written.
+    CompareAndWrite {
+        /// The object.
+        oid: Oid,
+        /// The bytes within it.
+        range: ByteRange,
+        /// What they must hold: as many bytes.
+        expected: Bytes,
+        /// What they are to hold then, as in [`Command::Write`].
+        pieces: Vec<Block>,
+        /// When it counts as done.
+        durability: Durability,
+    },
+    /// Sets every bit of the range that is set in the data, and leaves the others; nothing comes between reading and writing.
+    /// Answered by [`Answer::Done`].
+    Or {
+        /// The object.
+        oid: Oid,
+        /// The bytes within it.
+        range: ByteRange,
+        /// The data, as in [`Command::Write`].
+        pieces: Vec<Block>,
+        /// When it counts as done.
+        durability: Durability,
+    },
+    /// The range reads as zeroes from now on, and its whole blocks become holes. Answered by [`Answer::Done`].
+    Discard {
+        /// The object.
+        oid: Oid,
+        /// The bytes within it.
+        range: ByteRange,
+        /// When it counts as done.
+        durability: Durability,
+    },
+    /// Removes the object, whether there is one or not. Answered by [`Answer::Done`].
+    Remove {
+        /// The object.
+        oid: Oid,
         /// When it counts as done.
         durability: Durability,
     },
@@ -117,6 +160,11 @@ pub enum Answer {
     Done,
     /// What the blocks hold.
     Data(Vec<Content>),
+    /// The range does not hold what was expected, and was left as it is.
+    Miscompare {
+        /// The first byte that differs, counted from the beginning of the range.
+        offset: u32,
+    },
     /// A block is damaged here.
     Damaged,
     /// This sending came to nothing.
@@ -137,6 +185,17 @@ pub enum Refused {
     OldStamp,
     /// The gateway had the answer before, or its process is not the newest of its node.
     Late,
+    /// The data is not what its checksums or its range say: it was damaged on its way. Send it again.
+    Unsound,
+}
+
+impl From<Completion> for Answer {
+    fn from(completion: Completion) -> Self {
+        match completion {
+            Completion::Done => Self::Done,
+            Completion::Miscompare { offset } => Self::Miscompare { offset },
+        }
+    }
 }
 
 /// What to do about it, in order.

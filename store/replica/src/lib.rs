@@ -31,7 +31,7 @@ pub use message::{Attempt, Body, Lesson, Message, Reply};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use process::{GRANT_US, LEASE_US, Moment, Process, SILENCE_US};
-pub use record::{Block, Content, CopiedBlock, Entry, Record, RequestId, Stored};
+pub use record::{Block, Change, Completion, Content, CopiedBlock, Entry, Record, RequestId, Stored};
 pub use replica::Replica;
 pub use requests::{Known, Requests};
 pub use site::Recovered;

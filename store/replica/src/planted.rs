@@ -65,6 +65,14 @@ pub enum PlantedBug {
     CrcNotVerified,
     /// The age of a stamp is checked when the request arrives, not when it gets its version.
     StampCheckedOnArrival,
+    /// COMPARE AND WRITE compares before it has the blocks to itself.
+    ComparedBeforeLock,
+    /// What a request came to is not kept with it: when it comes again, it is told that it was done.
+    ResultForgotten,
+    /// A fragment is merged with zeroes where the block is damaged.
+    MergedOverDamaged,
+    /// A fragment is merged before it has the block to itself.
+    MergedBeforeLock,
     /// A flush is acknowledged when it is done here.
     FlushOfThePrimaryAlone,
     /// A write that is to be on stable storage is acknowledged when it is in the log.

@@ -1,11 +1,13 @@
 //! The primary at work: it gives requests their turn and their versions, and answers when every in-sync replica is done.
 
+mod change;
+mod lookup;
 mod operation;
 mod peer;
+mod resolving;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
 
 use huntaway_wire::{Oid, Partition, Version};
 
@@ -15,20 +17,19 @@ use crate::message::Body;
 use crate::order::{Access, Input, OpId, Order, Output};
 use crate::planted::PlantedBug;
 use crate::process::{Process, SILENCE_US};
-use crate::record::{Record, RequestId};
+use crate::record::{Completion, RequestId};
 use crate::replica::is_change;
 use crate::requests::{Known, has_ended};
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
+use change::{WHOLE_OBJECT, extent};
 use operation::{Operation, State};
 use peer::Peer;
 pub(crate) use peer::lease_end;
+use resolving::reads_early;
 
 /// What is not answered is sent again after so long, in microseconds.
 pub(crate) const RESEND_US: u64 = 300_000;
-
-/// Blocks that a lock on a whole object covers.
-const WHOLE_OBJECT: Range<u32> = 0..huntaway_wire::BLOCKS_PER_OBJECT;
 
 /// A primary that serves.
 #[derive(Debug)]
@@ -121,27 +122,42 @@ impl Primary {
         if let Some(refused) = self.refused_on_arrival(site, &request) {
             return site.answer(&request, Answer::Refused(refused));
         }
-        let Some((access, oid, blocks)) = extent(&request.command) else {
+        if matches!(request.command, Command::Flush) {
             return self.flush(site, request);
-        };
+        }
         let op = self.next_op();
         if is_change(&request.command) {
             self.changes.insert(request.id, op);
         }
-        self.operations.insert(op, Operation { request, state: State::Waiting });
-        if access == Access::Read && site.has(PlantedBug::DirtyRead) {
-            return site.read(oid, blocks, Pending::Operation(op));
+        let mut operation = Operation::new(request, State::Waiting);
+        operation.is_early =
+            reads_early(site, &operation.request.command) && operation.lookup.next().is_some();
+        let looks_now = operation.is_early || !operation.is_change() && site.has(PlantedBug::DirtyRead);
+        self.operations.insert(op, operation);
+        if looks_now {
+            let _ = self.look_up(site, op);
+        } else {
+            self.begin_operation(site, op);
         }
-        self.begin(site, op, access, oid, blocks);
+    }
+
+    fn begin_operation(&mut self, site: &mut Site, op: OpId) {
+        let command = self.operations.get(&op).map(|operation| &operation.request.command);
+        if let Some((access, oid, blocks)) = command.and_then(extent) {
+            self.begin(site, op, access, oid, blocks);
+        }
     }
 
     fn answer_known(&self, site: &Site, request: &Request) -> Option<Answer> {
         match site.requests.known(request.id) {
             Known::New => None,
-            Known::Done if site.has(PlantedBug::RequestsForgotten) => None,
+            Known::Done(_) if site.has(PlantedBug::RequestsForgotten) => None,
             Known::Answered if site.has(PlantedBug::AnsweredCarriedOut) => None,
-            Known::Done if self.has_leases(site) => Some(Answer::Done),
-            Known::Done => Some(Answer::Refused(Refused::NotServing)),
+            Known::Done(_) if self.has_leases(site) && site.has(PlantedBug::ResultForgotten) => {
+                Some(Answer::Done)
+            }
+            Known::Done(completion) if self.has_leases(site) => Some(completion.into()),
+            Known::Done(_) => Some(Answer::Refused(Refused::NotServing)),
             Known::Answered => Some(Answer::Refused(Refused::Late)),
         }
     }
@@ -192,9 +208,15 @@ impl Primary {
                 Output::Refuse { op, .. } => (op, Refused::NotServing),
                 Output::Acknowledge { .. } => continue,
             };
-            if let Some(operation) = self.take(refused.0) {
-                site.answer(&operation.request, Answer::Refused(refused.1));
-            }
+            self.refuse(site, refused.0, Answer::Refused(refused.1));
+        }
+    }
+
+    /// Answers an operation that came to nothing.
+    fn refuse(&mut self, site: &mut Site, op: OpId, answer: Answer) {
+        if let Some(operation) = self.take(op) {
+            self.unfinished.remove(&operation.version.seq);
+            site.answer(&operation.request, answer);
         }
     }
 
@@ -202,44 +224,6 @@ impl Primary {
         let operation = self.operations.remove(&op)?;
         self.changes.remove(&operation.request.id);
         Some(operation)
-    }
-
-    fn start(&mut self, site: &mut Site, op: OpId, version: Option<Version>) -> Result<(), Refused> {
-        self.last_seq = version.map_or(self.last_seq, |version| version.seq);
-        let Some(operation) = self.operations.get_mut(&op) else {
-            self.locked.push(op);
-            return Ok(());
-        };
-        let request = &operation.request;
-        let record = version.and_then(|version| record_of(version, request));
-        let Some(record) = record.map(Arc::new) else {
-            if let Some((_, oid, blocks)) = extent(&request.command) {
-                operation.state = State::Reading;
-                site.read(oid, blocks, Pending::Operation(op));
-            }
-            return Ok(());
-        };
-        if site.configuration.in_sync.len() < site.configuration.min_copies {
-            return Err(Refused::NotServing);
-        }
-        if !has_fresh_stamp(site, request) && !site.has(PlantedBug::StampCheckedOnArrival) {
-            return Err(Refused::OldStamp);
-        }
-        let mut missing: Vec<Process> = self.peers.iter().map(|peer| peer.process).collect();
-        missing.extend(self.teaching.as_ref().and_then(Teaching::required));
-        let (first_sent, sent) = (site.now, site.now);
-        operation.state = State::Writing { record: record.clone(), logged: false, missing, first_sent, sent };
-        self.unfinished.insert(record.version.seq, op);
-        site.log_write(&record, Pending::Operation(op));
-        let settled = self.settled(site);
-        for peer in &self.peers {
-            let forward = Body::Forward { record: record.clone(), settled, attempt: 0 };
-            site.send(peer.process, forward);
-        }
-        if let Some(teaching) = &mut self.teaching {
-            teaching.forward(site, record, settled);
-        }
-        Ok(())
     }
 
     fn flush(&mut self, site: &mut Site, request: Request) {
@@ -253,7 +237,7 @@ impl Primary {
         site.sync(Pending::Operation(op));
         let (first_sent, sent) = (site.now, site.now);
         let state = State::Flushing { logged: false, missing, first_sent, sent };
-        self.operations.insert(op, Operation { request, state });
+        self.operations.insert(op, Operation::new(request, state));
     }
 
     pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
@@ -274,29 +258,16 @@ impl Primary {
         }
     }
 
-    fn has_read(&mut self, site: &mut Site, op: OpId, outcome: Outcome) {
-        let Some(operation) = self.take(op) else { return };
-        let answer = match outcome {
-            Outcome::Blocks(blocks) => {
-                Answer::Data(blocks.into_iter().map(|stored| stored.content).collect())
-            }
-            _ => Answer::Damaged,
-        };
-        // Only now: while the store read, another may have become primary.
-        let serves = self.has_leases(site) || site.has(PlantedBug::LeaseCheckedBeforeRead);
-        site.answer(&operation.request, if serves { answer } else { Answer::Refused(Refused::NotServing) });
-        let outputs = self.order.step(Input::Done { op });
-        self.run(site, outputs);
-    }
-
     fn finish_if_whole(&mut self, site: &mut Site, op: OpId) {
         let Some(operation) = self.operations.get_mut(&op) else { return };
         let tolerated = usize::from(site.has(PlantedBug::AcknowledgedBeforeAll));
         if operation.is_whole(tolerated) {
+            let mut completion = Completion::Done;
             if let State::Writing { record, .. } = &operation.state {
                 self.unfinished.remove(&record.version.seq);
+                completion = record.completion;
             }
-            operation.state = State::Whole;
+            operation.state = State::Whole { completion };
             self.whole.push(op);
             let settled = self.settled(site);
             site.doubt.settle(settled);
@@ -310,8 +281,10 @@ impl Primary {
             return;
         }
         for op in std::mem::take(&mut self.whole) {
-            if let Some(operation) = self.take(op) {
-                site.answer(&operation.request, Answer::Done);
+            if let Some(operation) = self.take(op)
+                && let State::Whole { completion } = operation.state
+            {
+                site.answer(&operation.request, completion.into());
             }
             let outputs = self.order.step(Input::Logged { op });
             self.run(site, outputs);
@@ -472,29 +445,4 @@ impl Primary {
 
 fn has_fresh_stamp(site: &Site, request: &Request) -> bool {
     request.stamp.is_fresh(site.me.incarnation, site.now.clock())
-}
-
-/// What a command does to which blocks; `None` for a flush.
-fn extent(command: &Command) -> Option<(Access, Oid, Range<u32>)> {
-    match command {
-        Command::Read { oid, blocks } => Some((Access::Read, *oid, blocks.clone())),
-        Command::Write { oid, first_block, blocks, .. } => {
-            Some((Access::Write, *oid, *first_block..*first_block + blocks.len() as u32))
-        }
-        Command::Flush => None,
-    }
-}
-
-/// The outcome of a write that gets its version now; `None` for what changes nothing.
-fn record_of(version: Version, request: &Request) -> Option<Record> {
-    let Command::Write { oid, first_block, blocks, durability } = &request.command else { return None };
-    Some(Record {
-        version,
-        oid: *oid,
-        first_block: *first_block,
-        blocks: blocks.iter().cloned().map(Some).collect(),
-        request: request.id,
-        unanswered_from: request.unanswered_from,
-        durability: *durability,
-    })
 }

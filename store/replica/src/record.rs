@@ -1,9 +1,10 @@
-//! What goes into logs and from replica to replica: the outcome of a write, never the request that led to it.
+//! What goes into logs and from replica to replica: the outcome of a request, never what it asked for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use huntaway_wire::{Durability, Oid, Version};
+use huntaway_wire::{BLOCKS_PER_OBJECT, Durability, Oid, Version};
 
 use crate::process::Process;
 use crate::requests::Requests;
@@ -38,29 +39,31 @@ impl Block {
     }
 }
 
-/// What a block holds: `None` reads as zeroes.
+/// What a block holds: `None` is a hole, which reads as zeroes.
 pub type Content = Option<Block>;
 
-/// A block as it is stored.
+/// A block as it is stored: data, a hole, or never written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stored {
-    /// The write that last touched it; [`Version::NEVER`] with no content if there was none.
+    /// The write that last touched it; [`Version::NEVER`] with no content if there was none. A hole has the version of what
+    /// made it: it is no less a state of the block than data is.
     pub version: Version,
     /// What it holds.
     pub content: Content,
 }
 
-/// A write with its outcome: what every in-sync replica logs.
+/// A request with its outcome: what every in-sync replica logs. The primary alone resolves what a request comes to, so
+/// replicas cannot differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The version of every block that it touches.
     pub version: Version,
     /// The object.
     pub oid: Oid,
-    /// The first block.
-    pub first_block: u32,
-    /// What this block and those after it hold from now on.
-    pub blocks: Vec<Content>,
+    /// What becomes of the object.
+    pub change: Change,
+    /// What the request is answered by, also when it comes again.
+    pub completion: Completion,
     /// The request, which is not to be carried out again.
     pub request: RequestId,
     /// Its gateway has all answers to requests with lower numbers.
@@ -69,18 +72,63 @@ pub struct Record {
     pub durability: Durability,
 }
 
+/// What becomes of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Blocks hold something else, or become holes.
+    Write {
+        /// The first block.
+        first_block: u32,
+        /// What this block and those after it hold from now on.
+        blocks: Vec<Content>,
+    },
+    /// The object is gone, as if it had never been written.
+    Remove,
+    /// It stays as it is: COMPARE AND WRITE found something else than was expected.
+    Nothing,
+}
+
+/// How a request that is logged was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// It is done.
+    Done,
+    /// COMPARE AND WRITE left everything as it is.
+    Miscompare {
+        /// The first byte that differs from what was expected, counted from the beginning of the range.
+        offset: u32,
+    },
+}
+
 impl Record {
+    /// The blocks that it touches.
+    pub fn extent(&self) -> Range<u32> {
+        match &self.change {
+            Change::Write { first_block, blocks } => {
+                *first_block..first_block.saturating_add(blocks.len() as u32)
+            }
+            Change::Remove => 0..BLOCKS_PER_OBJECT,
+            Change::Nothing => 0..0,
+        }
+    }
+
+    /// What it writes.
+    pub fn contents(&self) -> &[Content] {
+        match &self.change {
+            Change::Write { blocks, .. } => blocks,
+            Change::Remove | Change::Nothing => &[],
+        }
+    }
+
     /// Whether both touch the same block.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        let end = |record: &Self| u64::from(record.first_block) + record.blocks.len() as u64;
-        self.oid == other.oid
-            && u64::from(self.first_block) < end(other)
-            && u64::from(other.first_block) < end(self)
+        let (one, other_extent) = (self.extent(), other.extent());
+        self.oid == other.oid && one.start < other_extent.end && other_extent.start < one.end
     }
 
     /// Whether all blocks are what their checksums say.
     pub fn is_sound(&self) -> bool {
-        self.blocks.iter().flatten().all(Block::is_sound)
+        self.contents().iter().flatten().all(Block::is_sound)
     }
 }
 

@@ -213,5 +213,5 @@ impl Replica {
 
 /// A request that changes something: it is carried out once, however often it comes.
 pub(crate) fn is_change(command: &Command) -> bool {
-    matches!(command, Command::Write { .. })
+    !matches!(command, Command::Read { .. } | Command::Flush)
 }

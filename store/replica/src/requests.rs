@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::process::Process;
-use crate::record::{Record, RequestId};
+use crate::record::{Completion, Record, RequestId};
 
-/// The requests of each gateway that were carried out and may come again. It goes with the data: it is rolled forward,
+/// The requests of each gateway that were carried out and may come again, with their results. It goes with the data: it is rolled forward,
 /// copied and lost together with what the requests wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Requests {
@@ -16,7 +16,7 @@ pub struct Requests {
 struct OfGateway {
     /// Everything below was answered: it is not remembered, and never carried out again.
     unanswered_from: u64,
-    done: std::collections::BTreeSet<u64>,
+    done: BTreeMap<u64, Completion>,
 }
 
 /// What is known of a request.
@@ -24,8 +24,8 @@ struct OfGateway {
 pub enum Known {
     /// It was not carried out.
     New,
-    /// It was carried out.
-    Done,
+    /// It was carried out, and is answered by this.
+    Done(Completion),
     /// Its gateway has its answer: this is a late duplicate.
     Answered,
 }
@@ -35,8 +35,8 @@ impl Requests {
     pub fn known(&self, request: RequestId) -> Known {
         match self.gateways.get(&request.gateway) {
             Some(gateway) if request.number < gateway.unanswered_from => Known::Answered,
-            Some(gateway) if gateway.done.contains(&request.number) => Known::Done,
-            _ => Known::New,
+            Some(gateway) => gateway.done.get(&request.number).copied().map_or(Known::New, Known::Done),
+            None => Known::New,
         }
     }
 
@@ -50,12 +50,12 @@ impl Requests {
         self.len() == 0
     }
 
-    /// Takes in a write that is carried out, and what it says of earlier ones.
+    /// Takes in a request that is carried out, and what it says of earlier ones.
     pub fn add(&mut self, record: &Record) {
         self.trim(record.request.gateway, record.unanswered_from);
         let gateway = self.gateways.entry(record.request.gateway).or_default();
         if record.request.number >= gateway.unanswered_from {
-            gateway.done.insert(record.request.number);
+            gateway.done.insert(record.request.number, record.completion);
         }
     }
 
@@ -74,7 +74,7 @@ impl Requests {
             self.trim(*gateway, theirs.unanswered_from);
             let ours = self.gateways.entry(*gateway).or_default();
             let from = ours.unanswered_from;
-            ours.done.extend(theirs.done.range(from..));
+            ours.done.extend(theirs.done.range(from..).map(|(number, completion)| (*number, *completion)));
         }
     }
 

@@ -152,6 +152,10 @@ impl Teaching {
     }
 
     pub(crate) fn forward(&mut self, site: &mut Site, record: Arc<Record>, settled: Version) {
+        // A write with a lower version had its blocks before the learner took part; what it wrote is copied.
+        if record.version.seq < self.takes_part_from {
+            return;
+        }
         self.forwards.add(record);
         self.send_due(site, settled);
     }

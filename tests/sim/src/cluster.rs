@@ -5,6 +5,7 @@
 //! slow, out of reach, and wrong about who lives. A gateway here knows how old a command is, which a real one learns from
 //! what initiators acknowledge.
 
+mod block;
 mod bug;
 mod client;
 mod event;
@@ -14,6 +15,7 @@ mod judgement;
 mod ledger;
 mod network;
 mod node;
+mod operation;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -58,6 +60,8 @@ struct Shape {
     partitions: u16,
     objects: u32,
     blocks: u32,
+    /// Of what is written, how much is not just whole blocks.
+    special_percent: u64,
 }
 
 /// What happened in a run, in numbers.
@@ -118,7 +122,10 @@ pub struct Cluster {
     clients: Vec<Client>,
     ledger: Ledger,
     histories: Histories,
-    last_value: u64,
+    /// The last number that a client wrote.
+    last_number: u64,
+    /// How many bits were set in each partition.
+    bits: Vec<u32>,
     summary: Summary,
     trace: Option<Vec<String>>,
     broken: Option<Broken>,
@@ -185,7 +192,8 @@ impl Cluster {
             scheduled: 0,
             nodes,
             gateways,
-            last_value: 0,
+            last_number: 0,
+            bits: vec![0; usize::from(shape.partitions)],
             summary: Summary::default(),
             trace: traced.then(Vec::new),
             broken: None,
@@ -246,6 +254,7 @@ impl Shape {
             partitions: random.between(1, 2) as u16,
             objects: random.between(1, 2) as u32,
             blocks: random.between(1, 2) as u32,
+            special_percent: [0, 40, 90][random.below(3) as usize],
         }
     }
 }

@@ -6,6 +6,11 @@
 //! shared memories", SIAM J. Comput. 26, 1997, §3). That takes n log n steps, so every history is judged to its end.
 //!
 //! A write that was not acknowledged may have happened, until its deadline, or not: it counts if it was read.
+//!
+//! Zero is what discarding leaves, however often, so a read of it does not tell which: see [`zeroes`]. A swap (COMPARE AND
+//! WRITE) reads one value and writes the other, and no third one was in place between them.
+
+mod zeroes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,10 +18,14 @@ use std::fmt;
 /// What an operation did to the block, as its client knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// It wrote this value, which no other write has. 0 is what the block held at first, and is never written.
+    /// It wrote this value, which no other write has; or 0, which is also what the block held at first.
     Write(u64),
     /// It found this value.
     Read(u64),
+    /// It found the first value and wrote the second in its place.
+    Swap(u64, u64),
+    /// It found another value than this one.
+    Differs(u64),
 }
 
 /// One operation on one block.
@@ -28,7 +37,7 @@ pub struct Attempt {
     pub start: u64,
     /// When its client had the answer; without an answer: when it can have no effect any more.
     pub end: u64,
-    /// Whether there was an answer. A read without one is left out of the history.
+    /// Whether there was an answer. What does not write and has none is left out of the history.
     pub answered: bool,
     /// For a write: whether the answer says that it is on stable storage.
     pub stable: bool,
@@ -47,7 +56,22 @@ pub struct Loss<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct History {
     attempts: Vec<Attempt>,
+    swaps: Vec<Swap>,
+    /// What the block held at first: 0 or [`UNKNOWN`].
+    at_first: u64,
 }
+
+/// One value took the place of another.
+#[derive(Debug, Clone, Copy)]
+struct Swap {
+    expected: u64,
+    value: u64,
+    start: u64,
+    end: u64,
+}
+
+/// Stands for what a block was left with by a loss.
+const UNKNOWN: u64 = u64::MAX;
 
 /// Why a history cannot be explained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +86,12 @@ pub enum Violation {
     Lost(u64),
     /// The second value was written and seen only while the first, which was seen before and after that, was in place.
     Passed(u64, u64),
+    /// A third value was in place after the first and before the second, which was written where the first was found.
+    NotSwapped(u64, u64, u64),
+    /// The value was not found, although it was in place.
+    NotFound(u64),
+    /// A read found zeroes where this value, and nothing that left zeroes since, had been written or seen.
+    Zeroes(u64),
 }
 
 impl fmt::Display for Violation {
@@ -74,6 +104,11 @@ impl fmt::Display for Violation {
             Self::Passed(outer, inner) => {
                 write!(f, "{outer} was in place before and after {inner} was written")
             }
+            Self::NotSwapped(expected, between, value) => {
+                write!(f, "{value} was written where {expected} was found, and {between} came between")
+            }
+            Self::NotFound(value) => write!(f, "{value} was in place, and was not found"),
+            Self::Zeroes(value) => write!(f, "zeroes were read, and nothing made {value} zeroes"),
         }
     }
 }
@@ -103,8 +138,16 @@ impl Cluster {
 impl History {
     /// Adds an operation.
     pub fn add(&mut self, attempt: Attempt) {
-        if attempt.answered || matches!(attempt.effect, Effect::Write(_)) {
-            self.attempts.push(attempt);
+        match attempt.effect {
+            Effect::Swap(expected, value) => {
+                let Attempt { start, end, .. } = attempt;
+                self.swaps.push(Swap { expected, value, start, end });
+                self.add(Attempt { effect: Effect::Read(expected), ..attempt });
+                self.add(Attempt { effect: Effect::Write(value), ..attempt });
+            }
+            Effect::Write(_) => self.attempts.push(attempt),
+            Effect::Read(_) | Effect::Differs(_) if attempt.answered => self.attempts.push(attempt),
+            Effect::Read(_) | Effect::Differs(_) => {}
         }
     }
 
@@ -125,6 +168,7 @@ impl History {
                 return Err(Violation::FromTheFuture(cluster.value));
             }
         }
+        self.check_swaps(&clusters)?;
         let (mut forward, backward): (Vec<_>, Vec<_>) = clusters.into_iter().partition(Cluster::forward);
         forward.sort_by_key(Cluster::zone);
         for pair in forward.windows(2) {
@@ -132,12 +176,40 @@ impl History {
                 return Err(Violation::Interleaved(pair[0].value, pair[1].value));
             }
         }
-        for inner in &backward {
-            let (start, end) = inner.zone();
+        // The value that was in place throughout.
+        let throughout = |(start, end): (u64, u64)| {
             let before = forward.partition_point(|outer| outer.zone().0 < start);
             let outer = before.checked_sub(1).map(|place| &forward[place]);
-            if let Some(outer) = outer.filter(|outer| end < outer.zone().1) {
-                return Err(Violation::Passed(outer.value, inner.value));
+            outer.filter(|outer| end < outer.zone().1).map(|outer| outer.value)
+        };
+        for inner in &backward {
+            if let Some(outer) = throughout(inner.zone()) {
+                return Err(Violation::Passed(outer, inner.value));
+            }
+        }
+        for attempt in &self.attempts {
+            if let Effect::Differs(value) = attempt.effect
+                && throughout((attempt.start, attempt.end)) == Some(value)
+            {
+                return Err(Violation::NotFound(value));
+            }
+        }
+        self.check_zeroes(throughout)
+    }
+
+    /// Checks that nothing else had to be in place between the two values of a swap that took place.
+    fn check_swaps(&self, clusters: &[Cluster]) -> Result<(), Violation> {
+        for swap in &self.swaps {
+            let of = |value: u64| clusters.iter().find(|cluster| cluster.value == value);
+            let (Some(expected), Some(value)) = (of(swap.expected), of(swap.value)) else { continue };
+            let comes_between = |between: &&Cluster| {
+                between.value != expected.value
+                    && between.value != value.value
+                    && expected.first_end < between.written_from
+                    && between.first_end < value.last_start
+            };
+            if let Some(between) = clusters.iter().find(comes_between) {
+                return Err(Violation::NotSwapped(expected.value, between.value, value.value));
             }
         }
         Ok(())
@@ -157,7 +229,7 @@ impl History {
         self.between(from, u64::MAX).check()
     }
 
-    /// What was done from one loss to the next. A value from before it counts as what the block held at first.
+    /// What was done from one loss to the next. A value from before it is what the block held at first.
     fn between(&self, from: u64, to: u64) -> Self {
         let mut between = Self::default();
         for attempt in &self.attempts {
@@ -171,17 +243,19 @@ impl History {
                     ..*attempt
                 }),
                 // Which side of the loss it saw is not known.
-                Effect::Read(_) if attempt.start >= from && attempt.end <= to => {
+                Effect::Read(_) | Effect::Differs(_) if attempt.start >= from && attempt.end <= to => {
                     between.attempts.push(*attempt);
                 }
                 _ => {}
             }
         }
+        between.swaps.extend(self.swaps.iter().filter(|swap| swap.start >= from && swap.end <= to));
         if from > 0 {
+            between.at_first = UNKNOWN;
             let written: Vec<u64> = between.writes().map(|(value, _)| value).collect();
             for attempt in &mut between.attempts {
                 if matches!(attempt.effect, Effect::Read(value) if !written.contains(&value)) {
-                    attempt.effect = Effect::Read(0);
+                    attempt.effect = Effect::Read(UNKNOWN);
                 }
             }
         }
@@ -191,7 +265,7 @@ impl History {
     fn writes(&self) -> impl Iterator<Item = (u64, &Attempt)> {
         self.attempts.iter().filter_map(|attempt| match attempt.effect {
             Effect::Write(value) => Some((value, attempt)),
-            Effect::Read(_) => None,
+            Effect::Read(_) | Effect::Swap(..) | Effect::Differs(_) => None,
         })
     }
 
@@ -207,11 +281,12 @@ impl History {
             }
         }
         let Some(first) = first else { return Ok(()) };
-        let origin = all.writes().find(|(value, _)| *value == first).map(|(_, attempt)| attempt);
-        if first != 0 && origin.is_none() {
+        let is_origin = |(value, attempt): &(u64, &Attempt)| *value == first && attempt.start < loss.at;
+        let end = all.writes().filter(is_origin).map(|(_, origin)| origin.end).max();
+        if first != 0 && end.is_none() {
             return Err(Violation::FromNowhere(first));
         }
-        let end = origin.map_or(0, |origin| origin.end);
+        let end = end.unwrap_or(0);
         let is_stable = |write: &Attempt| {
             let flushed =
                 loss.flushes.iter().any(|(sent, answered)| write.end <= *sent && *answered <= loss.at);
@@ -234,14 +309,21 @@ impl History {
             last_start: written_from,
             first_read_end: u64::MAX,
         };
-        clusters.insert(0, cluster(0, 0, 0, true));
+        let is_zeroed = self.is_zeroed();
+        if self.at_first != 0 || !is_zeroed {
+            clusters.insert(self.at_first, cluster(self.at_first, 0, 0, true));
+        }
         for attempt in &self.attempts {
-            if let Effect::Write(value) = attempt.effect {
+            if let Effect::Write(value) = attempt.effect
+                && value != 0
+            {
                 clusters.insert(value, cluster(value, attempt.start, attempt.end, attempt.answered));
             }
         }
         for attempt in &self.attempts {
-            if let Effect::Read(value) = attempt.effect {
+            if let Effect::Read(value) = attempt.effect
+                && (value != 0 || !is_zeroed)
+            {
                 let cluster = clusters.get_mut(&value).ok_or(Violation::FromNowhere(value))?;
                 cluster.reads += 1;
                 cluster.first_end = cluster.first_end.min(attempt.end);
@@ -335,7 +417,7 @@ mod tests {
     }
 
     /// Tries every order.
-    fn can_be_ordered(left: &[Attempt], value: u64) -> bool {
+    pub(super) fn can_be_ordered(left: &[Attempt], value: u64) -> bool {
         let first_end = left.iter().map(|attempt| attempt.end).min();
         let Some(first_end) = first_end else { return true };
         (0..left.len()).any(|place| {
@@ -343,7 +425,9 @@ mod tests {
             let after = match next.effect {
                 Effect::Write(written) => written,
                 Effect::Read(read) if read == value => value,
-                Effect::Read(_) => return false,
+                Effect::Swap(expected, swapped) if expected == value => swapped,
+                Effect::Differs(expected) if expected != value => value,
+                Effect::Read(_) | Effect::Swap(..) | Effect::Differs(_) => return false,
             };
             let mut rest = left.to_vec();
             rest.remove(place);
@@ -366,14 +450,14 @@ mod tests {
             let written: Vec<u64> = std::iter::once(0)
                 .chain(attempts.iter().filter_map(|attempt| match attempt.effect {
                     Effect::Write(value) => Some(value),
-                    Effect::Read(_) => None,
+                    _ => None,
                 }))
                 .collect();
             let seen: Vec<Attempt> = attempts
                 .iter()
                 .map(|attempt| match attempt.effect {
                     Effect::Read(_) => Attempt { effect: Effect::Read(random.pick(&written)), ..*attempt },
-                    Effect::Write(_) => *attempt,
+                    _ => *attempt,
                 })
                 .collect();
             let expected = can_be_ordered(&seen, 0);

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use huntaway_replica::{Block, Entry, Outcome, Page, Recovered, Stored};
+use huntaway_replica::{Block, Change, Entry, Outcome, Page, Recovered, Stored};
 use huntaway_wire::{Oid, Version};
 
 use crate::Random;
@@ -132,12 +132,18 @@ impl Storage for ModelStorage {
 
 fn apply(blocks: &mut Blocks, entry: &Entry) {
     match entry {
-        Entry::Write { record, .. } => {
-            let object = blocks.entry(record.oid).or_default();
-            for (block, content) in (record.first_block..).zip(&record.blocks) {
-                object.insert(block, Stored { version: record.version, content: content.clone() });
+        Entry::Write { record, .. } => match &record.change {
+            Change::Write { first_block, blocks: contents } => {
+                let object = blocks.entry(record.oid).or_default();
+                for (block, content) in (*first_block..).zip(contents) {
+                    object.insert(block, Stored { version: record.version, content: content.clone() });
+                }
             }
-        }
+            Change::Remove => {
+                blocks.remove(&record.oid);
+            }
+            Change::Nothing => {}
+        },
         Entry::Copy { oid, blocks: copied } => {
             let object = blocks.entry(*oid).or_default();
             for copied in copied.iter() {

@@ -115,4 +115,7 @@ each_is_found! {
     damage_on_the_way_that_nobody_notices_is_found: CrcNotVerified from 0,
     a_flush_of_one_replica_is_found: FlushOfThePrimaryAlone from 150,
     stable_writes_without_a_sync_are_found: StableWithoutSync from 0,
+    comparing_before_the_blocks_are_locked_is_found: ComparedBeforeLock from 0,
+    merging_before_the_blocks_are_locked_is_found: MergedBeforeLock from 0,
+    forgetting_what_a_request_came_to_is_found: ResultForgotten from 0,
 }

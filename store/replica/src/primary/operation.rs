@@ -2,14 +2,25 @@
 
 use std::sync::Arc;
 
+use huntaway_wire::Version;
+
+use super::change::lookup;
+use super::lookup::Lookup;
 use crate::event::Request;
 use crate::process::{Moment, Process};
-use crate::record::Record;
+use crate::record::{Completion, Record};
+use crate::replica::is_change;
 use crate::site::Site;
 
 #[derive(Debug)]
 pub(crate) struct Operation {
     pub(crate) request: Request,
+    /// What it gets with its blocks, if it is to change them.
+    pub(crate) version: Version,
+    /// What it has to know before it can be carried out.
+    pub(crate) lookup: Lookup,
+    /// It looks before it has its blocks.
+    pub(crate) is_early: bool,
     pub(crate) state: State,
 }
 
@@ -19,7 +30,7 @@ pub(crate) enum State {
     Waiting,
     /// The store reads.
     Reading,
-    /// It has its version.
+    /// It is known what it comes to.
     Writing {
         record: Arc<Record>,
         /// Here, and as durable as it has to be.
@@ -32,7 +43,7 @@ pub(crate) enum State {
     /// All is put on stable storage.
     Flushing { logged: bool, missing: Vec<Process>, first_sent: Moment, sent: Moment },
     /// It is done everywhere.
-    Whole,
+    Whole { completion: Completion },
 }
 
 /// What was sent long ago and not answered.
@@ -44,6 +55,15 @@ pub(crate) struct Late {
 }
 
 impl Operation {
+    pub(crate) fn new(request: Request, state: State) -> Self {
+        let lookup = lookup(&request.command);
+        Self { request, version: Version::NEVER, lookup, is_early: false, state }
+    }
+
+    pub(crate) fn is_change(&self) -> bool {
+        is_change(&self.request.command)
+    }
+
     /// The gateway sent it again: the answer is for that sending, and a stamp is as new as the last one.
     pub(crate) fn sent_again(&mut self, request: Request) {
         if request.resend >= self.request.resend {
@@ -59,7 +79,7 @@ impl Operation {
                 site.doubt.logged(record.version);
             }
             State::Flushing { logged, .. } => *logged = true,
-            State::Waiting | State::Reading | State::Whole => {}
+            State::Waiting | State::Reading | State::Whole { .. } => {}
         }
     }
 
@@ -75,7 +95,7 @@ impl Operation {
             State::Writing { logged, missing, .. } | State::Flushing { logged, missing, .. } => {
                 *logged && missing.len() <= tolerated
             }
-            State::Waiting | State::Reading | State::Whole => false,
+            State::Waiting | State::Reading | State::Whole { .. } => false,
         }
     }
 
@@ -86,7 +106,7 @@ impl Operation {
                 (Some(record.clone()), missing, first_sent, sent)
             }
             State::Flushing { missing, first_sent, sent, .. } => (None, missing, first_sent, sent),
-            State::Waiting | State::Reading | State::Whole => return None,
+            State::Waiting | State::Reading | State::Whole { .. } => return None,
         };
         if missing.is_empty() || site.now.since(*sent) < after_us {
             return None;

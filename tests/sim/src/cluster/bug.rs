@@ -17,7 +17,7 @@ use PlantedBug as P;
 
 impl Bug {
     /// Those that the simulation finds within 5000 seeds.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 26] = [
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
@@ -40,6 +40,9 @@ impl Bug {
         Self::Replica(P::CrcNotVerified),
         Self::Replica(P::FlushOfThePrimaryAlone),
         Self::Replica(P::StableWithoutSync),
+        Self::Replica(P::ComparedBeforeLock),
+        Self::Replica(P::MergedBeforeLock),
+        Self::Replica(P::ResultForgotten),
         Self::SamePepochAfterRestart,
     ];
 

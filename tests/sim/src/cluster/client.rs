@@ -1,14 +1,13 @@
 //! A client: it reads and writes through one gateway at a time, and goes to another when that fails, as multipath does.
 
-use bytes::Bytes;
-use huntaway_replica::{Block, Command};
-use huntaway_wire::{Durability, Oid};
+use huntaway_replica::Command;
 
-use super::judgement::Place;
-use super::{Cluster, FAULTS_END, MS, SECOND, Shape, note, oid};
+use super::block::{BITS, Seen};
+use super::operation::{At, What};
+use super::{Cluster, FAULTS_END, MS, SECOND, Shape, note};
 use crate::clock::Time;
 use crate::cluster::event::Event;
-use crate::{Attempt, Effect, Random};
+use crate::{Attempt, Random};
 
 /// An operation is given up after so long without an answer.
 const REPLACEMENT_TIMEOUT: Time = 5 * SECOND;
@@ -25,7 +24,7 @@ pub(crate) struct Client {
     operations: u64,
     current: Option<Operation>,
     /// What it reads in the end; `None` before.
-    last_reads: Option<Vec<Place>>,
+    last_reads: Option<Vec<At>>,
 }
 
 struct Operation {
@@ -34,18 +33,12 @@ struct Operation {
     sent: Time,
 }
 
-#[derive(Debug, Clone)]
-enum What {
-    Read { partition: u16, object: u32, first_block: u32, blocks: u32 },
-    Write { partition: u16, object: u32, first_block: u32, values: Vec<u64>, durability: Durability },
-    Flush { partition: u16 },
-}
-
 /// What a client hears of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     Done,
-    Data(Vec<u64>),
+    Data(Vec<Seen>),
+    Miscompare,
     Damaged,
     /// It failed; it has no effect from now on.
     Failed,
@@ -53,11 +46,6 @@ pub(crate) enum Told {
     Refused,
     /// The connection is gone.
     Lost,
-}
-
-/// The number that a block stands for.
-pub(crate) fn value_of(block: &Block) -> u64 {
-    block.bytes.as_ref().try_into().map_or(u64::MAX, u64::from_le_bytes)
 }
 
 impl Client {
@@ -82,46 +70,15 @@ impl Client {
     /// What the operation asks for, if it is still wanted.
     pub(crate) fn command(&self, number: u64) -> Option<(u16, Command)> {
         let current = self.current.as_ref().filter(|current| current.number == number)?;
-        Some(match &current.what {
-            What::Read { partition, object, first_block, blocks } => {
-                let command = Command::Read { oid: oid(*object), blocks: *first_block..first_block + blocks };
-                (*partition, command)
-            }
-            What::Write { partition, object, first_block, values, durability } => {
-                let block = |value: &u64| Block::new(Bytes::copy_from_slice(&value.to_le_bytes()));
-                let blocks = values.iter().map(block).collect();
-                let oid: Oid = oid(*object);
-                let (first_block, durability) = (*first_block, *durability);
-                (*partition, Command::Write { oid, first_block, blocks, durability })
-            }
-            What::Flush { partition } => (*partition, Command::Flush),
-        })
-    }
-}
-
-impl What {
-    fn draw(shape: &Shape, random: &mut Random) -> Self {
-        let partition = random.below(shape.partitions.into()) as u16;
-        let object = random.below(shape.objects.into()) as u32;
-        let first_block = random.below(shape.blocks.into()) as u32;
-        let blocks = 1 + random.below(u64::from(shape.blocks - first_block)) as u32;
-        match random.below(100) {
-            0..42 => Self::Read { partition, object, first_block, blocks },
-            42..47 => Self::Flush { partition },
-            dice => {
-                let durability = if dice < 55 { Durability::Stable } else { Durability::Logged };
-                let values = vec![0; blocks as usize];
-                Self::Write { partition, object, first_block, values, durability }
-            }
-        }
+        Some(current.what.command())
     }
 }
 
 impl Cluster {
     pub(crate) fn client_next(&mut self, client: usize) {
         let what = if let Some(last_reads) = &mut self.clients[client].last_reads {
-            let Some((partition, object, first_block)) = last_reads.pop() else { return };
-            What::Read { partition, object, first_block, blocks: 1 }
+            let Some(at) = last_reads.pop() else { return };
+            What::Read { at, blocks: 1 }
         } else if self.time > FAULTS_END + 2 * SECOND {
             self.clients[client].last_reads = Some(Vec::new());
             return self.begin_last_reads();
@@ -140,13 +97,28 @@ impl Cluster {
         }
     }
 
-    /// Makes an operation the client's current one. Each attempt to write has values of its own.
+    /// Makes an operation the client's current one. Each attempt to write has numbers of its own.
     fn next_operation(&mut self, client: usize, mut what: What) -> u64 {
-        if let What::Write { values, .. } = &mut what {
-            for value in values {
-                self.last_value += 1;
-                *value = self.last_value;
+        match &mut what {
+            What::Write { numbers, .. } => numbers.iter_mut().for_each(|number| *number = self.next_number()),
+            What::WriteHalf { number, .. } => *number = self.next_number(),
+            What::Swap { at, expected, number, .. } => {
+                *expected = self.histories.known(at.cell(0));
+                *number = self.next_number();
             }
+            What::SetBit { at, bit, .. } => {
+                *bit = self.bits[usize::from(at.partition)];
+                if *bit < BITS {
+                    self.bits[usize::from(at.partition)] += 1;
+                } else {
+                    what = What::Read { at: *at, blocks: 1 };
+                }
+            }
+            What::Read { .. }
+            | What::Discard { .. }
+            | What::DiscardHalf { .. }
+            | What::Remove { .. }
+            | What::Flush { .. } => {}
         }
         let state = &mut self.clients[client];
         state.operations += 1;
@@ -154,6 +126,11 @@ impl Cluster {
         note!(self, "client {client} sends {number} through {gateway}: {what:?}");
         self.clients[client].current = Some(Operation { number, what, sent: self.time });
         number
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
     }
 
     fn issue(&mut self, client: usize, what: What) {
@@ -168,7 +145,7 @@ impl Cluster {
         let Some(operation) = state.current.take_if(|current| current.number == number) else { return };
         note!(self, "client {client} is told of {number}: {told:?}");
         match told {
-            Told::Done | Told::Data(_) => {
+            Told::Done | Told::Data(_) | Told::Miscompare => {
                 self.summary.answered += 1;
                 self.remember(&operation, &told);
                 let pause = self.clients[client].longest_pause;
@@ -210,37 +187,19 @@ impl Cluster {
     /// Puts what the client knows into the histories of the blocks.
     fn remember(&mut self, operation: &Operation, told: &Told) {
         let (start, now) = (operation.sent, self.time);
-        let answered = matches!(told, Told::Done | Told::Data(_));
+        let answered = matches!(told, Told::Done | Told::Data(_) | Told::Miscompare);
         let end = if answered { now } else { now.min(start + LATEST_EFFECT) };
-        match (&operation.what, told) {
-            (What::Write { partition, object, first_block, values, durability }, _) => {
-                let stable = *durability == Durability::Stable;
-                for (block, value) in (*first_block..).zip(values) {
-                    let attempt = Attempt { effect: Effect::Write(*value), start, end, answered, stable };
-                    self.histories.add((*partition, *object, block), attempt);
-                }
+        if let What::Flush { partition } = operation.what {
+            if answered {
+                self.histories.flushed(partition, start, now);
             }
-            (What::Read { partition, object, first_block, .. }, Told::Data(values)) => {
-                for (block, value) in (*first_block..).zip(values) {
-                    let effect = Effect::Read(*value);
-                    let attempt = Attempt { effect, start, end, answered, stable: false };
-                    self.histories.add((*partition, *object, block), attempt);
-                }
-            }
-            (What::Flush { partition }, Told::Done) => self.histories.flushed(*partition, start, now),
-            _ => {}
+            return;
         }
-    }
-}
-
-impl Shape {
-    fn places(&self) -> Vec<Place> {
-        let mut places = Vec::new();
-        for partition in 0..self.partitions {
-            for object in 0..self.objects {
-                places.extend((0..self.blocks).map(|block| (partition, object, block)));
-            }
+        let (partition, _) = operation.what.command();
+        let bits = self.bits[usize::from(partition)];
+        let stable = operation.what.is_stable();
+        for (place, effect) in operation.what.effects(told, bits) {
+            self.histories.add(place, Attempt { effect, start, end, answered, stable });
         }
-        places
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use huntaway_gateway::fencing::SETTLE_TIME;
-use huntaway_replica::{Answer, Command, Content, Moment, Process, Refused, Request, RequestId};
+use huntaway_replica::{Answer, Command, Moment, Process, Refused, Request, RequestId};
 use huntaway_wire::{Incarnation, Pepoch, Stamp};
 
-use super::client::{Told, value_of};
+use super::block::Seen;
+use super::client::Told;
 use super::event::{AtGateway, AtNode, Event};
 use super::{Cluster, Endpoint, MS, Shape, id_of, note, partition};
 use crate::Random;
@@ -211,7 +212,8 @@ impl Cluster {
         let Some(command) = state.commands.get_mut(&id.number) else { return };
         let told = match answer {
             Answer::Done => Told::Done,
-            Answer::Data(blocks) => Told::Data(blocks.iter().map(value).collect()),
+            Answer::Data(blocks) => Told::Data(blocks.iter().map(Seen::of).collect()),
+            Answer::Miscompare { .. } => Told::Miscompare,
             Answer::Damaged => Told::Damaged,
             Answer::Refused(Refused::OldStamp) if resend == command.resend => {
                 return self.send_command(gateway, id.number);
@@ -243,8 +245,4 @@ impl Cluster {
         }
         late.into_iter().for_each(|number| self.send_command(gateway, number));
     }
-}
-
-fn value(content: &Content) -> u64 {
-    content.as_ref().map_or(0, value_of)
 }

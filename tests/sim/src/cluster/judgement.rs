@@ -9,18 +9,18 @@ use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
 use crate::storage::ModelStorage;
-use crate::{Attempt, History, Violation};
+use crate::{Attempt, Effect, History, Violation};
 
-/// Partition, object and block.
-pub(crate) type Place = (u16, u32, u32);
+/// Partition, object, block, and what of the block: half, or bit from 2 on.
+pub(crate) type Place = (u16, u32, u32, u32);
 
 /// A promise that was broken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broken {
     /// What clients saw of a block cannot be explained.
     History {
-        /// Partition, object and block.
-        place: (u16, u32, u32),
+        /// Partition, object, block, and what of the block: half, or bit from 2 on.
+        place: (u16, u32, u32, u32),
         /// How not.
         violation: Violation,
     },
@@ -45,8 +45,11 @@ pub enum Broken {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::History { place: (partition, object, block), violation } => {
-                write!(f, "block {block} of object {object} of partition {partition}: {violation}")
+            Self::History { place: (partition, object, block, cell), violation } => {
+                write!(
+                    f,
+                    "cell {cell} of block {block} of object {object} of partition {partition}: {violation}"
+                )
             }
             Self::Unequal { partition, nodes: (one, other), oid } => {
                 write!(f, "nodes {one} and {other} are in sync in partition {partition} and differ in {oid}")
@@ -63,13 +66,25 @@ pub(crate) struct Histories {
     blocks: BTreeMap<Place, History>,
     /// When a partition went on although none of its replicas was sure to have everything.
     losses: BTreeMap<u16, Vec<(Pepoch, Time)>>,
+    /// The number that was written or seen last, as far as is known.
+    known: BTreeMap<Place, u64>,
     /// When flushes of a partition were sent and answered.
     flushes: BTreeMap<u16, Vec<(Time, Time)>>,
 }
 
 impl Histories {
     pub(crate) fn add(&mut self, place: Place, attempt: Attempt) {
+        if let Effect::Write(number) | Effect::Read(number) | Effect::Swap(_, number) = attempt.effect
+            && attempt.answered
+        {
+            self.known.insert(place, number);
+        }
         self.blocks.entry(place).or_default().add(attempt);
+    }
+
+    /// What a client expects to find.
+    pub(crate) fn known(&self, place: Place) -> u64 {
+        self.known.get(&place).copied().unwrap_or(0)
     }
 
     pub(crate) fn flushed(&mut self, partition: u16, sent: Time, answered: Time) {

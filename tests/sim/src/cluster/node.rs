@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_ledger::{InSyncChange, Incarnation, SetRecord};
 use huntaway_replica::{
-    Answer, Block, Body, Input, LEASE_US, Message, Outcome, Output, Process, Proposal, Record, Replica,
-    SetChange, Ticket,
+    Answer, Block, Body, Change, CopiedBlock, Input, LEASE_US, Lesson, Message, Outcome, Output, Process,
+    Proposal, Record, Replica, Reply, SetChange, Ticket,
 };
 use huntaway_wire::Partition;
 
+use super::block::Seen;
 use super::event::{AtGateway, AtNode, Event};
 use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
@@ -218,7 +219,7 @@ impl Cluster {
             Output::Answer { id, resend, answer, stamp } => {
                 let to = endpoint_of(id.gateway.node);
                 let gateway = to - self.shape.nodes;
-                note!(self, "node {node} {partition} answers {}#{resend}: {answer:?}", id.number);
+                note!(self, "node {node} {partition} answers {}#{resend}: {}", id.number, answered(&answer));
                 self.mind_loss(node, partition, &answer);
                 let passage = self.network.pass(node, to, &mut self.random);
                 for after in passage.after {
@@ -310,7 +311,9 @@ fn damaged(message: &Message) -> Message {
     let mut message = message.clone();
     if let Body::Forward { record, .. } = &mut message.body {
         let mut flipped = Record::clone(record);
-        if let Some(block) = flipped.blocks.iter_mut().flatten().next() {
+        if let Change::Write { blocks, .. } = &mut flipped.change
+            && let Some(block) = blocks.iter_mut().flatten().next()
+        {
             let mut bytes = block.bytes.to_vec();
             bytes[0] ^= 1;
             *block = Block { crc: block.crc, bytes: Bytes::from(bytes) };
@@ -329,19 +332,43 @@ fn told(message: &Message) -> String {
         Body::Forwarded { version, attempt } => {
             format!("in {pepoch}: forwarded {version}, attempt {attempt}")
         }
+        Body::Gathered { records } | Body::RollForward { records } => {
+            let versions: Vec<String> = records.iter().map(|record| record.version.to_string()).collect();
+            format!("in {pepoch}: of {} records {versions:?}", records.len())
+        }
+        Body::Ask { attempt, step, lesson: Lesson::Copy { oid, blocks } } => {
+            let blocks: Vec<u32> = blocks.iter().map(|copied| copied.block).collect();
+            format!("in {pepoch}: copy {blocks:?} of {}, attempt {attempt} step {step}", oid.index())
+        }
+        Body::Reply { attempt, step, reply: Reply::Blocks(blocks) } => {
+            format!("in {pepoch}: {} blocks, attempt {attempt} step {step}", blocks.len())
+        }
         body => format!("in {pepoch}: {body:?}"),
+    }
+}
+
+fn answered(answer: &Answer) -> String {
+    match answer {
+        Answer::Data(blocks) => format!("{:?}", blocks.iter().map(Seen::of).collect::<Vec<_>>()),
+        answer => format!("{answer:?}"),
     }
 }
 
 fn described(entry: &huntaway_replica::Entry) -> String {
     match entry {
         huntaway_replica::Entry::Write { record, settled } => {
-            let values: Vec<u64> = record.blocks.iter().flatten().map(super::client::value_of).collect();
-            let place = (record.oid.index(), record.first_block);
-            format!(
-                "{} at {place:?} {values:?} for {}, settled {settled}",
-                record.version, record.request.number
-            )
+            let seen: Vec<Seen> = record.contents().iter().map(Seen::of).collect();
+            let what =
+                if record.change == Change::Remove { "remove".to_owned() } else { format!("{seen:?}") };
+            let place = (record.oid.index(), record.extent());
+            let (version, number) = (record.version, record.request.number);
+            format!("{version} at {place:?} {what} for {number}, {:?}, settled {settled}", record.completion)
+        }
+        huntaway_replica::Entry::Copy { oid, blocks } => {
+            let seen = |copied: &CopiedBlock| {
+                (copied.block, copied.stored.version, Seen::of(&copied.stored.content))
+            };
+            format!("copies to {}: {:?}", oid.index(), blocks.iter().map(seen).collect::<Vec<_>>())
         }
         entry => format!("{entry:?}"),
     }

@@ -1,0 +1,175 @@
+//! What a command comes to, given what its blocks hold: results only, so that whoever logs them has the same.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, ByteRange, Durability, Oid, pieces};
+use smallvec::SmallVec;
+
+use super::lookup::Lookup;
+use crate::event::{Command, Refused};
+use crate::order::Access;
+use crate::record::{Block, Change, Completion, Content};
+
+/// Blocks that a lock on a whole object covers.
+pub(crate) const WHOLE_OBJECT: Range<u32> = 0..BLOCKS_PER_OBJECT;
+
+/// A search for what the command has to know.
+pub(crate) fn lookup(command: &Command) -> Lookup {
+    extent(command).map_or_else(Lookup::default, |(_, oid, _)| Lookup::new(oid, wanted(command)))
+}
+
+/// What a command does to which blocks; `None` for a flush.
+pub(crate) fn extent(command: &Command) -> Option<(Access, Oid, Range<u32>)> {
+    match command {
+        Command::Read { oid, blocks } => Some((Access::Read, *oid, blocks.clone())),
+        Command::Write { oid, range, .. }
+        | Command::CompareAndWrite { oid, range, .. }
+        | Command::Or { oid, range, .. }
+        | Command::Discard { oid, range, .. } => Some((Access::Write, *oid, range.blocks())),
+        Command::Remove { oid, .. } => Some((Access::Write, *oid, WHOLE_OBJECT)),
+        Command::Flush => None,
+    }
+}
+
+/// When a command that changes something counts as done.
+pub(crate) fn durability(command: &Command) -> Durability {
+    match command {
+        Command::Write { durability, .. }
+        | Command::CompareAndWrite { durability, .. }
+        | Command::Or { durability, .. }
+        | Command::Discard { durability, .. }
+        | Command::Remove { durability, .. } => *durability,
+        Command::Read { .. } | Command::Flush => Durability::Logged,
+    }
+}
+
+/// The blocks whose content has to be known to carry the command out.
+fn wanted(command: &Command) -> SmallVec<[Range<u32>; 2]> {
+    match command {
+        Command::Read { blocks, .. } => SmallVec::from_iter([blocks.clone()]),
+        Command::CompareAndWrite { range, .. } | Command::Or { range, .. } => {
+            SmallVec::from_iter([range.blocks()])
+        }
+        Command::Write { range, .. } | Command::Discard { range, .. } => {
+            let fragments = pieces(*range).filter(is_fragment).map(|piece| block_of(&piece));
+            fragments.map(|block| block..block + 1).collect()
+        }
+        Command::Remove { .. } | Command::Flush => SmallVec::new(),
+    }
+}
+
+/// What the command comes to. `old` holds, of what is [`wanted`], what was found, verified.
+pub(crate) fn outcome(
+    command: &Command,
+    old: &BTreeMap<u32, Content>,
+) -> Result<(Change, Completion), Refused> {
+    let change = match command {
+        Command::Write { range, pieces, .. } => write(*range, pieces, old, &put)?,
+        Command::Or { range, pieces, .. } => write(*range, pieces, old, &or)?,
+        Command::CompareAndWrite { range, expected, pieces, .. } => {
+            let change = write(*range, pieces, old, &put)?;
+            if expected.len() != range.length() as usize {
+                return Err(Refused::Unsound);
+            }
+            if let Some(offset) = first_difference(*range, expected, old) {
+                return Ok((Change::Nothing, Completion::Miscompare { offset }));
+            }
+            change
+        }
+        Command::Discard { range, .. } => {
+            let blocks = pieces(*range).map(|piece| discarded(&piece, old)).collect();
+            Change::Write { first_block: range.blocks().start, blocks }
+        }
+        Command::Remove { .. } => Change::Remove,
+        Command::Read { .. } | Command::Flush => Change::Nothing,
+    };
+    Ok((change, Completion::Done))
+}
+
+/// Puts bytes in the place of others.
+type Put = dyn Fn(&mut [u8], &[u8]);
+
+fn put(bytes: &mut [u8], new: &[u8]) {
+    bytes.copy_from_slice(new);
+}
+
+fn or(bytes: &mut [u8], new: &[u8]) {
+    bytes.iter_mut().zip(new).for_each(|(byte, new)| *byte |= new);
+}
+
+/// The blocks of `range` with the data in them. A block that nothing was found of is replaced, and keeps the checksum that it
+/// came with; one that is merged gets another, so what it is made of is verified.
+fn write(
+    range: ByteRange,
+    data: &[Block],
+    old: &BTreeMap<u32, Content>,
+    put: &Put,
+) -> Result<Change, Refused> {
+    if data.len() != range.blocks().len() {
+        return Err(Refused::Unsound);
+    }
+    let mut blocks = Vec::with_capacity(data.len());
+    for (piece, new) in pieces(range).zip(data) {
+        let is_whole = !is_fragment(&piece);
+        let old = old.get(&block_of(&piece));
+        if new.bytes.len() != piece.len() || (old.is_some() || !is_whole) && !new.is_sound() {
+            return Err(Refused::Unsound);
+        }
+        blocks.push(Some(match old {
+            Some(old) => {
+                let mut bytes = bytes_of(old);
+                put(&mut bytes[within_block(&piece)], &new.bytes);
+                Block::new(Bytes::from(bytes))
+            }
+            None if is_whole => new.clone(),
+            // What is missing is not zeroes.
+            None => return Err(Refused::NotServing),
+        }));
+    }
+    Ok(Change::Write { first_block: range.blocks().start, blocks })
+}
+
+/// What is left of a block that `piece` is discarded of: a hole if that is nothing but zeroes.
+fn discarded(piece: &Range<u32>, old: &BTreeMap<u32, Content>) -> Content {
+    let old = old.get(&block_of(piece))?;
+    let mut bytes = bytes_of(old);
+    bytes[within_block(piece)].fill(0);
+    bytes.iter().any(|byte| *byte != 0).then(|| Block::new(Bytes::from(bytes)))
+}
+
+/// Where the range first holds something else than `expected`, counted from the range's beginning.
+fn first_difference(range: ByteRange, expected: &Bytes, old: &BTreeMap<u32, Content>) -> Option<u32> {
+    let found = pieces(range).flat_map(|piece| {
+        let bytes = old.get(&block_of(&piece)).map_or_else(zeroes, bytes_of);
+        bytes[within_block(&piece)].to_vec()
+    });
+    found.zip(expected).position(|(found, expected)| found != *expected).map(|place| place as u32)
+}
+
+fn zeroes() -> Vec<u8> {
+    vec![0; BLOCK_SIZE_BYTES as usize]
+}
+
+fn bytes_of(content: &Content) -> Vec<u8> {
+    let mut bytes = content.as_ref().map_or_else(Vec::new, |block| block.bytes.to_vec());
+    bytes.resize(BLOCK_SIZE_BYTES as usize, 0);
+    bytes
+}
+
+fn is_fragment(piece: &Range<u32>) -> bool {
+    piece.len() < BLOCK_SIZE_BYTES as usize
+}
+
+fn block_of(piece: &Range<u32>) -> u32 {
+    piece.start / BLOCK_SIZE_BYTES
+}
+
+fn within_block(piece: &Range<u32>) -> Range<usize> {
+    let start = (piece.start % BLOCK_SIZE_BYTES) as usize;
+    start..start + piece.len()
+}
+
+#[cfg(test)]
+mod tests;

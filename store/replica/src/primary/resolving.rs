@@ -1,0 +1,142 @@
+//! From the lock on its blocks to its record: how a request is carried out. The primary alone resolves it, from what the blocks
+//! hold here; what it forwards are results.
+
+use std::sync::Arc;
+
+use huntaway_wire::Version;
+
+use super::change::{durability, extent, outcome};
+use super::operation::State;
+use super::{Primary, has_fresh_stamp};
+use crate::event::{Answer, Command, Outcome, Refused};
+use crate::message::Body;
+use crate::order::{Input, OpId};
+use crate::planted::PlantedBug;
+use crate::process::Process;
+use crate::record::{Record, Stored};
+use crate::replica::is_change;
+use crate::site::{Pending, Site};
+use crate::teaching::Teaching;
+
+impl Primary {
+    /// The operation has its blocks to itself, or among readers, and its version if it is to change them.
+    pub(super) fn start(
+        &mut self,
+        site: &mut Site,
+        op: OpId,
+        version: Option<Version>,
+    ) -> Result<(), Refused> {
+        self.last_seq = version.map_or(self.last_seq, |version| version.seq);
+        let Some(operation) = self.operations.get_mut(&op) else {
+            self.locked.push(op);
+            return Ok(());
+        };
+        if let Some(version) = version {
+            operation.version = version;
+            // From here on, what is settled is below it.
+            self.unfinished.insert(version.seq, op);
+        }
+        self.look_up(site, op)
+    }
+
+    /// Asks the store for what the operation has to know and does not know yet; then carries it out.
+    pub(super) fn look_up(&mut self, site: &mut Site, op: OpId) -> Result<(), Refused> {
+        let Some(operation) = self.operations.get_mut(&op) else { return Ok(()) };
+        let Some((oid, blocks)) = operation.lookup.next() else {
+            return self.carry_out(site, op);
+        };
+        operation.state = State::Reading;
+        site.read(oid, blocks, Pending::Operation(op));
+        Ok(())
+    }
+
+    /// Some of what the operation has to know was read.
+    pub(super) fn has_read(&mut self, site: &mut Site, op: OpId, outcome: Outcome) {
+        let Some(operation) = self.operations.get_mut(&op) else { return };
+        let taken = match outcome {
+            Outcome::Blocks(stored) => operation.lookup.take(stored).is_ok(),
+            Outcome::Damaged if site.has(PlantedBug::MergedOverDamaged) && operation.is_change() => {
+                let length = operation.lookup.next().map_or(0, |(_, blocks)| blocks.len());
+                operation.lookup.take(vec![Stored::default(); length]).is_ok()
+            }
+            _ => false,
+        };
+        if !taken {
+            return self.fail(site, op, Answer::Damaged);
+        }
+        if operation.is_early && operation.lookup.next().is_none() {
+            operation.is_early = false;
+            operation.state = State::Waiting;
+            return self.begin_operation(site, op);
+        }
+        if let Err(refused) = self.look_up(site, op) {
+            self.fail(site, op, Answer::Refused(refused));
+        }
+    }
+
+    /// The operation comes to nothing; the version it may have is never used.
+    fn fail(&mut self, site: &mut Site, op: OpId, answer: Answer) {
+        self.refuse(site, op, answer);
+        let outputs = self.order.step(Input::Failed { op });
+        self.run(site, outputs);
+    }
+
+    /// The operation knows what it has to know.
+    fn carry_out(&mut self, site: &mut Site, op: OpId) -> Result<(), Refused> {
+        let Some(operation) = self.operations.get_mut(&op) else { return Ok(()) };
+        if !operation.is_change() {
+            self.answer_read(site, op);
+            return Ok(());
+        }
+        let request = &operation.request;
+        if site.configuration.in_sync.len() < site.configuration.min_copies {
+            return Err(Refused::NotServing);
+        }
+        if !has_fresh_stamp(site, request) && !site.has(PlantedBug::StampCheckedOnArrival) {
+            return Err(Refused::OldStamp);
+        }
+        let Some((_, oid, _)) = extent(&request.command) else { return Ok(()) };
+        let (change, completion) = outcome(&request.command, operation.lookup.found())?;
+        let record = Arc::new(Record {
+            version: operation.version,
+            oid,
+            change,
+            completion,
+            request: request.id,
+            unanswered_from: request.unanswered_from,
+            durability: durability(&request.command),
+        });
+        let mut missing: Vec<Process> = self.peers.iter().map(|peer| peer.process).collect();
+        missing.extend(self.teaching.as_ref().and_then(Teaching::required));
+        let (first_sent, sent) = (site.now, site.now);
+        operation.state = State::Writing { record: record.clone(), logged: false, missing, first_sent, sent };
+        site.log_write(&record, Pending::Operation(op));
+        let settled = self.settled(site);
+        for peer in &self.peers {
+            let forward = Body::Forward { record: record.clone(), settled, attempt: 0 };
+            site.send(peer.process, forward);
+        }
+        if let Some(teaching) = &mut self.teaching {
+            teaching.forward(site, record, settled);
+        }
+        Ok(())
+    }
+
+    fn answer_read(&mut self, site: &mut Site, op: OpId) {
+        let Some(operation) = self.take(op) else { return };
+        // Only now: while the store read, another may have become primary.
+        let serves = self.has_leases(site) || site.has(PlantedBug::LeaseCheckedBeforeRead);
+        let answer = Answer::Data(operation.lookup.found().values().cloned().collect());
+        site.answer(&operation.request, if serves { answer } else { Answer::Refused(Refused::NotServing) });
+        let outputs = self.order.step(Input::Done { op });
+        self.run(site, outputs);
+    }
+}
+
+/// Whether what a change has to know is read before it has its blocks to itself, which is wrong.
+pub(super) fn reads_early(site: &Site, command: &Command) -> bool {
+    match command {
+        Command::CompareAndWrite { .. } => site.has(PlantedBug::ComparedBeforeLock),
+        _ => is_change(command) && site.has(PlantedBug::MergedBeforeLock),
+    }
+}

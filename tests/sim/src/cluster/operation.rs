@@ -1,0 +1,193 @@
+//! What clients ask for, and what it tells of blocks.
+
+use huntaway_replica::Command;
+use huntaway_wire::Durability;
+
+use super::block::{half, half_bytes, one_bit, range_of, range_of_bit, range_of_half, whole};
+use super::client::Told;
+use super::judgement::Place;
+use super::{Shape, oid};
+use crate::{Effect, Random};
+
+/// A block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) partition: u16,
+    pub(crate) object: u32,
+    pub(crate) block: u32,
+}
+
+impl At {
+    /// What is judged by itself: half a block, or, from 2 on, a bit.
+    pub(crate) fn cell(self, cell: u32) -> Place {
+        (self.partition, self.object, self.block, cell)
+    }
+
+    fn plus(self, blocks: u32) -> Self {
+        Self { block: self.block + blocks, ..self }
+    }
+
+    fn halves(self) -> impl Iterator<Item = Place> {
+        (0..2).map(move |half| self.cell(half))
+    }
+}
+
+/// An operation of a client. Numbers are given when it is sent.
+#[derive(Debug, Clone)]
+pub(crate) enum What {
+    Read { at: At, blocks: u32 },
+    Write { at: At, numbers: Vec<u64>, durability: Durability },
+    WriteHalf { at: At, half: u32, number: u64, durability: Durability },
+    Swap { at: At, expected: u64, number: u64, durability: Durability },
+    SetBit { at: At, bit: u32, durability: Durability },
+    Discard { at: At, blocks: u32, durability: Durability },
+    DiscardHalf { at: At, half: u32, durability: Durability },
+    Remove { at: At, blocks: u32, durability: Durability },
+    Flush { partition: u16 },
+}
+
+impl What {
+    pub(crate) fn draw(shape: &Shape, random: &mut Random) -> Self {
+        let partition = random.below(shape.partitions.into()) as u16;
+        let object = random.below(shape.objects.into()) as u32;
+        let block = random.below(shape.blocks.into()) as u32;
+        let blocks = 1 + random.below(u64::from(shape.blocks - block)) as u32;
+        let at = At { partition, object, block };
+        let durability = if random.percent(15) { Durability::Stable } else { Durability::Logged };
+        match random.below(100) {
+            0..42 => Self::Read { at, blocks },
+            42..47 => Self::Flush { partition },
+            _ if random.percent(shape.special_percent) => Self::draw_special(shape, at, durability, random),
+            _ => Self::Write { at, numbers: vec![0; blocks as usize], durability },
+        }
+    }
+
+    fn draw_special(shape: &Shape, at: At, durability: Durability, random: &mut Random) -> Self {
+        let half = random.below(2) as u32;
+        let board = shape.board(at.partition);
+        let blocks = 1 + random.below(u64::from(shape.blocks - at.block)) as u32;
+        match random.below(100) {
+            0..25 => Self::WriteHalf { at, half, number: 0, durability },
+            25..30 => Self::WriteHalf { at: board, half: 0, number: 0, durability },
+            30..55 => Self::Swap { at, expected: 0, number: 0, durability },
+            55..70 => Self::SetBit { at: board, bit: 0, durability },
+            70..77 => Self::Read { at: board, blocks: 1 },
+            77..90 => Self::Discard { at, blocks, durability },
+            90..96 => Self::DiscardHalf { at, half, durability },
+            _ if at.object == board.object => Self::DiscardHalf { at: board, half: 0, durability },
+            _ => Self::Remove { at: At { block: 0, ..at }, blocks: shape.blocks, durability },
+        }
+    }
+
+    pub(crate) fn command(&self) -> (u16, Command) {
+        match self {
+            Self::Read { at, blocks } => {
+                (at.partition, Command::Read { oid: oid(at.object), blocks: at.block..at.block + blocks })
+            }
+            Self::Write { at, numbers, durability } => {
+                let range = range_of(at.block, numbers.len() as u32);
+                let pieces = numbers.iter().copied().map(whole).collect();
+                (at.partition, Command::Write { oid: oid(at.object), range, pieces, durability: *durability })
+            }
+            Self::WriteHalf { at, half: place, number, durability } => {
+                let (range, pieces) = (range_of_half(at.block, *place), vec![half(*number)]);
+                (at.partition, Command::Write { oid: oid(at.object), range, pieces, durability: *durability })
+            }
+            Self::Swap { at, expected, number, durability } => {
+                let command = Command::CompareAndWrite {
+                    oid: oid(at.object),
+                    range: range_of_half(at.block, 0),
+                    expected: half_bytes(*expected),
+                    pieces: vec![half(*number)],
+                    durability: *durability,
+                };
+                (at.partition, command)
+            }
+            Self::SetBit { at, bit, durability } => {
+                let (range, pieces) = (range_of_bit(at.block, *bit), vec![one_bit(*bit)]);
+                (at.partition, Command::Or { oid: oid(at.object), range, pieces, durability: *durability })
+            }
+            Self::Discard { at, blocks, durability } => {
+                let range = range_of(at.block, *blocks);
+                (at.partition, Command::Discard { oid: oid(at.object), range, durability: *durability })
+            }
+            Self::DiscardHalf { at, half, durability } => {
+                let range = range_of_half(at.block, *half);
+                (at.partition, Command::Discard { oid: oid(at.object), range, durability: *durability })
+            }
+            Self::Remove { at, durability, .. } => {
+                (at.partition, Command::Remove { oid: oid(at.object), durability: *durability })
+            }
+            Self::Flush { partition } => (*partition, Command::Flush),
+        }
+    }
+
+    /// Whether what it wrote is on stable storage when it is answered.
+    pub(crate) fn is_stable(&self) -> bool {
+        match self {
+            Self::Read { .. } | Self::Flush { .. } => false,
+            Self::Write { durability, .. }
+            | Self::WriteHalf { durability, .. }
+            | Self::Swap { durability, .. }
+            | Self::SetBit { durability, .. }
+            | Self::Discard { durability, .. }
+            | Self::DiscardHalf { durability, .. }
+            | Self::Remove { durability, .. } => *durability == Durability::Stable,
+        }
+    }
+
+    /// What it did to which places, or found there. `bits` were set by now, or will be.
+    pub(crate) fn effects(&self, told: &Told, bits: u32) -> Vec<(Place, Effect)> {
+        match self {
+            Self::Read { at, .. } => {
+                let Told::Data(seen) = told else { return Vec::new() };
+                let blocks = (0..).map(|block| at.plus(block)).zip(seen);
+                let found = blocks.flat_map(|(at, seen)| {
+                    let halves = at.halves().zip(seen.halves.map(Effect::Read));
+                    let bit = move |bit: u32| Effect::Read(u64::from(seen.bits.contains(&bit)));
+                    halves.chain((0..bits).map(move |number| (at.cell(2 + number), bit(number))))
+                });
+                found.collect()
+            }
+            Self::Write { at, numbers, .. } => {
+                let blocks = (0..).map(|block| at.plus(block)).zip(numbers);
+                blocks
+                    .flat_map(|(at, number)| at.halves().map(|half| (half, Effect::Write(*number))))
+                    .collect()
+            }
+            Self::WriteHalf { at, half, number, .. } => vec![(at.cell(*half), Effect::Write(*number))],
+            Self::Swap { at, expected, .. } if *told == Told::Miscompare => {
+                vec![(at.cell(0), Effect::Differs(*expected))]
+            }
+            Self::Swap { at, expected, number, .. } => {
+                vec![(at.cell(0), Effect::Swap(*expected, *number))]
+            }
+            Self::SetBit { at, bit, .. } => vec![(at.cell(2 + bit), Effect::Write(1))],
+            Self::Discard { at, blocks, .. } | Self::Remove { at, blocks, .. } => {
+                let blocks = (0..*blocks).map(|block| at.plus(block));
+                blocks.flat_map(At::halves).map(|half| (half, Effect::Write(0))).collect()
+            }
+            Self::DiscardHalf { at, half, .. } => vec![(at.cell(*half), Effect::Write(0))],
+            Self::Flush { .. } => Vec::new(),
+        }
+    }
+}
+
+impl Shape {
+    /// The block of a partition in which bits are set, and which is never discarded as a whole.
+    pub(crate) fn board(&self, partition: u16) -> At {
+        At { partition, object: 0, block: self.blocks }
+    }
+
+    /// Every block.
+    pub(crate) fn places(&self) -> Vec<At> {
+        let mut places = Vec::new();
+        for partition in 0..self.partitions {
+            for object in 0..self.objects {
+                places.extend((0..self.blocks).map(|block| At { partition, object, block }));
+            }
+            places.push(self.board(partition));
+        }
+        places
+    }
+}
