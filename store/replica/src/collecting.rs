@@ -8,7 +8,7 @@ use huntaway_wire::{Oid, Version};
 
 use crate::compared::differing;
 use crate::configuration::SetChange;
-use crate::event::{Outcome, Page};
+use crate::event::{Outcome, Page, Verified};
 use crate::message::{Attempt, Body, Lesson, Reply};
 use crate::process::Process;
 use crate::record::{CopiedBlock, Entry, Stored};
@@ -46,13 +46,15 @@ enum Phase {
     },
     Comparing {
         oid: Oid,
-        own: Option<Versions>,
+        /// With whether it is missing here as a whole.
+        own: Option<(Versions, bool)>,
         theirs: Option<Versions>,
     },
     /// Blocks that are newer there are on their way.
     Fetching {
         oid: Oid,
-        blocks: Vec<u32>,
+        blocks: BTreeMap<u32, Version>,
+        is_whole: bool,
     },
     /// They go to the log.
     Logging,
@@ -119,11 +121,14 @@ impl Collecting {
         reply: Reply,
     ) {
         let is_expected = self.sources.front() == Some(&from) && (attempt, step) == (ATTEMPT, self.step);
-        if !is_expected || self.asked.is_none() || reply == Reply::Failed {
+        if !is_expected {
             return;
         }
-        self.asked = None;
+        let Some(asked) = self.asked.take() else { return };
         match (&mut self.phase, reply) {
+            // It is asked again with the next tick.
+            (_, Reply::Failed) => (self.step, self.asked) = (self.step + 1, Some(asked)),
+            (Phase::Fetching { .. }, Reply::Damaged(stored)) => self.fetched(site, stored),
             (Phase::Requests, Reply::Requests(requests)) => {
                 self.requests.merge(&requests);
                 self.list(site);
@@ -136,14 +141,25 @@ impl Collecting {
                 *theirs = Some(versions);
                 self.compare_object(site);
             }
-            (Phase::Fetching { oid, blocks }, Reply::Blocks(stored)) => {
-                let blocks = Arc::new(fetched(blocks, &stored));
-                let entry = Entry::Copy { oid: *oid, blocks };
-                self.phase = Phase::Logging;
-                site.log(entry, OWN_SIDE);
+            // What was flushed is on stable storage of each of them, so another one has the rest.
+            (Phase::Comparing { theirs, .. }, Reply::Missing(known)) => {
+                *theirs = Some(versions(&known));
+                self.compare_object(site);
+            }
+            (Phase::Fetching { .. }, Reply::Blocks(stored)) => {
+                self.fetched(site, stored.into_iter().map(Some).collect());
             }
             _ => {}
         }
+    }
+
+    /// Takes what is newer there into the own log.
+    fn fetched(&mut self, site: &mut Site, stored: Vec<Option<Stored>>) {
+        let Phase::Fetching { oid, blocks, is_whole } = &self.phase else { return };
+        let (oid, blocks) = (*oid, Arc::new(fetched(blocks, &stored)));
+        let entry = if *is_whole { Entry::Replace { oid, blocks } } else { Entry::Copy { oid, blocks } };
+        self.phase = Phase::Logging;
+        site.log(entry, OWN_SIDE);
     }
 
     pub(crate) fn own_side(&mut self, site: &mut Site, outcome: Outcome) {
@@ -153,9 +169,19 @@ impl Collecting {
                 self.compare_pages(site);
             }
             (Phase::Comparing { own, .. }, Outcome::Versions(versions)) => {
-                *own = Some(versions);
+                *own = Some((versions, false));
                 self.compare_object(site);
             }
+            (Phase::Comparing { own, .. }, Outcome::Missing(known)) => {
+                // If nothing of it is known here, what the other one has is all there is.
+                *own = Some((versions(&known), known.is_empty()));
+                self.compare_object(site);
+            }
+            // The own store could not tell just then.
+            (Phase::Listing { .. }, _) => {
+                site.digests(self.next_page.flatten(), PAGE_OBJECTS, OWN_SIDE);
+            }
+            (Phase::Comparing { oid, .. }, _) => site.versions(*oid, OWN_SIDE),
             (Phase::Logging, _) => self.next_object(site),
             (Phase::Syncing, _) => {
                 self.phase = Phase::Collected;
@@ -191,22 +217,32 @@ impl Collecting {
     }
 
     fn compare_object(&mut self, site: &mut Site) {
-        let Phase::Comparing { oid, own: Some(own), theirs: Some(theirs) } = &self.phase else { return };
-        let (oid, own) = (*oid, own.iter().copied().collect::<BTreeMap<_, _>>());
+        let Phase::Comparing { oid, own: Some((own, is_whole)), theirs: Some(theirs) } = &self.phase else {
+            return;
+        };
+        let (oid, is_whole) = (*oid, *is_whole);
+        let own: BTreeMap<_, _> = own.iter().copied().collect();
         let is_newer = |(block, version): &&(u32, Version)| own.get(block) < Some(version);
-        let blocks: Vec<u32> = theirs.iter().filter(is_newer).map(|(block, _)| *block).collect();
-        let (Some(first), Some(last)) = (blocks.first().copied(), blocks.last().copied()) else {
+        let blocks: BTreeMap<u32, Version> = theirs.iter().filter(is_newer).copied().collect();
+        let (Some(first), Some(last)) = (blocks.keys().next().copied(), blocks.keys().last().copied()) else {
             return self.next_object(site);
         };
-        self.phase = Phase::Fetching { oid, blocks };
+        self.phase = Phase::Fetching { oid, blocks, is_whole };
         self.ask(site, Lesson::Read { oid, blocks: first..last + 1 });
     }
 }
 
-/// Those of the blocks read, from the first one on, that are newer and what their checksums say.
-fn fetched(blocks: &[u32], stored: &[Stored]) -> Vec<CopiedBlock> {
-    let first = blocks.first().copied().unwrap_or(0);
+fn versions(blocks: &[Verified]) -> Versions {
+    blocks.iter().map(|block| (block.block, block.version)).collect()
+}
+
+/// Those of the blocks read, from the first one on, that are newer. Of what is damaged there, it is known that it was written.
+fn fetched(blocks: &BTreeMap<u32, Version>, stored: &[Option<Stored>]) -> Vec<CopiedBlock> {
+    let first = blocks.keys().next().copied().unwrap_or(0);
     let is_sound = |stored: &&Stored| stored.content.as_ref().is_none_or(crate::Block::is_sound);
-    let of = |block: &u32| stored.get((block - first) as usize).filter(is_sound).cloned();
-    blocks.iter().filter_map(|block| Some(CopiedBlock { block: *block, stored: of(block)? })).collect()
+    let copied = |(block, version): (&u32, &Version)| {
+        let stored = stored.get((block - first) as usize).and_then(Option::as_ref).filter(is_sound);
+        stored.map_or(CopiedBlock::lost(*block, *version), |stored| CopiedBlock::new(*block, stored.clone()))
+    };
+    blocks.iter().map(copied).collect()
 }

@@ -36,6 +36,8 @@ pub enum Input {
     },
     /// A gateway asks for something.
     Requested(Request),
+    /// The disk failed: what the store was asked for will not be done, and what was logged may be lost.
+    DiskFailed,
     /// The store did what it was asked for.
     Stored {
         /// Which of it.
@@ -52,19 +54,37 @@ pub enum Outcome {
     Done,
     /// The blocks, in order.
     Blocks(Vec<Stored>),
-    /// A block is damaged.
-    Damaged,
+    /// The blocks, in order, but for those that are damaged or could not be read.
+    Damaged(Vec<Option<Stored>>),
+    /// The object is in the index, and its file is missing or damaged: of its blocks, only those that were written since are
+    /// known.
+    Missing(Vec<Verified>),
+    /// It could not be told. It may be another time.
+    Failed,
     /// The page of digests.
     Digests(Page),
     /// The versions of all blocks of the object that were ever written, by block.
     Versions(Vec<(u32, Version)>),
+    /// The state of all blocks of the object that were ever written, by block.
+    Verified(Vec<Verified>),
+}
+
+/// A block that was read again, to see whether it is what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// The block within the object.
+    pub block: u32,
+    /// The write that last touched it.
+    pub version: Version,
+    /// CRC32C of what it holds, 0 for what reads as zeroes; `None` if it is damaged.
+    pub crc: Option<u32>,
 }
 
 /// Some objects of a replica, in order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Each with a sum of the numbers and versions of its blocks.
-    pub objects: Vec<(Oid, u64)>,
+    /// Each with a sum of the numbers and versions of its blocks; `None` if they are not known.
+    pub objects: Vec<(Oid, Option<u64>)>,
     /// Whether there are no more after them.
     pub is_last: bool,
 }
@@ -165,7 +185,7 @@ pub enum Answer {
         /// The first byte that differs, counted from the beginning of the range.
         offset: u32,
     },
-    /// A block is damaged here.
+    /// A block is damaged, and no in-sync replica has it whole.
     Damaged,
     /// This sending came to nothing.
     Refused(Refused),
@@ -234,6 +254,13 @@ pub enum Output {
     },
     /// Tell the versions of an object's blocks.
     Versions {
+        /// To be given back.
+        ticket: Ticket,
+        /// The object.
+        oid: Oid,
+    },
+    /// Read the object again from the disk and tell the state of its blocks.
+    Verify {
         /// To be given back.
         ticket: Ticket,
         /// The object.

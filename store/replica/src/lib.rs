@@ -13,6 +13,7 @@ mod event;
 mod in_doubt;
 mod locks;
 mod member;
+mod mending;
 mod message;
 mod opening;
 pub mod order;
@@ -22,11 +23,13 @@ mod process;
 mod record;
 mod replica;
 mod requests;
+mod scrub;
 mod site;
 mod teaching;
 
 pub use configuration::{Configuration, Proposal, SetChange};
-pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Ticket};
+pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Ticket, Verified};
+pub use mending::Mended;
 pub use message::{Attempt, Body, Lesson, Message, Reply};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;

@@ -23,6 +23,8 @@ pub(crate) struct Member {
     step: u64,
     /// What came of it, once something did.
     reply: Option<Reply>,
+    /// The last time that blocks were put in place here, and whether that is in the log.
+    mended: (u64, Progress),
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -47,11 +49,15 @@ impl Member {
             Body::Gather => gather(site, from),
             Body::RollForward { records } => self.roll_forward(site, from, &records),
             Body::Ask { attempt, step, lesson } => self.lesson(site, from, attempt, step, lesson),
+            Body::Inspect { number, lesson } => self.inspect(site, from, number, lesson),
+            Body::Mend { number, lesson } => self.mend(site, from, number, lesson),
             Body::Granted { .. }
             | Body::Forwarded { .. }
             | Body::Flushed { .. }
             | Body::Gathered { .. }
             | Body::RolledForward
+            | Body::Inspected { .. }
+            | Body::Mended { .. }
             | Body::Reply { .. } => {}
         }
     }
@@ -139,6 +145,32 @@ impl Member {
         }
     }
 
+    fn inspect(&mut self, site: &mut Site, from: Process, number: u64, lesson: Lesson) {
+        if self.is(site, 0) && lesson.is_question() {
+            self.do_lesson(site, Pending::Inspect { to: from, number }, lesson);
+        }
+    }
+
+    /// Puts blocks in place. The primary sends nothing else that touches them before it knows that this is done, so what comes
+    /// late is what was done.
+    fn mend(&mut self, site: &mut Site, from: Process, number: u64, lesson: Lesson) {
+        let entry = match lesson {
+            Lesson::Copy { oid, blocks } if are_sound(&blocks) => Entry::Copy { oid, blocks },
+            Lesson::Replace { oid, blocks } if are_sound(&blocks) => Entry::Replace { oid, blocks },
+            _ => return,
+        };
+        if !self.is(site, 0) {
+            return;
+        }
+        let (last, progress) = &self.mended;
+        if number > *last {
+            self.mended = (number, Progress::UnderWay);
+            site.log(entry, Pending::Mend { to: from, number });
+        } else if number == *last && *progress == Progress::Done {
+            site.send(from, Body::Mended { number });
+        }
+    }
+
     fn do_lesson(&mut self, site: &mut Site, pending: Pending, lesson: Lesson) {
         match lesson {
             Lesson::Begin { requests, settled } => begin(site, &requests, settled, pending),
@@ -149,7 +181,11 @@ impl Member {
             Lesson::Digests { after, most } => site.digests(after, most, pending),
             Lesson::Versions { oid } => site.versions(oid, pending),
             Lesson::Read { oid, blocks } => site.read(oid, blocks, pending),
-            Lesson::Copy { blocks, .. } if !are_sound(&blocks) => self.replied(site, pending, Reply::Failed),
+            Lesson::Verify { oid } => site.verify(oid, pending),
+            Lesson::Copy { blocks, .. } | Lesson::Replace { blocks, .. } if !are_sound(&blocks) => {
+                self.replied(site, pending, Reply::Failed);
+            }
+            Lesson::Replace { oid, blocks } => site.log(Entry::Replace { oid, blocks }, pending),
             Lesson::Copy { oid, blocks } => site.log(Entry::Copy { oid, blocks }, pending),
             Lesson::Remove { oid } => site.log(Entry::Remove { oid }, pending),
             Lesson::Sync => site.sync(pending),
@@ -157,6 +193,9 @@ impl Member {
     }
 
     fn replied(&mut self, site: &mut Site, pending: Pending, reply: Reply) {
+        if let Pending::Inspect { to, number } = pending {
+            return site.send(to, Body::Inspected { number, reply });
+        }
         let Pending::Lesson { to, attempt, step } = pending else { return };
         if (attempt, step) == (self.attempt, self.step) {
             self.reply = Some(reply.clone());
@@ -177,20 +216,33 @@ impl Member {
                     site.send(primary, Body::RolledForward);
                 }
             }
-            Pending::Lesson { .. } => self.replied(site, pending, reply_of(outcome)),
-            Pending::Nothing | Pending::Operation(_) | Pending::OwnSide { .. } => {}
+            Pending::Mend { to, number } => {
+                if self.mended.0 == number {
+                    self.mended.1 = Progress::Done;
+                }
+                site.send(to, Body::Mended { number });
+            }
+            Pending::Lesson { .. } | Pending::Inspect { .. } => {
+                self.replied(site, pending, reply_of(outcome));
+            }
+            Pending::Nothing | Pending::Operation(_) | Pending::OwnSide { .. } | Pending::Mending { .. } => {}
         }
     }
 }
 
+/// Whether all blocks are what their checksums say.
 fn are_sound(blocks: &[CopiedBlock]) -> bool {
     blocks.iter().all(|copied| copied.stored.content.as_ref().is_none_or(crate::Block::is_sound))
 }
 
-fn reply_of(outcome: Outcome) -> Reply {
+/// What the outcome is to whoever asked.
+pub(crate) fn reply_of(outcome: Outcome) -> Reply {
     match outcome {
         Outcome::Done => Reply::Done,
-        Outcome::Damaged => Reply::Failed,
+        Outcome::Failed => Reply::Failed,
+        Outcome::Missing(known) => Reply::Missing(known),
+        Outcome::Damaged(blocks) => Reply::Damaged(blocks),
+        Outcome::Verified(blocks) => Reply::Verified(blocks),
         Outcome::Blocks(blocks) => Reply::Blocks(blocks),
         Outcome::Digests(page) => Reply::Digests(page),
         Outcome::Versions(versions) => Reply::Versions(versions),

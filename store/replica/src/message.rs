@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use huntaway_wire::{Oid, Pepoch, Version};
 
-use crate::event::Page;
+use crate::event::{Page, Verified};
 use crate::process::Moment;
 use crate::record::{CopiedBlock, Record, Stored};
 use crate::requests::Requests;
@@ -78,6 +78,32 @@ pub enum Body {
     },
     /// The sender has it on stable storage.
     RolledForward,
+    /// The primary asks what an in-sync replica has. It is answered as often as it is asked.
+    Inspect {
+        /// To be given back.
+        number: u64,
+        /// What: one that changes nothing.
+        lesson: Lesson,
+    },
+    /// What the sender has.
+    Inspected {
+        /// As asked.
+        number: u64,
+        /// What came of it.
+        reply: Reply,
+    },
+    /// An in-sync replica is to put blocks in place that are damaged there.
+    Mend {
+        /// Goes up with each that the primary sends. A receiver does each once, and none after a later one.
+        number: u64,
+        /// [`Lesson::Copy`] or [`Lesson::Replace`].
+        lesson: Lesson,
+    },
+    /// They are in the sender's log.
+    Mended {
+        /// As asked.
+        number: u64,
+    },
     /// The primary asks something of a learner, or of a doubtful replica, one after the other.
     Ask {
         /// Of the primary to teach the receiver.
@@ -136,6 +162,18 @@ pub enum Lesson {
         /// The blocks.
         blocks: Arc<Vec<CopiedBlock>>,
     },
+    /// Read the object again and tell the state of its blocks.
+    Verify {
+        /// The object.
+        oid: Oid,
+    },
+    /// The object is to hold these blocks and no others.
+    Replace {
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: Arc<Vec<CopiedBlock>>,
+    },
     /// Remove the object.
     Remove {
         /// The object.
@@ -145,6 +183,24 @@ pub enum Lesson {
     Sync,
 }
 
+impl Lesson {
+    /// Whether it changes nothing where it is done.
+    pub(crate) fn is_question(&self) -> bool {
+        match self {
+            Self::Requests
+            | Self::Digests { .. }
+            | Self::Versions { .. }
+            | Self::Read { .. }
+            | Self::Verify { .. } => true,
+            Self::Begin { .. }
+            | Self::Copy { .. }
+            | Self::Replace { .. }
+            | Self::Remove { .. }
+            | Self::Sync => false,
+        }
+    }
+}
+
 /// What comes of a [`Lesson`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
@@ -152,6 +208,12 @@ pub enum Reply {
     Done,
     /// It could not be done.
     Failed,
+    /// The object is in the index there, and cannot be read, but for these blocks, which were written since.
+    Missing(Vec<Verified>),
+    /// The blocks, but for those that are damaged there.
+    Damaged(Vec<Option<Stored>>),
+    /// The state of the blocks.
+    Verified(Vec<Verified>),
     /// The objects.
     Digests(Page),
     /// The versions, by block.

@@ -75,6 +75,18 @@ pub enum PlantedBug {
     MergedBeforeLock,
     /// A flush is acknowledged when it is done here.
     FlushOfThePrimaryAlone,
+    /// A block that is damaged, or whose object is missing, is read as if it had never been written.
+    DamagedReadAsZero,
+    /// The primary answers that a block is damaged although another replica has it.
+    DamageNotReadElsewhere,
+    /// A learner is given zeroes for blocks that are damaged at the primary.
+    DamageTaughtAsZero,
+    /// An object is mended while it is written to: what was read before a write is put in place after it.
+    MendedWithoutLock,
+    /// Objects are read again at the primary alone.
+    ScrubOfThePrimaryAlone,
+    /// A replica goes on when its disk failed.
+    FailedDiskGoesOn,
     /// A write that is to be on stable storage is acknowledged when it is in the log.
     StableWithoutSync,
 }

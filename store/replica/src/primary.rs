@@ -1,6 +1,7 @@
 //! The primary at work: it gives requests their turn and their versions, and answers when every in-sync replica is done.
 
 mod change;
+mod elsewhere;
 mod lookup;
 mod operation;
 mod peer;
@@ -13,7 +14,8 @@ use huntaway_wire::{Oid, Partition, Version};
 
 use crate::configuration::SetChange;
 use crate::event::{Answer, Command, Outcome, Refused, Request};
-use crate::message::Body;
+use crate::mending::Mending;
+use crate::message::{Body, Reply};
 use crate::order::{Access, Input, OpId, Order, Output};
 use crate::planted::PlantedBug;
 use crate::process::{Process, SILENCE_US};
@@ -50,6 +52,7 @@ pub(crate) struct Primary {
     whole: Vec<OpId>,
     peers: Vec<Peer>,
     pub(crate) teaching: Option<Teaching>,
+    pub(crate) mending: Mending,
     attempts: u64,
 }
 
@@ -70,6 +73,7 @@ impl Primary {
             whole: Vec::new(),
             peers,
             teaching: None,
+            mending: Mending::default(),
             attempts: 0,
         }
     }
@@ -170,7 +174,7 @@ impl Primary {
         if !stamped { Some(Refused::OldStamp) } else { early.then_some(Refused::NotServing) }
     }
 
-    fn next_op(&mut self) -> OpId {
+    pub(crate) fn next_op(&mut self) -> OpId {
         self.last_op += 1;
         OpId(self.last_op)
     }
@@ -249,6 +253,9 @@ impl Primary {
                 }
             }
             (Pending::Operation(op), outcome) => self.has_read(site, op, outcome),
+            (Pending::Mending { number }, outcome) => self.mend(site, |mending, site, primary| {
+                mending.own_side(site, primary, number, outcome);
+            }),
             (Pending::OwnSide { attempt, count }, outcome) => {
                 self.teach(site, |teaching, site, primary| {
                     teaching.own_side(site, primary, (attempt, count), outcome);
@@ -315,6 +322,8 @@ impl Primary {
                     self.finish_if_whole(site, OpId(number));
                 }
             }
+            Body::Inspected { number, reply } => self.inspected(site, from, number, reply),
+            Body::Mended { number } => self.inspected(site, from, number, Reply::Done),
             Body::Reply { attempt, step, reply } => self.teach(site, |teaching, site, primary| {
                 teaching.reply(site, primary, from, (attempt, step), reply);
             }),
@@ -339,6 +348,8 @@ impl Primary {
             } else if let Some(op) = self.locked.pop() {
                 if self.teaching.as_ref().and_then(Teaching::lock) == Some(op) {
                     self.teach(site, |teaching, site, _| teaching.locked(site, op));
+                } else if self.mending.lock() == Some(op) {
+                    self.mend(site, |mending, site, primary| mending.locked(site, primary, op));
                 } else {
                     self.unlock_object(op);
                 }
@@ -369,6 +380,7 @@ impl Primary {
             }
         }
         self.send_again(site, settled);
+        self.mend(site, Mending::tick);
         self.teach(site, |teaching, site, primary| teaching.tick(site, primary));
         if self.teaching.as_ref().is_some_and(|teaching| teaching.is_given_up(site)) {
             self.give_up_learner(site);
@@ -381,6 +393,9 @@ impl Primary {
 
     fn send_again(&mut self, site: &mut Site, settled: Version) {
         for (op, operation) in &mut self.operations {
+            if let State::ReadingElsewhere(elsewhere) = &mut operation.state {
+                elsewhere.send_again(site, *op, RESEND_US);
+            }
             let Some(late) = operation.late(site, RESEND_US) else { continue };
             let learner = self.teaching.as_ref().map(|teaching| teaching.learner);
             for process in late.missing {
@@ -410,7 +425,7 @@ impl Primary {
         }
     }
 
-    fn give_up_learner(&mut self, site: &mut Site) {
+    pub(crate) fn give_up_learner(&mut self, site: &mut Site) {
         let Some(teaching) = self.teaching.take() else { return };
         if let Some(op) = teaching.lock() {
             self.unlock_object(op);

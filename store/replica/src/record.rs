@@ -139,6 +139,20 @@ pub struct CopiedBlock {
     pub block: u32,
     /// What the other replica has.
     pub stored: Stored,
+    /// Nobody has what the version stands for any more: from here on the block reads as damaged, whatever `stored` holds.
+    pub is_lost: bool,
+}
+
+impl CopiedBlock {
+    /// A block as it was read.
+    pub(crate) fn new(block: u32, stored: Stored) -> Self {
+        Self { block, stored, is_lost: false }
+    }
+
+    /// A block of which only the version is left.
+    pub(crate) fn lost(block: u32, version: Version) -> Self {
+        Self { block, stored: Stored { version, content: None }, is_lost: true }
+    }
 }
 
 /// One entry of a partition's log. The last one that names a block says what it holds.
@@ -153,6 +167,13 @@ pub enum Entry {
     },
     /// Blocks are replaced, whatever versions they have here.
     Copy {
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: Arc<Vec<CopiedBlock>>,
+    },
+    /// The object holds these blocks and no others, whatever was left of it here. A process finds all of that or nothing.
+    Replace {
         /// The object.
         oid: Oid,
         /// The blocks.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
 use crate::collecting::Collecting;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, SetChange};
 use crate::event::{Answer, Command, Input, Outcome, Output, Refused, Request, Ticket};
 use crate::member::Member;
+use crate::mending::Mended;
 use crate::message::{Body, Message};
 use crate::opening::Opening;
 use crate::planted::PlantedBug;
@@ -35,6 +36,8 @@ enum Role {
     Collecting(Box<Collecting>),
     /// It serves, while it has its leases.
     Primary(Box<Primary>),
+    /// Its disk failed: this process does nothing any more but to say so.
+    Failed,
 }
 
 impl Replica {
@@ -56,6 +59,7 @@ impl Replica {
             // What the process before this one granted is still counted on.
             grant: Grant { to: None, until: now.after(GRANT_US) },
             ledger_lease_until: Moment::default(),
+            scrub_bytes_per_second: 0,
             requests: recovered.requests,
             doubt: recovered.doubt,
             pending: BTreeMap::new(),
@@ -71,6 +75,18 @@ impl Replica {
     #[cfg(feature = "planted-bugs")]
     pub fn plant(&mut self, bug: PlantedBug) {
         self.site.planted = Some(bug);
+    }
+
+    /// Has objects read again at this pace from now on, while this is the primary; 0: not at all, as at the beginning. It is
+    /// counted in bytes of one replica.
+    pub fn scrub_at(&mut self, bytes_per_second: u64) {
+        self.site.scrub_bytes_per_second = bytes_per_second;
+    }
+
+    /// What was read again and mended in this pepoch; `None` if this is not the primary.
+    pub fn mended(&self) -> Option<Mended> {
+        let Role::Primary(primary) = &self.role else { return None };
+        Some(primary.mending.counts())
     }
 
     /// The partition.
@@ -103,6 +119,7 @@ impl Replica {
             Input::Tick => self.tick(),
             Input::Received { from, message } => self.receive(from, message),
             Input::Requested(request) => self.request(request),
+            Input::DiskFailed => self.disk_failed(),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
         }
         if let Role::Primary(primary) = &mut self.role {
@@ -115,6 +132,10 @@ impl Replica {
         let known = self.site.pepoch();
         if configuration.pepoch < known {
             return;
+        }
+        if matches!(self.role, Role::Failed) {
+            self.site.configuration = configuration;
+            return self.tick();
         }
         self.site.requests.end(&configuration.gateways);
         self.site.configuration = configuration;
@@ -150,6 +171,7 @@ impl Replica {
     fn tick(&mut self) {
         match &mut self.role {
             Role::Member(_) => {}
+            Role::Failed => self.leave(),
             Role::Opening(opening) => opening.tick(&mut self.site),
             Role::Collecting(collecting) => collecting.tick(&mut self.site),
             Role::Primary(primary) => primary.tick(&mut self.site),
@@ -181,6 +203,7 @@ impl Replica {
                 }
             }
             Role::Primary(primary) => primary.receive(site, from, message.body),
+            Role::Failed => {}
         }
         self.open_if_whole();
     }
@@ -197,6 +220,27 @@ impl Replica {
         self.site.answer(&request, Answer::Refused(refused));
     }
 
+    /// What the disk was given may be lost, so nothing that was said of it holds. Whoever starts next is doubtful.
+    fn disk_failed(&mut self) {
+        if self.site.has(PlantedBug::FailedDiskGoesOn) {
+            return;
+        }
+        if let Role::Primary(primary) = &mut self.role {
+            primary.resign(&mut self.site);
+        }
+        self.site.pending.clear();
+        self.role = Role::Failed;
+        self.leave();
+    }
+
+    /// Asks to be left out, so that the others need not wait until its silence is noticed.
+    fn leave(&mut self) {
+        let me = self.site.me;
+        if self.site.configuration.has(me) {
+            self.site.propose(SetChange::Drop(me));
+        }
+    }
+
     fn stored(&mut self, ticket: Ticket, outcome: Outcome) {
         let Some(pending) = self.site.pending.remove(&ticket) else { return };
         let site = &mut self.site;
@@ -205,7 +249,7 @@ impl Replica {
             (Role::Opening(opening), Pending::RollForward) => opening.rolled_forward(site.me),
             (Role::Collecting(collecting), Pending::OwnSide { .. }) => collecting.own_side(site, outcome),
             (Role::Primary(primary), pending) => primary.stored(site, pending, outcome),
-            (Role::Opening(_) | Role::Collecting(_), _) => {}
+            (Role::Opening(_) | Role::Collecting(_) | Role::Failed, _) => {}
         }
         self.open_if_whole();
     }

@@ -29,6 +29,12 @@ pub(crate) enum Pending {
     Flush { to: Process, number: u64 },
     /// What was in doubt.
     RollForward,
+    /// A question about what an in-sync replica has.
+    Inspect { to: Process, number: u64 },
+    /// Blocks that an in-sync replica puts in place.
+    Mend { to: Process, number: u64 },
+    /// The primary's own side of mending an object.
+    Mending { number: u64 },
     /// A lesson.
     Lesson { to: Process, attempt: Attempt, step: u64 },
     /// The primary's own side of a lesson, counted in each attempt.
@@ -56,7 +62,7 @@ impl Recovered {
                 self.requests = (**requests).clone();
                 self.doubt = InDoubt::recovered(*settled, []);
             }
-            Entry::Copy { .. } | Entry::Remove { .. } => {}
+            Entry::Copy { .. } | Entry::Replace { .. } | Entry::Remove { .. } => {}
         }
     }
 }
@@ -68,6 +74,8 @@ pub(crate) struct Site {
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) grant: Grant,
     pub(crate) ledger_lease_until: Moment,
+    /// How fast a primary reads objects again, in bytes of one replica; 0: not at all.
+    pub(crate) scrub_bytes_per_second: u64,
     pub(crate) requests: Requests,
     pub(crate) doubt: InDoubt,
     pub(crate) pending: BTreeMap<Ticket, Pending>,
@@ -147,6 +155,11 @@ impl Site {
     pub(crate) fn versions(&mut self, oid: Oid, pending: Pending) {
         let ticket = self.ticket(pending);
         self.outputs.push(Output::Versions { ticket, oid });
+    }
+
+    pub(crate) fn verify(&mut self, oid: Oid, pending: Pending) {
+        let ticket = self.ticket(pending);
+        self.outputs.push(Output::Verify { ticket, oid });
     }
 
     /// Logs a write; `pending` is over when it is as durable as it has to be.

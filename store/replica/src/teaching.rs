@@ -62,10 +62,10 @@ enum Phase {
     Listing { own: Option<Page>, theirs: Option<Page> },
     /// Nobody may write to an object that is compared, and the learner has to have all that was written before.
     Locking { oid: Oid, op: OpId, is_locked: bool },
-    /// One object is compared.
-    Comparing { oid: Oid, op: OpId, own: Option<Versions>, theirs: Option<Versions> },
-    /// What differs is on its way.
-    Copying { oid: Oid, op: OpId, blocks: Vec<u32> },
+    /// One object is compared; the learner's may be missing as a whole.
+    Comparing { oid: Oid, op: OpId, own: Option<Versions>, theirs: Option<Option<Versions>> },
+    /// What differs is on its way, with the versions that it has here.
+    Copying { oid: Oid, op: OpId, blocks: BTreeMap<u32, Version>, is_whole: bool },
     /// It takes part in acknowledgements; these it took part in before that, and may have been flushed without it.
     Admitting { before: BTreeSet<u32> },
     /// All goes to stable storage there.
@@ -264,8 +264,10 @@ impl Teaching {
                 self.compare_pages(site, primary);
             }
             Phase::Comparing { theirs, .. } => {
-                if let Reply::Versions(versions) = reply {
-                    *theirs = Some(versions);
+                match reply {
+                    Reply::Versions(versions) => *theirs = Some(Some(versions)),
+                    Reply::Missing(_) => *theirs = Some(None),
+                    _ => {}
                 }
                 self.compare_object(site, primary);
             }
@@ -375,19 +377,54 @@ impl Teaching {
                 *own = Some(versions);
                 self.compare_object(site, primary);
             }
-            (Phase::Copying { oid, blocks, .. }, Outcome::Blocks(stored)) => {
-                let (oid, blocks) = (*oid, copied(blocks, &stored));
-                self.ask(site, Lesson::Copy { oid, blocks: Arc::new(blocks) });
+            (Phase::Copying { .. }, Outcome::Blocks(stored)) => {
+                self.copy(site, primary, stored.into_iter().map(Some).collect());
+            }
+            (Phase::Copying { .. }, Outcome::Damaged(stored)) => self.copy(site, primary, stored),
+            (Phase::Comparing { oid, .. }, Outcome::Missing(_)) => {
+                primary.mending.suspect(*oid);
+                self.has_failed = true;
             }
             _ => self.has_failed = true,
         }
     }
 
+    /// Has the learner put blocks in place. What is damaged here is mended first; if it is lost, it is so for the learner, too.
+    fn copy(&mut self, site: &mut Site, primary: &mut Primary, stored: Vec<Option<Stored>>) {
+        let Phase::Copying { oid, blocks, is_whole, .. } = &self.phase else { return };
+        let (oid, is_whole) = (*oid, *is_whole);
+        let first = blocks.keys().next().copied().unwrap_or(0);
+        let copied = blocks.iter().map(|(block, version)| {
+            let stored = stored.get((block - first) as usize).cloned().flatten();
+            match stored {
+                Some(stored) => Some(CopiedBlock::new(*block, stored)),
+                None if site.has(PlantedBug::DamageTaughtAsZero) => {
+                    let stored = Stored { version: *version, content: None };
+                    Some(CopiedBlock::new(*block, stored))
+                }
+                None if primary.mending.is_lost(oid, *block, *version) => {
+                    Some(CopiedBlock::lost(*block, *version))
+                }
+                None => None,
+            }
+        });
+        let Some(blocks) = copied.collect::<Option<Vec<CopiedBlock>>>() else {
+            primary.mending.suspect(oid);
+            self.has_failed = true;
+            return;
+        };
+        let blocks = Arc::new(blocks);
+        let lesson = if is_whole { Lesson::Replace { oid, blocks } } else { Lesson::Copy { oid, blocks } };
+        self.ask(site, lesson);
+    }
+
     fn compare_object(&mut self, site: &mut Site, primary: &mut Primary) {
         let Phase::Comparing { oid, op, own: Some(own), theirs: Some(theirs) } = &self.phase else { return };
         let (oid, op, ours_only) = (*oid, *op, site.has(PlantedBug::RejoinByMaxVersion));
-        if own.is_empty() && !theirs.is_empty() && !ours_only {
-            self.phase = Phase::Copying { oid, op, blocks: Vec::new() };
+        let is_whole = theirs.is_none();
+        let theirs = theirs.as_deref().unwrap_or_default();
+        if own.is_empty() && (is_whole || !theirs.is_empty()) && !ours_only {
+            self.phase = Phase::Copying { oid, op, blocks: BTreeMap::new(), is_whole };
             return self.ask(site, Lesson::Remove { oid });
         }
         let (own, theirs): (BTreeMap<_, _>, BTreeMap<_, _>) =
@@ -397,20 +434,14 @@ impl Teaching {
             (own, theirs) => own != theirs,
         };
         let all: BTreeSet<u32> = own.keys().chain(theirs.keys()).copied().collect();
-        let blocks: Vec<u32> = all.into_iter().filter(differs).collect();
-        let (Some(first), Some(last)) = (blocks.first().copied(), blocks.last().copied()) else {
+        let version = |block: u32| (block, own.get(&block).copied().unwrap_or(Version::NEVER));
+        let blocks: BTreeMap<u32, Version> = all.into_iter().filter(differs).map(version).collect();
+        let (Some(first), Some(last)) = (blocks.keys().next().copied(), blocks.keys().last().copied()) else {
             self.next_object(site, primary);
             return primary.unlock_object(op);
         };
-        self.phase = Phase::Copying { oid, op, blocks };
+        self.phase = Phase::Copying { oid, op, blocks, is_whole };
         let pending = self.ask_own();
         site.read(oid, first..last + 1, pending);
     }
-}
-
-/// Those of the blocks read, from the first one on, that differ.
-fn copied(blocks: &[u32], stored: &[Stored]) -> Vec<CopiedBlock> {
-    let first = blocks.first().copied().unwrap_or(0);
-    let of = |block: &u32| stored.get((block - first) as usize).cloned();
-    blocks.iter().filter_map(|block| Some(CopiedBlock { block: *block, stored: of(block)? })).collect()
 }

@@ -8,6 +8,7 @@
 mod block;
 mod bug;
 mod client;
+mod disk;
 mod event;
 mod fault;
 mod gateway;
@@ -20,7 +21,7 @@ mod operation;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use huntaway_wire::{NodeId, ObjectKind, Oid, Partition, Vid};
+use huntaway_wire::{NodeId, ObjectKind, Oid, Partition, Pepoch, Vid};
 
 pub use bug::Bug;
 use client::Client;
@@ -62,6 +63,10 @@ struct Shape {
     blocks: u32,
     /// Of what is written, how much is not just whole blocks.
     special_percent: u64,
+    /// The longest time between two faults of disks, in microseconds; 0: disks have none.
+    disk_fault_every: Time,
+    /// How fast primaries read objects again.
+    scrub_bytes_per_second: u64,
 }
 
 /// What happened in a run, in numbers.
@@ -81,6 +86,8 @@ pub struct Summary {
     pub promotions: u64,
     /// Sets that lost power as a whole and went on with what was left.
     pub collections: u64,
+    /// Reads of blocks that no replica had whole.
+    pub damaged: u64,
 }
 
 impl Summary {
@@ -93,6 +100,7 @@ impl Summary {
         self.pepochs += other.pepochs;
         self.promotions += other.promotions;
         self.collections += other.collections;
+        self.damaged += other.damaged;
     }
 }
 
@@ -129,6 +137,8 @@ pub struct Cluster {
     summary: Summary,
     trace: Option<Vec<String>>,
     broken: Option<Broken>,
+    /// For each partition, when all was written: the pepoch, and how often its objects had been read again in it.
+    passes: Option<Vec<(Pepoch, u64)>>,
 }
 
 /// Adds a line to the trace, if there is one: the line is made only then.
@@ -197,6 +207,7 @@ impl Cluster {
             summary: Summary::default(),
             trace: traced.then(Vec::new),
             broken: None,
+            passes: None,
             shape,
         }
     }
@@ -211,6 +222,9 @@ impl Cluster {
         }
         let first = SECOND + self.random.below(2 * SECOND);
         self.at(first, Event::Fault);
+        if self.shape.disk_fault_every > 0 {
+            self.at(SECOND, Event::DiskFault);
+        }
         self.at(500 * MS, Event::Detect);
         (0..self.shape.gateways).for_each(|gateway| self.start_gateway(gateway));
     }
@@ -230,8 +244,11 @@ impl Cluster {
     }
 
     /// Whether faults are over and the cluster has come to rest.
-    fn is_over(&self) -> bool {
-        self.time > FAULTS_END && self.clients.iter().all(Client::is_done) && self.is_at_rest()
+    fn is_over(&mut self) -> bool {
+        self.time > FAULTS_END
+            && self.clients.iter().all(Client::is_done)
+            && self.is_at_rest()
+            && self.is_read_again()
     }
 
     fn ledger_endpoint(&self) -> Endpoint {
@@ -255,6 +272,8 @@ impl Shape {
             objects: random.between(1, 2) as u32,
             blocks: random.between(1, 2) as u32,
             special_percent: [0, 40, 90][random.below(3) as usize],
+            disk_fault_every: [0, 0, 4 * SECOND, SECOND][random.below(4) as usize],
+            scrub_bytes_per_second: [0, 4096, 65536][random.below(3) as usize],
         }
     }
 }

@@ -75,8 +75,15 @@ fn run(from: u64, seeds: u64) -> ExitCode {
     let seconds = started.elapsed().as_secs_f64();
     println!("{seeds} seeds from {from}, none broke a promise: {:.0} seeds/s", seeds as f64 / seconds);
     println!(
-        "{} events, {} operations answered, {} given up, {} faults, {} pepochs, {} promotions, {} sets that lost all power",
-        all.events, all.answered, all.given_up, all.faults, all.pepochs, all.promotions, all.collections
+        "{} events, {} operations answered, {} given up, {} faults, {} pepochs, {} promotions, {} sets that lost all power, {} reads of damaged blocks",
+        all.events,
+        all.answered,
+        all.given_up,
+        all.faults,
+        all.pepochs,
+        all.promotions,
+        all.collections,
+        all.damaged
     );
     ExitCode::SUCCESS
 }

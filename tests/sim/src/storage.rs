@@ -1,12 +1,14 @@
 //! What lies below a replica: its part of the log, and the blocks.
 //!
 //! [`ModelStorage`] behaves as a store does at a crash: what is in the log's file survives the process, what was synced
-//! survives power loss, and of the rest a prefix may be left.
+//! survives power loss, and of the rest a prefix may be left. What is on stable storage may rot, block by block or as a whole
+//! object: the index still has it then. A disk that failed keeps what it has.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use huntaway_replica::{Block, Change, Entry, Outcome, Page, Recovered, Stored};
+use bytes::Bytes;
+use huntaway_replica::{Block, Change, CopiedBlock, Entry, Outcome, Page, Recovered, Stored, Verified};
 use huntaway_wire::{Oid, Version};
 
 use crate::Random;
@@ -26,20 +28,27 @@ pub(crate) trait Storage {
     /// Lists objects.
     fn digests(&self, after: Option<Oid>, most: usize) -> Page;
     /// Lists versions.
-    fn versions(&self, oid: Oid) -> Vec<(u32, Version)>;
+    fn versions(&self, oid: Oid) -> Outcome;
+    /// Reads an object again.
+    fn verify(&self, oid: Oid) -> Outcome;
     /// The process dies, or the machine loses power.
     fn crash(&mut self, loses_power: bool, random: &mut Random);
     /// A process finds what is left.
     fn recover(&mut self) -> Recovered;
 }
 
-type Blocks = BTreeMap<Oid, BTreeMap<u32, Stored>>;
+/// Objects, and those whose files are missing or damaged: of such a one, only what was written since is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Objects {
+    blocks: BTreeMap<Oid, BTreeMap<u32, Stored>>,
+    missing: BTreeSet<Oid>,
+}
 
 /// A store in memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ModelStorage {
     /// What is on stable storage: blocks, and what the log says.
-    stable: Blocks,
+    stable: Objects,
     stable_recovered: Recovered,
     /// The entries after that.
     tail: VecDeque<Entry>,
@@ -47,25 +56,158 @@ pub(crate) struct ModelStorage {
     folded: u64,
     /// Those up to this number are in the file.
     in_file: u64,
-    now: Blocks,
+    now: Objects,
+    /// Nothing gets to the disk any more.
+    has_failed: bool,
 }
 
 impl ModelStorage {
     /// What is there now.
-    pub(crate) fn blocks(&self) -> &Blocks {
+    pub(crate) fn objects(&self) -> &Objects {
         &self.now
     }
+
+    /// The disk fails: whatever it says from here on, it keeps what it has.
+    pub(crate) fn fail(&mut self) {
+        self.has_failed = true;
+    }
+
+    /// A block of data that is on stable storage, and what reads find.
+    pub(crate) fn places_to_rot(&self) -> Vec<(Oid, u32)> {
+        let is_read = |oid: &Oid, block: &u32, stored: &Stored| {
+            let found = self.now.blocks.get(oid).and_then(|object| object.get(block));
+            found.is_some_and(|found| {
+                found.version == stored.version && is_whole(found) && found.content.is_some()
+            })
+        };
+        let places = |(oid, object): (&Oid, &BTreeMap<u32, Stored>)| {
+            let (oid, blocks) = (*oid, object.iter().filter(|(block, stored)| is_read(oid, block, stored)));
+            blocks.map(|(block, _)| (oid, *block)).collect::<Vec<_>>()
+        };
+        self.stable.blocks.iter().flat_map(places).collect()
+    }
+
+    /// A bit of the block flips.
+    pub(crate) fn rot(&mut self, oid: Oid, block: u32) {
+        for objects in [&mut self.stable, &mut self.now] {
+            let stored = objects.blocks.get_mut(&oid).and_then(|object| object.get_mut(&block));
+            if let Some(content) = stored.and_then(|stored| stored.content.as_mut()) {
+                let mut bytes = content.bytes.to_vec();
+                bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+                content.bytes = Bytes::from(bytes);
+            }
+        }
+    }
+
+    /// The object's file is lost; the log, and what was written since, are not.
+    pub(crate) fn lose(&mut self, oid: Oid) {
+        if let Some(lost) = self.stable.blocks.remove(&oid) {
+            self.stable.missing.insert(oid);
+            self.now.missing.insert(oid);
+            if let Some(object) = self.now.blocks.get_mut(&oid) {
+                object.retain(|block, stored| {
+                    lost.get(block).is_none_or(|lost| lost.version != stored.version)
+                });
+            }
+        }
+    }
+}
+
+impl Objects {
+    /// The block, if it is what was written.
+    pub(crate) fn whole(&self, oid: Oid, block: u32) -> Option<Stored> {
+        match self.blocks.get(&oid).and_then(|object| object.get(&block)) {
+            Some(stored) => is_whole(stored).then(|| stored.clone()),
+            None => (!self.missing.contains(&oid)).then(Stored::default),
+        }
+    }
+
+    /// The first object that differs. What is damaged in both is the same.
+    pub(crate) fn difference(&self, other: &Self) -> Option<Oid> {
+        let mut oids: Vec<Oid> = self.blocks.keys().chain(other.blocks.keys()).copied().collect();
+        oids.extend(self.missing.symmetric_difference(&other.missing));
+        oids.sort_unstable();
+        let is_same = |one: Option<&Stored>, other: Option<&Stored>| match (one, other) {
+            (Some(one), Some(other)) if !is_whole(one) && !is_whole(other) => one.version == other.version,
+            (one, other) => one == other,
+        };
+        oids.into_iter().find(|oid| {
+            let (ours, theirs) = (self.blocks.get(oid), other.blocks.get(oid));
+            let blocks = |object: Option<&BTreeMap<u32, Stored>>| -> Vec<u32> {
+                object.into_iter().flat_map(BTreeMap::keys).copied().collect()
+            };
+            self.missing.contains(oid) != other.missing.contains(oid)
+                || blocks(ours).into_iter().chain(blocks(theirs)).any(|block| {
+                    let of = |object: Option<&BTreeMap<u32, Stored>>| {
+                        object.and_then(|object| object.get(&block)).cloned()
+                    };
+                    !is_same(of(ours).as_ref(), of(theirs).as_ref())
+                })
+        })
+    }
+
+    fn remove(&mut self, oid: Oid) {
+        self.missing.remove(&oid);
+        self.blocks.remove(&oid);
+    }
+
+    fn put(&mut self, oid: Oid, copied: &[CopiedBlock]) {
+        let object = self.blocks.entry(oid).or_default();
+        for copied in copied {
+            let mut stored = copied.stored.clone();
+            if copied.is_lost {
+                // No bytes have that sum.
+                stored.content = Some(Block { crc: 1, bytes: Bytes::new() });
+            }
+            if stored.version == Version::NEVER {
+                object.remove(&copied.block);
+            } else {
+                object.insert(copied.block, stored);
+            }
+        }
+        if object.is_empty() {
+            self.blocks.remove(&oid);
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        match entry {
+            Entry::Write { record, .. } => match &record.change {
+                Change::Write { first_block, blocks } => {
+                    let object = self.blocks.entry(record.oid).or_default();
+                    for (block, content) in (*first_block..).zip(blocks) {
+                        object.insert(block, Stored { version: record.version, content: content.clone() });
+                    }
+                }
+                Change::Remove => self.remove(record.oid),
+                Change::Nothing => {}
+            },
+            Entry::Copy { oid, blocks } => self.put(*oid, blocks),
+            Entry::Replace { oid, blocks } => {
+                self.remove(*oid);
+                self.put(*oid, blocks);
+            }
+            Entry::Remove { oid } => self.remove(*oid),
+            Entry::Requests { .. } => {}
+        }
+    }
+}
+
+fn is_whole(stored: &Stored) -> bool {
+    stored.content.as_ref().is_none_or(Block::is_sound)
 }
 
 impl Storage for ModelStorage {
     fn log(&mut self, entry: Entry) -> u64 {
-        apply(&mut self.now, &entry);
+        self.now.apply(&entry);
         self.tail.push_back(entry);
         self.last()
     }
 
     fn written(&mut self, number: u64) {
-        self.in_file = self.in_file.max(number);
+        if !self.has_failed {
+            self.in_file = self.in_file.max(number);
+        }
     }
 
     fn last(&self) -> u64 {
@@ -73,10 +215,11 @@ impl Storage for ModelStorage {
     }
 
     fn synced(&mut self, number: u64) {
-        while self.folded < number
+        while !self.has_failed
+            && self.folded < number
             && let Some(entry) = self.tail.pop_front()
         {
-            apply(&mut self.stable, &entry);
+            self.stable.apply(&entry);
             self.stable_recovered.take(&entry);
             self.folded += 1;
         }
@@ -84,35 +227,53 @@ impl Storage for ModelStorage {
     }
 
     fn read(&self, oid: Oid, blocks: Range<u32>) -> Outcome {
-        let object = self.now.get(&oid);
-        let stored = |block| object.and_then(|object| object.get(&block)).cloned().unwrap_or_default();
-        let blocks: Vec<Stored> = blocks.map(stored).collect();
-        if blocks.iter().flat_map(|stored| &stored.content).all(Block::is_sound) {
-            Outcome::Blocks(blocks)
+        let blocks: Vec<Option<Stored>> = blocks.map(|block| self.now.whole(oid, block)).collect();
+        if blocks.iter().all(Option::is_some) {
+            Outcome::Blocks(blocks.into_iter().flatten().collect())
         } else {
-            Outcome::Damaged
+            Outcome::Damaged(blocks)
         }
     }
 
     fn digests(&self, after: Option<Oid>, most: usize) -> Page {
-        let mut rest = self.now.iter().filter(|(oid, _)| after.is_none_or(|after| **oid > after));
-        let objects = rest.by_ref().take(most).map(|(oid, object)| (*oid, digest(object))).collect();
+        let mut oids: Vec<Oid> = self.now.blocks.keys().chain(&self.now.missing).copied().collect();
+        oids.sort_unstable();
+        oids.dedup();
+        let sum = |oid: &Oid| {
+            let object = self.now.blocks.get(oid).filter(|_| !self.now.missing.contains(oid));
+            object.map(digest)
+        };
+        let mut rest = oids.into_iter().filter(|oid| after.is_none_or(|after| *oid > after));
+        let objects = rest.by_ref().take(most).map(|oid| (oid, sum(&oid))).collect();
         Page { objects, is_last: rest.next().is_none() }
     }
 
-    fn versions(&self, oid: Oid) -> Vec<(u32, Version)> {
-        let versions = |object: &BTreeMap<u32, Stored>| {
-            object.iter().map(|(block, stored)| (*block, stored.version)).collect()
+    fn versions(&self, oid: Oid) -> Outcome {
+        match self.verify(oid) {
+            Outcome::Verified(blocks) => {
+                Outcome::Versions(blocks.iter().map(|block| (block.block, block.version)).collect())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn verify(&self, oid: Oid) -> Outcome {
+        let verified = |(block, stored): (&u32, &Stored)| {
+            let crc = is_whole(stored).then(|| stored.content.as_ref().map_or(0, |content| content.crc));
+            Verified { block: *block, version: stored.version, crc }
         };
-        self.now.get(&oid).map(versions).unwrap_or_default()
+        let blocks = self.now.blocks.get(&oid).into_iter().flatten().map(verified).collect();
+        if self.now.missing.contains(&oid) { Outcome::Missing(blocks) } else { Outcome::Verified(blocks) }
     }
 
     fn crash(&mut self, loses_power: bool, random: &mut Random) {
         let in_file = self.in_file.saturating_sub(self.folded);
-        let kept = in_file + random.below(self.tail.len() as u64 + 1 - in_file);
+        let more = if self.has_failed { 0 } else { random.below(self.tail.len() as u64 + 1 - in_file) };
+        let kept = in_file + more;
         let kept = if loses_power { random.below(kept + 1) } else { kept };
         self.tail.truncate(kept as usize);
         self.in_file = self.last();
+        self.has_failed = false;
         if loses_power {
             // What survived did so because it is on stable storage.
             self.synced(self.last());
@@ -123,44 +284,10 @@ impl Storage for ModelStorage {
         self.now = self.stable.clone();
         let mut recovered = self.stable_recovered.clone();
         for entry in &self.tail {
-            apply(&mut self.now, entry);
+            self.now.apply(entry);
             recovered.take(entry);
         }
         recovered
-    }
-}
-
-fn apply(blocks: &mut Blocks, entry: &Entry) {
-    match entry {
-        Entry::Write { record, .. } => match &record.change {
-            Change::Write { first_block, blocks: contents } => {
-                let object = blocks.entry(record.oid).or_default();
-                for (block, content) in (*first_block..).zip(contents) {
-                    object.insert(block, Stored { version: record.version, content: content.clone() });
-                }
-            }
-            Change::Remove => {
-                blocks.remove(&record.oid);
-            }
-            Change::Nothing => {}
-        },
-        Entry::Copy { oid, blocks: copied } => {
-            let object = blocks.entry(*oid).or_default();
-            for copied in copied.iter() {
-                if copied.stored.version == Version::NEVER {
-                    object.remove(&copied.block);
-                } else {
-                    object.insert(copied.block, copied.stored.clone());
-                }
-            }
-            if object.is_empty() {
-                blocks.remove(oid);
-            }
-        }
-        Entry::Remove { oid } => {
-            blocks.remove(oid);
-        }
-        Entry::Requests { .. } => {}
     }
 }
 

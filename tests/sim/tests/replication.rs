@@ -118,4 +118,11 @@ each_is_found! {
     comparing_before_the_blocks_are_locked_is_found: ComparedBeforeLock from 0,
     merging_before_the_blocks_are_locked_is_found: MergedBeforeLock from 0,
     forgetting_what_a_request_came_to_is_found: ResultForgotten from 0,
+    merging_over_what_is_damaged_is_found: MergedOverDamaged from 0,
+    damage_that_is_read_as_zeroes_is_found: DamagedReadAsZero from 0,
+    damage_that_another_replica_could_have_healed_is_found: DamageNotReadElsewhere from 0,
+    damage_that_a_learner_gets_as_zeroes_is_found: DamageTaughtAsZero from 0,
+    mending_what_is_being_written_to_is_found: MendedWithoutLock from 0,
+    a_scrub_of_one_replica_is_found: ScrubOfThePrimaryAlone from 0,
+    going_on_with_a_disk_that_failed_is_found: FailedDiskGoesOn from 0,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use huntaway_wire::Version;
 
 use super::change::lookup;
+use super::elsewhere::Elsewhere;
 use super::lookup::Lookup;
 use crate::event::Request;
 use crate::process::{Moment, Process};
@@ -30,6 +31,8 @@ pub(crate) enum State {
     Waiting,
     /// The store reads.
     Reading,
+    /// Others are asked for what is damaged here.
+    ReadingElsewhere(Elsewhere),
     /// It is known what it comes to.
     Writing {
         record: Arc<Record>,
@@ -79,7 +82,7 @@ impl Operation {
                 site.doubt.logged(record.version);
             }
             State::Flushing { logged, .. } => *logged = true,
-            State::Waiting | State::Reading | State::Whole { .. } => {}
+            _ => {}
         }
     }
 
@@ -95,7 +98,7 @@ impl Operation {
             State::Writing { logged, missing, .. } | State::Flushing { logged, missing, .. } => {
                 *logged && missing.len() <= tolerated
             }
-            State::Waiting | State::Reading | State::Whole { .. } => false,
+            _ => false,
         }
     }
 
@@ -106,7 +109,7 @@ impl Operation {
                 (Some(record.clone()), missing, first_sent, sent)
             }
             State::Flushing { missing, first_sent, sent, .. } => (None, missing, first_sent, sent),
-            State::Waiting | State::Reading | State::Whole { .. } => return None,
+            _ => return None,
         };
         if missing.is_empty() || site.now.since(*sent) < after_us {
             return None;

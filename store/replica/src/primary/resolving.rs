@@ -53,16 +53,26 @@ impl Primary {
     /// Some of what the operation has to know was read.
     pub(super) fn has_read(&mut self, site: &mut Site, op: OpId, outcome: Outcome) {
         let Some(operation) = self.operations.get_mut(&op) else { return };
-        let taken = match outcome {
-            Outcome::Blocks(stored) => operation.lookup.take(stored).is_ok(),
-            Outcome::Damaged if site.has(PlantedBug::MergedOverDamaged) && operation.is_change() => {
-                let length = operation.lookup.next().map_or(0, |(_, blocks)| blocks.len());
-                operation.lookup.take(vec![Stored::default(); length]).is_ok()
+        let is_zero = site.has(PlantedBug::DamagedReadAsZero)
+            || site.has(PlantedBug::MergedOverDamaged) && operation.is_change();
+        match outcome {
+            Outcome::Blocks(stored) => self.has_found(site, op, Some(stored)),
+            Outcome::Damaged(stored) if is_zero => {
+                let stored = stored.into_iter().map(Option::unwrap_or_default).collect();
+                self.has_found(site, op, Some(stored));
             }
-            _ => false,
-        };
-        if !taken {
-            return self.fail(site, op, Answer::Damaged);
+            Outcome::Damaged(stored) => self.look_elsewhere(site, op, stored),
+            _ => self.look_elsewhere(site, op, Vec::new()),
+        }
+    }
+
+    /// Some of what the operation has to know was found, here or elsewhere; `None` if no replica has it whole.
+    pub(super) fn has_found(&mut self, site: &mut Site, op: OpId, stored: Option<Vec<Stored>>) {
+        let Some(operation) = self.operations.get_mut(&op) else { return };
+        if stored.is_none_or(|stored| operation.lookup.take(stored).is_err()) {
+            let is_known = self.has_leases(site);
+            let answer = if is_known { Answer::Damaged } else { Answer::Refused(Refused::NotServing) };
+            return self.fail(site, op, answer);
         }
         if operation.is_early && operation.lookup.next().is_none() {
             operation.is_early = false;

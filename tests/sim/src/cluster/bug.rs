@@ -17,7 +17,7 @@ use PlantedBug as P;
 
 impl Bug {
     /// Those that the simulation finds within 5000 seeds.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 33] = [
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
@@ -43,6 +43,13 @@ impl Bug {
         Self::Replica(P::ComparedBeforeLock),
         Self::Replica(P::MergedBeforeLock),
         Self::Replica(P::ResultForgotten),
+        Self::Replica(P::MergedOverDamaged),
+        Self::Replica(P::DamagedReadAsZero),
+        Self::Replica(P::DamageNotReadElsewhere),
+        Self::Replica(P::DamageTaughtAsZero),
+        Self::Replica(P::MendedWithoutLock),
+        Self::Replica(P::ScrubOfThePrimaryAlone),
+        Self::Replica(P::FailedDiskGoesOn),
         Self::SamePepochAfterRestart,
     ];
 

@@ -145,7 +145,7 @@ impl Cluster {
         let Some(operation) = state.current.take_if(|current| current.number == number) else { return };
         note!(self, "client {client} is told of {number}: {told:?}");
         match told {
-            Told::Done | Told::Data(_) | Told::Miscompare => {
+            Told::Done | Told::Data(_) | Told::Miscompare | Told::Damaged => {
                 self.summary.answered += 1;
                 self.remember(&operation, &told);
                 let pause = self.clients[client].longest_pause;
@@ -153,7 +153,6 @@ impl Cluster {
                 let pause = 1 + self.random.below(pause);
                 self.at(pause, Event::ClientNext { client });
             }
-            Told::Damaged => self.broken = Some(super::Broken::Damaged),
             // What may still be under way keeps its time; the answer to come would be that of another connection.
             Told::Lost => self.clients[client].current = Some(operation),
             Told::Failed | Told::Refused => self.retry(client, &operation),

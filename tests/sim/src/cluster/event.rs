@@ -57,6 +57,10 @@ pub(crate) enum Event {
     Detect,
     /// Something goes wrong.
     Fault,
+    /// Something goes wrong with a disk.
+    DiskFault,
+    /// A disk that failed is to work again.
+    ReplaceDisk { node: usize },
     /// The replicas of a partition ask the ledger for the removal of their primary.
     Overthrow { partition: usize, primary: Endpoint },
     /// Cuts in the network end.
@@ -77,6 +81,8 @@ pub(crate) enum AtNode {
     Request { from: Endpoint, partition: Partition, request: Request },
     /// Its store did something.
     Stored { partition: Partition, ticket: Ticket, outcome: Outcome, number: u64, synced: bool },
+    /// Its disk failed.
+    DiskFailed,
     /// Time went by.
     Tick,
     /// Time to ask for the ledger's lease.
@@ -131,6 +137,8 @@ impl Cluster {
             Event::DownActive { node } => self.down_active(node),
             Event::Detect => self.detect(),
             Event::Fault => self.fault(),
+            Event::DiskFault => self.disk_fault(),
+            Event::ReplaceDisk { node } => self.replace_disk(node),
             Event::Overthrow { partition, primary } => self.overthrow_now(partition, primary),
             Event::Reconnect => self.reconnect(),
             Event::StartNode { node } => self.start_process(node),

@@ -39,7 +39,7 @@ impl Cluster {
     }
 
     /// A node, often a primary.
-    fn victim(&mut self) -> usize {
+    pub(crate) fn victim(&mut self) -> usize {
         if self.random.percent(60) {
             let partition = self.random.below(self.shape.partitions.into()) as usize;
             self.ledger.primary(partition).1
@@ -243,6 +243,7 @@ impl Cluster {
         self.network.mend();
         (0..self.shape.nodes).for_each(|node| {
             self.nodes[node].slow_disk = 0;
+            self.mend_disk(node);
             self.nodes[node].paused_until = self.nodes[node].paused_until.min(self.time);
             self.start_process(node);
         });

@@ -1,10 +1,11 @@
 //! A gateway: it takes commands of clients to primaries, and sends them again until it may not any more.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use huntaway_gateway::fencing::SETTLE_TIME;
 use huntaway_replica::{Answer, Command, Moment, Process, Refused, Request, RequestId};
-use huntaway_wire::{Incarnation, Pepoch, Stamp};
+use huntaway_wire::{Incarnation, Oid, Pepoch, Stamp};
 
 use super::block::Seen;
 use super::client::Told;
@@ -51,6 +52,8 @@ struct UnderWay {
     command: Command,
     resend: u32,
     send_at: Moment,
+    /// A store said that it cannot be done, for a block is damaged.
+    is_damaged: bool,
 }
 
 impl Gateway {
@@ -159,8 +162,16 @@ impl Cluster {
         state.last_number += 1;
         let number = state.last_number;
         let sent = state.clock.moment(sent);
-        let under_way =
-            UnderWay { client, operation, sent, partition, command, resend: 0, send_at: Moment(0) };
+        let under_way = UnderWay {
+            client,
+            operation,
+            sent,
+            partition,
+            command,
+            resend: 0,
+            send_at: Moment(0),
+            is_damaged: false,
+        };
         state.commands.insert(number, under_way);
         self.send_command(gateway, number);
     }
@@ -214,7 +225,13 @@ impl Cluster {
             Answer::Done => Told::Done,
             Answer::Data(blocks) => Told::Data(blocks.iter().map(Seen::of).collect()),
             Answer::Miscompare { .. } => Told::Miscompare,
-            Answer::Damaged => Told::Damaged,
+            Answer::Damaged if matches!(command.command, Command::Read { .. }) => Told::Damaged,
+            // An earlier sending may be on its way, so there is no answer before none of them can have an effect.
+            Answer::Damaged => {
+                command.is_damaged = true;
+                command.send_at = Moment(u64::MAX);
+                return;
+            }
             Answer::Refused(Refused::OldStamp) if resend == command.resend => {
                 return self.send_command(gateway, id.number);
             }
@@ -226,6 +243,17 @@ impl Cluster {
         let (client, operation) = (command.client, command.operation);
         state.commands.remove(&id.number);
         self.tell(client, operation, told);
+    }
+
+    /// What a request asks to read, if it is still under way and a read.
+    pub(crate) fn read_of(&self, gateway: usize, id: RequestId) -> Option<(Oid, Range<u32>)> {
+        let state = &self.gateways[gateway];
+        let command =
+            state.commands.get(&id.number).filter(|_| state.incarnation == id.gateway.incarnation)?;
+        match &command.command {
+            Command::Read { oid, blocks } => Some((*oid, blocks.clone())),
+            _ => None,
+        }
     }
 
     fn gateway_tick(&mut self, gateway: usize) {
@@ -240,7 +268,8 @@ impl Cluster {
         let (old, late) = (numbers(&is_old), numbers(&|command| command.send_at <= now));
         for number in old {
             if let Some(command) = self.gateways[gateway].commands.remove(&number) {
-                self.tell(command.client, command.operation, Told::Failed);
+                let told = if command.is_damaged { Told::Damaged } else { Told::Failed };
+                self.tell(command.client, command.operation, told);
             }
         }
         late.into_iter().for_each(|number| self.send_command(gateway, number));

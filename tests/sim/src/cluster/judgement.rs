@@ -8,7 +8,6 @@ use huntaway_wire::{Oid, Partition, Pepoch};
 use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
-use crate::storage::ModelStorage;
 use crate::{Attempt, Effect, History, Violation};
 
 /// Partition, object, block, and what of the block: half, or bit from 2 on.
@@ -33,8 +32,18 @@ pub enum Broken {
         /// The first object that differs.
         oid: Oid,
     },
-    /// A client was told that a block is damaged, which it is nowhere.
-    Damaged,
+    /// A client was told that a block is damaged, and a replica in sync has it.
+    Damaged {
+        /// The partition.
+        partition: u16,
+        /// The object.
+        oid: Oid,
+    },
+    /// Replicas that are in sync differed, or held damage, in a run in which disks have no faults.
+    LetIn {
+        /// The partition.
+        partition: u16,
+    },
     /// Long after the last fault something is not at rest.
     Stuck {
         /// What.
@@ -54,7 +63,18 @@ impl fmt::Display for Broken {
             Self::Unequal { partition, nodes: (one, other), oid } => {
                 write!(f, "nodes {one} and {other} are in sync in partition {partition} and differ in {oid}")
             }
-            Self::Damaged => write!(f, "a read found damage that a store has let in"),
+            Self::Damaged { partition, oid } => {
+                write!(
+                    f,
+                    "a block of {oid} of partition {partition} was called damaged, and is not everywhere"
+                )
+            }
+            Self::LetIn { partition } => {
+                write!(
+                    f,
+                    "replicas of partition {partition} differed, or let damage in, without a fault of a disk"
+                )
+            }
             Self::Stuck { what } => write!(f, "not at rest long after the last fault: {what}"),
         }
     }
@@ -118,6 +138,36 @@ impl Cluster {
         (0..self.shape.partitions).all(|number| self.unrest(number).is_none())
     }
 
+    /// Whether all that is there was read again since all was written: what is damaged was mended by now.
+    pub(crate) fn is_read_again(&mut self) -> bool {
+        let partitions = 0..self.shape.partitions;
+        let now: Vec<(Pepoch, u64)> = partitions.map(|number| self.passes_of(number)).collect();
+        let before = self.passes.get_or_insert_with(|| now.clone());
+        let is_enough = |((pepoch, passes), before): (&(Pepoch, u64), &(Pepoch, u64))| {
+            // One of them may have begun before.
+            *passes >= if *pepoch == before.0 { before.1 + 2 } else { 1 }
+        };
+        now.iter().zip(before.iter()).all(is_enough)
+    }
+
+    /// While disks have no faults, there is nothing to mend.
+    pub(crate) fn mind_mended(&mut self, node: usize) {
+        for number in 0..self.shape.partitions {
+            let mended = self.nodes[node].replica(number).and_then(huntaway_replica::Replica::mended);
+            let Some(mended) = mended else { continue };
+            if self.shape.disk_fault_every == 0 && mended.blocks > 0 {
+                self.broken = Some(Broken::LetIn { partition: number });
+            }
+        }
+    }
+
+    fn passes_of(&self, number: u16) -> (Pepoch, u64) {
+        let configuration = &self.ledger.rows[usize::from(number)].configuration;
+        let primary = self.nodes[endpoint_of(configuration.primary)].replica(number);
+        let mended = primary.and_then(huntaway_replica::Replica::mended);
+        (configuration.pepoch, mended.map_or(0, |mended| mended.passes))
+    }
+
     fn unrest(&self, number: u16) -> Option<String> {
         let configuration = &self.ledger.rows[usize::from(number)].configuration;
         if configuration.in_sync.len() < self.shape.copies || !configuration.doubtful.is_empty() {
@@ -142,20 +192,12 @@ impl Cluster {
             let in_sync = &self.ledger.rows[usize::from(number)].configuration.in_sync;
             let nodes: Vec<usize> = in_sync.iter().map(|process| endpoint_of(process.node)).collect();
             for pair in nodes.windows(2) {
-                let storage = |node: usize| &self.nodes[node].storage[partition(number).index()];
-                if let Some(oid) = difference(storage(pair[0]), storage(pair[1])) {
+                let objects = |node: usize| self.nodes[node].storage[partition(number).index()].objects();
+                if let Some(oid) = objects(pair[0]).difference(objects(pair[1])) {
                     return Err(Broken::Unequal { partition: number, nodes: (pair[0], pair[1]), oid });
                 }
             }
         }
         Ok(())
     }
-}
-
-/// The first object that differs.
-fn difference(one: &ModelStorage, other: &ModelStorage) -> Option<Oid> {
-    let (one, other) = (one.blocks(), other.blocks());
-    let mut oids: Vec<Oid> = one.keys().chain(other.keys()).copied().collect();
-    oids.sort_unstable();
-    oids.into_iter().find(|oid| one.get(oid) != other.get(oid))
 }

@@ -114,7 +114,7 @@ impl Cluster {
             SetRecord::NodeStarted { node, incarnation, is_doubtful: true } => {
                 // Power may have gone again since the process said so.
                 let state = &mut self.nodes[endpoint_of(node)];
-                if state.incarnation == incarnation && state.is_alive() {
+                if state.incarnation == incarnation && state.is_alive() && !state.disk_failed {
                     state.lost_power = false;
                 }
             }

@@ -29,6 +29,10 @@ pub(crate) struct Node {
     pub(crate) slow_disk: Time,
     /// Power went since the last process started: what it acknowledged may be lost.
     pub(crate) lost_power: bool,
+    /// Reads fail now and then until that time.
+    pub(crate) reads_fail_until: Time,
+    /// The disk failed, under the process that runs.
+    pub(crate) disk_failed: bool,
     pub(crate) storage: Vec<ModelStorage>,
     /// When the log of each partition has written all it was given.
     log_free_at: Vec<Time>,
@@ -47,6 +51,8 @@ impl Node {
             paused_until: 0,
             slow_disk: 0,
             lost_power: false,
+            reads_fail_until: 0,
+            disk_failed: false,
             storage: (0..partitions).map(|_| ModelStorage::default()).collect(),
             log_free_at: vec![0; partitions],
             replicas: None,
@@ -63,12 +69,19 @@ impl Node {
     }
 }
 
+impl Node {
+    pub(crate) fn replica_mut(&mut self, partition: u16) -> Option<&mut Replica> {
+        self.replicas.as_mut()?.get_mut(usize::from(partition))
+    }
+}
+
 impl Cluster {
     pub(crate) fn start_process(&mut self, node: usize) {
         let planted = match self.bug {
             Some(Bug::Replica(bug)) => Some(bug),
             _ => None,
         };
+        let scrub_bytes_per_second = self.scrub_bytes_per_second();
         let state = &mut self.nodes[node];
         if state.is_alive() {
             return;
@@ -79,6 +92,7 @@ impl Cluster {
         let replicas = state.storage.iter_mut().zip(0..).map(|(storage, number)| {
             let mut replica = Replica::new(partition(number), me, now, storage.recover());
             planted.into_iter().for_each(|bug| replica.plant(bug));
+            replica.scrub_at(scrub_bytes_per_second);
             replica
         });
         state.replicas = Some(replicas.collect());
@@ -98,6 +112,7 @@ impl Cluster {
         state.lost_power |= loses_power;
         state.replicas = None;
         state.paused_until = 0;
+        state.disk_failed = false;
         state.storage.iter_mut().for_each(|storage| storage.crash(loses_power, &mut self.random));
     }
 
@@ -116,6 +131,8 @@ impl Cluster {
                 let _ = from;
                 self.step(node, partition, Input::Requested(request));
             }
+            AtNode::DiskFailed => self.disk_failed(node),
+            AtNode::Stored { .. } if self.knows_of_failed_disk(node) => {}
             AtNode::Stored { partition, ticket, outcome, number, synced } => {
                 let storage = &mut self.nodes[node].storage[partition.index()];
                 storage.written(number);
@@ -127,6 +144,7 @@ impl Cluster {
             AtNode::Tick => {
                 self.at_process(node, TICK, AtNode::Tick);
                 (0..self.shape.partitions).for_each(|number| self.step(node, partition(number), Input::Tick));
+                self.mind_mended(node);
             }
             AtNode::AskForLease => {
                 self.at_process(node, 200 * MS, AtNode::AskForLease);
@@ -183,7 +201,7 @@ impl Cluster {
         }
     }
 
-    fn step(&mut self, node: usize, partition: Partition, input: Input) {
+    pub(crate) fn step(&mut self, node: usize, partition: Partition, input: Input) {
         let state = &mut self.nodes[node];
         let now = state.clock.moment(self.time);
         let Some(replicas) = &mut state.replicas else { return };
@@ -212,7 +230,11 @@ impl Cluster {
                 self.look_up(node, partition, ticket, outcome);
             }
             Output::Versions { ticket, oid } => {
-                let outcome = Outcome::Versions(storage.versions(oid));
+                let outcome = storage.versions(oid);
+                self.look_up(node, partition, ticket, outcome);
+            }
+            Output::Verify { ticket, oid } => {
+                let outcome = storage.verify(oid);
                 self.look_up(node, partition, ticket, outcome);
             }
             Output::Send { to, message } => self.send_message(node, to, partition, message),
@@ -221,6 +243,11 @@ impl Cluster {
                 let gateway = to - self.shape.nodes;
                 note!(self, "node {node} {partition} answers {}#{resend}: {}", id.number, answered(&answer));
                 self.mind_loss(node, partition, &answer);
+                if answer == Answer::Damaged
+                    && let Some((oid, blocks)) = self.read_of(gateway, id)
+                {
+                    self.mind_damage(node, partition.value(), oid, blocks);
+                }
                 let passage = self.network.pass(node, to, &mut self.random);
                 for after in passage.after {
                     let answer = answer.clone();
@@ -269,6 +296,10 @@ impl Cluster {
 
     fn look_up(&mut self, node: usize, partition: Partition, ticket: Ticket, outcome: Outcome) {
         let delay = self.disk_delay(node);
+        if self.shape.disk_fault_every == 0 && matches!(outcome, Outcome::Damaged(_) | Outcome::Missing(_)) {
+            self.broken = Some(super::Broken::LetIn { partition: partition.value() });
+        }
+        let outcome = self.perhaps_failed(node, outcome);
         let what = AtNode::Stored { partition, ticket, outcome, number: 0, synced: false };
         self.at_process(node, delay, what);
     }

@@ -1,0 +1,132 @@
+//! Blocks that a read found damaged here: the other in-sync replicas are asked for them, one after the other. They have the same
+//! versions, for the read has its lock.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use huntaway_wire::Oid;
+
+use super::Primary;
+use super::operation::State;
+use crate::message::{Body, Lesson, Reply};
+use crate::order::OpId;
+use crate::planted::PlantedBug;
+use crate::process::{Moment, Process};
+use crate::record::{Block, Stored};
+use crate::site::Site;
+
+/// A read that goes on elsewhere.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    pub(crate) oid: Oid,
+    first: u32,
+    blocks: Vec<Option<Stored>>,
+    /// Those that did not say what they have. The first is asked.
+    sources: VecDeque<Process>,
+    asked_at: Moment,
+}
+
+/// How far it got.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Another replica is asked.
+    Asking,
+    /// All blocks are there.
+    Whole(Vec<Stored>),
+    /// Nobody has all of them.
+    Lost,
+}
+
+impl Elsewhere {
+    /// `stored` is what is whole here of the blocks.
+    pub(crate) fn new(
+        oid: Oid,
+        blocks: Range<u32>,
+        mut stored: Vec<Option<Stored>>,
+        sources: impl Iterator<Item = Process>,
+    ) -> Self {
+        stored.resize(blocks.len(), None);
+        let (first, sources, asked_at) = (blocks.start, sources.collect(), Moment::default());
+        Self { oid, first, blocks: stored, sources, asked_at }
+    }
+
+    /// Asks the next replica, unless it is known what comes of the read.
+    pub(crate) fn go_on(&mut self, site: &mut Site, op: OpId) -> Progress {
+        if self.blocks.iter().all(Option::is_some) {
+            return Progress::Whole(self.blocks.drain(..).flatten().collect());
+        }
+        let Some(source) = self.sources.front() else { return Progress::Lost };
+        let blocks = self.first..self.first + self.blocks.len() as u32;
+        let lesson = Lesson::Read { oid: self.oid, blocks };
+        self.asked_at = site.now;
+        site.send(*source, Body::Inspect { number: op.0, lesson });
+        Progress::Asking
+    }
+
+    pub(crate) fn send_again(&mut self, site: &mut Site, op: OpId, after_us: u64) {
+        if site.now.since(self.asked_at) >= after_us {
+            self.go_on(site, op);
+        }
+    }
+
+    /// Takes in what a replica has; one that cannot tell just now is asked again when the others were.
+    pub(crate) fn take(&mut self, from: Process, reply: Reply) -> bool {
+        if self.sources.front() != Some(&from) {
+            return false;
+        }
+        let found = match reply {
+            Reply::Blocks(blocks) => blocks.into_iter().map(Some).collect(),
+            Reply::Damaged(blocks) => blocks,
+            Reply::Failed => {
+                self.sources.rotate_left(1);
+                return self.sources.front() != Some(&from);
+            }
+            _ => Vec::new(),
+        };
+        for (block, found) in self.blocks.iter_mut().zip(found) {
+            let is_sound = |stored: &Stored| stored.content.as_ref().is_none_or(Block::is_sound);
+            *block = block.take().or(found.filter(is_sound));
+        }
+        self.sources.pop_front();
+        true
+    }
+}
+
+impl Primary {
+    /// Some of what the operation has to know is damaged here; `stored` is what is whole of it.
+    pub(super) fn look_elsewhere(&mut self, site: &mut Site, op: OpId, stored: Vec<Option<Stored>>) {
+        let Some(operation) = self.operations.get_mut(&op) else { return };
+        let Some((oid, blocks)) = operation.lookup.next() else { return };
+        self.mending.suspect(oid);
+        if site.has(PlantedBug::DamageNotReadElsewhere) {
+            return self.has_found(site, op, None);
+        }
+        let sources = self.peers.iter().map(|peer| peer.process);
+        operation.state = State::ReadingElsewhere(Elsewhere::new(oid, blocks, stored, sources));
+        self.read_elsewhere(site, op);
+    }
+
+    fn read_elsewhere(&mut self, site: &mut Site, op: OpId) {
+        let Some(operation) = self.operations.get_mut(&op) else { return };
+        let State::ReadingElsewhere(elsewhere) = &mut operation.state else { return };
+        match elsewhere.go_on(site, op) {
+            Progress::Asking => {}
+            Progress::Whole(stored) => self.has_found(site, op, Some(stored)),
+            Progress::Lost => self.has_found(site, op, None),
+        }
+    }
+
+    /// Another replica says what it has: to an operation, or to the mender.
+    pub(crate) fn inspected(&mut self, site: &mut Site, from: Process, number: u64, reply: Reply) {
+        let Some(operation) = self.operations.get_mut(&OpId(number)) else {
+            return self.mend(site, |mending, site, primary| {
+                mending.answered(site, primary, (from, number), reply);
+            });
+        };
+        if let State::ReadingElsewhere(elsewhere) = &mut operation.state
+            && elsewhere.take(from, reply)
+        {
+            self.read_elsewhere(site, OpId(number));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Scrubbing: the primary has one object after the other read again on all in-sync replicas, a few at a time, at a given pace.
+//! What differs or is damaged is mended; see [`crate::mending`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use huntaway_wire::{BLOCK_SIZE_BYTES, Oid};
+
+use crate::event::Page;
+use crate::message::Lesson;
+use crate::primary::RESEND_US;
+use crate::process::{Moment, Process};
+use crate::site::Site;
+
+/// Objects that are listed at a time.
+const OBJECTS_AT_A_TIME: usize = 4;
+
+/// Where a primary is on its way through the objects of its partition.
+#[derive(Debug, Default)]
+pub(crate) struct Scrub {
+    /// The last object that was read; `None` at the beginning.
+    after: Option<Oid>,
+    listing: Option<Listing>,
+    /// The last objects of this pass are being read.
+    is_ending: bool,
+    /// How often it went through all objects since the pepoch began.
+    pub(crate) passes: u64,
+    /// Bytes that may be read, in millionths; negative: that were read ahead of time.
+    budget: i128,
+    /// What was read when the budget was reckoned.
+    blocks: u64,
+    reckoned_at: Moment,
+}
+
+/// Which objects come next, on each replica.
+#[derive(Debug)]
+struct Listing {
+    number: u64,
+    pages: BTreeMap<Process, Page>,
+    asked: BTreeSet<Process>,
+    asked_at: Moment,
+}
+
+impl Scrub {
+    /// Reckons what may be read by now, after `blocks` were read in all.
+    fn reckon(&mut self, site: &Site, blocks: u64) {
+        let second = i128::from(site.scrub_bytes_per_second) * 1_000_000;
+        let earned = i128::from(site.scrub_bytes_per_second) * i128::from(site.now.since(self.reckoned_at));
+        let spent = i128::from((blocks - self.blocks) * BLOCK_SIZE_BYTES as u64) * 1_000_000;
+        self.budget = (self.budget + earned).min(second) - spent;
+        (self.blocks, self.reckoned_at) = (blocks, site.now);
+    }
+
+    /// When nothing is left to mend: has the next objects listed, if it is time. Returns who is to be asked what, as `number`.
+    pub(crate) fn next(
+        &mut self,
+        site: &Site,
+        blocks: u64,
+        number: impl FnOnce() -> u64,
+    ) -> Option<(u64, Vec<Process>, Lesson)> {
+        self.reckon(site, blocks);
+        if let Some(listing) = &mut self.listing {
+            let is_late = site.now.since(listing.asked_at) >= RESEND_US;
+            listing.asked_at = if is_late { site.now } else { listing.asked_at };
+            // The own store was asked and answers.
+            let again = listing.asked.iter().filter(|process| **process != site.me).copied().collect();
+            return is_late.then_some((listing.number, again, self.lesson()));
+        }
+        if std::mem::take(&mut self.is_ending) {
+            self.passes += 1;
+        }
+        if self.budget <= 0 || site.scrub_bytes_per_second == 0 {
+            return None;
+        }
+        let all = site.configuration.in_sync.clone();
+        let (number, asked, asked_at) = (number(), all.iter().copied().collect(), site.now);
+        self.listing = Some(Listing { number, pages: BTreeMap::new(), asked, asked_at });
+        Some((number, all, self.lesson()))
+    }
+
+    fn lesson(&self) -> Lesson {
+        Lesson::Digests { after: self.after, most: OBJECTS_AT_A_TIME }
+    }
+
+    /// A replica could not tell: all of them are asked anew.
+    pub(crate) fn failed(&mut self, number: u64) {
+        self.listing.take_if(|listing| listing.number == number);
+    }
+
+    /// Takes in what a replica has; returns the objects to read, once all have told.
+    pub(crate) fn listed(&mut self, from: Process, number: u64, page: Page) -> Vec<Oid> {
+        let Some(listing) = self.listing.as_mut().filter(|listing| listing.number == number) else {
+            return Vec::new();
+        };
+        if listing.asked.remove(&from) {
+            listing.pages.insert(from, page);
+        }
+        if !listing.asked.is_empty() {
+            return Vec::new();
+        }
+        let Some(Listing { pages, .. }) = self.listing.take() else { return Vec::new() };
+        let end = |page: &Page| if page.is_last { None } else { page.objects.last().map(|(oid, _)| *oid) };
+        // A page says nothing of what comes after its last object.
+        let covered = pages.values().filter_map(end).min();
+        let all: BTreeSet<Oid> = pages.values().flat_map(|page| &page.objects).map(|(oid, _)| *oid).collect();
+        (self.after, self.is_ending) = (covered, covered.is_none());
+        all.into_iter().filter(|oid| covered.is_none_or(|covered| *oid <= covered)).collect()
+    }
+}
