@@ -82,7 +82,7 @@ impl<D: Disk> Store<D> {
         !self.dirty.is_empty()
     }
 
-    /// Whether [`Store::apply`] should be called now: memory or the log fills up, or somebody waits for it.
+    /// Whether [`Store::apply`] should be called now: there are many recent writes, the log fills up, or somebody waits for it.
     pub fn apply_is_due(&self) -> bool {
         self.account.held_bytes() >= self.options.apply_at_bytes
             || self.wal.live_bytes() >= self.options.wal_bytes / 2
@@ -116,6 +116,9 @@ impl<D: Disk> Store<D> {
             self.release(cut)?;
         }
         self.drain_backlog();
+        if self.dirty.is_empty() {
+            self.wal.let_go();
+        }
         Ok(applied)
     }
 

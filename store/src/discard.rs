@@ -16,6 +16,7 @@ use crate::read::Block;
 use crate::store::{Step, Store};
 use crate::waiters::Until;
 use crate::wal::{Change, Lsn, WalError};
+use crate::write::Logged;
 
 /// What discarding does to the object's blocks.
 struct Discard {
@@ -110,13 +111,14 @@ impl<D: Disk> Store<D> {
         for (block, content) in plan.merged {
             let crcs = [crc32c::crc32c(&content)];
             let change = Change::Write { first_block: block, crcs: &crcs };
-            let stamp = self.log(state, oid, version, change, &[IoSlice::new(&content)])?;
-            state.memory.write(oid, block, &[self.account.hold(content)], &crcs, stamp);
+            let Logged { stamp, payload } =
+                self.log(state, oid, version, change, &[IoSlice::new(&content)])?;
+            state.memory.write(oid, block, payload, &crcs, stamp);
             end = stamp.lsn;
         }
         if !plan.holes.is_empty() {
             let change = Change::Discard { blocks: plan.holes.clone() };
-            let stamp = self.log(state, oid, version, change, &[])?;
+            let stamp = self.log(state, oid, version, change, &[])?.stamp;
             state.memory.discard(oid, plan.holes, stamp);
             self.room.will_free(stamp.lsn);
             end = stamp.lsn;
@@ -144,7 +146,7 @@ impl<D: Disk> Store<D> {
         self.room.promise(&*self.disk, FILE_BYTES)?;
         let mut end = Lsn(0);
         let step = self.change(state, request, 0..BLOCKS_PER_OBJECT, Durability::Logged, |version, state| {
-            let stamp = self.log(state, oid, version, Change::Reserve, &[])?;
+            let stamp = self.log(state, oid, version, Change::Reserve, &[])?.stamp;
             state.memory.reserve(oid, stamp);
             state.memory.promise(oid, FILE_BYTES);
             end = stamp.lsn;
@@ -185,7 +187,7 @@ impl<D: Disk> Store<D> {
             return Ok(Step::Full);
         }
         self.change(state, request, 0..BLOCKS_PER_OBJECT, durability, |version, state| {
-            let stamp = self.log(state, oid, version, Change::Remove, &[])?;
+            let stamp = self.log(state, oid, version, Change::Remove, &[])?.stamp;
             state.memory.remove(oid, stamp);
             self.room.will_free(stamp.lsn);
             Ok(stamp.lsn)

@@ -6,6 +6,7 @@
 //! A failed sync means that disk is no longer to be trusted: it is never repeated (its data may be lost silently).
 
 mod file;
+mod mapping;
 mod ring;
 mod simulated;
 
@@ -13,6 +14,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 pub use file::FileDisk;
+pub use mapping::MappableFile;
 pub(crate) use ring::{Bell, Part, Ring};
 pub use simulated::{
     Crash, Fault, FileImage, Misdirected, Operation, SeededRandom, SimulatedDisk, SimulatedFile,
@@ -55,6 +57,15 @@ pub trait Disk: Send + Sync + 'static {
     /// Writes all of `parts`, one after another, at `offset`.
     fn write_at(&self, file: &Self::File, parts: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
 
+    /// Writes what all of `parts` hold, one after another, at `offset`. They are of other files, and nobody changes them
+    /// meanwhile.
+    fn copy(&self, parts: &[Extent<Self::File>], file: &Self::File, offset: u64) -> io::Result<()> {
+        copy_through_memory(self, parts, file, offset)
+    }
+
+    /// Gives back what [`Disk::copy`] took of this process's memory for reading the file.
+    fn let_go(&self, _file: &Self::File) {}
+
     /// Puts content and length on stable storage.
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
 
@@ -94,6 +105,36 @@ pub trait Disk: Send + Sync + 'static {
     fn carry_out(&self, jobs: Vec<Job<'_>>) {
         jobs.into_iter().for_each(|job| job());
     }
+}
+
+/// As [`Disk::copy`], by reading all of it first.
+fn copy_through_memory<D: Disk + ?Sized>(
+    disk: &D,
+    parts: &[Extent<D::File>],
+    file: &D::File,
+    offset: u64,
+) -> io::Result<()> {
+    let mut bytes = vec![0; parts.iter().map(|part| part.length).sum()];
+    let mut rest = bytes.as_mut_slice();
+    for part in parts {
+        let (buffer, after) = rest.split_at_mut(part.length);
+        if disk.read_at(&part.file, buffer, part.offset)? < part.length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        rest = after;
+    }
+    disk.write_at(file, &[IoSlice::new(&bytes)], offset)
+}
+
+/// Bytes of a file.
+#[derive(Debug)]
+pub struct Extent<F> {
+    /// Which file.
+    pub file: Arc<F>,
+    /// Where they begin in it.
+    pub offset: u64,
+    /// How many.
+    pub length: usize,
 }
 
 /// Work with a disk that may be done at the same time as other work with it.

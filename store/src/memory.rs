@@ -1,17 +1,17 @@
-//! What was written lately and is not in the object files yet: in memory, ahead of the files in every read.
+//! What was written lately and is not in the object files yet, ahead of the files in every read. Its data stays in the log:
+//! here is where it lies.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
-use crate::locking::lock;
 use crate::object::{Change, NEW_OBJECT_BYTES};
 use crate::wal::Lsn;
 
-/// What a block's place in memory is reckoned to cost beside its data, in bytes.
+/// What a block's place in memory is reckoned to cost, in bytes.
 const BLOCK_OVERHEAD_BYTES: u64 = 128;
 
 /// What an object's place in memory is reckoned to cost beside its blocks, in bytes.
@@ -20,93 +20,19 @@ const OBJECT_OVERHEAD_BYTES: u64 = 640;
 /// A bit for each block of an object.
 type BlockBits = [u64; BLOCKS_PER_OBJECT as usize / 64];
 
-/// Counts the bytes that recent writes hold, and keeps the buffers of single blocks while there are any: most writes are
-/// of one block, and a general allocator takes as long for such a buffer as the rest of the store for the write.
-#[derive(Debug)]
+/// Counts what recent writes hold: the data that waits in the log, and what is kept of it in memory.
+#[derive(Debug, Default)]
 pub(crate) struct Account {
     held_bytes: AtomicU64,
-    spare_blocks: Mutex<Vec<Vec<u8>>>,
-    /// Most buffers of a block that are kept to be used again.
-    most_spare_blocks: usize,
 }
 
 impl Account {
-    /// For recent writes of at most `memory_bytes`.
-    pub(crate) fn new(memory_bytes: u64) -> Self {
-        let most_spare_blocks = (memory_bytes / u64::from(BLOCK_SIZE_BYTES)) as usize;
-        Self { held_bytes: AtomicU64::new(0), spare_blocks: Mutex::default(), most_spare_blocks }
-    }
-
     pub(crate) fn held_bytes(&self) -> u64 {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
     fn change(&self, more: u64, less: u64) {
-        let change = more.wrapping_sub(less);
-        if self.held_bytes.fetch_add(change, Ordering::Relaxed).wrapping_add(change) == 0 {
-            *lock(&self.spare_blocks) = Vec::new();
-        }
-    }
-
-    /// An empty buffer for so many bytes.
-    pub(crate) fn buffer(&self, bytes: usize) -> Vec<u8> {
-        let spare = if bytes == BLOCK_SIZE_BYTES as usize { lock(&self.spare_blocks).pop() } else { None };
-        spare.unwrap_or_else(|| Vec::with_capacity(bytes))
-    }
-
-    /// Makes `bytes` shareable; they count as held until the last slice of them is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
-        self.change(bytes.capacity() as u64, 0);
-        Bytes::from_owner(Held { bytes, account: self.clone() })
-    }
-
-    /// The same for what others may hold as well.
-    pub(crate) fn hold_shared(self: &Arc<Self>, bytes: Bytes) -> Bytes {
-        self.change(bytes.len() as u64, 0);
-        Bytes::from_owner(HeldShared { bytes, account: self.clone() })
-    }
-}
-
-struct Held {
-    bytes: Vec<u8>,
-    account: Arc<Account>,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        let capacity = bytes.capacity();
-        if capacity == BLOCK_SIZE_BYTES as usize {
-            bytes.clear();
-            let mut spare = lock(&self.account.spare_blocks);
-            if spare.len() < self.account.most_spare_blocks {
-                spare.push(bytes);
-            }
-        }
-        self.account.change(0, capacity as u64);
-    }
-}
-
-struct HeldShared {
-    bytes: Bytes,
-    account: Arc<Account>,
-}
-
-impl AsRef<[u8]> for HeldShared {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for HeldShared {
-    fn drop(&mut self) {
-        self.account.change(0, self.bytes.len() as u64);
+        self.held_bytes.fetch_add(more.wrapping_sub(less), Ordering::Relaxed);
     }
 }
 
@@ -151,10 +77,10 @@ pub(crate) struct Stamp {
 
 /// What memory knows of a block.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Recent<'a> {
-    /// It holds this.
+pub(crate) enum Recent {
+    /// It holds what lies in the log from `at` on.
     Data {
-        bytes: &'a Bytes,
+        at: Lsn,
         /// CRC32C of the block.
         crc: u32,
     },
@@ -197,30 +123,18 @@ impl Memory {
         self.objects.get(&oid)
     }
 
-    /// The blocks from `first_block` on hold `content`, segments of whole blocks, which have these CRCs.
-    pub(crate) fn write(
-        &mut self,
-        oid: Oid,
-        first_block: u32,
-        content: &[Bytes],
-        crcs: &[u32],
-        stamp: Stamp,
-    ) {
+    /// The blocks from `first_block` on hold what lies in the log from `payload` on, and have these CRCs.
+    pub(crate) fn write(&mut self, oid: Oid, first_block: u32, payload: Lsn, crcs: &[u32], stamp: Stamp) {
         let object = entry(&mut self.objects, &self.account, oid, stamp);
-        let cut = |segment: &Bytes| {
-            let segment = segment.clone();
-            (0..segment.len())
-                .step_by(BLOCK_SIZE_BYTES as usize)
-                .map(move |start| segment.slice(start..start + BLOCK_SIZE_BYTES as usize))
-        };
-        for ((block, crc), bytes) in (first_block..).zip(crcs).zip(content.iter().flat_map(cut)) {
-            let change = Change::Data { bytes, crc: *crc, version: stamp.version };
+        let places = (payload.0..).step_by(BLOCK_SIZE_BYTES as usize).map(Lsn);
+        for ((block, crc), at) in (first_block..).zip(crcs).zip(places) {
+            let change = Change::Data { at, crc: *crc, version: stamp.version };
             object.set(&self.account, block, RecentBlock { lsn: stamp.lsn, change });
         }
     }
 
     /// The blocks read as zeroes.
-    pub(crate) fn discard(&mut self, oid: Oid, blocks: std::ops::Range<u32>, stamp: Stamp) {
+    pub(crate) fn discard(&mut self, oid: Oid, blocks: Range<u32>, stamp: Stamp) {
         if blocks == (0..BLOCKS_PER_OBJECT) {
             self.erase(oid, stamp);
             return;
@@ -250,7 +164,7 @@ impl Memory {
 
     fn erase(&mut self, oid: Oid, stamp: Stamp) {
         let object = entry(&mut self.objects, &self.account, oid, stamp);
-        self.account.change(0, object.blocks.len() as u64 * BLOCK_OVERHEAD_BYTES);
+        self.account.change(0, object.held_bytes());
         object.blocks.clear();
         object.erased = Some(stamp);
     }
@@ -293,8 +207,8 @@ impl Memory {
         let Some(object) = self.objects.get_mut(&applied.oid) else { return };
         for ((block, _), lsn) in applied.changes.iter().zip(&applied.lsns) {
             if object.blocks.get(block).is_some_and(|found| found.lsn == *lsn) {
-                object.blocks.remove(block);
-                self.account.change(0, BLOCK_OVERHEAD_BYTES);
+                let applied = object.blocks.remove(block);
+                self.account.change(0, applied.as_ref().map_or(0, RecentBlock::held_bytes));
             }
         }
         if object.erased == applied.erased {
@@ -327,9 +241,8 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        let (objects, blocks) = self.counts();
-        let bytes = objects as u64 * OBJECT_OVERHEAD_BYTES + blocks as u64 * BLOCK_OVERHEAD_BYTES;
-        self.account.change(0, bytes);
+        let held = |object: &RecentObject| OBJECT_OVERHEAD_BYTES + object.held_bytes();
+        self.account.change(0, self.objects.values().map(held).sum());
     }
 }
 
@@ -353,11 +266,20 @@ fn entry<'a>(
     })
 }
 
+impl RecentBlock {
+    fn held_bytes(&self) -> u64 {
+        match self.change {
+            Change::Data { .. } => u64::from(BLOCK_SIZE_BYTES) + BLOCK_OVERHEAD_BYTES,
+            Change::Hole { .. } => BLOCK_OVERHEAD_BYTES,
+        }
+    }
+}
+
 impl RecentObject {
     /// What is known of a block.
-    pub(crate) fn block(&self, block: u32) -> Recent<'_> {
+    pub(crate) fn block(&self, block: u32) -> Recent {
         match self.blocks.get(&block).map(|found| &found.change) {
-            Some(Change::Data { bytes, crc, .. }) => Recent::Data { bytes, crc: *crc },
+            Some(Change::Data { at, crc, .. }) => Recent::Data { at: *at, crc: *crc },
             Some(Change::Hole { .. }) => Recent::Zero,
             None if self.erased.is_some() => Recent::Zero,
             None => Recent::Unknown,
@@ -399,9 +321,13 @@ impl RecentObject {
     }
 
     fn set(&mut self, account: &Account, block: u32, content: RecentBlock) {
-        if self.blocks.insert(block, content).is_none() {
-            account.change(BLOCK_OVERHEAD_BYTES, 0);
-        }
+        let more = content.held_bytes();
+        let before = self.blocks.insert(block, content);
+        account.change(more, before.as_ref().map_or(0, RecentBlock::held_bytes));
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.blocks.values().map(RecentBlock::held_bytes).sum()
     }
 
     fn capture(&mut self, oid: Oid) -> Captured {
@@ -431,7 +357,7 @@ mod tests {
     use super::*;
 
     fn account() -> Arc<Account> {
-        Arc::new(Account::new(1 << 20))
+        Arc::default()
     }
 
     fn oid() -> Oid {
@@ -443,13 +369,13 @@ mod tests {
     }
 
     fn write(memory: &mut Memory, first_block: u32, blocks: usize, number: u32) {
-        let bytes = memory.account.clone().hold(vec![number as u8; blocks * 4096]);
-        memory.write(oid(), first_block, &[bytes], &vec![0; blocks], stamp(number));
+        memory.write(oid(), first_block, Lsn(u64::from(number) << 32), &vec![0; blocks], stamp(number));
     }
 
-    fn byte(memory: &Memory, block: u32) -> Option<u8> {
+    /// Which write a block's data is of; 0: it reads as zeroes.
+    fn writer(memory: &Memory, block: u32) -> Option<u64> {
         match memory.object(oid())?.block(block) {
-            Recent::Data { bytes, .. } => Some(bytes[0]),
+            Recent::Data { at, .. } => Some(at.0 >> 32),
             Recent::Zero => Some(0),
             Recent::Unknown => None,
         }
@@ -461,26 +387,22 @@ mod tests {
         write(&mut memory, 0, 4, 1);
         write(&mut memory, 2, 1, 2);
         memory.discard(oid(), 3..5, stamp(3));
-        let found: Vec<_> = (0..6).map(|block| byte(&memory, block)).collect();
+        let found: Vec<_> = (0..6).map(|block| writer(&memory, block)).collect();
         assert_eq!(found, [Some(1), Some(1), Some(2), Some(0), Some(0), None]);
         memory.discard(oid(), 0..BLOCKS_PER_OBJECT, stamp(4));
         write(&mut memory, 1, 1, 5);
-        assert_eq!([0, 1, 700].map(|block| byte(&memory, block)), [Some(0), Some(5), Some(0)]);
+        assert_eq!([0, 1, 700].map(|block| writer(&memory, block)), [Some(0), Some(5), Some(0)]);
     }
 
     #[test]
-    fn buffers_of_blocks_are_used_again_while_anything_is_held() {
-        let account = account();
-        let spare = |account: &Account| lock(&account.spare_blocks).len();
-        let [first, second] = [4096, 4096].map(|bytes| account.hold(vec![0; bytes]));
-        let large = account.hold(vec![0; 8192]);
-        drop((first, large));
-        assert_eq!((spare(&account), account.held_bytes()), (1, 4096));
-        assert_eq!((account.buffer(4096).len(), spare(&account)), (0, 0));
-        drop(account.hold(vec![0; 4096]));
-        assert_eq!(spare(&account), 1);
-        drop(second);
-        assert_eq!((spare(&account), account.held_bytes()), (0, 0), "nothing is kept when nothing is held");
+    fn each_block_is_found_where_it_lies() {
+        let mut memory = Memory::new(account());
+        write(&mut memory, 7, 3, 1);
+        let at = |block| match memory.object(oid()).unwrap().block(block) {
+            Recent::Data { at, .. } => at.0 - (1 << 32),
+            _ => panic!("no data"),
+        };
+        assert_eq!([7, 8, 9].map(at), [0, 4096, 8192]);
     }
 
     #[test]
@@ -490,11 +412,11 @@ mod tests {
         let captured = memory.capture();
         write(&mut memory, 1, 1, 2);
         memory.forget(&captured[0]);
-        assert_eq!((byte(&memory, 0), byte(&memory, 1)), (None, Some(2)));
+        assert_eq!((writer(&memory, 0), writer(&memory, 1)), (None, Some(2)));
         let captured = memory.capture();
         memory.remove(oid(), stamp(3));
         memory.forget(&captured[0]);
-        assert_eq!(byte(&memory, 1), Some(0));
+        assert_eq!(writer(&memory, 1), Some(0));
         let captured = memory.capture();
         memory.forget(&captured[0]);
         assert!(memory.object(oid()).is_none());
@@ -534,11 +456,8 @@ mod tests {
         write(&mut memory, 0, 4, 1);
         assert_eq!(account.held_bytes(), OBJECT_OVERHEAD_BYTES + 4 * (4096 + BLOCK_OVERHEAD_BYTES));
         write(&mut memory, 0, 1, 2);
-        assert_eq!(
-            account.held_bytes(),
-            OBJECT_OVERHEAD_BYTES + 5 * 4096 + 4 * BLOCK_OVERHEAD_BYTES,
-            "the first write is still needed"
-        );
+        memory.discard(oid(), 3..5, stamp(3));
+        assert_eq!(account.held_bytes(), OBJECT_OVERHEAD_BYTES + 3 * 4096 + 5 * BLOCK_OVERHEAD_BYTES);
         let captured = memory.capture();
         memory.forget(&captured[0]);
         drop(captured);

@@ -104,7 +104,7 @@ impl LevelCollector {
     pub(crate) fn new(disk: &str, ask: impl Fn() -> Option<Levels> + Send + Sync + 'static) -> Self {
         let gauge = |name, help| gauge(disk, name, help);
         let gauges = [
-            gauge("memory_bytes", "Bytes of recent writes held in memory."),
+            gauge("memory_bytes", "Bytes of recent writes that are not in the object files."),
             gauge("wal_bytes", "Bytes of the write-ahead log that are not applied."),
             gauge("open_objects", "Object files that are open."),
             gauge("waiting_requests", "Requests that wait for room in memory or in the log."),

@@ -37,7 +37,8 @@ pub struct StoreOptions {
     pub epoch: Epoch,
     /// The least pepoch to serve. The store takes a higher one when this one may have been used before.
     pub pepoch: Pepoch,
-    /// Most bytes of writes held in memory until they are in the object files. Writes beyond that wait.
+    /// Most bytes of recent writes: data that is in the log and not in the object files, and what is kept in memory of where
+    /// it is. Writes beyond that wait.
     pub memory_bytes: u64,
     /// Held bytes at which applying to the object files begins.
     pub apply_at_bytes: u64,

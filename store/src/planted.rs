@@ -10,7 +10,7 @@ use crate::index::{Item, State};
 use crate::locking::lock;
 use crate::object::{Change as ObjectChange, ObjectFile};
 use crate::store::{DiskStopped, Store};
-use crate::wal::{Change, Lsn, RecordHeader, Wal, WalError};
+use crate::wal::{Change, LogFiles, Lsn, RecordHeader, Wal, WalError};
 
 /// What is done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,12 +50,13 @@ impl<D: Disk> Store<D> {
     pub(crate) fn change_wrongly(
         &self,
         object: &ObjectFile<D>,
+        log: &LogFiles<D::File>,
         changes: &[(u32, ObjectChange)],
         reserved: bool,
     ) -> Option<io::Result<()>> {
         let disk = &*self.disk;
         let write = || {
-            object.write_data(disk, changes, reserved)?;
+            object.write_data(disk, log, changes, reserved)?;
             object.write_table(disk, changes, reserved)
         };
         match self.options.planted? {
@@ -63,7 +64,7 @@ impl<D: Disk> Store<D> {
                 object
                     .write_table(disk, changes, reserved)
                     .and_then(|()| object.sync(disk))
-                    .and_then(|()| object.write_data(disk, changes, reserved)),
+                    .and_then(|()| object.write_data(disk, log, changes, reserved)),
             ),
             PlantedBug::SyncErrorIgnored => Some(write().map(|()| drop(object.sync(disk)))),
             PlantedBug::SyncRetried => {

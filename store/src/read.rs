@@ -1,7 +1,8 @@
-//! Reading: memory first, else the object file, every block verified before it counts.
+//! Reading: what was written lately from the log, else from the object file, every block verified before it counts.
 
 mod at_hand;
 
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,9 +14,10 @@ use smallvec::SmallVec;
 
 use crate::disk::Disk;
 use crate::memory::Recent;
-use crate::object::{Entry, LoadError, ObjectFile, ObjectPath};
+use crate::object::{Entry, LoadError, ObjectFile, ObjectPath, data_offset};
 use crate::partition::PartitionState;
 use crate::store::Store;
+use crate::wal::Lsn;
 
 pub(crate) use at_hand::{Beginning, Begun};
 
@@ -25,11 +27,13 @@ pub(crate) type Block = [u8; BLOCK_SIZE_BYTES as usize];
 /// Pieces of a read that come from the file, kept without allocating.
 const INLINE_PIECES: usize = 8;
 
-/// Part of a read that must come from the object file.
+/// Part of a read that must come from the log or the object file.
 #[derive(Debug, Clone)]
 struct FilePiece {
     /// Bytes within the object; within one block.
     bytes: Range<u32>,
+    /// Where its block begins: in the log, if it comes from there, or in the file.
+    position: u64,
     /// CRC32C of the whole block.
     crc: u32,
 }
@@ -39,19 +43,26 @@ type FilePieces = SmallVec<[FilePiece; INLINE_PIECES]>;
 /// What of a read must come from which file.
 type FromFile<D> = (Arc<ObjectFile<D>>, FilePieces);
 
+/// What a read lacks.
+struct Missing<D: Disk> {
+    /// From the log: as long as the partition's lock is held, it is there.
+    from_log: FilePieces,
+    from_file: Option<FromFile<D>>,
+}
+
 /// Where the content of a block is.
-enum Source<'a> {
+enum Source {
     Zero,
-    Memory { bytes: &'a [u8], crc: u32 },
+    Log { at: Lsn, crc: u32 },
     File { crc: u32 },
 }
 
-impl Source<'_> {
+impl Source {
     /// CRC32C of the whole block.
     fn crc(&self) -> u32 {
         match self {
             Self::Zero => ZERO_BLOCK_CRC,
-            Self::Memory { crc, .. } | Self::File { crc } => *crc,
+            Self::Log { crc, .. } | Self::File { crc } => *crc,
         }
     }
 }
@@ -79,7 +90,11 @@ impl FilePiece {
 
 /// Pieces that are read at once: whole blocks that are neighbours.
 fn runs(pieces: &FilePieces) -> impl Iterator<Item = &[FilePiece]> {
-    pieces.chunk_by(|a, b| a.is_whole() && b.is_whole() && a.bytes.end == b.bytes.start)
+    let block_size = u64::from(BLOCK_SIZE_BYTES);
+    pieces.chunk_by(move |a, b| {
+        let are_neighbours = a.bytes.end == b.bytes.start && a.position + block_size == b.position;
+        are_neighbours && a.is_whole() && b.is_whole()
+    })
 }
 
 /// What is asked for must fit: that it does not is the caller's mistake, and there is nothing true to put there.
@@ -102,11 +117,20 @@ impl<D: Disk> Store<D> {
         check_room(read, into, crcs.as_deref())?;
         let damaged = || Broken::DamagedObject { oid: read.oid };
         let find = |state: &PartitionState| self.object(state, read.oid);
-        let plan = |state: &mut PartitionState| self.plan_read(state, read, into, crcs.as_deref_mut(), find);
-        let Some((object, pieces)) = self.with_partition(read.partition, plan, damaged)? else {
+        let begin = |state: &mut PartitionState| {
+            let missing = self.plan_read(state, read, into, crcs.as_deref_mut(), find)?;
+            if self.read_pieces(&missing.from_log, read.range.offset(), into, |piece, bytes| {
+                self.read_log(piece, bytes)
+            }) {
+                return Ok(missing.from_file);
+            }
+            self.read_again(state, read, into, crcs.as_deref_mut()).map(|()| None)
+        };
+        let Some((object, pieces)) = self.with_partition(read.partition, begin, damaged)? else {
             return Ok(());
         };
-        let fill = |block, bytes: &mut [u8]| object.read(&self.disk, block, bytes).is_ok();
+        let fill =
+            |piece: &FilePiece, bytes: &mut [u8]| object.read(&self.disk, piece.block(), bytes).is_ok();
         if self.read_pieces(&pieces, read.range.offset(), into, fill) {
             return Ok(());
         }
@@ -121,7 +145,7 @@ impl<D: Disk> Store<D> {
         Ok(Reply::Data(Segments::from_iter([bytes.into()])))
     }
 
-    /// Fills in what is in memory or zero, and says what must come from the file, which `find` finds.
+    /// Fills in what is zero, and says what must come from the log, and from the file, which `find` finds.
     fn plan_read<E: From<Error>>(
         &self,
         state: &PartitionState,
@@ -129,49 +153,54 @@ impl<D: Disk> Store<D> {
         into: &mut [u8],
         crcs: Option<&mut [u32]>,
         find: impl FnOnce(&PartitionState) -> Result<Option<Arc<ObjectFile<D>>>, E>,
-    ) -> Result<Option<FromFile<D>>, E> {
+    ) -> Result<Missing<D>, E> {
         state.check_pepoch(read.pepoch).map_err(Error::from)?;
         let recent = state.memory.object(read.oid);
         let is_unknown = |block| recent.is_none_or(|recent| matches!(recent.block(block), Recent::Unknown));
-        // What memory holds is as good as ever, whatever became of the file.
+        // What is in the log is as good as ever, whatever became of the file.
         let object = if read.range.blocks().any(is_unknown) { find(state)? } else { None };
         let content = object.as_ref().map(|object| object.content());
-        let mut from_file = FilePieces::new();
+        let (mut from_log, mut from_file) = (FilePieces::new(), FilePieces::new());
         let mut crcs = crcs.into_iter().flatten();
         for bytes in pieces(read.range) {
-            let mut piece = FilePiece { bytes, crc: 0 };
+            let mut piece = FilePiece { bytes, position: 0, crc: 0 };
             let known = recent.map_or(Recent::Unknown, |recent| recent.block(piece.block()));
             let target = &mut into[piece.in_buffer(read.range.offset())];
             let entry = |block| content.as_ref().map_or(Entry::Inherit, |content| content.table.entry(block));
             let source = self.source(known, read.oid, piece.block(), entry)?;
             crcs.next().into_iter().for_each(|crc| *crc = source.crc());
+            piece.crc = source.crc();
             match source {
                 Source::Zero => target.fill(0),
-                Source::Memory { bytes, .. } => target.copy_from_slice(&bytes[piece.in_block()]),
-                Source::File { crc } => {
-                    piece.crc = crc;
+                Source::Log { at, .. } => {
+                    piece.position = at.0;
+                    from_log.push(piece);
+                }
+                Source::File { .. } => {
+                    piece.position = data_offset(piece.block());
                     from_file.push(piece);
                 }
             }
         }
         drop(content);
-        Ok(object.filter(|_| !from_file.is_empty()).map(|object| (object, from_file)))
+        let from_file = object.filter(|_| !from_file.is_empty()).map(|object| (object, from_file));
+        Ok(Missing { from_log, from_file })
     }
 
-    fn source<'a>(
+    fn source(
         &self,
-        known: Recent<'a>,
+        known: Recent,
         oid: Oid,
         block: u32,
         entry: impl FnOnce(u32) -> Entry,
-    ) -> Result<Source<'a>, Error> {
+    ) -> Result<Source, Error> {
         #[cfg(feature = "planted-bugs")]
         let known = match known {
             Recent::Zero if self.options.has(crate::PlantedBug::HoleReadFromFile) => Recent::Unknown,
             known => known,
         };
         match known {
-            Recent::Data { bytes, crc } => Ok(Source::Memory { bytes, crc }),
+            Recent::Data { at, crc } => Ok(Source::Log { at, crc }),
             Recent::Zero => Ok(Source::Zero),
             Recent::Unknown => match entry(block) {
                 Entry::Inherit | Entry::Hole { .. } => Ok(Source::Zero),
@@ -181,14 +210,29 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Has `fill` read pieces from the file, from one block on, neighbours at once; false if it does not, or if one of them
-    /// is not what it should be.
+    /// Fills `bytes` with what is in the log from a piece on.
+    fn read_log(&self, piece: &FilePiece, bytes: &mut [u8]) -> bool {
+        self.try_to_read_log(Lsn(piece.position), bytes).is_ok()
+    }
+
+    fn try_to_read_log(&self, at: Lsn, bytes: &mut [u8]) -> io::Result<()> {
+        #[cfg(feature = "planted-bugs")]
+        self.kept_back.log(&self.wal).map_err(io::Error::other)?;
+        let extent = self.wal.files().extent(at, bytes.len()).ok_or(io::ErrorKind::NotFound)?;
+        match self.disk.read_at(&extent.file, bytes, extent.offset)? {
+            count if count < bytes.len() => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has `fill` read pieces, from one on, neighbours at once; false if it does not, or if one of them is not what it should
+    /// be.
     fn read_pieces(
         &self,
         pieces: &FilePieces,
         origin: u32,
         into: &mut [u8],
-        fill: impl Fn(u32, &mut [u8]) -> bool,
+        fill: impl Fn(&FilePiece, &mut [u8]) -> bool,
     ) -> bool {
         runs(pieces).all(|run| {
             let (Some(first), Some(last)) = (run.first(), run.last()) else { return true };
@@ -196,7 +240,7 @@ impl<D: Disk> Store<D> {
                 return self.read_fragment(first, &mut into[first.in_buffer(origin)], &fill);
             }
             let target = &mut into[first.in_buffer(origin).start..last.in_buffer(origin).end];
-            fill(first.block(), target) && self.are_sound(run, target)
+            fill(first, target) && self.are_sound(run, target)
         })
     }
 
@@ -211,10 +255,10 @@ impl<D: Disk> Store<D> {
         &self,
         piece: &FilePiece,
         target: &mut [u8],
-        fill: impl Fn(u32, &mut [u8]) -> bool,
+        fill: impl Fn(&FilePiece, &mut [u8]) -> bool,
     ) -> bool {
         let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
-        let is_right = fill(piece.block(), &mut block) && self.is_sound(&block, piece.crc);
+        let is_right = fill(piece, &mut block) && self.is_sound(&block, piece.crc);
         if is_right {
             target.copy_from_slice(&block[piece.in_block()]);
         }
@@ -234,7 +278,7 @@ impl<D: Disk> Store<D> {
         state.check_pepoch(read.pepoch)?;
         let mut block: Block = [0; BLOCK_SIZE_BYTES as usize];
         for bytes in pieces(read.range) {
-            let piece = FilePiece { bytes, crc: 0 };
+            let piece = FilePiece { bytes, position: 0, crc: 0 };
             let crc = self.read_block(state, read.oid, piece.block(), &mut block)?;
             crcs.next().into_iter().for_each(|entry| *entry = crc);
             into[piece.in_buffer(read.range.offset())].copy_from_slice(&block[piece.in_block()]);
@@ -260,18 +304,20 @@ impl<D: Disk> Store<D> {
             |block| object.as_ref().map_or(Entry::Inherit, |object| object.content().table.entry(block));
         let source = self.source(known, oid, block, entry)?;
         let crc = source.crc();
-        match (source, &object) {
-            (Source::Memory { bytes, .. }, _) => into.copy_from_slice(bytes),
-            (Source::File { crc }, Some(object)) => {
-                if let Err(error) = object.read(&self.disk, block, into) {
-                    tracing::error!(%oid, block, %error, "a block cannot be read");
-                    return Err(self.corrupt(oid, block, "it cannot be read"));
-                }
-                if !self.is_sound(into, crc) {
-                    return Err(self.corrupt(oid, block, "it does not match its checksum"));
-                }
+        let read = match (source, &object) {
+            (Source::Log { at, .. }, _) => self.try_to_read_log(at, into),
+            (Source::File { .. }, Some(object)) => object.read(&self.disk, block, into),
+            (Source::Zero | Source::File { .. }, _) => {
+                into.fill(0);
+                return Ok(crc);
             }
-            (Source::Zero | Source::File { .. }, _) => into.fill(0),
+        };
+        if let Err(error) = read {
+            tracing::error!(%oid, block, %error, "a block cannot be read");
+            return Err(self.corrupt(oid, block, "it cannot be read"));
+        }
+        if !self.is_sound(into, crc) {
+            return Err(self.corrupt(oid, block, "it does not match its checksum"));
         }
         Ok(crc)
     }

@@ -24,7 +24,7 @@ use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
 use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
 use crate::waiters::Waiters;
-use crate::wal::{Change, Lsn, Record, Wal, WalOptions};
+use crate::wal::{Change, Lsn, RecordHeader, Wal, WalOptions};
 
 /// Least size of a segment of the log, in bytes: a record of a whole object must fit.
 const MIN_SEGMENT_BYTES: u64 = OBJECT_SIZE_BYTES as u64 + (1 << 20);
@@ -52,7 +52,7 @@ impl<D: Disk> Store<D> {
         };
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
         let directories = find_directories(&*disk, &known, options.epoch)?;
-        let account = Arc::new(Account::new(options.memory_bytes));
+        let account = Arc::<Account>::default();
         let (wal, replayed) = replay(&disk, &options, &superblock, is_complete, &account)?;
         let dirty = DirtyPartitions::new();
         let metrics = Metrics::new(&options.directory);
@@ -206,7 +206,7 @@ fn replay<D: Disk>(
     let wal = Wal::open(disk.clone(), wal_options, &mut |lsn, record| -> Result<(), OpenError> {
         let partition = record.header.partition;
         let memory = replayed.entry(partition).or_insert_with(|| Memory::new(account.clone()));
-        remember(memory, account, lsn, &record);
+        remember(memory, lsn, &record.header);
         Ok(())
     })?;
     #[cfg(feature = "planted-bugs")]
@@ -244,13 +244,12 @@ fn load_replayed<D: Disk>(
 }
 
 /// Puts into memory what a record says, as the request that made it did.
-fn remember(memory: &mut Memory, account: &Arc<Account>, lsn: Lsn, record: &Record<'_>) {
-    let oid = record.header.oid;
-    let stamp = Stamp { lsn, version: record.header.version };
-    match &record.header.change {
+fn remember(memory: &mut Memory, lsn: Lsn, header: &RecordHeader<'_>) {
+    let oid = header.oid;
+    let stamp = Stamp { lsn, version: header.version };
+    match &header.change {
         Change::Write { first_block, crcs } => {
-            let bytes = account.hold(record.payload.to_vec());
-            memory.write(oid, *first_block, &[bytes], crcs, stamp);
+            memory.write(oid, *first_block, header.payload_at(lsn), crcs, stamp);
         }
         Change::Discard { blocks } => memory.discard(oid, blocks.clone(), stamp),
         Change::Reserve => memory.reserve(oid, stamp),

@@ -30,7 +30,7 @@ use released::{DurableMark, Released};
 use replay::{Found, Replay, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
-use crate::disk::{Disk, Open};
+use crate::disk::{Disk, Extent, Open};
 use crate::error::{is_full, is_shortage};
 use crate::locking::lock;
 
@@ -94,12 +94,36 @@ struct Tail<F> {
     current: Segment<F>,
     /// Full segments that hold records which are not released, oldest first.
     full: VecDeque<Segment<F>>,
-    /// Numbers of files to use again.
-    free: Vec<u64>,
+    /// Files to use again.
+    free: Vec<Free<F>>,
     /// Full segments that were not synced since they were written to.
     unsynced: SmallVec<[(u64, Arc<F>); 2]>,
     /// A segment was given its name since the directory was synced.
     names_changed: bool,
+}
+
+/// A file of which nothing is needed any more.
+struct Free<F> {
+    number: u64,
+    /// If it is open.
+    file: Option<Arc<F>>,
+}
+
+/// Where the records that are not released lie.
+pub(crate) struct LogFiles<F>(SmallVec<[(Lsn, Arc<F>); 4]>);
+
+impl<F> LogFiles<F> {
+    /// A log of one file.
+    #[cfg(test)]
+    pub(crate) fn of_one(file: Arc<F>) -> Self {
+        Self(SmallVec::from_iter([(Lsn(0), file)]))
+    }
+
+    /// So many bytes from `at` on, all of one record that is not released.
+    pub(crate) fn extent(&self, at: Lsn, length: usize) -> Option<Extent<F>> {
+        let (base, file) = self.0.iter().rfind(|(base, _)| *base <= at)?;
+        Some(Extent { file: Arc::clone(file), offset: segment::offset(*base, at), length })
+    }
 }
 
 impl<D: Disk> Wal<D> {
@@ -136,7 +160,13 @@ impl<D: Disk> Wal<D> {
             Some(last) => last,
             None => create_first(&*disk, &options)?,
         };
-        let tail = Tail { current, full, free: found.free, unsynced: SmallVec::new(), names_changed: false };
+        let tail = Tail {
+            current,
+            full,
+            free: found.free.into_iter().map(|number| Free { number, file: None }).collect(),
+            unsynced: SmallVec::new(),
+            names_changed: false,
+        };
         Ok(Self {
             disk,
             options,
@@ -190,6 +220,21 @@ impl<D: Disk> Wal<D> {
         let end = Lsn(lsn.0 + bytes);
         self.written.store(end.0, Ordering::Release);
         Ok(end)
+    }
+
+    /// Where what is not released lies.
+    pub(crate) fn files(&self) -> LogFiles<D::File> {
+        let tail = lock(&self.tail);
+        let segments = tail.full.iter().chain([&tail.current]);
+        LogFiles(segments.map(|segment| (segment.base, Arc::clone(&segment.file))).collect())
+    }
+
+    /// Gives back the memory that [`Disk::copy`] took to read the log.
+    pub(crate) fn let_go(&self) {
+        let tail = lock(&self.tail);
+        let used = tail.full.iter().chain([&tail.current]).map(|segment| &segment.file);
+        let free = tail.free.iter().filter_map(|free| free.file.as_ref());
+        used.chain(free).for_each(|file| self.disk.let_go(file));
     }
 
     /// Where the next record will begin: all before survives the process.
@@ -265,7 +310,7 @@ impl<D: Disk> Wal<D> {
         // Records after its end are durable, hence so is the segment that follows: the log never lacks a beginning.
         while tail.second_base().is_some_and(|end| end < noted) {
             let segment = tail.full.pop_front();
-            tail.free.extend(segment.map(|segment| segment.number));
+            tail.free.extend(segment.map(|Segment { number, file, .. }| Free { number, file: Some(file) }));
         }
         Ok(())
     }
@@ -298,15 +343,17 @@ impl<D: Disk> Wal<D> {
         let next = match tail.free.pop() {
             Some(old) => {
                 // Opened before anything is changed: there may be no file descriptor.
-                let file = match self.disk.open(&segment::path(old), Open::Existing) {
-                    Err(source) if is_shortage(&source) => {
-                        tail.free.push(old);
-                        return Err(WalError::Shortage { source });
-                    }
-                    opened => self.poison_on_error(opened, "open", || segment::path(old))?,
-                };
-                let reused = self.reuse(old, file, number, base);
-                self.poison_on_error(reused, "reuse", || segment::path(old))?
+                let path_before = segment::path(old.number);
+                let file =
+                    match old.file.clone().map_or_else(|| self.disk.open(&path_before, Open::Existing), Ok) {
+                        Err(source) if is_shortage(&source) => {
+                            tail.free.push(old);
+                            return Err(WalError::Shortage { source });
+                        }
+                        opened => self.poison_on_error(opened, "open", || path_before.clone())?,
+                    };
+                let reused = self.reuse(&path_before, file, number, base);
+                self.poison_on_error(reused, "reuse", || path_before)?
             }
             None => {
                 let segments = tail.full.len() as u64 + 1;
@@ -328,8 +375,8 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Makes `file`, which is the segment `old`, another one.
-    fn reuse(&self, old: u64, file: Arc<D::File>, number: u64, base: Lsn) -> io::Result<Segment<D::File>> {
-        self.disk.rename(&segment::path(old), &segment::path(number))?;
+    fn reuse(&self, path: &str, file: Arc<D::File>, number: u64, base: Lsn) -> io::Result<Segment<D::File>> {
+        self.disk.rename(path, &segment::path(number))?;
         if self.disk.length(&file)? != self.options.segment_bytes {
             self.disk.set_length(&file, self.options.segment_bytes)?;
             self.disk.allocate(&file, 0, self.options.segment_bytes)?;

@@ -2,7 +2,6 @@
 
 use std::io::IoSlice;
 use std::ops::Range;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_replica::order::{Access, Input, OpId, Output};
@@ -13,7 +12,7 @@ use huntaway_wire::{
 use smallvec::SmallVec;
 
 use crate::disk::Disk;
-use crate::memory::{Account, Recent, Stamp};
+use crate::memory::{Recent, Stamp};
 use crate::object::{Entry, NEW_OBJECT_BYTES};
 use crate::partition::PartitionState;
 use crate::read::Block;
@@ -27,10 +26,6 @@ const THE_OPERATION: OpId = OpId(0);
 /// Blocks of a write whose CRCs are kept without allocating.
 const INLINE_BLOCKS: usize = 16;
 
-/// Writes whose data came in pieces of at least this many bytes stay in the buffers that they were received in. Others are
-/// copied: a small piece may pin a buffer many times its size.
-const SHARED_FROM_BYTES: usize = 64 << 10;
-
 /// Whole blocks to be written: all but the rest of the blocks that fragments are part of, which is zeroes here.
 pub(crate) struct Blocks {
     first_block: u32,
@@ -40,19 +35,26 @@ pub(crate) struct Blocks {
     fragments: SmallVec<[Range<u32>; 2]>,
 }
 
+/// Where a change is in the log.
+pub(crate) struct Logged {
+    pub(crate) stamp: Stamp,
+    /// Where its data begins.
+    pub(crate) payload: Lsn,
+}
+
 /// The bytes of whole blocks.
 enum Content {
     /// In one piece, which may be changed.
     Owned(Vec<u8>),
-    /// As they were received; each segment is a whole number of blocks.
+    /// As they were received.
     Shared(Segments),
 }
 
 impl Content {
     /// The bytes of `range` in `data`, with zeroes around them up to the borders of blocks.
-    fn copy(range: ByteRange, data: &Segments, account: &Account) -> Vec<u8> {
+    fn copy(range: ByteRange, data: &Segments) -> Vec<u8> {
         let blocks = range.blocks();
-        let mut bytes = account.buffer(blocks.len() * BLOCK_SIZE_BYTES as usize);
+        let mut bytes = Vec::with_capacity(blocks.len() * BLOCK_SIZE_BYTES as usize);
         bytes.resize((range.offset() - blocks.start * BLOCK_SIZE_BYTES) as usize, 0);
         data.iter().for_each(|segment| bytes.extend_from_slice(segment));
         bytes.resize(blocks.len() * BLOCK_SIZE_BYTES as usize, 0);
@@ -85,32 +87,21 @@ impl Content {
             Self::Shared(segments) => segments.iter().map(|segment| IoSlice::new(segment)).collect(),
         }
     }
-
-    fn hold(self, account: &Arc<Account>) -> Segments {
-        match self {
-            Self::Owned(bytes) => Segments::from_iter([account.hold(bytes)]),
-            Self::Shared(segments) => {
-                segments.into_iter().map(|segment| account.hold_shared(segment)).collect()
-            }
-        }
-    }
 }
 
 impl Blocks {
     /// Takes in the data, and verifies the CRCs of its fragments, since the blocks that these become part of get others.
     /// Whole blocks keep theirs, which whoever reads them verifies.
-    fn gather(range: ByteRange, data: &Segments, crcs: &[u32], account: &Account) -> Result<Self, u32> {
+    fn gather(range: ByteRange, data: &Segments, crcs: &[u32]) -> Result<Self, u32> {
         let blocks = range.blocks();
         let length = length_of(data);
         if length != range.length() as usize || crcs.len() != blocks.len() {
             return Err(blocks.start);
         }
-        let is_whole = |bytes: usize| bytes.is_multiple_of(BLOCK_SIZE_BYTES as usize);
-        let may_share = |segment: &Bytes| segment.len() >= SHARED_FROM_BYTES && is_whole(segment.len());
-        let content = if is_whole(range.offset() as usize) && data.iter().all(may_share) {
-            Content::Shared(data.clone())
-        } else {
-            Content::Owned(Content::copy(range, data, account))
+        let borders = [range.offset(), range.end()];
+        let content = match borders.iter().all(|border| border.is_multiple_of(BLOCK_SIZE_BYTES)) {
+            true => Content::Shared(data.clone()),
+            false => Content::Owned(Content::copy(range, data)),
         };
         let crcs = SmallVec::from_slice(crcs);
         let mut gathered = Self { first_block: blocks.start, content, crcs, fragments: SmallVec::new() };
@@ -193,7 +184,7 @@ impl<D: Disk> Store<D> {
         data: &Segments,
         crcs: &[u32],
     ) -> Result<Blocks, Error> {
-        Blocks::gather(range, data, crcs, &self.account).map_err(|block| self.mismatch(oid, block))
+        Blocks::gather(range, data, crcs).map_err(|block| self.mismatch(oid, block))
     }
 
     /// The data of a block that was to be written is not what its CRC says.
@@ -228,9 +219,8 @@ impl<D: Disk> Store<D> {
         let promised_bytes = self.promise(state, request.oid, blocks.range())?;
         let range = blocks.range();
         let step = self.change(state, request, range, durability, |version, state| {
-            let stamp = self.log_blocks(state, request, version, &blocks)?;
-            let content = blocks.content.hold(&self.account);
-            state.memory.write(request.oid, blocks.first_block, &content, &blocks.crcs, stamp);
+            let Logged { stamp, payload } = self.log_blocks(state, request, version, &blocks)?;
+            state.memory.write(request.oid, blocks.first_block, payload, &blocks.crcs, stamp);
             state.memory.promise(request.oid, promised_bytes);
             Ok(stamp.lsn)
         });
@@ -246,7 +236,7 @@ impl<D: Disk> Store<D> {
         request: &ObjectRequest,
         version: Version,
         blocks: &Blocks,
-    ) -> Result<Stamp, WalError> {
+    ) -> Result<Logged, WalError> {
         let change = Change::Write { first_block: blocks.first_block, crcs: &blocks.crcs };
         self.log(state, request.oid, version, change, &blocks.content.parts())
     }
@@ -259,7 +249,7 @@ impl<D: Disk> Store<D> {
         version: Version,
         change: Change<'_>,
         payload: &[IoSlice<'_>],
-    ) -> Result<Stamp, WalError> {
+    ) -> Result<Logged, WalError> {
         let partition = state.order.partition();
         self.dirty.insert(partition);
         let header = RecordHeader { partition, oid, version, change };
@@ -267,11 +257,11 @@ impl<D: Disk> Store<D> {
         if self.options.has(crate::PlantedBug::AcknowledgeBeforeLogging) {
             self.kept_back.log(&self.wal)?;
             if let Some(lsn) = self.kept_back.keep(&self.wal, &header, payload) {
-                return Ok(Stamp { lsn, version });
+                return Ok(Logged { stamp: Stamp { lsn, version }, payload: header.payload_at(lsn) });
             }
         }
         let lsn = self.wal.append(&header, payload)?;
-        Ok(Stamp { lsn, version })
+        Ok(Logged { stamp: Stamp { lsn, version }, payload: header.payload_at(lsn) })
     }
 
     /// Takes a change through the order: `log` puts it in the log and in memory under the version it gets, and says

@@ -10,6 +10,7 @@ use crate::error::{DiskError, is_shortage};
 use crate::memory::{Captured, Stamp};
 use crate::object::{Change, Header, LoadError, ObjectFile, ObjectPath};
 use crate::store::Store;
+use crate::wal::LogFiles;
 
 /// Whether an object is in the index, and its file.
 type Found<D> = (bool, Option<Arc<ObjectFile<D>>>);
@@ -116,7 +117,11 @@ impl<D: Disk> Store<D> {
     }
 
     /// Brings a file to what it should be, on stable storage.
-    pub(super) fn change_object(&self, changed: &Changed<D>) -> Result<(), ApplyError> {
+    pub(super) fn change_object(
+        &self,
+        log: &LogFiles<D::File>,
+        changed: &Changed<D>,
+    ) -> Result<(), ApplyError> {
         let Target { object, path, reserved, .. } = &changed.target;
         let was_reserved = object.content().reserved;
         // What was asked for is done again: it may not be on stable storage.
@@ -124,11 +129,11 @@ impl<D: Disk> Store<D> {
             object.reserve(&*self.disk).map_err(DiskError::new("reserve", path.as_str()))?;
         }
         #[cfg(feature = "planted-bugs")]
-        if let Some(done) = self.change_wrongly(object, changed.changes(), *reserved) {
+        if let Some(done) = self.change_wrongly(object, log, changed.changes(), *reserved) {
             return Ok(done.map_err(DiskError::new("write or sync", path.as_str()))?);
         }
         object
-            .write_data(&*self.disk, changed.changes(), *reserved)
+            .write_data(&*self.disk, log, changed.changes(), *reserved)
             .and_then(|()| object.write_table(&*self.disk, changed.changes(), *reserved))
             .map_err(DiskError::new("write", path.as_str()))?;
         object.sync(&*self.disk).map_err(DiskError::new("sync", path.as_str()))?;

@@ -186,9 +186,10 @@ impl<D: Disk> Store<D> {
         changed: Vec<Changed<D>>,
         applied: &mut Applied,
     ) -> Result<(), ApplyError> {
+        let log = self.wal.files();
         let mut done = Vec::with_capacity(changed.len());
         for plan in changed {
-            match self.change_object(&plan) {
+            match self.change_object(&log, &plan) {
                 Ok(()) => done.push(plan),
                 Err(error) if error.may_pass() => {
                     self.with_loaded(partition, |state| state.memory.doubt(plan.captured.oid));

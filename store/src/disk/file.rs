@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::fs::FallocateFlags;
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 use smallvec::SmallVec;
 
-use super::{Disk, Job, Open, Space};
+use super::mapping::MappableFile;
+use super::{Disk, Extent, Job, Open, Space, copy_through_memory};
 use crate::locking::lock;
 
 /// Most buffers handed to one system call (`IOV_MAX` on Linux).
@@ -68,7 +69,7 @@ impl FileDisk {
         let is_memory = MEMORY.contains(&rustix::fs::fstatfs(file)?.f_type);
         self.at_hand = match read_cached(file, &mut [0], 0) {
             _ if is_memory => AtHand::Everything,
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => AtHand::Cached,
+            Ok(_) | Err(Errno::AGAIN) => AtHand::Cached,
             Err(_) => AtHand::Unknown,
         };
         Ok(self)
@@ -90,15 +91,15 @@ fn read_cached(file: &File, buffer: &mut [u8], offset: u64) -> rustix::io::Resul
 }
 
 impl Disk for FileDisk {
-    type File = File;
+    type File = MappableFile;
 
-    fn open(&self, path: &str, how: Open) -> io::Result<Arc<File>> {
+    fn open(&self, path: &str, how: Open) -> io::Result<Arc<MappableFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(how == Open::New);
-        options.open(self.path(path)).map(Arc::new)
+        options.open(self.path(path)).map(|file| Arc::new(MappableFile::new(file)))
     }
 
-    fn read_at(&self, file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    fn read_at(&self, file: &MappableFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
             match file.read_at(&mut buffer[filled..], offset + filled as u64) {
@@ -115,7 +116,7 @@ impl Disk for FileDisk {
         self.at_hand == AtHand::Everything
     }
 
-    fn read_at_hand(&self, file: &File, buffer: &mut [u8], offset: u64) -> bool {
+    fn read_at_hand(&self, file: &MappableFile, buffer: &mut [u8], offset: u64) -> bool {
         let count = match self.at_hand {
             AtHand::Everything => self.read_at(file, buffer, offset).ok(),
             AtHand::Cached => read_cached(file, buffer, offset).ok(),
@@ -124,44 +125,59 @@ impl Disk for FileDisk {
         count == Some(buffer.len())
     }
 
-    fn write_at(&self, file: &File, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
+    fn write_at(&self, file: &MappableFile, parts: &[IoSlice<'_>], mut offset: u64) -> io::Result<()> {
         let mut buffers: SmallVec<[IoSlice<'_>; 8]> =
             parts.iter().copied().filter(|p| !p.is_empty()).collect();
         let mut rest = buffers.as_mut_slice();
         while !rest.is_empty() {
             let call = &rest[..rest.len().min(MAX_BUFFERS_PER_CALL)];
-            match rustix::io::pwritev(file, call, offset) {
+            match rustix::io::pwritev(&**file, call, offset) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
                     offset += count as u64;
                     IoSlice::advance_slices(&mut rest, count);
                 }
-                Err(rustix::io::Errno::INTR) => {}
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         Ok(())
     }
 
-    fn sync_data(&self, file: &File) -> io::Result<()> {
+    fn copy(&self, parts: &[Extent<MappableFile>], file: &MappableFile, offset: u64) -> io::Result<()> {
+        let bytes = |part: &Extent<_>| part.offset..part.offset + part.length as u64;
+        let mapped: Option<Vec<_>> = parts.iter().map(|part| part.file.slice(bytes(part))).collect();
+        match mapped.map(|parts| self.write_at(file, &parts, offset)) {
+            Some(Err(error)) if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) => {}
+            Some(written) => return written,
+            None => {}
+        }
+        copy_through_memory(self, parts, file, offset)
+    }
+
+    fn let_go(&self, file: &MappableFile) {
+        file.let_go();
+    }
+
+    fn sync_data(&self, file: &MappableFile) -> io::Result<()> {
         file.sync_data()
     }
 
-    fn length(&self, file: &File) -> io::Result<u64> {
+    fn length(&self, file: &MappableFile) -> io::Result<u64> {
         Ok(file.metadata()?.len())
     }
 
-    fn set_length(&self, file: &File, length: u64) -> io::Result<()> {
+    fn set_length(&self, file: &MappableFile, length: u64) -> io::Result<()> {
         file.set_len(length)
     }
 
-    fn allocate(&self, file: &File, offset: u64, length: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(file, FallocateFlags::empty(), offset, length)?)
+    fn allocate(&self, file: &MappableFile, offset: u64, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&**file, FallocateFlags::empty(), offset, length)?)
     }
 
-    fn punch_hole(&self, file: &File, offset: u64, length: u64) -> io::Result<()> {
+    fn punch_hole(&self, file: &MappableFile, offset: u64, length: u64) -> io::Result<()> {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        Ok(rustix::fs::fallocate(file, flags, offset, length)?)
+        Ok(rustix::fs::fallocate(&**file, flags, offset, length)?)
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -254,6 +270,43 @@ mod tests {
         assert_eq!(disk.read_at(&file, &mut found, 10).unwrap(), expected.len());
         assert_eq!(found[..expected.len()], expected);
         assert_eq!(disk.length(&file).unwrap(), 10 + expected.len() as u64);
+    }
+
+    fn extent(file: &Arc<MappableFile>, offset: u64, length: usize) -> Extent<MappableFile> {
+        Extent { file: file.clone(), offset, length }
+    }
+
+    #[test]
+    fn parts_of_files_are_copied_also_after_their_pages_were_let_go_and_the_files_grew() {
+        let (_directory, disk) = disk();
+        let [a, b, to] = ["a", "b", "to"].map(|name| disk.open(name, Open::New).unwrap());
+        let bytes = |seed: u8, length: usize| (0..length).map(|i| (i % 251) as u8 ^ seed).collect::<Vec<_>>();
+        let (in_a, in_b) = (bytes(1, 100_000), bytes(2, 9000));
+        disk.write_at(&a, &[IoSlice::new(&in_a)], 0).unwrap();
+        disk.write_at(&b, &[IoSlice::new(&in_b)], 0).unwrap();
+        for round in 0..3_u64 {
+            disk.copy(&[extent(&a, 77, 70_000), extent(&b, 8999, 1), extent(&a, 0, 0)], &to, round).unwrap();
+            let mut found = vec![0; 70_001];
+            assert_eq!(disk.read_at(&to, &mut found, round).unwrap(), found.len());
+            assert!(found == [&in_a[77..70_077], &in_b[8999..]].concat(), "round {round}");
+            disk.let_go(&a);
+            disk.write_at(&b, &[IoSlice::new(&in_b)], 9000 * (round + 1)).unwrap();
+            disk.copy(&[extent(&b, 9000 * (round + 1), 9000)], &to, 200_000).unwrap();
+            assert_eq!(disk.read_at(&to, &mut found, 200_000).unwrap(), 9000);
+            assert_eq!(found[..9000], in_b);
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_cannot_be_copied_and_is_an_error() {
+        let (_directory, disk) = disk();
+        let [from, to] = ["from", "to"].map(|name| disk.open(name, Open::New).unwrap());
+        disk.set_length(&from, 1 << 20).unwrap();
+        disk.copy(&[extent(&from, 0, 1 << 20)], &to, 0).unwrap();
+        disk.set_length(&from, 8192).unwrap();
+        let copied = disk.copy(&[extent(&from, 4096, 8192)], &to, 0);
+        assert_eq!(copied.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        disk.copy(&[extent(&from, 4096, 4096)], &to, 0).unwrap();
     }
 
     #[test]

@@ -5,7 +5,6 @@
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::mem;
 use std::ops::Range;
@@ -16,6 +15,8 @@ use io_uring::types::Fd;
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use rustix::event::{EventfdFlags, PollFlags};
 use rustix::io::Errno;
+
+use super::mapping::MappableFile;
 
 /// Most operations that the kernel has at a time.
 const ENTRIES: u32 = 128;
@@ -78,7 +79,7 @@ pub(crate) struct Ring<T> {
 
 struct Reading<T> {
     owner: T,
-    file: Arc<File>,
+    file: Arc<MappableFile>,
     buffer: Vec<u8>,
     operations: usize,
     is_whole: bool,
@@ -124,7 +125,7 @@ impl<T> Ring<T> {
     pub(crate) fn read(
         &mut self,
         owner: T,
-        file: Arc<File>,
+        file: Arc<MappableFile>,
         mut buffer: Vec<u8>,
         parts: impl Iterator<Item = Part>,
     ) {
@@ -249,10 +250,10 @@ mod tests {
         }
     }
 
-    fn file(bytes: &[u8]) -> Arc<File> {
+    fn file(bytes: &[u8]) -> Arc<MappableFile> {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(bytes, 0).unwrap();
-        Arc::new(file)
+        Arc::new(MappableFile::new(file))
     }
 
     fn next<T>(ring: &mut Ring<T>) -> Finished<T> {

@@ -3,7 +3,6 @@
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bytes::Bytes;
 use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
 use super::header::{DATA_OFFSET_BYTES, FILE_BYTES, Header};
@@ -11,10 +10,11 @@ use super::table::{
     ENTRIES_PER_SECTOR, ENTRY_BYTES, Entry, TABLE_BYTES, TABLE_OFFSET_BYTES, Table, TableSums, put_sums,
     sums_of,
 };
-use crate::disk::{Disk, Open};
+use crate::disk::{Disk, Extent, Open};
 use crate::index::Leftover;
 use crate::layout::{SECTOR_BYTES, array_at, put};
 use crate::locking::lock;
+use crate::wal::{LogFiles, Lsn};
 
 /// Changed sectors of the table with at most this many unchanged ones between them are written at once.
 const MAX_TABLE_GAP: u32 = 1;
@@ -56,8 +56,8 @@ pub(crate) enum LoadError {
 /// What a block becomes.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// It holds these 4 KiB.
-    Data { bytes: Bytes, crc: u32, version: Version },
+    /// It holds 4 KiB that lie in the log from `at` on.
+    Data { at: Lsn, crc: u32, version: Version },
     /// It holds nothing.
     Hole { version: Version },
 }
@@ -250,15 +250,19 @@ impl<D: Disk> ObjectFile<D> {
         disk.allocate(&self.file, 0, FILE_BYTES)
     }
 
-    /// Writes the data of `changes` (in order of their blocks, each block once). Holes give up their space unless the
-    /// whole file's is `reserved`. Nothing is on stable storage.
-    pub(crate) fn write_data(&self, disk: &D, changes: &[(u32, Change)], reserved: bool) -> io::Result<()> {
+    /// Writes the data of `changes` (in order of their blocks, each block once), which are in `log`. Holes give up their
+    /// space unless the whole file's is `reserved`. Nothing is on stable storage.
+    pub(crate) fn write_data(
+        &self,
+        disk: &D,
+        log: &LogFiles<D::File>,
+        changes: &[(u32, Change)],
+        reserved: bool,
+    ) -> io::Result<()> {
         for run in changes.chunk_by(|(a, x), (b, y)| a + 1 == *b && is_data(x) == is_data(y)) {
             let Some((first_block, first)) = run.first() else { continue };
             if is_data(first) {
-                let parts: Vec<_> =
-                    run.iter().filter_map(|(_, change)| data(change)).map(IoSlice::new).collect();
-                disk.write_at(&self.file, &parts, data_offset(*first_block))?;
+                disk.copy(&extents(run, log)?, &self.file, data_offset(*first_block))?;
             } else if !reserved {
                 let length = run.len() as u64 * u64::from(BLOCK_SIZE_BYTES);
                 disk.punch_hole(&self.file, data_offset(*first_block), length)?;
@@ -343,17 +347,22 @@ fn is_data(change: &Change) -> bool {
     matches!(change, Change::Data { .. })
 }
 
-fn data(change: &Change) -> Option<&[u8]> {
-    match change {
-        Change::Data { bytes, .. } => Some(bytes),
+/// Where the data of `run` is. What lies together in the log is one part.
+fn extents<F>(run: &[(u32, Change)], log: &LogFiles<F>) -> io::Result<Vec<Extent<F>>> {
+    let places = run.iter().filter_map(|(_, change)| match change {
+        Change::Data { at, .. } => Some(at.0),
         Change::Hole { .. } => None,
-    }
+    });
+    let places: Vec<u64> = places.collect();
+    let together = places.chunk_by(|a, b| a + u64::from(BLOCK_SIZE_BYTES) == *b);
+    let extent = |places: &[u64]| log.extent(Lsn(places[0]), places.len() * BLOCK_SIZE_BYTES as usize);
+    together.map(|places| extent(places).ok_or_else(|| io::ErrorKind::NotFound.into())).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::FileDisk;
+    use crate::disk::{FileDisk, MappableFile};
 
     const VERSION: Version = Version { pepoch: 1, seq: 9 };
 
@@ -361,10 +370,20 @@ mod tests {
         Oid::from_value(0x0000_0001_0000_0002).unwrap()
     }
 
+    /// A log of blocks, each of one byte: its number.
+    fn log(disk: &FileDisk) -> LogFiles<MappableFile> {
+        let file = disk.open("log", Open::New).unwrap();
+        let blocks: Vec<u8> = (0..8).flat_map(|byte| [byte; BLOCK_SIZE_BYTES as usize]).collect();
+        let log = LogFiles::of_one(file);
+        let Extent { file, offset, .. } = log.extent(Lsn(0), blocks.len()).unwrap();
+        disk.write_at(&file, &[IoSlice::new(&blocks)], offset).unwrap();
+        log
+    }
+
     fn written(block: u32, byte: u8) -> (u32, Change) {
-        let bytes = Bytes::from(vec![byte; BLOCK_SIZE_BYTES as usize]);
-        let crc = crc32c::crc32c(&bytes);
-        (block, Change::Data { bytes, crc, version: VERSION })
+        let crc = crc32c::crc32c(&[byte; BLOCK_SIZE_BYTES as usize]);
+        let at = Lsn(u64::from(byte) * u64::from(BLOCK_SIZE_BYTES));
+        (block, Change::Data { at, crc, version: VERSION })
     }
 
     #[test]
@@ -376,7 +395,7 @@ mod tests {
             ObjectFile::create(&disk, &path, Header { oid: oid(), reserved: false, sums: None }).unwrap();
         let mut changes = vec![written(0, 1), written(1, 2), written(40, 3)];
         changes.extend([(41, Change::Hole { version: VERSION }), written(1023, 4)]);
-        object.write_data(&disk, &changes, false).unwrap();
+        object.write_data(&disk, &log(&disk), &changes, false).unwrap();
         object.write_table(&disk, &changes, false).unwrap();
         assert_eq!(object.content().table.entry(0), Entry::Inherit, "not published yet");
         object.publish(&changes, false);
@@ -404,7 +423,7 @@ mod tests {
         let path = ObjectPath::new("", oid());
         let header = Header { oid: oid(), reserved: false, sums: None };
         let old = ObjectFile::create(&disk, &path, header).unwrap();
-        old.write_data(&disk, &[written(0, 1)], false).unwrap();
+        old.write_data(&disk, &log(&disk), &[written(0, 1)], false).unwrap();
         old.write_table(&disk, &[written(0, 1)], false).unwrap();
         let new = ObjectFile::create(&disk, &path, header).unwrap();
         let mut block = vec![9; 4096];

@@ -8,11 +8,12 @@ use std::sync::{Arc, TryLockError};
 use bytes::Bytes;
 use huntaway_wire::{Answer, BLOCK_SIZE_BYTES, ByteRange, Error, Oid, Read, Reply, Segments};
 
-use super::{FilePieces, FromFile, check_room, runs};
+use super::{FilePiece, FilePieces, FromFile, check_room, runs};
 use crate::disk::{Disk, Part};
 use crate::object::{ObjectFile, data_offset};
 use crate::partition::{PartitionState, Slot};
 use crate::store::Store;
+use crate::wal::Lsn;
 
 /// Why a read cannot be had at once.
 enum Obstacle {
@@ -62,7 +63,8 @@ impl<D: Disk> Store<D> {
             Err(Obstacle::Error(error)) => return Some(Err(error)),
             Err(Obstacle::Wait) => return None,
         };
-        let fill = |block, bytes: &mut [u8]| object.read_at_hand(&self.disk, block, bytes);
+        let fill =
+            |piece: &FilePiece, bytes: &mut [u8]| object.read_at_hand(&self.disk, piece.block(), bytes);
         self.read_pieces(&pieces, read.range.offset(), into, fill).then_some(Ok(()))
     }
 
@@ -103,10 +105,25 @@ impl<D: Disk> Store<D> {
         };
         match &*slot {
             Slot::Loaded(state) => {
-                self.plan_read(state, read, into, crcs, |state| self.find_at_hand(state, read.oid))
+                let missing =
+                    self.plan_read(state, read, into, crcs, |state| self.find_at_hand(state, read.oid))?;
+                let fill = |piece: &FilePiece, bytes: &mut [u8]| self.read_log_at_hand(piece, bytes);
+                match self.read_pieces(&missing.from_log, read.range.offset(), into, fill) {
+                    true => Ok(missing.from_file),
+                    false => Err(Obstacle::Wait),
+                }
             }
             Slot::Untouched | Slot::Damaged => Err(Obstacle::Wait),
         }
+    }
+
+    fn read_log_at_hand(&self, piece: &FilePiece, bytes: &mut [u8]) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        if self.kept_back.log(&self.wal).is_err() {
+            return false;
+        }
+        let extent = self.wal.files().extent(Lsn(piece.position), bytes.len());
+        extent.is_some_and(|extent| self.disk.read_at_hand(&extent.file, bytes, extent.offset))
     }
 
     /// The object's file if it is open, `None` if there is none.

@@ -211,20 +211,18 @@ fn writes_beyond_the_memory_wait_for_application_in_their_order() {
 }
 
 #[test]
-fn only_pieces_of_64_kib_or_more_stay_where_they_were_received_until_they_are_applied() {
+fn what_was_received_is_let_go_once_it_is_in_the_log() {
     let harness = Harness::new();
-    for (lengths_kib, stay) in
-        [(&[64, 64][..], true), (&[64, 60], false), (&[60, 256], false), (&[256], true), (&[60], false)]
+    for (offset, lengths) in
+        [(8192, &[65536, 65536][..]), (8192, &[4000, 96]), (4096, &[256 << 10]), (100, &[60 << 10])]
     {
-        let received: Segments = lengths_kib.iter().map(|kib| Bytes::from(pattern(1, kib << 10))).collect();
-        let range = ByteRange::new(8192, lengths_kib.iter().sum::<usize>() as u32 * 1024).unwrap();
+        let received: Segments = lengths.iter().map(|length| Bytes::from(pattern(1, *length))).collect();
+        let range = ByteRange::new(offset, lengths.iter().sum::<usize>() as u32).unwrap();
         let (data, crcs) = (received.clone(), piece_crcs(range, &received));
         let write = Operation::Write { range, data, crcs, durability: Durability::Logged };
         assert_eq!(harness.ask(oid(0), write), Ok(Reply::Done));
-        let let_go = || received.iter().all(Bytes::is_unique);
-        assert_eq!(!let_go(), stay, "{lengths_kib:?}");
-        harness.apply();
-        assert!(let_go(), "{lengths_kib:?}");
+        assert!(received.iter().all(Bytes::is_unique), "{lengths:?}");
+        assert_eq!(harness.read(oid(0), offset, range.length()), Ok(received.concat()), "{lengths:?}");
     }
 }
 

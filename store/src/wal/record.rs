@@ -70,11 +70,19 @@ impl RecordHeader<'_> {
 
     /// Bytes it takes in the log, payload and alignment included.
     pub fn logged_bytes(&self) -> u64 {
-        let crcs = match &self.change {
+        (HEADER_BYTES as u64 + self.crcs_bytes() + self.payload_bytes()).next_multiple_of(ALIGNMENT_BYTES)
+    }
+
+    /// Where in the log its payload begins; `end`: where the record ends.
+    pub fn payload_at(&self, end: Lsn) -> Lsn {
+        Lsn(end.0 - self.logged_bytes() + HEADER_BYTES as u64 + self.crcs_bytes())
+    }
+
+    fn crcs_bytes(&self) -> u64 {
+        match &self.change {
             Change::Write { crcs, .. } => crcs.len() as u64 * 4,
             Change::Discard { .. } | Change::Reserve | Change::Remove => 0,
-        };
-        (HEADER_BYTES as u64 + crcs + self.payload_bytes()).next_multiple_of(ALIGNMENT_BYTES)
+        }
     }
 
     /// Whether it can be read back: blocks that exist, at least one where it names any.

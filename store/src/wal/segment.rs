@@ -27,7 +27,7 @@ pub(super) struct Segment<F> {
 impl<F> Segment<F> {
     /// Where the record at `lsn` lies in the file; `lsn` is not before the base.
     pub(super) fn offset(&self, lsn: Lsn) -> u64 {
-        RECORDS_OFFSET + (lsn.0 - self.base.0)
+        offset(self.base, lsn)
     }
 
     /// Writes the header of a segment that begins at `base` into `file`, and takes the file as that segment.
@@ -48,6 +48,11 @@ impl<F> Segment<F> {
     pub(super) fn write_header<D: Disk<File = F>>(&self, disk: &D, uuid: &[u8; 16]) -> io::Result<()> {
         disk.write_at(&self.file, &[IoSlice::new(&encode(uuid, self.number, self.base))], 0)
     }
+}
+
+/// Where the position `lsn` of the log lies in the file of the segment that begins at `base`.
+pub(super) fn offset(base: Lsn, lsn: Lsn) -> u64 {
+    RECORDS_OFFSET + (lsn.0 - base.0)
 }
 
 /// What a file's first bytes say.

@@ -98,7 +98,13 @@ impl Harm {
                 let is_there = |oid: &Oid| directory.starts_with(&format!("{}.", partition(*oid)));
                 self.objects.extend(all_objects().filter(is_there));
             }
-            None => self.may_refuse = true,
+            None => {
+                self.may_refuse = true;
+                // What is not applied is in the log alone.
+                if path.starts_with("wal/") {
+                    self.objects.extend(all_objects());
+                }
+            }
         }
     }
 }
