@@ -41,6 +41,8 @@ pub struct InSyncSet {
     pub in_sync: Vec<NodeId>,
     /// Those of them that may have lost some: they lost power, or their log is damaged.
     pub doubtful: Vec<NodeId>,
+    /// Those of the doubtful whose log is damaged. What they have may be older than what they had on stable storage.
+    pub damaged: Vec<NodeId>,
 }
 
 /// A record about nodes and in-sync sets.
@@ -52,8 +54,8 @@ pub enum SetRecord {
         node: NodeId,
         /// The number of its process.
         incarnation: Incarnation,
-        /// Writes that it acknowledged may be lost.
-        is_doubtful: bool,
+        /// What is left of what the one before it acknowledged.
+        memory: Memory,
     },
     /// The node is taken to have failed. It leaves every set that can do without it. Not before its ledger lease ran out.
     NodeDown {
@@ -74,6 +76,17 @@ pub enum SetRecord {
         /// The change.
         change: InSyncChange,
     },
+}
+
+/// What a process finds of what the one before it acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// All of it.
+    Kept,
+    /// What was on stable storage: the machine lost power.
+    Stable,
+    /// Some earlier state: the log cannot be read to its end.
+    Damaged,
 }
 
 /// What a primary can ask for.
@@ -112,10 +125,12 @@ pub enum Void {
 }
 
 impl InSyncSet {
-    /// The node that orders writes: the first in the ring that holds everything for certain, or the first.
+    /// The node that orders writes: the first in the ring that holds everything for certain, or what was on stable storage, or
+    /// the first.
     pub fn primary(&self) -> Option<NodeId> {
-        let sound = self.in_sync.iter().find(|node| !self.doubtful.contains(node));
-        sound.or(self.in_sync.first()).copied()
+        let first_without =
+            |without: &[NodeId]| self.in_sync.iter().find(|node| !without.contains(node)).copied();
+        first_without(&self.doubtful).or_else(|| first_without(&self.damaged)).or_else(|| first_without(&[]))
     }
 
     /// Whether no node of the set is known to hold everything.
@@ -135,6 +150,7 @@ impl InSyncSet {
     fn remove(&mut self, node: NodeId) {
         self.in_sync.retain(|other| *other != node);
         self.doubtful.retain(|other| *other != node);
+        self.damaged.retain(|other| *other != node);
         self.raise();
     }
 }
@@ -150,7 +166,10 @@ impl InSyncSets {
         let first = NodeState { incarnation: Incarnation(1), is_up: true };
         let set = |(partition, ring): (Partition, Vec<NodeId>)| {
             let in_sync = ring.iter().take(copies).copied().collect();
-            (partition, InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful: Vec::new() })
+            (
+                partition,
+                InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful: Vec::new(), damaged: Vec::new() },
+            )
         };
         Self {
             copies,
@@ -203,9 +222,7 @@ impl InSyncSets {
     /// [`Void`]: the state is unchanged. For whoever proposed it, this is an answer like any other.
     pub fn apply(&mut self, record: SetRecord) -> Result<(), Void> {
         match record {
-            SetRecord::NodeStarted { node, incarnation, is_doubtful } => {
-                self.started(node, incarnation, is_doubtful)
-            }
+            SetRecord::NodeStarted { node, incarnation, memory } => self.started(node, incarnation, memory),
             SetRecord::NodeDown { node } => self.down(node),
             SetRecord::NodeUp { node } => {
                 let state = self.nodes.get_mut(&node).filter(|state| !state.is_up).ok_or(Void::Past)?;
@@ -216,16 +233,19 @@ impl InSyncSets {
         }
     }
 
-    fn started(&mut self, node: NodeId, incarnation: Incarnation, is_doubtful: bool) -> Result<(), Void> {
+    fn started(&mut self, node: NodeId, incarnation: Incarnation, memory: Memory) -> Result<(), Void> {
         let state = self.nodes.get_mut(&node).filter(|state| state.incarnation < incarnation);
         *state.ok_or(Void::Past)? = NodeState { incarnation, is_up: true };
         #[cfg(feature = "planted-bugs")]
-        if self.same_pepoch_after_restart && !is_doubtful {
+        if self.same_pepoch_after_restart && memory == Memory::Kept {
             return Ok(());
         }
         for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
-            if is_doubtful && !set.doubtful.contains(&node) {
+            if memory != Memory::Kept && !set.doubtful.contains(&node) {
                 set.doubtful.push(node);
+            }
+            if memory == Memory::Damaged && !set.damaged.contains(&node) {
+                set.damaged.push(node);
             }
             set.raise();
         }
@@ -271,8 +291,9 @@ impl InSyncSets {
                 if !set.is_all_doubtful() {
                     return Err(Void::Past);
                 }
-                set.in_sync.truncate(1);
+                set.in_sync = set.primary().into_iter().collect();
                 set.doubtful.clear();
+                set.damaged.clear();
                 set.raise();
             }
         }

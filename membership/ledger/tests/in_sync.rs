@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use huntaway_ledger::{InSyncChange, InSyncSet, InSyncSets, Incarnation, SetRecord, Void};
+use huntaway_ledger::{InSyncChange, InSyncSet, InSyncSets, Incarnation, Memory, SetRecord, Void};
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
 const A: NodeId = NodeId([1; 16]);
@@ -23,11 +23,11 @@ fn set(sets: &InSyncSets) -> InSyncSet {
 }
 
 fn lost_power(node: NodeId, incarnation: u64) -> SetRecord {
-    SetRecord::NodeStarted { node, incarnation: Incarnation(incarnation), is_doubtful: true }
+    SetRecord::NodeStarted { node, incarnation: Incarnation(incarnation), memory: Memory::Stable }
 }
 
 fn restarted(node: NodeId, incarnation: u64) -> SetRecord {
-    SetRecord::NodeStarted { node, incarnation: Incarnation(incarnation), is_doubtful: false }
+    SetRecord::NodeStarted { node, incarnation: Incarnation(incarnation), memory: Memory::Kept }
 }
 
 fn change(sets: &mut InSyncSets, change: InSyncChange) -> Result<(), Void> {
@@ -86,6 +86,18 @@ fn a_set_without_certainty_goes_on_with_the_primary_that_collected() {
     assert_eq!(set(&sets).primary(), Some(A));
     change(&mut sets, InSyncChange::Collected).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![A], vec![]));
+}
+
+#[test]
+fn what_was_on_stable_storage_counts_more_than_what_a_damaged_log_brings_back() {
+    let mut sets = sets();
+    let damaged = SetRecord::NodeStarted { node: A, incarnation: Incarnation(2), memory: Memory::Damaged };
+    sets.apply(damaged).unwrap();
+    sets.apply(lost_power(B, 2)).unwrap();
+    assert_eq!((set(&sets).doubtful, set(&sets).damaged), (vec![A, B], vec![A]));
+    assert_eq!(set(&sets).primary(), Some(B));
+    change(&mut sets, InSyncChange::Collected).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).damaged), (vec![B], vec![]));
 }
 
 #[test]

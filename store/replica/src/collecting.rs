@@ -10,6 +10,7 @@ use crate::compared::differing;
 use crate::configuration::SetChange;
 use crate::event::{Outcome, Page, Verified};
 use crate::message::{Attempt, Body, Lesson, Reply};
+use crate::planted::PlantedBug;
 use crate::process::Process;
 use crate::record::{CopiedBlock, Entry, Stored};
 use crate::requests::Requests;
@@ -22,7 +23,8 @@ const ATTEMPT: Attempt = 1;
 /// What it asks of its own store: one thing at a time.
 const OWN_SIDE: Pending = Pending::OwnSide { attempt: ATTEMPT, count: 0 };
 
-/// A primary that collects from one replica after the other. All of them have to answer.
+/// A primary that collects from one replica after the other. All of them have to answer, but for those
+/// whose log is damaged: what that brings back may have been replaced long ago, or removed.
 #[derive(Debug)]
 pub(crate) struct Collecting {
     /// The replica at hand, and those after it.
@@ -66,9 +68,15 @@ type Versions = Vec<(u32, Version)>;
 
 impl Collecting {
     pub(crate) fn new(site: &Site) -> Self {
-        let others = site.configuration.in_sync.iter().filter(|process| **process != site.me);
+        let configuration = &site.configuration;
+        let mut sources: VecDeque<Process> = if site.has(PlantedBug::DamagedCollected) {
+            configuration.in_sync.iter().copied().collect()
+        } else {
+            configuration.sources().collect()
+        };
+        sources.retain(|process| *process != site.me);
         Self {
-            sources: others.copied().collect(),
+            sources,
             step: 0,
             asked: None,
             requests: site.requests.clone(),
@@ -121,7 +129,13 @@ impl Collecting {
         reply: Reply,
     ) {
         let is_expected = self.sources.front() == Some(&from) && (attempt, step) == (ATTEMPT, self.step);
-        if !is_expected {
+        // What was damaged on the way is asked for again.
+        let is_sound = match &reply {
+            Reply::Blocks(stored) => stored.iter().all(Stored::is_sound),
+            Reply::Damaged(stored) => stored.iter().flatten().all(Stored::is_sound),
+            _ => true,
+        };
+        if !is_expected || !is_sound {
             return;
         }
         let Some(asked) = self.asked.take() else { return };
@@ -203,7 +217,10 @@ impl Collecting {
 
     fn compare_pages(&mut self, site: &mut Site) {
         let Phase::Listing { own: Some(own), theirs: Some(theirs) } = &self.phase else { return };
-        let (queue, next) = differing(own, theirs);
+        let (mut queue, next) = differing(own, theirs);
+        if site.has(PlantedBug::MissingIsNeverWritten) {
+            queue.retain(|oid| own.objects.iter().any(|(own, _)| own == oid));
+        }
         self.queue = queue;
         self.next_page = next.map(Some);
         self.next_object(site);
@@ -239,9 +256,8 @@ fn versions(blocks: &[Verified]) -> Versions {
 /// Those of the blocks read, from the first one on, that are newer. Of what is damaged there, it is known that it was written.
 fn fetched(blocks: &BTreeMap<u32, Version>, stored: &[Option<Stored>]) -> Vec<CopiedBlock> {
     let first = blocks.keys().next().copied().unwrap_or(0);
-    let is_sound = |stored: &&Stored| stored.content.as_ref().is_none_or(crate::Block::is_sound);
     let copied = |(block, version): (&u32, &Version)| {
-        let stored = stored.get((block - first) as usize).and_then(Option::as_ref).filter(is_sound);
+        let stored = stored.get((block - first) as usize).and_then(Option::as_ref);
         stored.map_or(CopiedBlock::lost(*block, *version), |stored| CopiedBlock::new(*block, stored.clone()))
     };
     blocks.iter().map(copied).collect()

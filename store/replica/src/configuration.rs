@@ -13,7 +13,9 @@ pub struct Configuration {
     pub in_sync: Vec<Process>,
     /// Those of them that may have lost acknowledged writes: their machine lost power, or their log is damaged.
     pub doubtful: Vec<NodeId>,
-    /// The one of them that orders writes: the first that is not doubtful, or the first.
+    /// Those of the doubtful that may lack also what they had on stable storage, or have again what was replaced there.
+    pub damaged: Vec<NodeId>,
+    /// The one of them that orders writes: the first that is not doubtful, or not damaged, or the first.
     pub primary: NodeId,
     /// Nodes that shall keep the partition, are up and not in sync.
     pub candidates: Vec<Process>,
@@ -32,6 +34,14 @@ impl Configuration {
     /// Whether `process` is in the in-sync set.
     pub fn has(&self, process: Process) -> bool {
         self.in_sync.contains(&process)
+    }
+
+    /// The replicas whose blocks count when no replica is known to hold every acknowledged write: those with what was on stable
+    /// storage, or all if there are none.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = Process> {
+        let is_damaged = |process: &Process| self.damaged.contains(&process.node);
+        let all_are = self.in_sync.iter().all(is_damaged);
+        self.in_sync.iter().copied().filter(move |process| all_are || !is_damaged(process))
     }
 
     /// Whether no replica is left that is known to hold every acknowledged write.

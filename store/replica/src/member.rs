@@ -232,7 +232,7 @@ impl Member {
 
 /// Whether all blocks are what their checksums say.
 fn are_sound(blocks: &[CopiedBlock]) -> bool {
-    blocks.iter().all(|copied| copied.stored.content.as_ref().is_none_or(crate::Block::is_sound))
+    blocks.iter().all(|copied| copied.stored.is_sound())
 }
 
 /// What the outcome is to whoever asked.

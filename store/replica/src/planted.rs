@@ -17,6 +17,8 @@ pub enum PlantedBug {
     LeaseFromReceipt,
     /// A replica takes part in a new pepoch while the old primary counts on its grant.
     NoGraceWait,
+    /// That the old primary is no member any more ends the wait for its leases.
+    WaitEndsWithMembership,
     /// A process that has just started takes part at once, whatever its predecessor granted.
     RestartedTakesPartAtOnce,
     /// Requests that were carried out are carried out again.
@@ -31,8 +33,8 @@ pub enum PlantedBug {
     AnsweredCarriedOut,
     /// A read does not wait for writes that are under way.
     DirtyRead,
-    /// The leases are checked before a read, not after it.
-    LeaseCheckedBeforeRead,
+    /// The clock by which leases are checked is read now and then, not with each step.
+    ClockReadOnTicks,
     /// A new primary opens with what it has itself.
     NoRollForward,
     /// A new primary asks only some of the in-sync replicas.
@@ -43,10 +45,14 @@ pub enum PlantedBug {
     DoubtfulOpensAlone,
     /// When all replicas lost power, only what is in doubt is merged.
     OnlyInDoubtCollected,
+    /// When all replicas lost power, what a damaged log brings back counts as well.
+    DamagedCollected,
+    /// When all replicas lost power, objects that the primary lacks count as never written.
+    MissingIsNeverWritten,
     /// Writes to a block are sent to a learner although earlier ones are on their way.
     ForwardsOvertake,
-    /// An object is compared while writes to it are on their way to the learner.
-    ComparedBeforeForwards,
+    /// An object may be written to while it is compared and copied.
+    CopiedWithoutLock,
     /// A learner is proposed before it was compared.
     LearnerAdmittedEarly,
     /// A learner is proposed while writes forwarded to it are not acknowledged.
@@ -63,8 +69,6 @@ pub enum PlantedBug {
     DuplicateLessonDone,
     /// Checksums of what others forward are not verified.
     CrcNotVerified,
-    /// The age of a stamp is checked when the request arrives, not when it gets its version.
-    StampCheckedOnArrival,
     /// COMPARE AND WRITE compares before it has the blocks to itself.
     ComparedBeforeLock,
     /// What a request came to is not kept with it: when it comes again, it is told that it was done.

@@ -123,9 +123,6 @@ impl Primary {
                 return site.answer(&request, answer);
             }
         }
-        if let Some(refused) = self.refused_on_arrival(site, &request) {
-            return site.answer(&request, Answer::Refused(refused));
-        }
         if matches!(request.command, Command::Flush) {
             return self.flush(site, request);
         }
@@ -164,14 +161,6 @@ impl Primary {
             Known::Done(_) => Some(Answer::Refused(Refused::NotServing)),
             Known::Answered => Some(Answer::Refused(Refused::Late)),
         }
-    }
-
-    fn refused_on_arrival(&self, site: &Site, request: &Request) -> Option<Refused> {
-        let early = site.has(PlantedBug::LeaseCheckedBeforeRead) && !self.has_leases(site);
-        let stamped = !site.has(PlantedBug::StampCheckedOnArrival)
-            || !is_change(&request.command)
-            || has_fresh_stamp(site, request);
-        if !stamped { Some(Refused::OldStamp) } else { early.then_some(Refused::NotServing) }
     }
 
     pub(crate) fn next_op(&mut self) -> OpId {
@@ -348,6 +337,9 @@ impl Primary {
             } else if let Some(op) = self.locked.pop() {
                 if self.teaching.as_ref().and_then(Teaching::lock) == Some(op) {
                     self.teach(site, |teaching, site, _| teaching.locked(site, op));
+                    if site.has(PlantedBug::CopiedWithoutLock) {
+                        self.unlock_object(op);
+                    }
                 } else if self.mending.lock() == Some(op) {
                     self.mend(site, |mending, site, primary| mending.locked(site, primary, op));
                 } else {

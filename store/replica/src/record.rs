@@ -52,6 +52,13 @@ pub struct Stored {
     pub content: Content,
 }
 
+impl Stored {
+    /// Whether what it holds is what its checksum says.
+    pub fn is_sound(&self) -> bool {
+        self.content.as_ref().is_none_or(Block::is_sound)
+    }
+}
+
 /// A request with its outcome: what every in-sync replica logs. The primary alone resolves what a request comes to, so
 /// replicas cannot differ.
 #[derive(Debug, Clone, PartialEq, Eq)]

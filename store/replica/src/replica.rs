@@ -47,6 +47,7 @@ impl Replica {
             pepoch: Pepoch(0),
             in_sync: Vec::new(),
             doubtful: Vec::new(),
+            damaged: Vec::new(),
             primary: NodeId([0; 16]),
             candidates: Vec::new(),
             min_copies: 1,
@@ -107,7 +108,9 @@ impl Replica {
     /// Takes in what happened at `now`, and says what to do, in order. What cannot be (messages of other pepochs, tickets that
     /// nobody waits for) is ignored.
     pub fn step(&mut self, now: Moment, input: Input) -> Vec<Output> {
-        self.site.now = self.site.now.max(now);
+        if !self.site.has(PlantedBug::ClockReadOnTicks) || matches!(input, Input::Tick) {
+            self.site.now = self.site.now.max(now);
+        }
         match input {
             Input::Configured(configuration) => self.configure(configuration),
             Input::LedgerLease { until } => {

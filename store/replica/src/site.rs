@@ -104,7 +104,9 @@ impl Site {
     /// Whether this replica gave its word to someone else than `to`, who may count on it.
     pub(crate) fn is_bound_against(&self, to: Process) -> bool {
         let forgets = self.has(PlantedBug::NoGraceWait)
-            || self.has(PlantedBug::RestartedTakesPartAtOnce) && self.grant.to.is_none();
+            || self.has(PlantedBug::RestartedTakesPartAtOnce) && self.grant.to.is_none()
+            || self.has(PlantedBug::WaitEndsWithMembership)
+                && self.grant.to.is_some_and(|to| !self.configuration.has(to));
         self.grant.to != Some(to) && self.now < self.grant.until && !forgets
     }
 

@@ -60,8 +60,8 @@ enum Phase {
     Settling { before: BTreeSet<u32> },
     /// Which objects are there, here and there?
     Listing { own: Option<Page>, theirs: Option<Page> },
-    /// Nobody may write to an object that is compared, and the learner has to have all that was written before.
-    Locking { oid: Oid, op: OpId, is_locked: bool },
+    /// Nobody may write to an object that is compared.
+    Locking { oid: Oid, op: OpId },
     /// One object is compared; the learner's may be missing as a whole.
     Comparing { oid: Oid, op: OpId, own: Option<Versions>, theirs: Option<Option<Versions>> },
     /// What differs is on its way, with the versions that it has here.
@@ -181,16 +181,9 @@ impl Teaching {
         self.heard = site.now;
         self.forwards.acknowledged(version.seq);
         self.send_due(site, primary.settled(site));
-        match &mut self.phase {
-            Phase::Admitting { before } => {
-                before.remove(&version.seq);
-                self.sync_if_whole(site);
-            }
-            Phase::Locking { oid, op, is_locked: true } => {
-                let (oid, op) = (*oid, *op);
-                self.compare_if_quiet(site, oid, op);
-            }
-            _ => {}
+        if let Phase::Admitting { before } = &mut self.phase {
+            before.remove(&version.seq);
+            self.sync_if_whole(site);
         }
     }
 
@@ -327,23 +320,14 @@ impl Teaching {
     fn next_object(&mut self, site: &mut Site, primary: &mut Primary) {
         let Some(oid) = self.queue.pop_front() else { return self.list(site) };
         let op = primary.lock_object(site, oid);
-        self.phase = Phase::Locking { oid, op, is_locked: false };
+        self.phase = Phase::Locking { oid, op };
     }
 
-    /// Nobody writes to the object from here on.
+    /// Nobody writes to the object from here on. Writes to it that are still on their way may reach the learner after what is
+    /// copied: they come in order, and the last one to a block is what was copied.
     pub(crate) fn locked(&mut self, site: &mut Site, locked: OpId) {
-        if let Phase::Locking { oid, op, is_locked } = &mut self.phase
-            && *op == locked
-        {
-            *is_locked = true;
-            let (oid, op) = (*oid, *op);
-            self.compare_if_quiet(site, oid, op);
-        }
-    }
-
-    /// What is still on its way would be logged after what is copied.
-    fn compare_if_quiet(&mut self, site: &mut Site, oid: Oid, op: OpId) {
-        if self.forwards.touch(oid) && !site.has(PlantedBug::ComparedBeforeForwards) {
+        let Phase::Locking { oid, op } = self.phase else { return };
+        if op != locked {
             return;
         }
         self.phase = Phase::Comparing { oid, op, own: None, theirs: None };

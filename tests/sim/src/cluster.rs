@@ -12,11 +12,14 @@ mod disk;
 mod event;
 mod fault;
 mod gateway;
+mod habits;
 mod judgement;
 mod ledger;
+mod mood;
 mod network;
 mod node;
 mod operation;
+mod plot;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -27,11 +30,14 @@ pub use bug::Bug;
 use client::Client;
 use event::{Event, Scheduled};
 use gateway::Gateway;
+use habits::Habits;
 pub use judgement::Broken;
 use judgement::Histories;
 use ledger::Ledger;
+use mood::Mood;
 use network::Network;
 use node::Node;
+use plot::Trap;
 
 use crate::Random;
 use crate::clock::Time;
@@ -53,7 +59,7 @@ const MAX_EVENTS: u64 = 400_000;
 
 /// What a run is made of; drawn from its seed.
 #[derive(Debug, Clone)]
-struct Shape {
+pub(crate) struct Shape {
     nodes: usize,
     gateways: usize,
     copies: usize,
@@ -119,6 +125,11 @@ type Endpoint = usize;
 /// One run.
 pub struct Cluster {
     shape: Shape,
+    habits: Habits,
+    mood: Mood,
+    trap: Option<Trap>,
+    /// No fault begins before.
+    undisturbed_until: Time,
     bug: Option<Bug>,
     random: Random,
     time: Time,
@@ -175,7 +186,7 @@ impl Cluster {
             cluster.summary.events += 1;
             cluster.happen(next.event);
             if cluster.time > DEADLINE || cluster.summary.events > MAX_EVENTS {
-                cluster.broken = Some(cluster.stuck());
+                cluster.broken = Some(cluster.judge_histories().err().unwrap_or_else(|| cluster.stuck()));
             }
         }
         if cluster.broken.is_none() {
@@ -187,7 +198,8 @@ impl Cluster {
     fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
         let mut random = Random::new(seed);
         let shape = Shape::draw(&mut random);
-        let nodes: Vec<Node> = (0..shape.nodes).map(|_| Node::new(&shape, &mut random)).collect();
+        let habits = Habits::draw(&mut random);
+        let nodes: Vec<Node> = (0..shape.nodes).map(|_| Node::new(&shape, &habits, &mut random)).collect();
         let gateways = (0..shape.gateways).map(|_| Gateway::new(&shape, &mut random)).collect();
         let clients = (0..random.between(2, 4)).map(|_| Client::new(&shape, &mut random)).collect();
         Self {
@@ -209,6 +221,10 @@ impl Cluster {
             broken: None,
             passes: None,
             shape,
+            habits,
+            mood: Mood::default(),
+            trap: None,
+            undisturbed_until: 0,
         }
     }
 
@@ -218,7 +234,7 @@ impl Cluster {
         }
         for client in 0..self.clients.len() {
             let first = 100 * MS + self.random.below(SECOND);
-            self.at(first, Event::ClientNext { client });
+            self.client_goes_on_in(client, first);
         }
         let first = SECOND + self.random.below(2 * SECOND);
         self.at(first, Event::Fault);

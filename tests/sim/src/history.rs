@@ -48,6 +48,10 @@ pub struct Attempt {
 pub struct Loss<'a> {
     /// When the block could be used again.
     pub at: u64,
+    /// Whether what was on stable storage is to be there still: some replica's log was not damaged.
+    pub keeps_stable: bool,
+    /// What some replica whose log is not damaged still had, if that was not zeroes.
+    pub kept: Option<u64>,
     /// When flushes were sent and answered.
     pub flushes: &'a [(u64, u64)],
 }
@@ -82,7 +86,7 @@ pub enum Violation {
     FromTheFuture(u64),
     /// Two values were each seen both before and after the other.
     Interleaved(u64, u64),
-    /// After a loss the block had a value older than this one, which was on stable storage.
+    /// After a loss the block had a value older than this one, which was on stable storage, or still known to a replica.
     Lost(u64),
     /// The second value was written and seen only while the first, which was seen before and after that, was in place.
     Passed(u64, u64),
@@ -100,7 +104,7 @@ impl fmt::Display for Violation {
             Self::FromNowhere(value) => write!(f, "{value} was read, but never written"),
             Self::FromTheFuture(value) => write!(f, "{value} was read before it was sent"),
             Self::Interleaved(one, other) => write!(f, "{one} and {other} were in place in turns"),
-            Self::Lost(value) => write!(f, "{value} was on stable storage, and is lost"),
+            Self::Lost(value) => write!(f, "{value} was on stable storage, or left in a log, and is lost"),
             Self::Passed(outer, inner) => {
                 write!(f, "{outer} was in place before and after {inner} was written")
             }
@@ -221,12 +225,29 @@ impl History {
     /// The first [`Violation`] found.
     pub fn check_with_losses(&self, losses: &[Loss<'_>]) -> Result<(), Violation> {
         let mut from = 0;
-        for loss in losses {
+        for (place, loss) in losses.iter().enumerate() {
             self.between(from, loss.at).check()?;
-            self.between(loss.at, u64::MAX).first_value(from, loss, self)?;
+            // What is read after a loss of everything tells nothing of what was there before that.
+            let all_lost = losses[place + 1..].iter().find(|later| !later.keeps_stable);
+            let all = self.before(all_lost.map_or(u64::MAX, |loss| loss.at));
+            all.between(loss.at, u64::MAX).first_value(from, loss, &all)?;
             from = loss.at;
         }
         self.between(from, u64::MAX).check()
+    }
+
+    /// What was written and read before `end`.
+    fn before(&self, end: u64) -> Self {
+        let is_before = |attempt: &&Attempt| match attempt.effect {
+            Effect::Write(_) => attempt.start < end,
+            _ => attempt.end <= end,
+        };
+        let swaps = self.swaps.iter().filter(|swap| swap.end <= end);
+        Self {
+            attempts: self.attempts.iter().filter(is_before).copied().collect(),
+            swaps: swaps.copied().collect(),
+            ..*self
+        }
     }
 
     /// What was done from one loss to the next. A value from before it is what the block held at first.
@@ -290,9 +311,11 @@ impl History {
         let is_stable = |write: &Attempt| {
             let flushed =
                 loss.flushes.iter().any(|(sent, answered)| write.end <= *sent && *answered <= loss.at);
-            write.answered && write.end <= loss.at && write.start >= from && (write.stable || flushed)
+            let is_before = write.answered && write.end <= loss.at && write.start >= from;
+            loss.keeps_stable && is_before && (write.stable || flushed)
         };
-        match all.writes().find(|(_, write)| is_stable(write) && end < write.start) {
+        let is_there = |(value, write): &(u64, &Attempt)| loss.kept == Some(*value) || is_stable(write);
+        match all.writes().find(|write| is_there(write) && end < write.1.start) {
             Some((value, _)) => Err(Violation::Lost(value)),
             None => Ok(()),
         }
@@ -405,10 +428,14 @@ mod tests {
         [write(1, 10, 20), write(2, 30, 40), read(2, 45, 50), read(1, 110, 120)]
             .iter()
             .for_each(|attempt| history.add(*attempt));
-        let loss = |flushes| Loss { at: 100, flushes };
+        let loss = |flushes| Loss { at: 100, keeps_stable: true, kept: None, flushes };
         assert_eq!(history.check_with_losses(&[]), Err(Violation::Interleaved(1, 2)));
         assert_eq!(history.check_with_losses(&[loss(&[(25, 28)])]), Ok(()));
         assert_eq!(history.check_with_losses(&[loss(&[(41, 60)])]), Err(Violation::Lost(2)));
+        let of_all = |at| Loss { at, keeps_stable: false, kept: None, flushes: &[] };
+        assert_eq!(history.check_with_losses(&[Loss { keeps_stable: false, ..loss(&[(41, 60)]) }]), Ok(()));
+        assert_eq!(history.check_with_losses(&[loss(&[(41, 60)]), of_all(105)]), Ok(()));
+        assert_eq!(history.check_with_losses(&[loss(&[(41, 60)]), of_all(125)]), Err(Violation::Lost(2)));
         let mut over_the_loss = history.clone();
         [write(3, 60, 130), write(4, 70, 80)].iter().for_each(|attempt| over_the_loss.add(*attempt));
         assert_eq!(over_the_loss.check_with_losses(&[loss(&[])]), Ok(()));

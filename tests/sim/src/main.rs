@@ -107,7 +107,8 @@ fn mutants(seeds: u64, bugs: Vec<Bug>) -> ExitCode {
     let bugs = if bugs.is_empty() { Bug::ALL.to_vec() } else { bugs };
     let mut survived = 0;
     for bug in bugs {
-        match (0..seeds).find_map(|seed| Cluster::run(seed, Some(bug), false).err().map(|f| (seed, f))) {
+        let run = |seed| Cluster::run(seed, Some(bug), false).err().map(|failure| (seed, failure));
+        match (0..seeds).filter_map(run).find(|(_, failure)| failure.broken.is_seen()) {
             Some((seed, failure)) => {
                 println!("{:<32} {:>5}  {}", bug.to_string(), seed + 1, failure.broken);
             }

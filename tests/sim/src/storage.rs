@@ -32,7 +32,7 @@ pub(crate) trait Storage {
     /// Reads an object again.
     fn verify(&self, oid: Oid) -> Outcome;
     /// The process dies, or the machine loses power.
-    fn crash(&mut self, loses_power: bool, random: &mut Random);
+    fn crash(&mut self, crash: Crash, random: &mut Random);
     /// A process finds what is left.
     fn recover(&mut self) -> Recovered;
 }
@@ -43,25 +43,43 @@ pub(crate) struct Objects {
     blocks: BTreeMap<Oid, BTreeMap<u32, Stored>>,
     missing: BTreeSet<Oid>,
 }
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crash {
+    /// It is killed.
+    Killed,
+    /// With its machine.
+    PowerLost,
+    /// With its machine, and the log is not readable to its end, or the disk has to be replaced.
+    Damaged,
+}
 
 /// A store in memory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ModelStorage {
-    /// What is on stable storage: blocks, and what the log says.
-    stable: Objects,
-    stable_recovered: Recovered,
-    /// The entries after that.
+    /// What is in objects, out of the log: blocks, and what the log said.
+    folded: Objects,
+    folded_recovered: Recovered,
+    folded_entries: u64,
+    /// How many entries stay in the log although they are on stable storage: they are lost when it is damaged.
+    log_keeps: u64,
     tail: VecDeque<Entry>,
-    /// How many there were before the tail.
-    folded: u64,
+    /// Entries up to this number are on stable storage.
+    stable: u64,
     /// Those up to this number are in the file.
     in_file: u64,
     now: Objects,
     /// Nothing gets to the disk any more.
     has_failed: bool,
+    /// It may have lost entries that were on stable storage, and nobody taught it since.
+    pub(crate) is_damaged: bool,
 }
 
 impl ModelStorage {
+    pub(crate) fn new(log_keeps: u64) -> Self {
+        Self { log_keeps, ..Self::default() }
+    }
+
     /// What is there now.
     pub(crate) fn objects(&self) -> &Objects {
         &self.now
@@ -84,12 +102,12 @@ impl ModelStorage {
             let (oid, blocks) = (*oid, object.iter().filter(|(block, stored)| is_read(oid, block, stored)));
             blocks.map(|(block, _)| (oid, *block)).collect::<Vec<_>>()
         };
-        self.stable.blocks.iter().flat_map(places).collect()
+        self.folded.blocks.iter().flat_map(places).collect()
     }
 
     /// A bit of the block flips.
     pub(crate) fn rot(&mut self, oid: Oid, block: u32) {
-        for objects in [&mut self.stable, &mut self.now] {
+        for objects in [&mut self.folded, &mut self.now] {
             let stored = objects.blocks.get_mut(&oid).and_then(|object| object.get_mut(&block));
             if let Some(content) = stored.and_then(|stored| stored.content.as_mut()) {
                 let mut bytes = content.bytes.to_vec();
@@ -101,8 +119,8 @@ impl ModelStorage {
 
     /// The object's file is lost; the log, and what was written since, are not.
     pub(crate) fn lose(&mut self, oid: Oid) {
-        if let Some(lost) = self.stable.blocks.remove(&oid) {
-            self.stable.missing.insert(oid);
+        if let Some(lost) = self.folded.blocks.remove(&oid) {
+            self.folded.missing.insert(oid);
             self.now.missing.insert(oid);
             if let Some(object) = self.now.blocks.get_mut(&oid) {
                 object.retain(|block, stored| {
@@ -114,6 +132,13 @@ impl ModelStorage {
 }
 
 impl Objects {
+    /// Every block that was written.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Oid, u32, &Stored)> {
+        self.blocks
+            .iter()
+            .flat_map(|(oid, object)| object.iter().map(|(block, stored)| (*oid, *block, stored)))
+    }
+
     /// The block, if it is what was written.
     pub(crate) fn whole(&self, oid: Oid, block: u32) -> Option<Stored> {
         match self.blocks.get(&oid).and_then(|object| object.get(&block)) {
@@ -211,19 +236,22 @@ impl Storage for ModelStorage {
     }
 
     fn last(&self) -> u64 {
-        self.folded + self.tail.len() as u64
+        self.folded_entries + self.tail.len() as u64
     }
 
     fn synced(&mut self, number: u64) {
-        while !self.has_failed
-            && self.folded < number
+        if self.has_failed {
+            return;
+        }
+        self.stable = self.stable.max(number);
+        self.in_file = self.in_file.max(number);
+        while self.folded_entries + self.log_keeps < self.stable
             && let Some(entry) = self.tail.pop_front()
         {
-            self.stable.apply(&entry);
-            self.stable_recovered.take(&entry);
-            self.folded += 1;
+            self.folded.apply(&entry);
+            self.folded_recovered.take(&entry);
+            self.folded_entries += 1;
         }
-        self.in_file = self.in_file.max(self.folded);
     }
 
     fn read(&self, oid: Oid, blocks: Range<u32>) -> Outcome {
@@ -266,23 +294,26 @@ impl Storage for ModelStorage {
         if self.now.missing.contains(&oid) { Outcome::Missing(blocks) } else { Outcome::Verified(blocks) }
     }
 
-    fn crash(&mut self, loses_power: bool, random: &mut Random) {
-        let in_file = self.in_file.saturating_sub(self.folded);
-        let more = if self.has_failed { 0 } else { random.below(self.tail.len() as u64 + 1 - in_file) };
-        let kept = in_file + more;
-        let kept = if loses_power { random.below(kept + 1) } else { kept };
-        self.tail.truncate(kept as usize);
-        self.in_file = self.last();
+    fn crash(&mut self, crash: Crash, random: &mut Random) {
+        let kept = if self.has_failed { self.in_file } else { random.between(self.in_file, self.last()) };
+        let kept = match crash {
+            Crash::Killed => kept,
+            Crash::PowerLost => random.between(self.stable, kept),
+            Crash::Damaged => random.between(self.folded_entries, self.stable),
+        };
+        self.is_damaged |= crash == Crash::Damaged;
+        self.tail.truncate((kept - self.folded_entries) as usize);
+        self.in_file = kept;
         self.has_failed = false;
-        if loses_power {
+        if crash != Crash::Killed {
             // What survived did so because it is on stable storage.
-            self.synced(self.last());
+            self.stable = kept;
         }
     }
 
     fn recover(&mut self) -> Recovered {
-        self.now = self.stable.clone();
-        let mut recovered = self.stable_recovered.clone();
+        self.now = self.folded.clone();
+        let mut recovered = self.folded_recovered.clone();
         for entry in &self.tail {
             self.now.apply(entry);
             recovered.take(entry);

@@ -102,7 +102,7 @@ impl Primary {
         if site.configuration.in_sync.len() < site.configuration.min_copies {
             return Err(Refused::NotServing);
         }
-        if !has_fresh_stamp(site, request) && !site.has(PlantedBug::StampCheckedOnArrival) {
+        if !has_fresh_stamp(site, request) {
             return Err(Refused::OldStamp);
         }
         let Some((_, oid, _)) = extent(&request.command) else { return Ok(()) };
@@ -135,9 +135,12 @@ impl Primary {
     fn answer_read(&mut self, site: &mut Site, op: OpId) {
         let Some(operation) = self.take(op) else { return };
         // Only now: while the store read, another may have become primary.
-        let serves = self.has_leases(site) || site.has(PlantedBug::LeaseCheckedBeforeRead);
-        let answer = Answer::Data(operation.lookup.found().values().cloned().collect());
-        site.answer(&operation.request, if serves { answer } else { Answer::Refused(Refused::NotServing) });
+        let answer = if self.has_leases(site) {
+            Answer::Data(operation.lookup.found().values().cloned().collect())
+        } else {
+            Answer::Refused(Refused::NotServing)
+        };
+        site.answer(&operation.request, answer);
         let outputs = self.order.step(Input::Done { op });
         self.run(site, outputs);
     }

@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use huntaway_wire::Oid;
-
 use crate::process::Moment;
 use crate::record::Record;
 
@@ -38,11 +36,6 @@ impl Forwards {
 
     pub(crate) fn all(&self) -> BTreeSet<u32> {
         self.0.keys().copied().collect()
-    }
-
-    /// Whether one that touches the object is not acknowledged.
-    pub(crate) fn touch(&self, oid: Oid) -> bool {
-        self.0.values().any(|forward| forward.record.oid == oid)
     }
 
     /// Those to be sent now, which count as sent: for the first time, or again after so long. With `at_once`, none is held

@@ -18,9 +18,11 @@ const LATEST_EFFECT: Time = 2_600 * MS;
 
 /// A client of the cluster.
 pub(crate) struct Client {
-    gateway: usize,
+    pub(crate) gateway: usize,
     /// In microseconds; a client is never idle for longer.
-    longest_pause: Time,
+    pub(crate) longest_pause: Time,
+    /// Counted; only the last one that was scheduled happens.
+    pub(crate) turn: u64,
     operations: u64,
     current: Option<Operation>,
     /// What it reads in the end; `None` before.
@@ -53,6 +55,7 @@ impl Client {
         Self {
             gateway: random.below(shape.gateways as u64) as usize,
             longest_pause: [20 * MS, 400 * MS, 1500 * MS][random.below(3) as usize],
+            turn: 0,
             operations: 0,
             current: None,
             last_reads: None,
@@ -61,6 +64,11 @@ impl Client {
 
     pub(crate) fn is_done(&self) -> bool {
         self.current.is_none() && self.last_reads.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// Whether it has nothing to do before its next turn.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.last_reads.is_none()
     }
 
     fn has_written_all(&self) -> bool {
@@ -75,7 +83,14 @@ impl Client {
 }
 
 impl Cluster {
-    pub(crate) fn client_next(&mut self, client: usize) {
+    /// The client's turn, unless it has another one by now.
+    pub(crate) fn client_turn(&mut self, client: usize, turn: u64) {
+        if self.clients[client].turn == turn {
+            self.client_next(client);
+        }
+    }
+
+    fn client_next(&mut self, client: usize) {
         let what = if let Some(last_reads) = &mut self.clients[client].last_reads {
             let Some(at) = last_reads.pop() else { return };
             What::Read { at, blocks: 1 }
@@ -83,7 +98,7 @@ impl Cluster {
             self.clients[client].last_reads = Some(Vec::new());
             return self.begin_last_reads();
         } else {
-            What::draw(&self.shape, &mut self.random)
+            self.wish(client)
         };
         self.issue(client, what);
     }
@@ -148,10 +163,9 @@ impl Cluster {
             Told::Done | Told::Data(_) | Told::Miscompare | Told::Damaged => {
                 self.summary.answered += 1;
                 self.remember(&operation, &told);
-                let pause = self.clients[client].longest_pause;
-                let pause = if self.clients[client].last_reads.is_some() { MS } else { pause };
-                let pause = 1 + self.random.below(pause);
-                self.at(pause, Event::ClientNext { client });
+                let is_last = self.clients[client].last_reads.is_some();
+                let pause = if is_last { MS } else { self.pause_between(client) };
+                self.client_goes_on_in(client, pause);
             }
             // What may still be under way keeps its time; the answer to come would be that of another connection.
             Told::Lost => self.clients[client].current = Some(operation),

@@ -2,12 +2,14 @@
 //!
 //! Mostly another replica in sync has what is damaged, for what is damaged everywhere proves nothing but that it is called so.
 
+use huntaway_ledger::Memory;
 use huntaway_replica::{Input, Outcome, PlantedBug};
 use huntaway_wire::Oid;
 
 use super::event::{AtNode, Event};
 use super::{Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, note, partition};
 use crate::clock::Time;
+use crate::storage::Crash;
 
 /// How long what was read while reads failed can take to become an answer.
 const ANSWERED_WITHIN: Time = 4 * SECOND;
@@ -40,6 +42,7 @@ impl Cluster {
             return;
         }
         let (oid, block) = self.random.pick(&places);
+        self.nodes[node].damaged_at.insert((number, oid), self.time);
         let storage = &mut self.nodes[node].storage[usize::from(number)];
         if whole_object {
             storage.lose(oid);
@@ -57,7 +60,8 @@ impl Cluster {
         let own = whole(node).map(|stored| stored.version);
         configuration.in_sync.iter().any(|process| {
             let other = endpoint_of(process.node);
-            let is_sound = !configuration.doubtful.contains(&process.node) && !self.nodes[other].lost_power;
+            let is_sound =
+                !configuration.doubtful.contains(&process.node) && self.nodes[other].memory == Memory::Kept;
             other != node && is_sound && whole(other).map(|stored| stored.version) == own
         })
     }
@@ -90,7 +94,9 @@ impl Cluster {
         let is_heeded = self.bug != Some(Bug::Replica(PlantedBug::FailedDiskGoesOn));
         let state = &mut self.nodes[node];
         state.disk_failed = true;
-        state.lost_power |= is_heeded;
+        if is_heeded && state.memory == Memory::Kept {
+            state.memory = Memory::Stable;
+        }
         state.storage.iter_mut().for_each(crate::storage::ModelStorage::fail);
         self.at_process(node, 1, AtNode::DiskFailed);
         let longest = [SECOND, 6 * SECOND][self.random.below(2) as usize];
@@ -114,7 +120,7 @@ impl Cluster {
     pub(crate) fn replace_disk(&mut self, node: usize) {
         if self.nodes[node].disk_failed {
             if self.nodes[node].is_alive() {
-                self.crash_node(node, false);
+                self.crash_node(node, Crash::Killed);
             }
             self.start_process(node);
         }
@@ -142,7 +148,11 @@ impl Cluster {
         let in_sync: Vec<usize> =
             replica.configuration().in_sync.iter().map(|process| endpoint_of(process.node)).collect();
         let reads_failed = |node: &usize| self.nodes[*node].reads_fail_until + ANSWERED_WITHIN > self.time;
-        if in_sync.iter().any(reads_failed) {
+        // One may have been damaged after another one was asked, and before that one was mended.
+        let damaged = in_sync.iter().filter_map(|node| self.nodes[*node].damaged_at.get(&(number, oid)));
+        let (count, last) = damaged.fold((0, 0), |(count, last), at| (count + 1, last.max(*at)));
+        let crossed = count > 1 && last + ANSWERED_WITHIN > self.time;
+        if crossed || in_sync.iter().any(reads_failed) {
             return;
         }
         let is_whole = |block: u32| {

@@ -7,7 +7,8 @@ use huntaway_replica::{Answer, Message, Moment, Outcome, Request, RequestId, Tic
 use huntaway_wire::{Incarnation, Partition, Stamp};
 
 use super::client::Told;
-use super::{Cluster, Endpoint};
+use super::plot::Sprung;
+use super::{Cluster, Endpoint, MS};
 use crate::clock::Time;
 
 /// Something that will happen. Of events of one time, the one that was scheduled first comes first.
@@ -44,7 +45,7 @@ pub(crate) enum Event {
     /// Something reaches a gateway's process.
     Gateway { gateway: usize, incarnation: Incarnation, what: AtGateway },
     /// A client's turn.
-    ClientNext { client: usize },
+    ClientNext { client: usize, turn: u64 },
     /// A client has waited long enough for its operation.
     ClientTimeout { client: usize, operation: u64 },
     /// A client hears of its operation.
@@ -63,6 +64,14 @@ pub(crate) enum Event {
     ReplaceDisk { node: usize },
     /// The replicas of a partition ask the ledger for the removal of their primary.
     Overthrow { partition: usize, primary: Endpoint },
+    /// Whoever is primary of a partition is removed, unless it is an heir; so many times.
+    Dethrone { partition: usize, heirs: Vec<Endpoint>, times: u32 },
+    /// All replicas of a partition lose power, and one's log is damaged.
+    LosePowerOfSet { partition: usize, damaged: Endpoint },
+    /// Clients hurry.
+    Rush { partition: u16, stale_gateway: usize },
+    /// What follows when a trap springs.
+    Sprung(Sprung),
     /// Cuts in the network end.
     Reconnect,
     /// A machine is there again.
@@ -77,8 +86,8 @@ pub(crate) enum Event {
 pub(crate) enum AtNode {
     /// A message of another node's process.
     Message { from: Endpoint, incarnation: Incarnation, partition: Partition, message: Message },
-    /// A request of a gateway.
-    Request { from: Endpoint, partition: Partition, request: Request },
+    /// A request of a gateway. Its stamp is checked when it gets its version, unless that was done on arrival, wrongly.
+    Request { from: Endpoint, partition: Partition, request: Request, is_checked: bool },
     /// Its store did something.
     Stored { partition: Partition, ticket: Ticket, outcome: Outcome, number: u64, synced: bool },
     /// Its disk failed.
@@ -115,9 +124,9 @@ impl Cluster {
                 if !state.is_alive() || state.incarnation != incarnation {
                     return;
                 }
-                match state.paused_until.checked_sub(self.time) {
-                    Some(rest) if rest > 0 => self.at(rest, Event::Node { node, incarnation, what }),
-                    _ => self.at_node(node, what),
+                match state.waits(self.time, &what) {
+                    0 => self.at_node(node, what),
+                    rest => self.waits_at_node(node, what, rest),
                 }
             }
             Event::Gateway { gateway, incarnation, what } => {
@@ -130,7 +139,7 @@ impl Cluster {
                     _ => self.at_gateway(gateway, what),
                 }
             }
-            Event::ClientNext { client } => self.client_next(client),
+            Event::ClientNext { client, turn } => self.client_turn(client, turn),
             Event::ClientTimeout { client, operation } => self.client_timeout(client, operation),
             Event::ClientTold { client, operation, told } => self.client_told(client, operation, told),
             Event::Record { from, record } => self.record_arrives(from, record),
@@ -140,6 +149,10 @@ impl Cluster {
             Event::DiskFault => self.disk_fault(),
             Event::ReplaceDisk { node } => self.replace_disk(node),
             Event::Overthrow { partition, primary } => self.overthrow_now(partition, primary),
+            Event::Dethrone { partition, heirs, times } => self.dethrone(partition, heirs, times),
+            Event::LosePowerOfSet { partition, damaged } => self.lose_power_of_set(partition, damaged),
+            Event::Rush { partition, stale_gateway } => self.rush(partition, stale_gateway, 1200 * MS),
+            Event::Sprung(sprung) => self.sprung(&sprung),
             Event::Reconnect => self.reconnect(),
             Event::StartNode { node } => self.start_process(node),
             Event::StartGateway { gateway } => self.start_gateway(gateway),

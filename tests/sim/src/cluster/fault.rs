@@ -6,35 +6,43 @@ use huntaway_replica::Process;
 use huntaway_wire::Partition;
 
 use super::event::Event;
+use super::habits::Kind;
 use super::{Cluster, Endpoint, FAULTS_END, MS, SECOND, endpoint_of, note};
 use crate::clock::Time;
+use crate::storage::Crash;
 
 impl Cluster {
     pub(crate) fn fault(&mut self) {
         if self.time > FAULTS_END {
             return self.mend();
         }
-        let longest = [200 * MS, SECOND, 4 * SECOND][self.random.below(3) as usize];
+        if self.time < self.undisturbed_until {
+            let rest = self.undisturbed_until - self.time;
+            return self.at(rest, Event::Fault);
+        }
+        let longest = self.random.pick(&self.habits.longest_calms);
         let next = 50 * MS + self.random.below(longest);
         self.at(next, Event::Fault);
         self.summary.faults += 1;
         let node = self.victim();
-        match self.random.below(100) {
-            0..10 => self.crash(node, false, 8 * SECOND),
-            10..16 => self.crash(node, true, 8 * SECOND),
-            16..22 => self.crash(node, false, 50 * MS),
-            22..30 => self.crash_set(),
-            30..42 => self.overthrow(),
-            42..50 => self.pause(node),
-            50..55 => self.pause_with_gateway(node),
-            55..60 => self.pause_gateway(),
-            60..70 => self.split(),
-            70..75 => self.isolate(node),
-            75..82 => self.block(node),
-            82..87 => self.slow(node),
-            87..92 => self.kill_gateway(),
-            92..95 => self.suspect(node),
-            _ => self.pause_and_drop(node),
+        match self.habits.next(&mut self.random) {
+            Kind::Kill => self.crash(node, Crash::Killed, 8 * SECOND),
+            Kind::LosePower => self.lose_power(node, 8 * SECOND),
+            Kind::Restart => self.crash(node, Crash::Killed, 50 * MS),
+            Kind::CrashSet => self.crash_set(),
+            Kind::Overthrow => self.overthrow(),
+            Kind::Pause => self.pause(node),
+            Kind::PauseWithGateway => self.pause_with_gateway(node),
+            Kind::PauseGateway => self.pause_gateway(),
+            Kind::Split => self.split(),
+            Kind::Isolate => self.isolate(node),
+            Kind::Block => self.block(node),
+            Kind::Slow => self.slow(node),
+            Kind::KillGateway => self.kill_gateway(),
+            Kind::Suspect => self.suspect(node),
+            Kind::PauseAndDrop => self.pause_and_drop(node),
+            Kind::Stall => self.stall(),
+            Kind::Plot => self.plot(),
         }
     }
 
@@ -48,23 +56,44 @@ impl Cluster {
         }
     }
 
-    fn crash(&mut self, node: usize, loses_power: bool, longest: Time) {
+    pub(crate) fn crash(&mut self, node: usize, crash: Crash, longest: Time) {
         if self.nodes[node].is_alive() {
-            self.crash_node(node, loses_power);
+            self.crash_node(node, crash);
             let back = MS + self.random.below(longest);
             self.at(back, Event::StartNode { node });
         }
+    }
+
+    fn lose_power(&mut self, node: usize, longest: Time) {
+        let is_damaged = self.random.percent(self.habits.damaged_logs_percent);
+        self.crash(node, if is_damaged { Crash::Damaged } else { Crash::PowerLost }, longest);
     }
 
     /// A whole in-sync set dies: some lose power, others only their process.
     fn crash_set(&mut self) {
         let partition = self.random.below(self.shape.partitions.into()) as usize;
         let in_sync = self.ledger.rows[partition].configuration.in_sync.clone();
+        if self.habits.damaged_logs_percent > 0 && self.random.percent(50) {
+            let damaged = endpoint_of(self.random.pick(&in_sync).node);
+            return self.lose_power_of_set(partition, damaged);
+        }
         let power_percent = [0, 50, 100][self.random.below(3) as usize];
         let longest = [300 * MS, 6 * SECOND][self.random.below(2) as usize];
         for process in in_sync {
-            let loses_power = self.random.percent(power_percent);
-            self.crash(endpoint_of(process.node), loses_power, longest);
+            let node = endpoint_of(process.node);
+            if self.random.percent(power_percent) {
+                self.lose_power(node, longest);
+            } else {
+                self.crash(node, Crash::Killed, longest);
+            }
+        }
+    }
+
+    /// A whole in-sync set loses power, and one of the logs is damaged.
+    pub(crate) fn lose_power_of_set(&mut self, partition: usize, damaged: Endpoint) {
+        for process in self.ledger.rows[partition].configuration.in_sync.clone() {
+            let node = endpoint_of(process.node);
+            self.crash(node, if node == damaged { Crash::Damaged } else { Crash::PowerLost }, SECOND);
         }
     }
 
@@ -161,7 +190,7 @@ impl Cluster {
     }
 
     pub(crate) fn quicken(&mut self, endpoint: Endpoint) {
-        self.network.slow[endpoint] = 0;
+        self.network.quicken(endpoint);
         if let Some(node) = self.nodes.get_mut(endpoint) {
             node.slow_disk = 0;
         }
@@ -207,7 +236,7 @@ impl Cluster {
                 let after = 50 * MS + self.random.below(SECOND);
                 self.at(after, Event::Reconnect);
             }
-            1 => self.crash(other, false, 20 * MS),
+            1 => self.crash(other, Crash::Killed, 20 * MS),
             _ => {
                 self.nodes[primary].slow_disk = self.random.below(500 * MS);
                 self.at(SECOND, Event::Quicken { endpoint: primary });
@@ -218,13 +247,16 @@ impl Cluster {
         self.at(after, Event::Overthrow { partition, primary });
     }
 
-    /// Now and then, a primary that had a learner counted in is removed before it hears that this was done.
-    pub(crate) fn overthrow_after_promotion(&mut self, primary: Endpoint, partition: Partition) {
-        if self.time < FAULTS_END && self.random.percent(10) {
-            self.network.late_news[primary] = self.time + SECOND + self.random.below(2 * SECOND);
-            let after = 10 * MS + self.random.below(700 * MS);
-            note!(self, "node {primary} is to leave partition {partition} before it hears of the promotion");
-            self.at(after, Event::Overthrow { partition: partition.index(), primary });
+    /// A primary had a learner counted in: now and then, it is removed before it hears of that, or all of them lose power.
+    pub(crate) fn promoted(&mut self, primary: Endpoint, learner: Endpoint, partition: Partition) {
+        if self.time > FAULTS_END {
+            return;
+        }
+        if self.random.percent(12) {
+            self.depose_after_promotion(primary, partition);
+        } else if self.habits.damaged_logs_percent > 0 && self.random.percent(15) {
+            let after = MS + self.random.below(SECOND);
+            self.at(after, Event::LosePowerOfSet { partition: partition.index(), damaged: learner });
         }
     }
 
@@ -241,9 +273,11 @@ impl Cluster {
     fn mend(&mut self) {
         note!(self, "faults are over");
         self.network.mend();
+        self.trap = None;
         (0..self.shape.nodes).for_each(|node| {
             self.nodes[node].slow_disk = 0;
             self.mend_disk(node);
+            self.nodes[node].stalled.clear();
             self.nodes[node].paused_until = self.nodes[node].paused_until.min(self.time);
             self.start_process(node);
         });

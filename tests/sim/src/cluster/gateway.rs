@@ -202,7 +202,8 @@ impl Cluster {
         let partition = partition(command.partition);
         let passage = self.network.pass(endpoint, primary, &mut self.random);
         for after in passage.after {
-            let what = AtNode::Request { from: endpoint, partition, request: request.clone() };
+            let what =
+                AtNode::Request { from: endpoint, partition, request: request.clone(), is_checked: false };
             self.at_process(primary, after, what);
         }
     }

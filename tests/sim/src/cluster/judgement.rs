@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use huntaway_replica::Stored;
 use huntaway_wire::{Oid, Partition, Pepoch};
 
+use super::block::Seen;
+use super::operation::At;
 use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
+use crate::storage::ModelStorage;
 use crate::{Attempt, Effect, History, Violation};
 
 /// Partition, object, block, and what of the block: half, or bit from 2 on.
@@ -51,6 +55,13 @@ pub enum Broken {
     },
 }
 
+impl Broken {
+    /// Whether something wrong was seen, not only nothing for too long.
+    pub fn is_seen(&self) -> bool {
+        !matches!(self, Self::Stuck { .. })
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -80,12 +91,22 @@ impl fmt::Display for Broken {
     }
 }
 
+/// A pepoch in which writes were lost.
+struct LostIn {
+    pepoch: Pepoch,
+    at: Time,
+    kept: Option<Kept>,
+}
+
+/// What some replica of a partition still has of each place when none is sure to have everything, as far as it is not zeroes.
+pub(crate) type Kept = BTreeMap<Place, u64>;
+
 /// What clients saw.
 #[derive(Default)]
 pub(crate) struct Histories {
     blocks: BTreeMap<Place, History>,
     /// When a partition went on although none of its replicas was sure to have everything.
-    losses: BTreeMap<u16, Vec<(Pepoch, Time)>>,
+    losses: BTreeMap<u16, Vec<LostIn>>,
     /// The number that was written or seen last, as far as is known.
     known: BTreeMap<Place, u64>,
     /// When flushes of a partition were sent and answered.
@@ -111,11 +132,11 @@ impl Histories {
         self.flushes.entry(partition).or_default().push((sent, answered));
     }
 
-    /// What was not flushed may be gone from here on.
-    pub(crate) fn lost(&mut self, partition: Partition, pepoch: Pepoch, at: Time) {
+    /// What was not flushed may be gone from here on, but for what is `kept`; if that is `None`, also what was flushed.
+    pub(crate) fn lost(&mut self, partition: Partition, pepoch: Pepoch, at: Time, kept: Option<Kept>) {
         let losses = self.losses.entry(partition.value()).or_default();
-        if losses.last().is_none_or(|(last, _)| *last != pepoch) {
-            losses.push((pepoch, at));
+        if losses.last().is_none_or(|last| last.pepoch != pepoch) {
+            losses.push(LostIn { pepoch, at, kept });
         }
     }
 
@@ -123,7 +144,14 @@ impl Histories {
         for (place, history) in &self.blocks {
             let flushes = self.flushes.get(&place.0).map_or(&[][..], Vec::as_slice);
             let losses = self.losses.get(&place.0).into_iter().flatten();
-            let losses: Vec<Loss> = losses.map(|(_, at)| Loss { at: *at, flushes }).collect();
+            let losses: Vec<Loss> = losses
+                .map(|LostIn { at, kept, .. }| Loss {
+                    at: *at,
+                    keeps_stable: kept.is_some(),
+                    kept: kept.as_ref().and_then(|kept| kept.get(place).copied()),
+                    flushes,
+                })
+                .collect();
             history
                 .check_with_losses(&losses)
                 .map_err(|violation| Broken::History { place: *place, violation })?;
@@ -168,6 +196,30 @@ impl Cluster {
         (configuration.pepoch, mended.map_or(0, |mended| mended.passes))
     }
 
+    /// What the replicas of a partition have together, unless the logs of all are damaged.
+    pub(crate) fn kept(&self, partition: Partition) -> Option<Kept> {
+        let in_sync = &self.ledger.rows[partition.index()].configuration.in_sync;
+        let storages =
+            in_sync.iter().map(|process| &self.nodes[endpoint_of(process.node)].storage[partition.index()]);
+        let sound: Vec<&ModelStorage> = storages.filter(|storage| !storage.is_damaged).collect();
+        let mut newest: BTreeMap<(Oid, u32), &Stored> = BTreeMap::new();
+        for (oid, block, stored) in sound.iter().flat_map(|storage| storage.objects().all()) {
+            let known = newest.entry((oid, block)).or_insert(stored);
+            if known.version < stored.version {
+                *known = stored;
+            }
+        }
+        let mut kept = Kept::new();
+        for ((oid, block), stored) in newest.into_iter().filter(|(_, stored)| stored.is_sound()) {
+            let at = At { partition: partition.value(), object: oid.index(), block };
+            let halves = (0..).zip(Seen::of(&stored.content).halves);
+            kept.extend(
+                halves.filter(|(_, number)| *number > 0).map(|(half, number)| (at.cell(half), number)),
+            );
+        }
+        (!sound.is_empty()).then_some(kept)
+    }
+
     fn unrest(&self, number: u16) -> Option<String> {
         let configuration = &self.ledger.rows[usize::from(number)].configuration;
         if configuration.in_sync.len() < self.shape.copies || !configuration.doubtful.is_empty() {
@@ -186,8 +238,14 @@ impl Cluster {
         Broken::Stuck { what: format!("{what}, after {} events", self.summary.events) }
     }
 
+    /// Judges what clients saw so far.
+    pub(crate) fn judge_histories(&self) -> Result<(), Broken> {
+        self.histories.check()
+    }
+
+    /// Judges what clients saw, and the replicas, which are at rest.
     pub(crate) fn judge(&self) -> Result<(), Broken> {
-        self.histories.check()?;
+        self.judge_histories()?;
         for number in 0..self.shape.partitions {
             let in_sync = &self.ledger.rows[usize::from(number)].configuration.in_sync;
             let nodes: Vec<usize> = in_sync.iter().map(|process| endpoint_of(process.node)).collect();

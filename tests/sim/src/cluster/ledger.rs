@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use huntaway_ledger::{InSyncChange, InSyncSets, Incarnation, SetRecord};
+use huntaway_ledger::{InSyncChange, InSyncSets, Incarnation, Memory, SetRecord};
 use huntaway_replica::{Configuration, Process};
 use huntaway_wire::{NodeId, Pepoch};
 
@@ -77,6 +77,7 @@ impl Ledger {
             pepoch: set.pepoch,
             in_sync: set.in_sync.iter().map(process).collect(),
             doubtful: set.doubtful.clone(),
+            damaged: set.damaged.clone(),
             primary: set.primary().expect("a set is never empty"),
             candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
             min_copies: self.sets.min_copies(),
@@ -111,20 +112,29 @@ impl Cluster {
         }
         note!(self, "the ledger has {record:?} of {from}");
         match record {
-            SetRecord::NodeStarted { node, incarnation, is_doubtful: true } => {
+            SetRecord::NodeStarted { node, incarnation, .. } => {
                 // Power may have gone again since the process said so.
                 let state = &mut self.nodes[endpoint_of(node)];
                 if state.incarnation == incarnation && state.is_alive() && !state.disk_failed {
-                    state.lost_power = false;
+                    state.memory = Memory::Kept;
                 }
             }
-            SetRecord::Changed { change: InSyncChange::Promote { .. }, partition, .. } => {
+            SetRecord::Changed { change: InSyncChange::Promote { node, incarnation }, partition, .. } => {
                 self.summary.promotions += 1;
-                self.overthrow_after_promotion(from, partition);
+                let learner = endpoint_of(node);
+                let state = &mut self.nodes[learner];
+                // It may have died since it was taught.
+                if state.is_alive() && state.incarnation == incarnation {
+                    state.storage[partition.index()].is_damaged = false;
+                }
+                self.promoted(from, learner, partition);
             }
             SetRecord::Changed { change: InSyncChange::Collected, partition, pepoch } => {
                 self.summary.collections += 1;
-                self.histories.lost(partition, pepoch, self.time);
+                let kept = self.kept(partition);
+                self.histories.lost(partition, pepoch, self.time, kept);
+                let primary = endpoint_of(self.ledger.rows[partition.index()].configuration.primary);
+                self.nodes[primary].storage[partition.index()].is_damaged = false;
             }
             _ => {}
         }

@@ -12,6 +12,8 @@ pub(crate) struct Network {
     blocked: Vec<(Endpoint, Endpoint)>,
     /// What messages from an endpoint take more, in microseconds.
     pub(crate) slow: Vec<Time>,
+    /// What messages from the first to the second take more, in microseconds.
+    slow_links: Vec<(Endpoint, Endpoint, Time)>,
     /// Until then an endpoint does not hear what the ledger has to say.
     pub(crate) late_news: Vec<Time>,
     lost_percent: u64,
@@ -33,11 +35,12 @@ impl Network {
             side: vec![false; endpoints],
             blocked: Vec::new(),
             slow: vec![0; endpoints],
+            slow_links: Vec::new(),
             late_news: vec![0; endpoints],
             lost_percent: [0, 1, 10][random.below(3) as usize],
             late_percent: [0, 2, 10][random.below(3) as usize],
             repeated_percent: [0, 2, 20][random.below(3) as usize],
-            damaged: [0, 0, 100][random.below(3) as usize],
+            damaged: random.pick(&[0, 0, 100, 500]),
         }
     }
 
@@ -48,9 +51,11 @@ impl Network {
     pub(crate) fn pass(&self, from: Endpoint, to: Endpoint, random: &mut Random) -> Passage {
         let copies = 1 + u64::from(random.percent(self.repeated_percent));
         let copies = if self.reaches(from, to) && !random.percent(self.lost_percent) { copies } else { 0 };
+        let is_link = |link: &&(Endpoint, Endpoint, Time)| (link.0, link.1) == (from, to);
+        let slow = self.slow[from] + self.slow_links.iter().find(is_link).map_or(0, |link| link.2);
         let mut delay = || {
             let late = if random.percent(self.late_percent) { random.below(400_000) } else { 0 };
-            100 + random.below(400) + late + self.slow[from]
+            100 + random.below(400) + late + slow
         };
         let after = (0..copies).map(|_| delay()).collect();
         Passage { after, is_damaged: random.below(10_000) < self.damaged }
@@ -64,15 +69,26 @@ impl Network {
         self.blocked.push((from, to));
     }
 
+    pub(crate) fn slow_link(&mut self, from: Endpoint, to: Endpoint, by: Time) {
+        self.slow_links.push((from, to, by));
+    }
+
     pub(crate) fn reconnect(&mut self) {
         self.side.fill(false);
         self.blocked.clear();
+    }
+
+    /// What an endpoint sends is fast again.
+    pub(crate) fn quicken(&mut self, from: Endpoint) {
+        self.slow[from] = 0;
+        self.slow_links.retain(|link| link.0 != from);
     }
 
     /// From here on the network does what it should.
     pub(crate) fn mend(&mut self) {
         self.reconnect();
         self.slow.fill(0);
+        self.slow_links.clear();
         self.late_news.fill(0);
         (self.lost_percent, self.late_percent, self.repeated_percent, self.damaged) = (0, 0, 0, 0);
     }

@@ -1,21 +1,24 @@
 //! A node: one process at a time that drives its replicas, and what its disk keeps from one process to the next.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use huntaway_ledger::{InSyncChange, Incarnation, SetRecord};
+use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord};
 use huntaway_replica::{
     Answer, Block, Body, Change, CopiedBlock, Input, LEASE_US, Lesson, Message, Outcome, Output, Process,
     Proposal, Record, Replica, Reply, SetChange, Ticket,
 };
-use huntaway_wire::Partition;
+use huntaway_wire::{Oid, Partition, Stamp};
 
 use super::block::Seen;
 use super::event::{AtGateway, AtNode, Event};
+use super::habits::Habits;
 use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
-use crate::storage::{ModelStorage, Storage};
+use crate::storage::{Crash, ModelStorage, Storage};
 
 /// How often replicas are told the time.
 const TICK: Time = 150 * MS;
@@ -25,14 +28,18 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) incarnation: Incarnation,
     pub(crate) paused_until: Time,
+    /// What it does not read, of whom, and until when: the thread that should is paused.
+    pub(crate) stalled: Vec<(Endpoint, Time)>,
     /// What the disk takes more, in microseconds.
     pub(crate) slow_disk: Time,
-    /// Power went since the last process started: what it acknowledged may be lost.
-    pub(crate) lost_power: bool,
     /// Reads fail now and then until that time.
     pub(crate) reads_fail_until: Time,
+    /// When an object of a partition was damaged last.
+    pub(crate) damaged_at: BTreeMap<(u16, Oid), Time>,
     /// The disk failed, under the process that runs.
     pub(crate) disk_failed: bool,
+    /// What is left of what was acknowledged, since the ledger last heard of it.
+    pub(crate) memory: Memory,
     pub(crate) storage: Vec<ModelStorage>,
     /// When the log of each partition has written all it was given.
     log_free_at: Vec<Time>,
@@ -43,17 +50,19 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(shape: &Shape, random: &mut Random) -> Self {
+    pub(crate) fn new(shape: &Shape, habits: &Habits, random: &mut Random) -> Self {
         let partitions = usize::from(shape.partitions);
         Self {
             clock: Clock::new(random),
             incarnation: Incarnation(0),
             paused_until: 0,
+            stalled: Vec::new(),
             slow_disk: 0,
-            lost_power: false,
             reads_fail_until: 0,
+            damaged_at: BTreeMap::new(),
             disk_failed: false,
-            storage: (0..partitions).map(|_| ModelStorage::default()).collect(),
+            memory: Memory::Kept,
+            storage: (0..partitions).map(|_| ModelStorage::new(habits.log_keeps())).collect(),
             log_free_at: vec![0; partitions],
             replicas: None,
             configured: vec![0; partitions],
@@ -62,6 +71,16 @@ impl Node {
 
     pub(crate) fn is_alive(&self) -> bool {
         self.replicas.is_some()
+    }
+
+    /// How long the node does not take in what reaches it.
+    pub(crate) fn waits(&self, now: Time, what: &AtNode) -> Time {
+        let of = |endpoint: Endpoint| self.stalled.iter().filter(move |(from, _)| *from == endpoint);
+        let stalled_until = match what {
+            AtNode::Request { from, .. } => of(*from).map(|(_, until)| *until).max().unwrap_or(0),
+            _ => 0,
+        };
+        self.paused_until.max(stalled_until).saturating_sub(now)
     }
 
     pub(crate) fn replica(&self, partition: u16) -> Option<&Replica> {
@@ -105,20 +124,46 @@ impl Cluster {
         self.at_process(node, first, AtNode::Tick);
     }
 
-    /// The node's process dies; with `loses_power`, its machine does.
-    pub(crate) fn crash_node(&mut self, node: usize, loses_power: bool) {
-        note!(self, "node {node} {}", if loses_power { "loses power" } else { "is killed" });
+    /// The node's process dies, perhaps with its machine.
+    pub(crate) fn crash_node(&mut self, node: usize, crash: Crash) {
+        note!(self, "node {node} dies: {crash:?}");
         let state = &mut self.nodes[node];
-        state.lost_power |= loses_power;
+        state.memory = match crash {
+            Crash::Damaged => Memory::Damaged,
+            Crash::PowerLost if state.memory == Memory::Kept => Memory::Stable,
+            Crash::PowerLost | Crash::Killed => state.memory,
+        };
         state.replicas = None;
         state.paused_until = 0;
         state.disk_failed = false;
-        state.storage.iter_mut().for_each(|storage| storage.crash(loses_power, &mut self.random));
+        state.stalled.clear();
+        state.storage.iter_mut().for_each(|storage| storage.crash(crash, &mut self.random));
     }
 
     pub(crate) fn at_process(&mut self, node: usize, after: Time, what: AtNode) {
         let incarnation = self.nodes[node].incarnation;
         self.at(after, Event::Node { node, incarnation, what });
+    }
+
+    /// What reaches the node's process is taken in later. Timers come in no particular order with the rest.
+    pub(crate) fn waits_at_node(&mut self, node: usize, mut what: AtNode, rest: Time) {
+        let is_paused = self.nodes[node].paused_until > self.time;
+        let mut after = rest;
+        match &mut what {
+            AtNode::Request { request, is_checked, .. } => {
+                let now = self.stamp_of(node);
+                let is_fresh = request.stamp.is_fresh(now.incarnation, now.clock);
+                *is_checked |= self.bug == Some(Bug::StampCheckedOnArrival) && !is_paused && is_fresh;
+            }
+            AtNode::Tick => after += self.random.below(2 * MS),
+            _ => {}
+        }
+        self.at_process(node, after, what);
+    }
+
+    fn stamp_of(&self, node: usize) -> Stamp {
+        let Node { incarnation, clock, .. } = &self.nodes[node];
+        Stamp { incarnation: *incarnation, clock: Duration::from_micros(clock.moment(self.time).0) }
     }
 
     pub(crate) fn at_node(&mut self, node: usize, what: AtNode) {
@@ -127,8 +172,10 @@ impl Cluster {
                 let from = Process { node: id_of(from), incarnation };
                 self.step(node, partition, Input::Received { from, message });
             }
-            AtNode::Request { from, partition, request } => {
-                let _ = from;
+            AtNode::Request { partition, mut request, is_checked, .. } => {
+                if is_checked {
+                    request.stamp = self.stamp_of(node);
+                }
                 self.step(node, partition, Input::Requested(request));
             }
             AtNode::DiskFailed => self.disk_failed(node),
@@ -173,7 +220,7 @@ impl Cluster {
             return;
         }
         let incarnation = state.incarnation;
-        let record = SetRecord::NodeStarted { node: id_of(node), incarnation, is_doubtful: state.lost_power };
+        let record = SetRecord::NodeStarted { node: id_of(node), incarnation, memory: state.memory };
         self.send_record(node, record);
         self.at_process(node, 100 * MS, AtNode::Announce);
     }
@@ -248,6 +295,9 @@ impl Cluster {
                 {
                     self.mind_damage(node, partition.value(), oid, blocks);
                 }
+                if answer == Answer::Done {
+                    self.answers(node, partition);
+                }
                 let passage = self.network.pass(node, to, &mut self.random);
                 for after in passage.after {
                     let answer = answer.clone();
@@ -267,7 +317,8 @@ impl Cluster {
         let Some(configuration) = replica.map(Replica::configuration) else { return };
         let pepoch = configuration.pepoch;
         if configuration.is_all_doubtful() && matches!(answer, Answer::Done | Answer::Data(_)) {
-            self.histories.lost(partition, pepoch, self.time - 1);
+            let kept = self.kept(partition);
+            self.histories.lost(partition, pepoch, self.time - 1, kept);
         }
     }
 
@@ -309,6 +360,9 @@ impl Cluster {
         if !matches!(message.body, Body::Beacon { .. } | Body::Granted { .. }) {
             note!(self, "node {node} {partition} sends {to_endpoint}: {}", told(&message));
         }
+        if let Body::Forward { record, attempt: 0, .. } = &message.body {
+            self.forwards(node, partition, record);
+        }
         let passage = self.network.pass(node, to_endpoint, &mut self.random);
         let incarnation = self.nodes[node].incarnation;
         for after in passage.after {
@@ -340,18 +394,34 @@ impl Cluster {
 /// The message as it arrives when a bit of its data flips on the way.
 fn damaged(message: &Message) -> Message {
     let mut message = message.clone();
-    if let Body::Forward { record, .. } = &mut message.body {
-        let mut flipped = Record::clone(record);
-        if let Change::Write { blocks, .. } = &mut flipped.change
-            && let Some(block) = blocks.iter_mut().flatten().next()
-        {
-            let mut bytes = block.bytes.to_vec();
-            bytes[0] ^= 1;
-            *block = Block { crc: block.crc, bytes: Bytes::from(bytes) };
+    match &mut message.body {
+        Body::Forward { record, .. } => flip_written(record),
+        Body::Gathered { records } | Body::RollForward { records } => {
+            records.iter_mut().for_each(flip_written);
         }
-        *record = Arc::new(flipped);
+        Body::Ask { lesson: Lesson::Copy { blocks, .. }, .. } => {
+            flip(Arc::make_mut(blocks).iter_mut().find_map(|copied| copied.stored.content.as_mut()));
+        }
+        Body::Reply { reply: Reply::Blocks(blocks), .. } => {
+            flip(blocks.iter_mut().find_map(|stored| stored.content.as_mut()));
+        }
+        _ => {}
     }
     message
+}
+
+fn flip_written(record: &mut Arc<Record>) {
+    if let Change::Write { blocks, .. } = &mut Arc::make_mut(record).change {
+        flip(blocks.iter_mut().flatten().next());
+    }
+}
+
+fn flip(block: Option<&mut Block>) {
+    if let Some(block) = block {
+        let mut bytes = block.bytes.to_vec();
+        bytes[0] ^= 1;
+        *block = Block { crc: block.crc, bytes: Bytes::from(bytes) };
+    }
 }
 
 fn told(message: &Message) -> String {

@@ -62,6 +62,29 @@ impl What {
         }
     }
 
+    /// Reads or writes one block.
+    pub(crate) fn of_block(at: At, reads: bool) -> Self {
+        if reads {
+            return Self::Read { at, blocks: 1 };
+        }
+        Self::Write { at, numbers: vec![0], durability: Durability::Logged }
+    }
+
+    /// Reads what it would touch.
+    pub(crate) fn into_read(self) -> Self {
+        match self {
+            Self::Read { at, blocks }
+            | Self::Discard { at, blocks, .. }
+            | Self::Remove { at, blocks, .. } => Self::Read { at, blocks },
+            Self::Write { at, numbers, .. } => Self::Read { at, blocks: numbers.len() as u32 },
+            Self::WriteHalf { at, .. }
+            | Self::Swap { at, .. }
+            | Self::SetBit { at, .. }
+            | Self::DiscardHalf { at, .. } => Self::Read { at, blocks: 1 },
+            Self::Flush { .. } => self,
+        }
+    }
+
     fn draw_special(shape: &Shape, at: At, durability: Durability, random: &mut Random) -> Self {
         let half = random.below(2) as u32;
         let board = shape.board(at.partition);

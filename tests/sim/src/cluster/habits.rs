@@ -1,0 +1,101 @@
+//! What a run is inclined to: each seed draws what goes wrong often, seldom or never, and how clients go about. Faults that are
+//! drawn with the same chance in every run get in each other's way; some of them alone show what all of them hide.
+
+use super::{MS, SECOND};
+use crate::Random;
+use crate::clock::Time;
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Kill,
+    LosePower,
+    Restart,
+    CrashSet,
+    Overthrow,
+    Pause,
+    PauseWithGateway,
+    PauseGateway,
+    Split,
+    Isolate,
+    Block,
+    Slow,
+    KillGateway,
+    Suspect,
+    PauseAndDrop,
+    Stall,
+    /// Several things at once: see [`super::plot`].
+    Plot,
+}
+
+/// How often each happens in relation to the others.
+const USUAL: [(Kind, u64); 17] = [
+    (Kind::Kill, 10),
+    (Kind::LosePower, 6),
+    (Kind::Restart, 6),
+    (Kind::CrashSet, 8),
+    (Kind::Overthrow, 12),
+    (Kind::Pause, 8),
+    (Kind::PauseWithGateway, 5),
+    (Kind::PauseGateway, 5),
+    (Kind::Split, 10),
+    (Kind::Isolate, 5),
+    (Kind::Block, 7),
+    (Kind::Slow, 5),
+    (Kind::KillGateway, 5),
+    (Kind::Suspect, 3),
+    (Kind::PauseAndDrop, 5),
+    (Kind::Stall, 4),
+    (Kind::Plot, 16),
+];
+
+/// The habits of one run.
+#[derive(Debug)]
+pub(crate) struct Habits {
+    kinds: Vec<(Kind, u64)>,
+    /// From one fault to the next there is at most one of these.
+    pub(crate) longest_calms: [Time; 3],
+    /// In so many of a hundred cases a client reads that would do something else.
+    pub(crate) reads_instead_percent: u64,
+    /// A power loss damages the log in so many of a hundred cases.
+    pub(crate) damaged_logs_percent: u64,
+    /// Clients choose a path anew for each operation.
+    pub(crate) roams: bool,
+}
+
+impl Habits {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let mut kinds = USUAL.to_vec();
+        if random.percent(50) {
+            kinds.iter_mut().for_each(|(_, weight)| *weight *= random.pick(&[0, 0, 1, 4]));
+        }
+        if random.percent(25) {
+            kinds = vec![(Kind::Plot, 1)];
+        }
+        let is_calm = random.percent(30);
+        Self {
+            kinds,
+            longest_calms: if is_calm { [4 * SECOND; 3] } else { [200 * MS, SECOND, 4 * SECOND] },
+            reads_instead_percent: random.pick(&[0, 0, 60]),
+            damaged_logs_percent: random.pick(&[0, 0, 40]),
+            roams: random.percent(30),
+        }
+    }
+
+    /// How many entries are lost at most, of those on stable storage, when a log is damaged: most of a run's.
+    pub(crate) fn log_keeps(&self) -> u64 {
+        if self.damaged_logs_percent > 0 { 200 } else { 0 }
+    }
+
+    /// What goes wrong next.
+    pub(crate) fn next(&self, random: &mut Random) -> Kind {
+        let mut dice = random.below(self.kinds.iter().map(|(_, weight)| weight).sum());
+        for (kind, weight) in &self.kinds {
+            match dice.checked_sub(*weight) {
+                Some(rest) => dice = rest,
+                None => return *kind,
+            }
+        }
+        Kind::Plot
+    }
+}
