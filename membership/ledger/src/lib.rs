@@ -14,6 +14,7 @@
 //! [`Placement`] says which nodes keep each partition in an epoch. The rest is the form for one node: [`State::apply`]
 //! refuses a second member until the state has in-sync sets of several.
 
+mod disks;
 mod frame;
 mod in_sync;
 mod ledger;
@@ -25,6 +26,7 @@ mod record;
 mod state;
 mod vdi;
 
+pub use disks::{DiskRecord, DiskVersion, Disks, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
 pub use huntaway_wire::Incarnation;
 pub use in_sync::{InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, Void};

@@ -1,8 +1,11 @@
 //! The agreed state of one partition, as the ledger's records add up to it, and what a replica may ask the ledger for.
 
+use std::sync::Arc;
+
 use huntaway_wire::{NodeId, Pepoch};
 
 use crate::process::Process;
+use crate::vdi::Vdis;
 
 /// Who keeps a partition. A replica acts on the newest one it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct Configuration {
     pub min_copies: usize,
     /// The newest process of each gateway: what older ones sent is refused.
     pub gateways: Vec<Process>,
+    /// The VDIs.
+    pub vdis: Arc<Vdis>,
 }
 
 impl Configuration {

@@ -10,6 +10,7 @@ use crate::configuration::{Configuration, Proposal};
 use crate::message::Message;
 use crate::process::{Moment, Process};
 use crate::record::{Block, Completion, Content, Entry, RequestId, Stored};
+use crate::vdi::Hold;
 
 /// Names something that a replica wants of its store, until the store says that it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +103,10 @@ pub struct Request {
     pub pepoch: Pepoch,
     /// The newest stamp that the gateway has of the store it sends this to.
     pub stamp: Stamp,
+    /// The VDI's counter of that name, as the gateway knows it.
+    pub layout: u64,
+    /// The VDI's counter of that name when the gateway received the command; it stays so, however often this is sent.
+    pub fence: u64,
     /// What to do.
     pub command: Command,
 }
@@ -205,6 +210,11 @@ pub enum Refused {
     OldStamp,
     /// The gateway had the answer before, or its process is not the newest of its node.
     Late,
+    /// A snapshot or a resize came before it: look up what the VDI is by now, and send it again.
+    OldLayout,
+    /// A reset, a preemption or an unmapping came after the gateway received the command, which is perhaps not to be carried
+    /// out any more: never send it again unless it is found to be.
+    Fenced,
     /// The data is not what its checksums or its range say: it was damaged on its way. Send it again.
     Unsound,
 }
@@ -286,4 +296,11 @@ pub enum Output {
     },
     /// Ask the ledger.
     Propose(Proposal),
+    /// Tell the ledger that no write to what is held is under way in the partition, and none begins before the hold ends.
+    Held {
+        /// The pepoch of the primary that says so: in another one this says nothing.
+        pepoch: Pepoch,
+        /// The hold.
+        hold: Hold,
+    },
 }

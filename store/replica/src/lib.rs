@@ -26,6 +26,7 @@ mod requests;
 mod scrub;
 mod site;
 mod teaching;
+mod vdi;
 
 pub use configuration::{Configuration, Proposal, SetChange};
 pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Ticket, Verified};
@@ -38,3 +39,4 @@ pub use record::{Block, Change, Completion, Content, CopiedBlock, Entry, Record,
 pub use replica::Replica;
 pub use requests::{Known, Requests};
 pub use site::Recovered;
+pub use vdi::{Hold, MAX_ANCESTORS, Vdi, Vdis};

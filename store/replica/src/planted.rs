@@ -77,6 +77,22 @@ pub enum PlantedBug {
     MergedOverDamaged,
     /// A fragment is merged before it has the block to itself.
     MergedBeforeLock,
+    /// The primary serves without the ledger's lease.
+    NoLedgerLease,
+    /// What a block inherits is not looked for: it reads as zeroes.
+    InheritedReadAsZeroes,
+    /// A fragment is merged with zeroes where the block inherits.
+    MergedWithoutAncestors,
+    /// Requests are taken whatever layout their gateway knows.
+    LayoutNotChecked,
+    /// Requests are taken although they were given up.
+    FenceNotChecked,
+    /// Writes that a snapshot holds go on after a while.
+    HoldEndedByTimeout,
+    /// Who becomes primary during a snapshot does not hold writes.
+    NewPrimaryDoesNotHold,
+    /// The ledger is told of a hold while writes are under way.
+    HeldWithWritesUnderWay,
     /// A flush is acknowledged when it is done here.
     FlushOfThePrimaryAlone,
     /// A block that is damaged, or whose object is missing, is read as if it had never been written.

@@ -2,6 +2,7 @@
 
 mod change;
 mod elsewhere;
+mod holding;
 mod lookup;
 mod operation;
 mod peer;
@@ -25,6 +26,7 @@ use crate::requests::{Known, has_ended};
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
 use change::{WHOLE_OBJECT, extent};
+use holding::Holding;
 use operation::{Operation, State};
 use peer::Peer;
 pub(crate) use peer::lease_end;
@@ -51,6 +53,7 @@ pub(crate) struct Primary {
     /// Operations that are done everywhere and not answered.
     whole: Vec<OpId>,
     peers: Vec<Peer>,
+    holding: Holding,
     pub(crate) teaching: Option<Teaching>,
     pub(crate) mending: Mending,
     attempts: u64,
@@ -72,6 +75,7 @@ impl Primary {
             unlocked: Vec::new(),
             whole: Vec::new(),
             peers,
+            holding: Holding::new(site),
             teaching: None,
             mending: Mending::default(),
             attempts: 0,
@@ -84,7 +88,8 @@ impl Primary {
             self.peers.iter().all(|peer| site.now < peer.lease_until) || site.has(PlantedBug::NoInSyncLease);
         let learner = self.teaching.as_ref().is_none_or(|teaching| teaching.has_lease(site))
             || site.has(PlantedBug::NoInSyncLease);
-        granted && learner && site.now < site.ledger_lease_until
+        let ledger = site.now < site.ledger_lease_until || site.has(PlantedBug::NoLedgerLease);
+        granted && learner && ledger
     }
 
     /// All in-sync replicas have all writes up to this one.
@@ -123,6 +128,12 @@ impl Primary {
                 return site.answer(&request, answer);
             }
         }
+        if let Some(refused) = Self::refused_by_vdi(site, &request) {
+            return site.answer(&request, Answer::Refused(refused));
+        }
+        if self.is_held(site, &request) {
+            return;
+        }
         if matches!(request.command, Command::Flush) {
             return self.flush(site, request);
         }
@@ -130,7 +141,7 @@ impl Primary {
         if is_change(&request.command) {
             self.changes.insert(request.id, op);
         }
-        let mut operation = Operation::new(request, State::Waiting);
+        let mut operation = Operation::new(site, request, State::Waiting);
         operation.is_early =
             reads_early(site, &operation.request.command) && operation.lookup.next().is_some();
         let looks_now = operation.is_early || !operation.is_change() && site.has(PlantedBug::DirtyRead);
@@ -230,7 +241,7 @@ impl Primary {
         site.sync(Pending::Operation(op));
         let (first_sent, sent) = (site.now, site.now);
         let state = State::Flushing { logged: false, missing, first_sent, sent };
-        self.operations.insert(op, Operation::new(request, state));
+        self.operations.insert(op, Operation::new(site, request, state));
     }
 
     pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
@@ -329,7 +340,7 @@ impl Primary {
     }
 
     /// Takes away locks that are not needed any more, and tells the teacher of one that it got.
-    pub(crate) fn go_on_teaching(&mut self, site: &mut Site) {
+    fn go_on_teaching(&mut self, site: &mut Site) {
         loop {
             if let Some(op) = self.unlocked.pop() {
                 let outputs = self.order.step(Input::Done { op });
@@ -381,12 +392,13 @@ impl Primary {
             self.begin_teaching(site);
         }
         self.answer_whole(site);
+        self.go_on_holding(site, true);
     }
 
     fn send_again(&mut self, site: &mut Site, settled: Version) {
         for (op, operation) in &mut self.operations {
             if let State::ReadingElsewhere(elsewhere) = &mut operation.state {
-                elsewhere.send_again(site, *op, RESEND_US);
+                elsewhere.send_again(site, RESEND_US);
             }
             let Some(late) = operation.late(site, RESEND_US) else { continue };
             let learner = self.teaching.as_ref().map(|teaching| teaching.learner);
@@ -441,9 +453,21 @@ impl Primary {
         }
     }
 
+    /// A hold began or ended, or something else became of a VDI.
+    pub(crate) fn vdis_changed(&mut self, site: &mut Site) {
+        self.go_on_holding(site, true);
+    }
+
+    /// After each step.
+    pub(crate) fn go_on(&mut self, site: &mut Site) {
+        self.go_on_teaching(site);
+        self.go_on_holding(site, false);
+    }
+
     /// Another pepoch begins: what is under way is not answered by this primary.
     pub(crate) fn resign(&mut self, site: &mut Site) {
         let newest = site.pepoch();
+        self.refuse_waiting(site, Refused::OtherPepoch { newest });
         for operation in std::mem::take(&mut self.operations).into_values() {
             site.answer(&operation.request, Answer::Refused(Refused::OtherPepoch { newest }));
         }

@@ -52,6 +52,7 @@ impl Replica {
             candidates: Vec::new(),
             min_copies: 1,
             gateways: Vec::new(),
+            vdis: Arc::default(),
         };
         let site = Site {
             me,
@@ -126,7 +127,7 @@ impl Replica {
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
         }
         if let Role::Primary(primary) = &mut self.role {
-            primary.go_on_teaching(&mut self.site);
+            primary.go_on(&mut self.site);
         }
         std::mem::take(&mut self.site.outputs)
     }
@@ -145,6 +146,7 @@ impl Replica {
         if self.site.pepoch() == known {
             if let Role::Primary(primary) = &mut self.role {
                 primary.candidates_changed(&mut self.site);
+                primary.vdis_changed(&mut self.site);
             }
             return;
         }

@@ -8,6 +8,7 @@
 mod block;
 mod bug;
 mod client;
+mod cut;
 mod disk;
 mod event;
 mod fault;
@@ -20,11 +21,12 @@ mod network;
 mod node;
 mod operation;
 mod plot;
+mod snapshot;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use huntaway_wire::{NodeId, ObjectKind, Oid, Partition, Pepoch, Vid};
+use huntaway_wire::{NodeId, Partition, Pepoch};
 
 pub use bug::Bug;
 use client::Client;
@@ -38,6 +40,7 @@ use mood::Mood;
 use network::Network;
 use node::Node;
 use plot::Trap;
+use snapshot::{Holding, Reset};
 
 use crate::Random;
 use crate::clock::Time;
@@ -54,6 +57,9 @@ const FAULTS_END: Time = 20 * SECOND;
 /// By then everything has to be at rest.
 const DEADLINE: Time = 90 * SECOND;
 
+/// Most disks of a run: their first versions have the vids up to this one.
+const MAX_DISKS: u32 = 2;
+
 /// Most events of a run: more means that it goes round in circles.
 const MAX_EVENTS: u64 = 400_000;
 
@@ -65,8 +71,14 @@ pub(crate) struct Shape {
     copies: usize,
     min_copies: usize,
     partitions: u16,
+    /// Each has as many families of objects as there are disks, or fewer.
+    disks: usize,
     objects: u32,
     blocks: u32,
+    /// Whether snapshots are taken.
+    has_snapshots: bool,
+    /// How often a disk is reset when a node is about to be down.
+    reset_percent: u64,
     /// Of what is written, how much is not just whole blocks.
     special_percent: u64,
     /// The longest time between two faults of disks, in microseconds; 0: disks have none.
@@ -94,6 +106,10 @@ pub struct Summary {
     pub collections: u64,
     /// Reads of blocks that no replica had whole.
     pub damaged: u64,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Resets of disks.
+    pub resets: u64,
 }
 
 impl Summary {
@@ -107,6 +123,8 @@ impl Summary {
         self.promotions += other.promotions;
         self.collections += other.collections;
         self.damaged += other.damaged;
+        self.snapshots += other.snapshots;
+        self.resets += other.resets;
     }
 }
 
@@ -143,6 +161,8 @@ pub struct Cluster {
     histories: Histories,
     /// The last number that a client wrote.
     last_number: u64,
+    holding: Option<Holding>,
+    resets: Vec<Reset>,
     /// How many bits were set in each partition.
     bits: Vec<u32>,
     summary: Summary,
@@ -199,7 +219,8 @@ impl Cluster {
         let mut random = Random::new(seed);
         let shape = Shape::draw(&mut random);
         let habits = Habits::draw(&mut random);
-        let nodes: Vec<Node> = (0..shape.nodes).map(|_| Node::new(&shape, &habits, &mut random)).collect();
+        let nodes: Vec<Node> =
+            (0..shape.nodes).map(|_| Node::new(&shape, &habits, bug, &mut random)).collect();
         let gateways = (0..shape.gateways).map(|_| Gateway::new(&shape, &mut random)).collect();
         let clients = (0..random.between(2, 4)).map(|_| Client::new(&shape, &mut random)).collect();
         Self {
@@ -215,6 +236,8 @@ impl Cluster {
             nodes,
             gateways,
             last_number: 0,
+            holding: None,
+            resets: Vec::new(),
             bits: vec![0; usize::from(shape.partitions)],
             summary: Summary::default(),
             trace: traced.then(Vec::new),
@@ -242,6 +265,10 @@ impl Cluster {
             self.at(SECOND, Event::DiskFault);
         }
         self.at(500 * MS, Event::Detect);
+        if self.shape.has_snapshots {
+            let first = 300 * MS + self.random.below(SECOND);
+            self.at(first, Event::Snapshot);
+        }
         (0..self.shape.gateways).for_each(|gateway| self.start_gateway(gateway));
     }
 
@@ -285,8 +312,11 @@ impl Shape {
             copies,
             min_copies: if random.percent(50) { copies.div_ceil(2) } else { 1 },
             partitions: random.between(1, 2) as u16,
+            disks: random.between(1, u64::from(MAX_DISKS)) as usize,
             objects: random.between(1, 2) as u32,
             blocks: random.between(1, 2) as u32,
+            has_snapshots: random.percent(50),
+            reset_percent: [0, 40][random.below(2) as usize],
             special_percent: [0, 40, 90][random.below(3) as usize],
             disk_fault_every: [0, 0, 4 * SECOND, SECOND][random.below(4) as usize],
             scrub_bytes_per_second: [0, 4096, 65536][random.below(3) as usize],
@@ -306,8 +336,4 @@ fn endpoint_of(node: NodeId) -> Endpoint {
 
 fn partition(number: u16) -> Partition {
     Partition::new(number).expect("there are few")
-}
-
-fn oid(index: u32) -> Oid {
-    Oid::new(ObjectKind::Data, Vid::new(1).expect("1 is a vid"), index)
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use huntaway_replica::{Block, Change, CopiedBlock, Entry, Outcome, Page, Recovered, Stored, Verified};
 use huntaway_wire::{Oid, Version};
 
-use crate::Random;
+use crate::{Bug, Random};
 
 /// One replica's storage, as the node that drives the replica uses it.
 pub(crate) trait Storage {
@@ -73,11 +73,13 @@ pub(crate) struct ModelStorage {
     has_failed: bool,
     /// It may have lost entries that were on stable storage, and nobody taught it since.
     pub(crate) is_damaged: bool,
+    /// What it does wrong.
+    bug: Option<Bug>,
 }
 
 impl ModelStorage {
-    pub(crate) fn new(log_keeps: u64) -> Self {
-        Self { log_keeps, ..Self::default() }
+    pub(crate) fn new(log_keeps: u64, bug: Option<Bug>) -> Self {
+        Self { log_keeps, bug, ..Self::default() }
     }
 
     /// What is there now.
@@ -195,13 +197,22 @@ impl Objects {
         }
     }
 
-    fn apply(&mut self, entry: &Entry) {
+    fn apply(&mut self, entry: &Entry, bug: Option<Bug>) {
         match entry {
             Entry::Write { record, .. } => match &record.change {
                 Change::Write { first_block, blocks } => {
                     let object = self.blocks.entry(record.oid).or_default();
                     for (block, content) in (*first_block..).zip(blocks) {
-                        object.insert(block, Stored { version: record.version, content: content.clone() });
+                        let bug = bug.filter(|_| content.is_none());
+                        if bug == Some(Bug::HoleNotKept) {
+                            object.remove(&block);
+                            continue;
+                        }
+                        let stored = object.entry(block).or_default();
+                        stored.content.clone_from(content);
+                        if bug != Some(Bug::HoleWithoutVersion) || stored.version == Version::NEVER {
+                            stored.version = record.version;
+                        }
                     }
                 }
                 Change::Remove => self.remove(record.oid),
@@ -224,7 +235,7 @@ fn is_whole(stored: &Stored) -> bool {
 
 impl Storage for ModelStorage {
     fn log(&mut self, entry: Entry) -> u64 {
-        self.now.apply(&entry);
+        self.now.apply(&entry, self.bug);
         self.tail.push_back(entry);
         self.last()
     }
@@ -248,7 +259,7 @@ impl Storage for ModelStorage {
         while self.folded_entries + self.log_keeps < self.stable
             && let Some(entry) = self.tail.pop_front()
         {
-            self.folded.apply(&entry);
+            self.folded.apply(&entry, self.bug);
             self.folded_recovered.take(&entry);
             self.folded_entries += 1;
         }
@@ -315,7 +326,7 @@ impl Storage for ModelStorage {
         self.now = self.folded.clone();
         let mut recovered = self.folded_recovered.clone();
         for entry in &self.tail {
-            self.now.apply(entry);
+            self.now.apply(entry, self.bug);
             recovered.take(entry);
         }
         recovered

@@ -98,6 +98,31 @@ fn a_stamp_that_is_checked_on_arrival_is_found() {
     is_found(Bug::StampCheckedOnArrival);
 }
 
+#[test]
+fn sending_again_what_a_reset_gave_up_is_found() {
+    is_found(Bug::AbortedSentAgain);
+}
+
+#[test]
+fn a_snapshot_that_is_taken_before_all_hold_is_found() {
+    is_found(Bug::CommittedBeforeAllHold);
+}
+
+#[test]
+fn a_hole_without_a_version_is_found() {
+    is_found(Bug::HoleWithoutVersion);
+}
+
+#[test]
+fn a_hole_that_is_not_kept_is_found() {
+    is_found(Bug::HoleNotKept);
+}
+
+#[test]
+fn replicas_that_resolve_by_themselves_are_found() {
+    is_found(Bug::ReplicaResolves);
+}
+
 each_is_found! {
     acknowledging_before_all_replicas_have_a_write_is_found: AcknowledgedBeforeAll,
     acknowledging_what_is_not_in_the_log_is_found: AcknowledgedFromMemory,
@@ -142,4 +167,12 @@ each_is_found! {
     mending_what_is_being_written_to_is_found: MendedWithoutLock,
     a_scrub_of_one_replica_is_found: ScrubOfThePrimaryAlone,
     going_on_with_a_disk_that_failed_is_found: FailedDiskGoesOn,
+    serving_without_the_lease_of_the_ledger_is_found: NoLedgerLease,
+    reading_what_is_inherited_as_zeroes_is_found: InheritedReadAsZeroes,
+    merging_without_what_is_inherited_is_found: MergedWithoutAncestors,
+    taking_requests_of_an_old_layout_is_found: LayoutNotChecked,
+    taking_requests_that_a_reset_gave_up_is_found: FenceNotChecked,
+    a_hold_that_ends_by_itself_is_found: HoldEndedByTimeout,
+    a_new_primary_that_does_not_hold_is_found: NewPrimaryDoesNotHold,
+    a_hold_that_is_told_of_before_writes_are_done_is_found: HeldWithWritesUnderWay,
 }

@@ -10,14 +10,26 @@ use smallvec::SmallVec;
 use super::lookup::Lookup;
 use crate::event::{Command, Refused};
 use crate::order::Access;
+use crate::planted::PlantedBug;
 use crate::record::{Block, Change, Completion, Content};
+use crate::replica::is_change;
+use crate::site::Site;
 
 /// Blocks that a lock on a whole object covers.
 pub(crate) const WHOLE_OBJECT: Range<u32> = 0..BLOCKS_PER_OBJECT;
 
 /// A search for what the command has to know.
-pub(crate) fn lookup(command: &Command) -> Lookup {
-    extent(command).map_or_else(Lookup::default, |(_, oid, _)| Lookup::new(oid, wanted(command)))
+pub(crate) fn lookup(site: &Site, command: &Command) -> Lookup {
+    let Some((_, oid, _)) = extent(command) else { return Lookup::default() };
+    let inherits_nothing = if is_change(command) {
+        site.has(PlantedBug::MergedWithoutAncestors)
+    } else {
+        site.has(PlantedBug::InheritedReadAsZeroes)
+    };
+    let mut lineage = site.configuration.vdis.lineage(oid.vid());
+    lineage.truncate(if inherits_nothing { 1 } else { lineage.len() });
+    let oids = lineage.into_iter().map(|vid| Oid::new(oid.kind(), vid, oid.index()));
+    Lookup::new(oids.collect(), wanted(command))
 }
 
 /// What a command does to which blocks; `None` for a flush.
@@ -60,10 +72,11 @@ fn wanted(command: &Command) -> SmallVec<[Range<u32>; 2]> {
     }
 }
 
-/// What the command comes to. `old` holds, of what is [`wanted`], what was found, verified.
+/// What the command comes to in a VDI that `inherits`, or not. `old` holds, of what is [`wanted`], what was found, verified.
 pub(crate) fn outcome(
     command: &Command,
     old: &BTreeMap<u32, Content>,
+    inherits: bool,
 ) -> Result<(Change, Completion), Refused> {
     let change = match command {
         Command::Write { range, pieces, .. } => write(*range, pieces, old, &put)?,
@@ -81,6 +94,10 @@ pub(crate) fn outcome(
         Command::Discard { range, .. } => {
             let blocks = pieces(*range).map(|piece| discarded(&piece, old)).collect();
             Change::Write { first_block: range.blocks().start, blocks }
+        }
+        // What it inherits would come to light.
+        Command::Remove { .. } if inherits => {
+            Change::Write { first_block: 0, blocks: vec![None; WHOLE_OBJECT.len()] }
         }
         Command::Remove { .. } => Change::Remove,
         Command::Read { .. } | Command::Flush => Change::Nothing,

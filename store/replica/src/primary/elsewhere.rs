@@ -19,6 +19,8 @@ use crate::site::Site;
 #[derive(Debug)]
 pub(crate) struct Elsewhere {
     pub(crate) oid: Oid,
+    /// Names what is asked: an operation may ask for several things, and answers come late and twice.
+    number: u64,
     first: u32,
     blocks: Vec<Option<Stored>>,
     /// Those that did not say what they have. The first is asked.
@@ -40,6 +42,7 @@ pub(crate) enum Progress {
 impl Elsewhere {
     /// `stored` is what is whole here of the blocks.
     pub(crate) fn new(
+        number: u64,
         oid: Oid,
         blocks: Range<u32>,
         mut stored: Vec<Option<Stored>>,
@@ -47,11 +50,11 @@ impl Elsewhere {
     ) -> Self {
         stored.resize(blocks.len(), None);
         let (first, sources, asked_at) = (blocks.start, sources.collect(), Moment::default());
-        Self { oid, first, blocks: stored, sources, asked_at }
+        Self { oid, number, first, blocks: stored, sources, asked_at }
     }
 
     /// Asks the next replica, unless it is known what comes of the read.
-    pub(crate) fn go_on(&mut self, site: &mut Site, op: OpId) -> Progress {
+    pub(crate) fn go_on(&mut self, site: &mut Site) -> Progress {
         if self.blocks.iter().all(Option::is_some) {
             return Progress::Whole(self.blocks.drain(..).flatten().collect());
         }
@@ -59,13 +62,13 @@ impl Elsewhere {
         let blocks = self.first..self.first + self.blocks.len() as u32;
         let lesson = Lesson::Read { oid: self.oid, blocks };
         self.asked_at = site.now;
-        site.send(*source, Body::Inspect { number: op.0, lesson });
+        site.send(*source, Body::Inspect { number: self.number, lesson });
         Progress::Asking
     }
 
-    pub(crate) fn send_again(&mut self, site: &mut Site, op: OpId, after_us: u64) {
+    pub(crate) fn send_again(&mut self, site: &mut Site, after_us: u64) {
         if site.now.since(self.asked_at) >= after_us {
-            self.go_on(site, op);
+            self.go_on(site);
         }
     }
 
@@ -95,6 +98,7 @@ impl Elsewhere {
 impl Primary {
     /// Some of what the operation has to know is damaged here; `stored` is what is whole of it.
     pub(super) fn look_elsewhere(&mut self, site: &mut Site, op: OpId, stored: Vec<Option<Stored>>) {
+        let number = self.next_op().0;
         let Some(operation) = self.operations.get_mut(&op) else { return };
         let Some((oid, blocks)) = operation.lookup.next() else { return };
         self.mending.suspect(oid);
@@ -102,14 +106,14 @@ impl Primary {
             return self.has_found(site, op, None);
         }
         let sources = self.peers.iter().map(|peer| peer.process);
-        operation.state = State::ReadingElsewhere(Elsewhere::new(oid, blocks, stored, sources));
+        operation.state = State::ReadingElsewhere(Elsewhere::new(number, oid, blocks, stored, sources));
         self.read_elsewhere(site, op);
     }
 
     fn read_elsewhere(&mut self, site: &mut Site, op: OpId) {
         let Some(operation) = self.operations.get_mut(&op) else { return };
         let State::ReadingElsewhere(elsewhere) = &mut operation.state else { return };
-        match elsewhere.go_on(site, op) {
+        match elsewhere.go_on(site) {
             Progress::Asking => {}
             Progress::Whole(stored) => self.has_found(site, op, Some(stored)),
             Progress::Lost => self.has_found(site, op, None),
@@ -118,15 +122,17 @@ impl Primary {
 
     /// Another replica says what it has: to an operation, or to the mender.
     pub(crate) fn inspected(&mut self, site: &mut Site, from: Process, number: u64, reply: Reply) {
-        let Some(operation) = self.operations.get_mut(&OpId(number)) else {
+        let asked = self.operations.iter_mut().find_map(|(op, operation)| match &mut operation.state {
+            State::ReadingElsewhere(elsewhere) if elsewhere.number == number => Some((*op, elsewhere)),
+            _ => None,
+        });
+        let Some((op, elsewhere)) = asked else {
             return self.mend(site, |mending, site, primary| {
                 mending.answered(site, primary, (from, number), reply);
             });
         };
-        if let State::ReadingElsewhere(elsewhere) = &mut operation.state
-            && elsewhere.take(from, reply)
-        {
-            self.read_elsewhere(site, OpId(number));
+        if elsewhere.take(from, reply) {
+            self.read_elsewhere(site, op);
         }
     }
 }

@@ -58,8 +58,8 @@ pub(crate) struct Late {
 }
 
 impl Operation {
-    pub(crate) fn new(request: Request, state: State) -> Self {
-        let lookup = lookup(&request.command);
+    pub(crate) fn new(site: &Site, request: Request, state: State) -> Self {
+        let lookup = lookup(site, &request.command);
         Self { request, version: Version::NEVER, lookup, is_early: false, state }
     }
 

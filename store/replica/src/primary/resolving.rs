@@ -99,6 +99,10 @@ impl Primary {
             return Ok(());
         }
         let request = &operation.request;
+        // While it waited, the request may have been given up.
+        if let Some(refused) = Self::refused_by_vdi(site, request) {
+            return Err(refused);
+        }
         if site.configuration.in_sync.len() < site.configuration.min_copies {
             return Err(Refused::NotServing);
         }
@@ -106,7 +110,8 @@ impl Primary {
             return Err(Refused::OldStamp);
         }
         let Some((_, oid, _)) = extent(&request.command) else { return Ok(()) };
-        let (change, completion) = outcome(&request.command, operation.lookup.found())?;
+        let inherits = site.configuration.vdis.vdi(oid.vid()).is_some_and(|vdi| vdi.parent.is_some());
+        let (change, completion) = outcome(&request.command, operation.lookup.found(), inherits)?;
         let record = Arc::new(Record {
             version: operation.version,
             oid,

@@ -13,13 +13,23 @@ pub enum Bug {
     SamePepochAfterRestart,
     /// In what drives a replica: the age of a stamp is looked at when the request arrives, not when it gets its version.
     StampCheckedOnArrival,
+    /// In a gateway: what a reset gave up is sent again, as if it had been received after that.
+    AbortedSentAgain,
+    /// In who asks for a snapshot: it is committed although some partitions do not hold.
+    CommittedBeforeAllHold,
+    /// In a store: a hole has the version of what it takes the place of.
+    HoleWithoutVersion,
+    /// In a store: what replicas log of a fragment is merged with what they have themselves.
+    ReplicaResolves,
+    /// In a store: a hole is kept as if nothing had ever been written.
+    HoleNotKept,
 }
 
 use PlantedBug as P;
 
 impl Bug {
     /// All of them: the simulation finds each within 5000 seeds.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 58] = [
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
@@ -63,8 +73,21 @@ impl Bug {
         Self::Replica(P::MendedWithoutLock),
         Self::Replica(P::ScrubOfThePrimaryAlone),
         Self::Replica(P::FailedDiskGoesOn),
+        Self::Replica(P::NoLedgerLease),
+        Self::Replica(P::InheritedReadAsZeroes),
+        Self::Replica(P::MergedWithoutAncestors),
+        Self::Replica(P::LayoutNotChecked),
+        Self::Replica(P::FenceNotChecked),
+        Self::Replica(P::HoldEndedByTimeout),
+        Self::Replica(P::NewPrimaryDoesNotHold),
+        Self::Replica(P::HeldWithWritesUnderWay),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
+        Self::AbortedSentAgain,
+        Self::CommittedBeforeAllHold,
+        Self::HoleWithoutVersion,
+        Self::HoleNotKept,
+        Self::ReplicaResolves,
     ];
 
     /// The bug named `name`.

@@ -1,13 +1,11 @@
 //! A client: it reads and writes through one gateway at a time, and goes to another when that fails, as multipath does.
 
-use huntaway_replica::Command;
-
 use super::block::{BITS, Seen};
 use super::operation::{At, What};
 use super::{Cluster, FAULTS_END, MS, SECOND, Shape, note};
 use crate::clock::Time;
 use crate::cluster::event::Event;
-use crate::{Attempt, Random};
+use crate::{Attempt, Effect, Random};
 
 /// An operation is given up after so long without an answer.
 const REPLACEMENT_TIMEOUT: Time = 5 * SECOND;
@@ -33,6 +31,8 @@ struct Operation {
     number: u64,
     what: What,
     sent: Time,
+    /// When a gateway had it.
+    received: Time,
 }
 
 /// What a client hears of an operation.
@@ -75,10 +75,11 @@ impl Client {
         self.current.is_none() && self.last_reads.is_some()
     }
 
-    /// What the operation asks for, if it is still wanted.
-    pub(crate) fn command(&self, number: u64) -> Option<(u16, Command)> {
-        let current = self.current.as_ref().filter(|current| current.number == number)?;
-        Some(current.what.command())
+    /// The operation, if it is still wanted, which a gateway receives.
+    pub(crate) fn receive(&mut self, number: u64, now: Time) -> Option<What> {
+        let current = self.current.as_mut().filter(|current| current.number == number)?;
+        current.received = now;
+        Some(current.what.clone())
     }
 }
 
@@ -130,6 +131,7 @@ impl Cluster {
                 }
             }
             What::Read { .. }
+            | What::ReadSnapshot { .. }
             | What::Discard { .. }
             | What::DiscardHalf { .. }
             | What::Remove { .. }
@@ -139,7 +141,7 @@ impl Cluster {
         state.operations += 1;
         let (number, gateway) = (state.operations, state.gateway);
         note!(self, "client {client} sends {number} through {gateway}: {what:?}");
-        self.clients[client].current = Some(Operation { number, what, sent: self.time });
+        self.clients[client].current = Some(Operation { number, what, sent: self.time, received: Time::MAX });
         number
     }
 
@@ -208,10 +210,17 @@ impl Cluster {
             }
             return;
         }
-        let (partition, _) = operation.what.command();
-        let bits = self.bits[usize::from(partition)];
+        let bits = self.bits[usize::from(operation.what.partition())];
         let stable = operation.what.is_stable();
+        let given_up = operation.what.at().and_then(|at| self.given_up(at.disk, operation.received, end));
         for (place, effect) in operation.what.effects(told, bits) {
+            if let (What::ReadSnapshot { snapshot, .. }, Effect::Read(value)) = (&operation.what, effect) {
+                let disk = operation.what.at().map_or(0, |at| at.disk);
+                self.histories.snapshots[*snapshot].seen(place, disk, value, end);
+                continue;
+            }
+            let is_write = matches!(effect, Effect::Write(_) | Effect::Swap(..));
+            let end = given_up.filter(|_| is_write).unwrap_or(end);
             self.histories.add(place, Attempt { effect, start, end, answered, stable });
         }
     }

@@ -4,7 +4,7 @@
 
 use huntaway_ledger::Memory;
 use huntaway_replica::{Input, Outcome, PlantedBug};
-use huntaway_wire::Oid;
+use huntaway_wire::{Oid, Version};
 
 use super::event::{AtNode, Event};
 use super::{Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, note, partition};
@@ -142,24 +142,44 @@ impl Cluster {
     }
 
     /// Whether a primary may say that a block is damaged: no replica that is in sync has all of what it was asked for.
-    pub(crate) fn mind_damage(&mut self, node: usize, number: u16, oid: Oid, blocks: std::ops::Range<u32>) {
+    /// `oids` are the object and those that it inherits from.
+    pub(crate) fn mind_damage(
+        &mut self,
+        node: usize,
+        number: u16,
+        oids: &[Oid],
+        blocks: std::ops::Range<u32>,
+    ) {
         self.summary.damaged += 1;
         let Some(replica) = self.nodes[node].replica(number) else { return };
         let in_sync: Vec<usize> =
             replica.configuration().in_sync.iter().map(|process| endpoint_of(process.node)).collect();
         let reads_failed = |node: &usize| self.nodes[*node].reads_fail_until + ANSWERED_WITHIN > self.time;
         // One may have been damaged after another one was asked, and before that one was mended.
-        let damaged = in_sync.iter().filter_map(|node| self.nodes[*node].damaged_at.get(&(number, oid)));
-        let (count, last) = damaged.fold((0, 0), |(count, last), at| (count + 1, last.max(*at)));
-        let crossed = count > 1 && last + ANSWERED_WITHIN > self.time;
-        if crossed || in_sync.iter().any(reads_failed) {
+        let crossed = |oid: &Oid| {
+            let damaged = in_sync.iter().filter_map(|node| self.nodes[*node].damaged_at.get(&(number, *oid)));
+            let (count, last) = damaged.fold((0, 0), |(count, last), at| (count + 1, last.max(*at)));
+            count > 1 && last + ANSWERED_WITHIN > self.time
+        };
+        if oids.iter().any(crossed) || in_sync.iter().any(reads_failed) {
             return;
         }
-        let is_whole = |block: u32| {
+        let whole = |oid: &Oid, block: u32| {
             let mut replicas = in_sync.iter().map(|node| &self.nodes[*node].storage[usize::from(number)]);
-            replicas.any(|storage| storage.objects().whole(oid, block).is_some())
+            replicas.find_map(|storage| storage.objects().whole(*oid, block))
         };
-        if blocks.into_iter().all(is_whole) {
+        let is_whole = |block: u32| {
+            for oid in oids {
+                match whole(oid, block) {
+                    Some(stored) if stored.version == Version::NEVER => {}
+                    found => return found.is_some(),
+                }
+            }
+            true
+        };
+        if blocks.into_iter().all(is_whole)
+            && let Some(oid) = oids.first().copied()
+        {
             self.broken = Some(super::Broken::Damaged { partition: number, oid });
         }
     }

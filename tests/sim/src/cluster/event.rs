@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 
 use huntaway_ledger::SetRecord;
-use huntaway_replica::{Answer, Message, Moment, Outcome, Request, RequestId, Ticket};
-use huntaway_wire::{Incarnation, Partition, Stamp};
+use huntaway_replica::{Answer, Hold, Message, Moment, Outcome, Request, RequestId, Ticket};
+use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp};
 
 use super::client::Told;
 use super::plot::Sprung;
@@ -62,6 +62,18 @@ pub(crate) enum Event {
     DiskFault,
     /// A disk that failed is to work again.
     ReplaceDisk { node: usize },
+    /// Somebody wants a snapshot.
+    Snapshot,
+    /// Writes are held for it.
+    Hold,
+    /// Somebody has waited for it long enough.
+    AbortSnapshot { hold: Hold },
+    /// A primary tells the ledger that its partition holds.
+    Held { partition: Partition, pepoch: Pepoch, hold: Hold },
+    /// Somebody resets a disk.
+    Reset,
+    /// Whether that is done.
+    ResetDone { reset: usize },
     /// The replicas of a partition ask the ledger for the removal of their primary.
     Overthrow { partition: usize, primary: Endpoint },
     /// Whoever is primary of a partition is removed, unless it is an heir; so many times.
@@ -72,6 +84,8 @@ pub(crate) enum Event {
     Rush { partition: u16, stale_gateway: usize },
     /// What follows when a trap springs.
     Sprung(Sprung),
+    /// The next record is heard of late.
+    Deafen,
     /// Cuts in the network end.
     Reconnect,
     /// A machine is there again.
@@ -148,11 +162,18 @@ impl Cluster {
             Event::Fault => self.fault(),
             Event::DiskFault => self.disk_fault(),
             Event::ReplaceDisk { node } => self.replace_disk(node),
+            Event::Snapshot => self.snapshot(),
+            Event::Hold => self.hold(),
+            Event::AbortSnapshot { hold } => self.abort_snapshot(hold),
+            Event::Held { partition, pepoch, hold } => self.held(partition, pepoch, hold),
+            Event::Reset => self.reset(),
+            Event::ResetDone { reset } => self.reset_done(reset),
             Event::Overthrow { partition, primary } => self.overthrow_now(partition, primary),
             Event::Dethrone { partition, heirs, times } => self.dethrone(partition, heirs, times),
             Event::LosePowerOfSet { partition, damaged } => self.lose_power_of_set(partition, damaged),
             Event::Rush { partition, stale_gateway } => self.rush(partition, stale_gateway, 1200 * MS),
             Event::Sprung(sprung) => self.sprung(&sprung),
+            Event::Deafen => self.deafen(),
             Event::Reconnect => self.reconnect(),
             Event::StartNode { node } => self.start_process(node),
             Event::StartGateway { gateway } => self.start_gateway(gateway),

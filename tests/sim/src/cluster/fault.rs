@@ -7,6 +7,7 @@ use huntaway_wire::Partition;
 
 use super::event::Event;
 use super::habits::Kind;
+use super::ledger::LEASE_RUNS_OUT;
 use super::{Cluster, Endpoint, FAULTS_END, MS, SECOND, endpoint_of, note};
 use crate::clock::Time;
 use crate::storage::Crash;
@@ -39,6 +40,7 @@ impl Cluster {
             Kind::Block => self.block(node),
             Kind::Slow => self.slow(node),
             Kind::KillGateway => self.kill_gateway(),
+            Kind::Estrange => self.estrange(),
             Kind::Suspect => self.suspect(node),
             Kind::PauseAndDrop => self.pause_and_drop(node),
             Kind::Stall => self.stall(),
@@ -208,6 +210,36 @@ impl Cluster {
     fn suspect(&mut self, node: usize) {
         note!(self, "node {node} is taken to be down");
         self.take_down(node);
+    }
+
+    /// The ledger and a primary lose each other, while others reach it: it is taken to be down, a disk is reset before that
+    /// holds, and neither gateways nor the other replicas hear of it soon. Only the ledger's lease tells the primary.
+    fn estrange(&mut self) {
+        let partition = self.random.below(self.shape.partitions.into()) as usize;
+        let node = self.ledger.primary(partition).1;
+        note!(self, "the ledger and node {node}, primary of partition {partition}, lose each other");
+        self.network.block(self.ledger_endpoint(), node);
+        self.take_down(node);
+        let until_down = LEASE_RUNS_OUT;
+        let reset = until_down - self.random.below(300 * MS);
+        self.at(reset, Event::Reset);
+        self.at(until_down - MS, Event::Deafen);
+        for gateway in 0..self.shape.gateways {
+            let gateway = self.gateway_endpoint(gateway);
+            self.network.late_news[gateway] = self.time + until_down + SECOND;
+            if self.random.percent(50) {
+                self.network.slow[gateway] = self.random.below(500 * MS);
+                self.at(until_down + SECOND, Event::Quicken { endpoint: gateway });
+            }
+        }
+        self.at(until_down + SECOND, Event::Reconnect);
+    }
+
+    /// Nobody hears of the next record soon.
+    pub(crate) fn deafen(&mut self) {
+        for endpoint in 0..self.shape.nodes {
+            self.network.late_news[endpoint] = self.time + self.random.below(900 * MS);
+        }
     }
 
     /// The replicas of a partition have their primary removed, wrongly: it, or a gateway, hears of that late. Perhaps the link

@@ -5,12 +5,14 @@ use std::ops::Range;
 
 use huntaway_gateway::fencing::SETTLE_TIME;
 use huntaway_replica::{Answer, Command, Moment, Process, Refused, Request, RequestId};
-use huntaway_wire::{Incarnation, Oid, Pepoch, Stamp};
+use huntaway_wire::{Incarnation, Oid, Pepoch, Stamp, Vid};
 
 use super::block::Seen;
 use super::client::Told;
 use super::event::{AtGateway, AtNode, Event};
-use super::{Cluster, Endpoint, MS, Shape, id_of, note, partition};
+use super::operation::What;
+use super::snapshot::Target;
+use super::{Bug, Cluster, Endpoint, MS, Shape, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
 
@@ -39,6 +41,8 @@ pub(crate) struct Gateway {
     commands: BTreeMap<u64, UnderWay>,
     /// The newest stamp of each store.
     stamps: BTreeMap<Endpoint, Stamp>,
+    /// The version of each disk that is worked with.
+    disks: Vec<Target>,
     /// Pepoch and primary of each partition.
     view: Vec<(Pepoch, Endpoint)>,
 }
@@ -49,7 +53,13 @@ struct UnderWay {
     /// When the client sent it, on the gateway's clock: what a path proof would show.
     sent: Moment,
     partition: u16,
-    command: Command,
+    what: What,
+    /// The fence of its disk when it was received.
+    fence: u64,
+    /// The version of its disk that it was sent to last.
+    sent_to: Option<Vid>,
+    /// It was given up on purpose: it is not sent any more.
+    is_aborted: bool,
     resend: u32,
     send_at: Moment,
     /// A store said that it cannot be done, for a block is damaged.
@@ -67,7 +77,16 @@ impl Gateway {
             last_number: 0,
             commands: BTreeMap::new(),
             stamps: BTreeMap::new(),
+            disks: Vec::new(),
             view: vec![(Pepoch(0), 0); usize::from(shape.partitions)],
+        }
+    }
+
+    /// Which half of a block the command with the number writes, if that is what it does.
+    pub(crate) fn half_of(&self, number: u64) -> Option<u32> {
+        match self.commands.get(&number)?.what {
+            What::WriteHalf { half, .. } => Some(half),
+            _ => None,
         }
     }
 
@@ -148,8 +167,23 @@ impl Cluster {
                     return self.at_gateway_process(gateway, late, AtGateway::News);
                 }
                 let partitions = 0..usize::from(self.shape.partitions);
+                self.gateways[gateway].disks = self.ledger.targets();
                 self.gateways[gateway].view = partitions.map(|number| self.ledger.primary(number)).collect();
             }
+        }
+    }
+
+    /// The version of a disk that an operation is for, as the gateway knows it.
+    fn target(&self, gateway: usize, what: &What) -> Option<Target> {
+        let Some(at) = what.at() else { return self.gateways[gateway].disks.first().copied() };
+        match what {
+            What::ReadSnapshot { snapshot, .. } => {
+                let frozen = self.histories.snapshots[*snapshot].frozen.get(&at.disk).copied();
+                frozen
+                    .and_then(|vid| self.ledger.target(vid))
+                    .or_else(|| self.ledger.targets().get(at.disk).copied())
+            }
+            _ => self.gateways[gateway].disks.get(at.disk).copied(),
         }
     }
 
@@ -157,7 +191,9 @@ impl Cluster {
         if self.time < self.gateways[gateway].listens_from {
             return self.tell(client, operation, Told::Refused);
         }
-        let Some((partition, command)) = self.clients[client].command(operation) else { return };
+        let Some(what) = self.clients[client].receive(operation, self.time) else { return };
+        let target = self.target(gateway, &what);
+        let (partition, fence) = (what.partition(), target.map_or(0, |target| target.fence));
         let state = &mut self.gateways[gateway];
         state.last_number += 1;
         let number = state.last_number;
@@ -167,7 +203,10 @@ impl Cluster {
             operation,
             sent,
             partition,
-            command,
+            what,
+            fence,
+            sent_to: None,
+            is_aborted: false,
             resend: 0,
             send_at: Moment(0),
             is_damaged: false,
@@ -179,6 +218,8 @@ impl Cluster {
     /// Sends a command, if it is young enough: with the newest stamp of the store, taken before its age is checked.
     fn send_command(&mut self, gateway: usize, number: u64) {
         let endpoint = self.gateway_endpoint(gateway);
+        let Some(command) = self.gateways[gateway].commands.get(&number) else { return };
+        let Some(target) = self.target(gateway, &command.what) else { return };
         let state = &mut self.gateways[gateway];
         let now = state.clock.moment(self.time);
         let process = Process { node: id_of(endpoint), incarnation: state.incarnation };
@@ -186,10 +227,11 @@ impl Cluster {
         let Some(command) = state.commands.get_mut(&number) else { return };
         let (pepoch, primary) = state.view[usize::from(command.partition)];
         let stamp = state.stamps.get(&primary).copied().unwrap_or(Stamp::NONE);
-        if now.since(command.sent) > SENT_WITHIN_US {
+        if now.since(command.sent) > SENT_WITHIN_US || command.is_aborted {
             return;
         }
         command.resend += 1;
+        command.sent_to = Some(target.vid);
         command.send_at = now.after(RESEND_US);
         let request = Request {
             id: RequestId { gateway: process, number },
@@ -197,7 +239,9 @@ impl Cluster {
             unanswered_from,
             pepoch,
             stamp,
-            command: command.command.clone(),
+            layout: target.layout,
+            fence: command.fence,
+            command: command.what.command(target.vid),
         };
         let partition = partition(command.partition);
         let passage = self.network.pass(endpoint, primary, &mut self.random);
@@ -226,7 +270,7 @@ impl Cluster {
             Answer::Done => Told::Done,
             Answer::Data(blocks) => Told::Data(blocks.iter().map(Seen::of).collect()),
             Answer::Miscompare { .. } => Told::Miscompare,
-            Answer::Damaged if matches!(command.command, Command::Read { .. }) => Told::Damaged,
+            Answer::Damaged if command.what.is_read() => Told::Damaged,
             // An earlier sending may be on its way, so there is no answer before none of them can have an effect.
             Answer::Damaged => {
                 command.is_damaged = true;
@@ -235,6 +279,19 @@ impl Cluster {
             }
             Answer::Refused(Refused::OldStamp) if resend == command.resend => {
                 return self.send_command(gateway, id.number);
+            }
+            Answer::Refused(Refused::OldLayout) => {
+                command.send_at = now;
+                return self.at_gateway_process(gateway, 1, AtGateway::News);
+            }
+            Answer::Refused(Refused::Fenced) => {
+                command.is_aborted = true;
+                if self.bug == Some(Bug::AbortedSentAgain) {
+                    let newest = command.what.at().map(|at| self.ledger.targets()[at.disk].fence);
+                    (command.is_aborted, command.fence) = (false, newest.unwrap_or(0));
+                    command.send_at = now;
+                }
+                return;
             }
             Answer::Refused(_) => {
                 command.send_at = command.send_at.min(now.after(RESEND_US / 4));
@@ -246,15 +303,22 @@ impl Cluster {
         self.tell(client, operation, told);
     }
 
-    /// What a request asks to read, if it is still under way and a read.
-    pub(crate) fn read_of(&self, gateway: usize, id: RequestId) -> Option<(Oid, Range<u32>)> {
+    /// What the last sending of a request asks to read, if it is still under way and a read: the object, those that it inherits
+    /// from, and the blocks.
+    pub(crate) fn read_of(
+        &self,
+        gateway: usize,
+        id: RequestId,
+        resend: u32,
+    ) -> Option<(Vec<Oid>, Range<u32>)> {
         let state = &self.gateways[gateway];
-        let command =
-            state.commands.get(&id.number).filter(|_| state.incarnation == id.gateway.incarnation)?;
-        match &command.command {
-            Command::Read { oid, blocks } => Some((*oid, blocks.clone())),
-            _ => None,
-        }
+        let is_it = |command: &&UnderWay| {
+            state.incarnation == id.gateway.incarnation && command.resend == resend && command.what.is_read()
+        };
+        let command = state.commands.get(&id.number).filter(is_it)?;
+        let Command::Read { oid, blocks } = command.what.command(command.sent_to?) else { return None };
+        let lineage = self.ledger.vdis().lineage(oid.vid());
+        Some((lineage.into_iter().map(|vid| Oid::new(oid.kind(), vid, oid.index())).collect(), blocks))
     }
 
     fn gateway_tick(&mut self, gateway: usize) {

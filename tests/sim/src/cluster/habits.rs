@@ -23,13 +23,14 @@ pub(crate) enum Kind {
     KillGateway,
     Suspect,
     PauseAndDrop,
+    Estrange,
     Stall,
     /// Several things at once: see [`super::plot`].
     Plot,
 }
 
 /// How often each happens in relation to the others.
-const USUAL: [(Kind, u64); 17] = [
+const USUAL: [(Kind, u64); 18] = [
     (Kind::Kill, 10),
     (Kind::LosePower, 6),
     (Kind::Restart, 6),
@@ -45,6 +46,7 @@ const USUAL: [(Kind, u64); 17] = [
     (Kind::KillGateway, 5),
     (Kind::Suspect, 3),
     (Kind::PauseAndDrop, 5),
+    (Kind::Estrange, 3),
     (Kind::Stall, 4),
     (Kind::Plot, 16),
 ];

@@ -1,13 +1,13 @@
 //! Whether a run kept the promises: what clients saw can be explained, and in the end all copies are the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use huntaway_replica::Stored;
-use huntaway_wire::{Oid, Partition, Pepoch};
+use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch};
 
 use super::block::Seen;
-use super::operation::At;
+use super::cut::{Snapshot, Torn};
 use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
@@ -48,6 +48,13 @@ pub enum Broken {
         /// The partition.
         partition: u16,
     },
+    /// A snapshot is no consistent cut.
+    Torn {
+        /// Partition, object, block, and what of the block: half, or bit from 2 on.
+        place: (u16, u32, u32, u32),
+        /// How not.
+        torn: Torn,
+    },
     /// Long after the last fault something is not at rest.
     Stuck {
         /// What.
@@ -86,6 +93,12 @@ impl fmt::Display for Broken {
                     "replicas of partition {partition} differed, or let damage in, without a fault of a disk"
                 )
             }
+            Self::Torn { place: (partition, object, block, cell), torn } => {
+                write!(
+                    f,
+                    "cell {cell} of block {block} of object {object} of partition {partition} in a snapshot: {torn}"
+                )
+            }
             Self::Stuck { what } => write!(f, "not at rest long after the last fault: {what}"),
         }
     }
@@ -105,6 +118,7 @@ pub(crate) type Kept = BTreeMap<Place, u64>;
 #[derive(Default)]
 pub(crate) struct Histories {
     blocks: BTreeMap<Place, History>,
+    pub(crate) snapshots: Vec<Snapshot>,
     /// When a partition went on although none of its replicas was sure to have everything.
     losses: BTreeMap<u16, Vec<LostIn>>,
     /// The number that was written or seen last, as far as is known.
@@ -155,6 +169,11 @@ impl Histories {
             history
                 .check_with_losses(&losses)
                 .map_err(|violation| Broken::History { place: *place, violation })?;
+        }
+        let losses: Vec<Time> = self.losses.values().flatten().map(|loss| loss.at).collect();
+        for snapshot in &self.snapshots {
+            let torn = snapshot.check(&self.blocks, &losses);
+            torn.map_err(|(place, torn)| Broken::Torn { place, torn })?;
         }
         Ok(())
     }
@@ -209,9 +228,17 @@ impl Cluster {
                 *known = stored;
             }
         }
+        let shown = |object: u32, block: u32| {
+            let working = self.ledger.targets()[self.shape.at(0, object, block).disk].vid;
+            let lineage = self.ledger.vdis().lineage(working);
+            let mut oids = lineage.into_iter().map(|vid| Oid::new(ObjectKind::Data, vid, object));
+            oids.find_map(|oid| newest.get(&(oid, block)).copied())
+        };
         let mut kept = Kept::new();
-        for ((oid, block), stored) in newest.into_iter().filter(|(_, stored)| stored.is_sound()) {
-            let at = At { partition: partition.value(), object: oid.index(), block };
+        let places: BTreeSet<(u32, u32)> = newest.keys().map(|(oid, block)| (oid.index(), *block)).collect();
+        for (object, block) in places {
+            let at = self.shape.at(partition.value(), object, block);
+            let Some(stored) = shown(object, block).filter(|stored| stored.is_sound()) else { continue };
             let halves = (0..).zip(Seen::of(&stored.content).halves);
             kept.extend(
                 halves.filter(|(_, number)| *number > 0).map(|(half, number)| (at.cell(half), number)),

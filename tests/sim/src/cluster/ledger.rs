@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use huntaway_ledger::{InSyncChange, InSyncSets, Incarnation, Memory, SetRecord};
-use huntaway_replica::{Configuration, Process};
+use huntaway_ledger::{DiskRecord, Disks, InSyncChange, InSyncSets, Incarnation, Memory, SetRecord};
+use huntaway_replica::{Configuration, Process, Vdis};
 use huntaway_wire::{NodeId, Pepoch};
 
 use super::event::{AtNode, Event};
-use super::{Bug, Cluster, Endpoint, MS, Shape, endpoint_of, id_of, note, partition};
+use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::Time;
 
@@ -15,11 +15,15 @@ use crate::clock::Time;
 const DETECT: Time = 500 * MS;
 
 /// From the decision that a node is down to when that is acted on: its lease has run out by then.
-const LEASE_RUNS_OUT: Time = 700 * MS;
+pub(crate) const LEASE_RUNS_OUT: Time = 700 * MS;
 
 /// What was agreed on.
 pub(crate) struct Ledger {
     pub(crate) sets: InSyncSets,
+    /// What was agreed on about disks.
+    pub(crate) disks: Disks,
+    /// How often something new was told.
+    pub(crate) sequence: u64,
     /// What replicas are given, by partition.
     pub(crate) rows: Vec<Row>,
     /// The newest process of each gateway.
@@ -54,20 +58,28 @@ impl Ledger {
         let gateways = (0..shape.gateways)
             .map(|gateway| Process { node: id_of(shape.nodes + gateway), incarnation: Incarnation(1) })
             .collect();
+        let mut disks = Disks::default();
+        let created = (0..shape.disks).try_for_each(|_| disks.apply(&DiskRecord::Create));
+        created.expect("there are ids for a few disks");
         let mut ledger = Self {
             sets,
+            disks,
+            sequence: 0,
             rows: Vec::new(),
             gateways,
             silent: vec![0; shape.nodes],
             going_down: vec![false; shape.nodes],
         };
         ledger.rows = (0..shape.partitions)
-            .map(|number| Row { version: 1, configuration: Arc::new(ledger.configuration(number)) })
+            .map(|number| {
+                let configuration = ledger.configuration(number, ledger.vdis());
+                Row { version: 1, configuration: Arc::new(configuration) }
+            })
             .collect();
         ledger
     }
 
-    fn configuration(&self, number: u16) -> Configuration {
+    fn configuration(&self, number: u16, vdis: Arc<Vdis>) -> Configuration {
         let process = |node: &NodeId| Process {
             node: *node,
             incarnation: self.sets.node(*node).map_or(Incarnation(0), |state| state.incarnation),
@@ -82,6 +94,7 @@ impl Ledger {
             candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
             min_copies: self.sets.min_copies(),
             gateways: self.gateways.clone(),
+            vdis,
         }
     }
 
@@ -143,8 +156,10 @@ impl Cluster {
 
     /// Tells everybody what is new.
     pub(crate) fn publish(&mut self) {
+        self.ledger.sequence += 1;
+        let vdis = self.ledger.vdis();
         for number in 0..self.shape.partitions {
-            let configuration = self.ledger.configuration(number);
+            let configuration = self.ledger.configuration(number, vdis.clone());
             let row = &mut self.ledger.rows[usize::from(number)];
             if *row.configuration == configuration {
                 continue;
@@ -200,6 +215,11 @@ impl Cluster {
         if !self.ledger.going_down[node] {
             self.ledger.going_down[node] = true;
             self.at(LEASE_RUNS_OUT, Event::DownActive { node });
+            if self.time < FAULTS_END && self.random.percent(self.shape.reset_percent) {
+                // While it may still serve, if nothing but the other stores keeps it from that.
+                let after = self.random.below(LEASE_RUNS_OUT + 100 * MS);
+                self.at(after, Event::Reset);
+            }
         }
     }
 

@@ -29,6 +29,7 @@ impl Cluster {
     /// What the client wants next, and by which path.
     pub(crate) fn wish(&mut self, client: usize) -> What {
         let (mood, gateways) = (self.mood(), self.shape.gateways);
+        let snapshots = self.histories.snapshots.len();
         let random = &mut self.random;
         match mood {
             Mood::Usual => {
@@ -36,7 +37,7 @@ impl Cluster {
                     self.clients[client].gateway = random.index(gateways);
                 }
                 let reads = random.percent(self.habits.reads_instead_percent);
-                let what = What::draw(&self.shape, random);
+                let what = What::draw(&self.shape, snapshots, random);
                 if reads { what.into_read() } else { what }
             }
             Mood::Rush { at, stale_gateway, .. } => {
@@ -47,7 +48,7 @@ impl Cluster {
             }
             Mood::Lull { .. } => {
                 self.clients[client].gateway = random.index(gateways);
-                What::draw(&self.shape, random).into_read()
+                What::draw(&self.shape, snapshots, random).into_read()
             }
         }
     }
@@ -67,7 +68,8 @@ impl Cluster {
         let object = self.random.below(self.shape.objects.into()) as u32;
         let block = self.random.below(self.shape.blocks.into()) as u32;
         let until = self.time + longest;
-        self.mood = Mood::Rush { until, at: At { partition, object, block }, stale_gateway };
+        let at = self.shape.at(partition, object, block);
+        self.mood = Mood::Rush { until, at, stale_gateway };
         self.wake_clients();
     }
 

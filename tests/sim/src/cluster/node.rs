@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord};
 use huntaway_replica::{
-    Answer, Block, Body, Change, CopiedBlock, Input, LEASE_US, Lesson, Message, Outcome, Output, Process,
-    Proposal, Record, Replica, Reply, SetChange, Ticket,
+    Answer, Block, Body, Change, CopiedBlock, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output,
+    Process, Proposal, Record, Replica, Reply, SetChange, Ticket,
 };
 use huntaway_wire::{Oid, Partition, Stamp};
 
@@ -45,12 +45,14 @@ pub(crate) struct Node {
     log_free_at: Vec<Time>,
     /// The replicas of the process, if one runs.
     replicas: Option<Vec<Replica>>,
+    /// How much of what the ledger said the process knows: see [`super::ledger::Ledger::sequence`].
+    pub(crate) applied: u64,
     /// What the ledger said last of each partition: see [`super::ledger::Row`].
     configured: Vec<u64>,
 }
 
 impl Node {
-    pub(crate) fn new(shape: &Shape, habits: &Habits, random: &mut Random) -> Self {
+    pub(crate) fn new(shape: &Shape, habits: &Habits, bug: Option<Bug>, random: &mut Random) -> Self {
         let partitions = usize::from(shape.partitions);
         Self {
             clock: Clock::new(random),
@@ -62,9 +64,10 @@ impl Node {
             damaged_at: BTreeMap::new(),
             disk_failed: false,
             memory: Memory::Kept,
-            storage: (0..partitions).map(|_| ModelStorage::new(habits.log_keeps())).collect(),
+            storage: (0..partitions).map(|_| ModelStorage::new(habits.log_keeps(), bug)).collect(),
             log_free_at: vec![0; partitions],
             replicas: None,
+            applied: 0,
             configured: vec![0; partitions],
         }
     }
@@ -115,6 +118,7 @@ impl Cluster {
             replica
         });
         state.replicas = Some(replicas.collect());
+        state.applied = 0;
         state.configured.fill(0);
         state.log_free_at.fill(self.time);
         note!(self, "node {node} starts as process {}", me.incarnation.0);
@@ -246,6 +250,7 @@ impl Cluster {
             self.nodes[node].configured[usize::from(number)] = version;
             self.step(node, partition(number), Input::Configured(configuration));
         }
+        self.nodes[node].applied = self.ledger.sequence;
     }
 
     pub(crate) fn step(&mut self, node: usize, partition: Partition, input: Input) {
@@ -260,6 +265,11 @@ impl Cluster {
         let storage = &mut self.nodes[node].storage[partition.index()];
         match output {
             Output::Log { ticket, entry } => {
+                let entry = if self.bug == Some(Bug::ReplicaResolves) {
+                    self.resolved_alone(node, partition, entry)
+                } else {
+                    entry
+                };
                 note!(self, "node {node} {partition} logs {}", described(&entry));
                 let number = self.nodes[node].storage[partition.index()].log(entry);
                 self.store(node, partition, ticket, Outcome::Done, number, false);
@@ -291,9 +301,9 @@ impl Cluster {
                 note!(self, "node {node} {partition} answers {}#{resend}: {}", id.number, answered(&answer));
                 self.mind_loss(node, partition, &answer);
                 if answer == Answer::Damaged
-                    && let Some((oid, blocks)) = self.read_of(gateway, id)
+                    && let Some((oids, blocks)) = self.read_of(gateway, id, resend)
                 {
-                    self.mind_damage(node, partition.value(), oid, blocks);
+                    self.mind_damage(node, partition.value(), &oids, blocks);
                 }
                 if answer == Answer::Done {
                     self.answers(node, partition);
@@ -307,7 +317,36 @@ impl Cluster {
                 }
             }
             Output::Propose(proposal) => self.propose(node, partition, proposal),
+            Output::Held { pepoch, hold } => {
+                let passage = self.network.pass(node, self.ledger_endpoint(), &mut self.random);
+                for after in passage.after {
+                    self.at(after, Event::Held { partition, pepoch, hold });
+                }
+            }
         }
+    }
+
+    /// The entry as it would be if replicas merged halves of blocks with what they have themselves.
+    fn resolved_alone(&self, node: usize, partition: Partition, entry: Entry) -> Entry {
+        let Entry::Write { record, settled } = &entry else { return entry };
+        let (first, request) = (record.extent().start, record.request);
+        let gateway = endpoint_of(request.gateway.node) - self.shape.nodes;
+        let Some(half) = self.gateways[gateway].half_of(request.number) else { return entry };
+        let stored = self.nodes[node].storage[partition.index()].read(record.oid, first..first + 1);
+        let (Outcome::Blocks(own), Some(Some(merged))) = (stored, record.contents().first()) else {
+            return entry;
+        };
+        let own =
+            own[0].content.as_ref().map_or_else(|| vec![0; merged.bytes.len()], |block| block.bytes.to_vec());
+        let middle = merged.bytes.len() / 2;
+        let bytes = if half == 0 {
+            [&merged.bytes[..middle], &own[middle..]].concat()
+        } else {
+            [&own[..middle], &merged.bytes[middle..]].concat()
+        };
+        let blocks = vec![Some(Block::new(Bytes::from(bytes)))];
+        let change = Change::Write { first_block: first, blocks };
+        Entry::Write { record: Arc::new(Record { change, ..Record::clone(record) }), settled: *settled }
     }
 
     /// A partition whose replicas all lost power goes on with what is left when the ledger says so. Should one serve earlier, it
@@ -455,9 +494,9 @@ fn answered(answer: &Answer) -> String {
     }
 }
 
-fn described(entry: &huntaway_replica::Entry) -> String {
+fn described(entry: &Entry) -> String {
     match entry {
-        huntaway_replica::Entry::Write { record, settled } => {
+        Entry::Write { record, settled } => {
             let seen: Vec<Seen> = record.contents().iter().map(Seen::of).collect();
             let what =
                 if record.change == Change::Remove { "remove".to_owned() } else { format!("{seen:?}") };
@@ -465,7 +504,7 @@ fn described(entry: &huntaway_replica::Entry) -> String {
             let (version, number) = (record.version, record.request.number);
             format!("{version} at {place:?} {what} for {number}, {:?}, settled {settled}", record.completion)
         }
-        huntaway_replica::Entry::Copy { oid, blocks } => {
+        Entry::Copy { oid, blocks } => {
             let seen = |copied: &CopiedBlock| {
                 (copied.block, copied.stored.version, Seen::of(&copied.stored.content))
             };

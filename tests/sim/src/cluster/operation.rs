@@ -1,18 +1,19 @@
 //! What clients ask for, and what it tells of blocks.
 
 use huntaway_replica::Command;
-use huntaway_wire::Durability;
+use huntaway_wire::{Durability, ObjectKind, Oid, Vid};
 
 use super::block::{half, half_bytes, one_bit, range_of, range_of_bit, range_of_half, whole};
 use super::client::Told;
 use super::judgement::Place;
-use super::{Shape, oid};
+use super::{MAX_DISKS, Shape};
 use crate::{Effect, Random};
 
 /// A block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct At {
     pub(crate) partition: u16,
+    pub(crate) disk: usize,
     pub(crate) object: u32,
     pub(crate) block: u32,
 }
@@ -36,6 +37,7 @@ impl At {
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     Read { at: At, blocks: u32 },
+    ReadSnapshot { at: At, blocks: u32, snapshot: usize },
     Write { at: At, numbers: Vec<u64>, durability: Durability },
     WriteHalf { at: At, half: u32, number: u64, durability: Durability },
     Swap { at: At, expected: u64, number: u64, durability: Durability },
@@ -47,14 +49,21 @@ pub(crate) enum What {
 }
 
 impl What {
-    pub(crate) fn draw(shape: &Shape, random: &mut Random) -> Self {
+    /// Something to do, while there are so many snapshots.
+    pub(crate) fn draw(shape: &Shape, snapshots: usize, random: &mut Random) -> Self {
         let partition = random.below(shape.partitions.into()) as u16;
         let object = random.below(shape.objects.into()) as u32;
         let block = random.below(shape.blocks.into()) as u32;
         let blocks = 1 + random.below(u64::from(shape.blocks - block)) as u32;
-        let at = At { partition, object, block };
+        let at = shape.at(partition, object, block);
         let durability = if random.percent(15) { Durability::Stable } else { Durability::Logged };
         match random.below(100) {
+            // The last ones, for the others were looked at already.
+            0..8 if snapshots > 0 => {
+                let snapshot = snapshots.saturating_sub(1 + random.below(2) as usize);
+                let (at, blocks) = (At { block: 0, ..at }, shape.blocks + u32::from(object == 0));
+                Self::ReadSnapshot { at, blocks, snapshot }
+            }
             0..42 => Self::Read { at, blocks },
             42..47 => Self::Flush { partition },
             _ if random.percent(shape.special_percent) => Self::draw_special(shape, at, durability, random),
@@ -81,7 +90,7 @@ impl What {
             | Self::Swap { at, .. }
             | Self::SetBit { at, .. }
             | Self::DiscardHalf { at, .. } => Self::Read { at, blocks: 1 },
-            Self::Flush { .. } => self,
+            Self::ReadSnapshot { .. } | Self::Flush { .. } => self,
         }
     }
 
@@ -102,53 +111,82 @@ impl What {
         }
     }
 
-    pub(crate) fn command(&self) -> (u16, Command) {
+    /// Where it lies, unless it concerns all of a partition.
+    pub(crate) fn at(&self) -> Option<At> {
         match self {
-            Self::Read { at, blocks } => {
-                (at.partition, Command::Read { oid: oid(at.object), blocks: at.block..at.block + blocks })
+            Self::Read { at, .. }
+            | Self::ReadSnapshot { at, .. }
+            | Self::Write { at, .. }
+            | Self::WriteHalf { at, .. }
+            | Self::Swap { at, .. }
+            | Self::SetBit { at, .. }
+            | Self::Discard { at, .. }
+            | Self::DiscardHalf { at, .. }
+            | Self::Remove { at, .. } => Some(*at),
+            Self::Flush { .. } => None,
+        }
+    }
+
+    pub(crate) fn partition(&self) -> u16 {
+        match self {
+            Self::Flush { partition } => *partition,
+            what => what.at().map_or(0, |at| at.partition),
+        }
+    }
+
+    /// The command for a version of the disk.
+    pub(crate) fn command(&self, vid: Vid) -> Command {
+        let oid = |at: &At| Oid::new(ObjectKind::Data, vid, at.object);
+        match self {
+            Self::Read { at, blocks } | Self::ReadSnapshot { at, blocks, .. } => {
+                Command::Read { oid: oid(at), blocks: at.block..at.block + blocks }
             }
             Self::Write { at, numbers, durability } => {
                 let range = range_of(at.block, numbers.len() as u32);
                 let pieces = numbers.iter().copied().map(whole).collect();
-                (at.partition, Command::Write { oid: oid(at.object), range, pieces, durability: *durability })
+                Command::Write { oid: oid(at), range, pieces, durability: *durability }
             }
             Self::WriteHalf { at, half: place, number, durability } => {
                 let (range, pieces) = (range_of_half(at.block, *place), vec![half(*number)]);
-                (at.partition, Command::Write { oid: oid(at.object), range, pieces, durability: *durability })
+                Command::Write { oid: oid(at), range, pieces, durability: *durability }
             }
-            Self::Swap { at, expected, number, durability } => {
-                let command = Command::CompareAndWrite {
-                    oid: oid(at.object),
-                    range: range_of_half(at.block, 0),
-                    expected: half_bytes(*expected),
-                    pieces: vec![half(*number)],
-                    durability: *durability,
-                };
-                (at.partition, command)
-            }
+            Self::Swap { at, expected, number, durability } => Command::CompareAndWrite {
+                oid: oid(at),
+                range: range_of_half(at.block, 0),
+                expected: half_bytes(*expected),
+                pieces: vec![half(*number)],
+                durability: *durability,
+            },
             Self::SetBit { at, bit, durability } => {
                 let (range, pieces) = (range_of_bit(at.block, *bit), vec![one_bit(*bit)]);
-                (at.partition, Command::Or { oid: oid(at.object), range, pieces, durability: *durability })
+                Command::Or { oid: oid(at), range, pieces, durability: *durability }
             }
             Self::Discard { at, blocks, durability } => {
                 let range = range_of(at.block, *blocks);
-                (at.partition, Command::Discard { oid: oid(at.object), range, durability: *durability })
+                Command::Discard { oid: oid(at), range, durability: *durability }
             }
             Self::DiscardHalf { at, half, durability } => {
                 let range = range_of_half(at.block, *half);
-                (at.partition, Command::Discard { oid: oid(at.object), range, durability: *durability })
+                Command::Discard { oid: oid(at), range, durability: *durability }
             }
-            Self::Remove { at, durability, .. } => {
-                (at.partition, Command::Remove { oid: oid(at.object), durability: *durability })
+            // Of what inherits, blocks are discarded: there are few that anybody looks at.
+            Self::Remove { at, blocks, durability } if vid.value() > MAX_DISKS => {
+                let range = range_of(0, *blocks);
+                Command::Discard { oid: oid(at), range, durability: *durability }
             }
-            Self::Flush { partition } => (*partition, Command::Flush),
+            Self::Remove { at, durability, .. } => Command::Remove { oid: oid(at), durability: *durability },
+            Self::Flush { .. } => Command::Flush,
         }
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::ReadSnapshot { .. })
     }
 
     /// Whether what it wrote is on stable storage when it is answered.
     pub(crate) fn is_stable(&self) -> bool {
         match self {
-            Self::Read { .. } | Self::Flush { .. } => false,
+            Self::Read { .. } | Self::ReadSnapshot { .. } | Self::Flush { .. } => false,
             Self::Write { durability, .. }
             | Self::WriteHalf { durability, .. }
             | Self::Swap { durability, .. }
@@ -162,7 +200,7 @@ impl What {
     /// What it did to which places, or found there. `bits` were set by now, or will be.
     pub(crate) fn effects(&self, told: &Told, bits: u32) -> Vec<(Place, Effect)> {
         match self {
-            Self::Read { at, .. } => {
+            Self::Read { at, .. } | Self::ReadSnapshot { at, .. } => {
                 let Told::Data(seen) = told else { return Vec::new() };
                 let blocks = (0..).map(|block| at.plus(block)).zip(seen);
                 let found = blocks.flat_map(|(at, seen)| {
@@ -199,7 +237,11 @@ impl What {
 impl Shape {
     /// The block of a partition in which bits are set, and which is never discarded as a whole.
     pub(crate) fn board(&self, partition: u16) -> At {
-        At { partition, object: 0, block: self.blocks }
+        self.at(partition, 0, self.blocks)
+    }
+
+    pub(crate) fn at(&self, partition: u16, object: u32, block: u32) -> At {
+        At { partition, disk: object as usize % self.disks, object, block }
     }
 
     /// Every block.
@@ -207,7 +249,7 @@ impl Shape {
         let mut places = Vec::new();
         for partition in 0..self.partitions {
             for object in 0..self.objects {
-                places.extend((0..self.blocks).map(|block| At { partition, object, block }));
+                places.extend((0..self.blocks).map(|block| self.at(partition, object, block)));
             }
             places.push(self.board(partition));
         }

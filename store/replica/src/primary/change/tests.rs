@@ -37,7 +37,7 @@ fn a_fragment_is_merged_with_what_was_there_and_gets_another_checksum() {
     let command = write(range(4096 + 10, 4096), 7);
     assert_eq!(wanted(&command).to_vec(), [1..2, 2..3]);
     let old = BTreeMap::from([(1, block(3)), (2, None)]);
-    let (first_block, blocks) = contents(outcome(&command, &old));
+    let (first_block, blocks) = contents(outcome(&command, &old, false));
     assert_eq!(first_block, 1);
     let bytes = |place: usize| blocks[place].as_ref().unwrap().bytes.clone();
     assert_eq!((bytes(0)[9], bytes(0)[10], bytes(0)[4095]), (3, 7, 7));
@@ -49,7 +49,7 @@ fn a_fragment_is_merged_with_what_was_there_and_gets_another_checksum() {
 fn whole_blocks_are_written_without_looking() {
     let command = write(range(4096, 8192), 7);
     assert!(wanted(&command).is_empty());
-    assert_eq!(contents(outcome(&command, &BTreeMap::new())), (1, vec![block(7), block(7)]));
+    assert_eq!(contents(outcome(&command, &BTreeMap::new(), false)), (1, vec![block(7), block(7)]));
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn what_is_merged_is_verified_first() {
     let range = range(10, 20);
     let damaged = Block { crc: 1, ..data(range, 7)[0].clone() };
     let command = Command::Write { oid: oid(), range, pieces: vec![damaged], durability: Durability::Logged };
-    assert_eq!(outcome(&command, &BTreeMap::from([(0, None)])), Err(Refused::Unsound));
+    assert_eq!(outcome(&command, &BTreeMap::from([(0, None)]), false), Err(Refused::Unsound));
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn data_that_is_not_as_long_as_its_range_is_refused() {
         durability: Durability::Logged,
     };
     let wrong = short(range(0, 8192), data(range(0, 4096), 7));
-    assert_eq!(outcome(&wrong, &BTreeMap::new()), Err(Refused::Unsound));
+    assert_eq!(outcome(&wrong, &BTreeMap::new(), false), Err(Refused::Unsound));
     let wrong = short(range(0, 4096), data(range(0, 100), 7));
-    assert_eq!(outcome(&wrong, &BTreeMap::new()), Err(Refused::Unsound));
+    assert_eq!(outcome(&wrong, &BTreeMap::new(), false), Err(Refused::Unsound));
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn or_leaves_the_bits_that_are_set() {
     let command =
         Command::Or { oid: oid(), range, pieces: data(range, 0b0101), durability: Durability::Logged };
     let old = BTreeMap::from([(0, block(0b0011))]);
-    assert_eq!(contents(outcome(&command, &old)), (0, vec![block(0b0111)]));
+    assert_eq!(contents(outcome(&command, &old, false)), (0, vec![block(0b0111)]));
 }
 
 #[test]
@@ -94,13 +94,13 @@ fn compare_and_write_says_where_the_first_difference_is() {
         durability: Durability::Logged,
     };
     let old = BTreeMap::from([(0, block(5))]);
-    let (_, blocks) = contents(outcome(&command(vec![5; 1024]), &old));
+    let (_, blocks) = contents(outcome(&command(vec![5; 1024]), &old, false));
     assert_eq!(blocks[0].as_ref().unwrap().bytes[511..513], [5, 9]);
     let mut other = vec![5; 1024];
     other[700] = 6;
     let miscompare = (Change::Nothing, Completion::Miscompare { offset: 700 });
-    assert_eq!(outcome(&command(other), &old), Ok(miscompare));
-    assert_eq!(outcome(&command(vec![5; 10]), &old), Err(Refused::Unsound));
+    assert_eq!(outcome(&command(other), &old, false), Ok(miscompare));
+    assert_eq!(outcome(&command(vec![5; 10]), &old, false), Err(Refused::Unsound));
 }
 
 #[test]
@@ -109,9 +109,18 @@ fn discarding_leaves_holes_and_what_else_was_in_the_blocks_at_the_ends() {
         Command::Discard { oid: oid(), range: range(100, 3 * 4096), durability: Durability::Logged };
     assert_eq!(wanted(&command).to_vec(), [0..1, 3..4]);
     let old = BTreeMap::from([(0, block(5)), (3, None)]);
-    let (first_block, blocks) = contents(outcome(&command, &old));
+    let (first_block, blocks) = contents(outcome(&command, &old, false));
     assert_eq!((first_block, blocks.len()), (0, 4));
     let first = blocks[0].as_ref().unwrap();
     assert_eq!((first.bytes[99], first.bytes[100], first.is_sound()), (5, 0, true));
     assert_eq!(blocks[1..], [None, None, None]);
+}
+
+#[test]
+fn a_removed_object_does_not_show_what_it_inherits() {
+    let command = Command::Remove { oid: oid(), durability: Durability::Logged };
+    let old = BTreeMap::new();
+    assert_eq!(outcome(&command, &old, false), Ok((Change::Remove, Completion::Done)));
+    let (first_block, blocks) = contents(outcome(&command, &old, true));
+    assert_eq!((first_block, blocks), (0, vec![None; 1024]));
 }

@@ -1,0 +1,118 @@
+//! Requests that are out of date, and writes that wait for the end of a snapshot.
+//!
+//! While a hold of the ledger covers a VDI, no write to it begins. The primary tells the ledger once those that had begun are
+//! everywhere. Only a record ends the hold: what was written before it is in the snapshot, what is written after it is not,
+//! in all partitions alike.
+
+use std::collections::BTreeSet;
+
+use super::Primary;
+use super::change::extent;
+use super::operation::State;
+use crate::event::{Answer, Output, Refused, Request};
+use crate::order::Order;
+use crate::planted::PlantedBug;
+use crate::process::Moment;
+use crate::replica::is_change;
+use crate::site::Site;
+use crate::vdi::Hold;
+
+/// Writes that wait, and the holds that were told of.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    waiting: Vec<Request>,
+    told: BTreeSet<Hold>,
+    /// Holds that are not kept to, which is wrong.
+    ignored: BTreeSet<Hold>,
+    since: Option<Moment>,
+}
+
+impl Holding {
+    pub(super) fn new(site: &Site) -> Self {
+        let mut holding = Self::default();
+        if site.has(PlantedBug::NewPrimaryDoesNotHold) {
+            holding.ignored.extend(site.configuration.vdis.holds());
+        }
+        holding
+    }
+}
+
+impl Primary {
+    /// Whether what the ledger says of the VDI by now lets the request go on.
+    pub(super) fn refused_by_vdi(site: &Site, request: &Request) -> Option<Refused> {
+        let (_, oid, _) = extent(&request.command)?;
+        let Some(vdi) = site.configuration.vdis.vdi(oid.vid()) else { return Some(Refused::NotServing) };
+        let may_not_write = is_change(&request.command) && vdi.is_frozen;
+        let minds_layout = !site.has(PlantedBug::LayoutNotChecked);
+        if request.fence < vdi.fence && !site.has(PlantedBug::FenceNotChecked) {
+            Some(Refused::Fenced)
+        } else if (request.layout < vdi.layout || may_not_write) && minds_layout {
+            Some(Refused::OldLayout)
+        } else {
+            // A gateway that is ahead has heard of something that this replica has not.
+            let is_ahead = request.layout > vdi.layout || request.fence > vdi.fence;
+            is_ahead.then_some(Refused::NotServing)
+        }
+    }
+
+    /// Takes a write that may not begin now.
+    pub(super) fn is_held(&mut self, site: &mut Site, request: &Request) -> bool {
+        let hold = extent(&request.command)
+            .filter(|_| is_change(&request.command))
+            .and_then(|(_, oid, _)| site.configuration.vdis.vdi(oid.vid())?.hold);
+        if hold.is_none_or(|hold| self.holding.ignored.contains(&hold)) {
+            return false;
+        }
+        self.holding.waiting.retain(|waiting| waiting.id != request.id);
+        if self.holding.waiting.len() < Order::MAX_OPERATIONS {
+            self.holding.waiting.push(request.clone());
+        } else {
+            site.answer(request, Answer::Refused(Refused::NotServing));
+        }
+        true
+    }
+
+    /// Tells the ledger of holds that nothing is under way against any more, and looks at what waits again.
+    pub(super) fn go_on_holding(&mut self, site: &mut Site, again: bool) {
+        let vdis = site.configuration.vdis.clone();
+        let holds = vdis.holds();
+        self.holding.told.retain(|hold| holds.contains(hold));
+        self.holding.since = self.holding.since.filter(|_| !holds.is_empty()).or(Some(site.now));
+        let has_waited = self.holding.since.is_some_and(|since| site.now.since(since) > 1_000_000);
+        if has_waited && site.has(PlantedBug::HoldEndedByTimeout) {
+            self.holding.ignored.extend(holds);
+        }
+        for hold in holds.iter().copied() {
+            if (again || !self.holding.told.contains(&hold)) && self.is_quiet(site, hold) {
+                self.holding.told.insert(hold);
+                site.outputs.push(Output::Held { pepoch: site.pepoch(), hold });
+            }
+        }
+        if again {
+            let waiting = std::mem::take(&mut self.holding.waiting);
+            waiting.into_iter().for_each(|request| self.request(site, request));
+        }
+    }
+
+    /// Whether every write to what is held that began is everywhere.
+    fn is_quiet(&self, site: &Site, hold: Hold) -> bool {
+        let is_held = |request: &Request| {
+            let vid = extent(&request.command).map(|(_, oid, _)| oid.vid());
+            vid.and_then(|vid| site.configuration.vdis.vdi(vid)?.hold) == Some(hold)
+        };
+        if site.has(PlantedBug::HeldWithWritesUnderWay) {
+            return true;
+        }
+        !self.operations.values().any(|operation| {
+            let is_done = matches!(operation.state, State::Whole { .. });
+            operation.is_change() && !is_done && is_held(&operation.request)
+        })
+    }
+
+    /// What waited is not for this primary any more.
+    pub(super) fn refuse_waiting(&mut self, site: &mut Site, refused: Refused) {
+        for request in std::mem::take(&mut self.holding.waiting) {
+            site.answer(&request, Answer::Refused(refused));
+        }
+    }
+}
