@@ -1,4 +1,4 @@
-//! Application: what is in the log and in memory goes to the object files, and the log's space is free again.
+//! Application: recent writes go from the log to the object files, and the log's space is free again.
 //!
 //! The order is what keeps every promise: the log's records are on stable storage before anything of them is applied;
 //! object files, names and indexes are on stable storage before the log is released; memory forgets a block only after
@@ -32,7 +32,7 @@ pub struct Applied {
     pub blocks: u64,
     /// Bytes of data written.
     pub bytes: u64,
-    /// Objects that the disk had no room for. They stay in the log and in memory: free space and apply again.
+    /// Objects that the disk had no room for. They stay in the log: free space and apply again.
     pub objects_without_room: u64,
 }
 
@@ -146,7 +146,7 @@ impl<D: Disk> Store<D> {
             self.fail(&error);
         }
         *lock(sum) += applied;
-        // The memory that this partition held is there for others now.
+        // The room that this partition's recent writes took is there for others now.
         self.drain_backlog();
     }
 

@@ -107,6 +107,11 @@ pub trait Disk: Send + Sync + 'static {
     }
 }
 
+/// What is to be copied cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("what is to be written there cannot be read: {0}")]
+struct CopyError(io::Error);
+
 /// As [`Disk::copy`], by reading all of it first.
 fn copy_through_memory<D: Disk + ?Sized>(
     disk: &D,
@@ -118,7 +123,9 @@ fn copy_through_memory<D: Disk + ?Sized>(
     let mut rest = bytes.as_mut_slice();
     for part in parts {
         let (buffer, after) = rest.split_at_mut(part.length);
-        if disk.read_at(&part.file, buffer, part.offset)? < part.length {
+        let read = disk.read_at(&part.file, buffer, part.offset);
+        // Whoever asked knows the file that is written to.
+        if read.map_err(|error| io::Error::new(error.kind(), CopyError(error)))? < part.length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         rest = after;

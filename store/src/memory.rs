@@ -2,6 +2,7 @@
 //! here is where it lies.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -127,10 +128,10 @@ impl Memory {
     pub(crate) fn write(&mut self, oid: Oid, first_block: u32, payload: Lsn, crcs: &[u32], stamp: Stamp) {
         let object = entry(&mut self.objects, &self.account, oid, stamp);
         let places = (payload.0..).step_by(BLOCK_SIZE_BYTES as usize).map(Lsn);
-        for ((block, crc), at) in (first_block..).zip(crcs).zip(places) {
-            let change = Change::Data { at, crc: *crc, version: stamp.version };
-            object.set(&self.account, block, RecentBlock { lsn: stamp.lsn, change });
-        }
+        let data = |((block, crc), at): ((u32, &u32), Lsn)| {
+            (block, Change::Data { at, crc: *crc, version: stamp.version })
+        };
+        object.set(&self.account, stamp.lsn, (first_block..).zip(crcs).zip(places).map(data));
     }
 
     /// The blocks read as zeroes.
@@ -140,10 +141,8 @@ impl Memory {
             return;
         }
         let object = entry(&mut self.objects, &self.account, oid, stamp);
-        for block in blocks {
-            let change = Change::Hole { version: stamp.version };
-            object.set(&self.account, block, RecentBlock { lsn: stamp.lsn, change });
-        }
+        let hole = |block| (block, Change::Hole { version: stamp.version });
+        object.set(&self.account, stamp.lsn, blocks.map(hole));
     }
 
     /// The object's space is to be set aside.
@@ -205,12 +204,15 @@ impl Memory {
     /// Forgets what was applied, unless something newer took its place.
     pub(crate) fn forget(&mut self, applied: &Captured) {
         let Some(object) = self.objects.get_mut(&applied.oid) else { return };
+        let mut less = 0;
         for ((block, _), lsn) in applied.changes.iter().zip(&applied.lsns) {
-            if object.blocks.get(block).is_some_and(|found| found.lsn == *lsn) {
-                let applied = object.blocks.remove(block);
-                self.account.change(0, applied.as_ref().map_or(0, RecentBlock::held_bytes));
+            if let Entry::Occupied(found) = object.blocks.entry(*block)
+                && found.get().lsn == *lsn
+            {
+                less += found.remove().held_bytes();
             }
         }
+        self.account.change(0, less);
         if object.erased == applied.erased {
             object.erased = None;
         }
@@ -320,10 +322,15 @@ impl RecentObject {
         }
     }
 
-    fn set(&mut self, account: &Account, block: u32, content: RecentBlock) {
-        let more = content.held_bytes();
-        let before = self.blocks.insert(block, content);
-        account.change(more, before.as_ref().map_or(0, RecentBlock::held_bytes));
+    /// Changes blocks; `lsn`: where the record ends that does.
+    fn set(&mut self, account: &Account, lsn: Lsn, changes: impl Iterator<Item = (u32, Change)>) {
+        let (mut more, mut less) = (0, 0);
+        for (block, change) in changes {
+            let content = RecentBlock { lsn, change };
+            more += content.held_bytes();
+            less += self.blocks.insert(block, content).as_ref().map_or(0, RecentBlock::held_bytes);
+        }
+        account.change(more, less);
     }
 
     fn held_bytes(&self) -> u64 {

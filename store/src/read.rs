@@ -17,7 +17,7 @@ use crate::memory::Recent;
 use crate::object::{Entry, LoadError, ObjectFile, ObjectPath, data_offset};
 use crate::partition::PartitionState;
 use crate::store::Store;
-use crate::wal::Lsn;
+use crate::wal::{LogFiles, Lsn};
 
 pub(crate) use at_hand::{Beginning, Begun};
 
@@ -40,13 +40,15 @@ struct FilePiece {
 
 type FilePieces = SmallVec<[FilePiece; INLINE_PIECES]>;
 
+/// What of a read must come from the log.
+type FromLog<D> = (Arc<LogFiles<<D as Disk>::File>>, FilePieces);
+
 /// What of a read must come from which file.
 type FromFile<D> = (Arc<ObjectFile<D>>, FilePieces);
 
-/// What a read lacks.
+/// What a read lacks. It may be overwritten when the partition's lock is not held any more.
 struct Missing<D: Disk> {
-    /// From the log: as long as the partition's lock is held, it is there.
-    from_log: FilePieces,
+    from_log: Option<FromLog<D>>,
     from_file: Option<FromFile<D>>,
 }
 
@@ -105,9 +107,9 @@ fn check_room(read: &Read, into: &[u8], crcs: Option<&[u32]>) -> Result<(), Refu
 
 impl<D: Disk> Store<D> {
     /// Fills `into` with the bytes asked for, all as they were at one moment. Writes are carried out whole under the
-    /// partition's lock, so a read never meets one that is under way; what it finds in the file may be overwritten by
-    /// application while it reads, which the checksum tells: then everything is read again. `crcs`: see
-    /// [`huntaway_wire::Peer::read_now`].
+    /// partition's lock, so a read never meets one that is under way; what it finds in the log or the file may be overwritten
+    /// while it reads, by other records or by application, which the checksum tells: then everything is read again. `crcs`:
+    /// see [`huntaway_wire::Peer::read_now`].
     pub(crate) fn read_into(
         &self,
         read: &Read,
@@ -117,24 +119,21 @@ impl<D: Disk> Store<D> {
         check_room(read, into, crcs.as_deref())?;
         let damaged = || Broken::DamagedObject { oid: read.oid };
         let find = |state: &PartitionState| self.object(state, read.oid);
-        let begin = |state: &mut PartitionState| {
-            let missing = self.plan_read(state, read, into, crcs.as_deref_mut(), find)?;
-            if self.read_pieces(&missing.from_log, read.range.offset(), into, |piece, bytes| {
-                self.read_log(piece, bytes)
-            }) {
-                return Ok(missing.from_file);
-            }
-            self.read_again(state, read, into, crcs.as_deref_mut()).map(|()| None)
-        };
-        let Some((object, pieces)) = self.with_partition(read.partition, begin, damaged)? else {
-            return Ok(());
-        };
-        let fill =
-            |piece: &FilePiece, bytes: &mut [u8]| object.read(&self.disk, piece.block(), bytes).is_ok();
-        if self.read_pieces(&pieces, read.range.offset(), into, fill) {
+        let plan = |state: &mut PartitionState| self.plan_read(state, read, into, crcs.as_deref_mut(), find);
+        let missing = self.with_partition(read.partition, plan, damaged)?;
+        let origin = read.range.offset();
+        let is_read = missing.from_log.is_none_or(|(log, pieces)| {
+            let fill =
+                |piece: &FilePiece, bytes: &mut [u8]| self.read_log(&log, piece.position, bytes).is_ok();
+            self.read_pieces(&pieces, origin, into, fill)
+        }) && missing.from_file.is_none_or(|(object, pieces)| {
+            let fill =
+                |piece: &FilePiece, bytes: &mut [u8]| object.read(&self.disk, piece.block(), bytes).is_ok();
+            self.read_pieces(&pieces, origin, into, fill)
+        });
+        if is_read {
             return Ok(());
         }
-        drop(object);
         self.with_partition(read.partition, |state| self.read_again(state, read, into, crcs), damaged)
     }
 
@@ -184,6 +183,7 @@ impl<D: Disk> Store<D> {
         }
         drop(content);
         let from_file = object.filter(|_| !from_file.is_empty()).map(|object| (object, from_file));
+        let from_log = (!from_log.is_empty()).then(|| (self.log_files(), from_log));
         Ok(Missing { from_log, from_file })
     }
 
@@ -210,16 +210,19 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Fills `bytes` with what is in the log from a piece on.
-    fn read_log(&self, piece: &FilePiece, bytes: &mut [u8]) -> bool {
-        self.try_to_read_log(Lsn(piece.position), bytes).is_ok()
+    /// Where the log is, once all that it is to hold is there.
+    fn log_files(&self) -> Arc<LogFiles<D::File>> {
+        #[cfg(feature = "planted-bugs")]
+        if let Err(error) = self.kept_back.log(&self.wal) {
+            tracing::error!(%error, "what was kept back cannot be logged");
+        }
+        self.wal.files()
     }
 
-    fn try_to_read_log(&self, at: Lsn, bytes: &mut [u8]) -> io::Result<()> {
-        #[cfg(feature = "planted-bugs")]
-        self.kept_back.log(&self.wal).map_err(io::Error::other)?;
-        let extent = self.wal.files().extent(at, bytes.len()).ok_or(io::ErrorKind::NotFound)?;
-        match self.disk.read_at(&extent.file, bytes, extent.offset)? {
+    /// Fills `bytes` with what is in the log from `position` on.
+    fn read_log(&self, log: &LogFiles<D::File>, position: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let (file, offset) = log.find(Lsn(position)).ok_or(io::ErrorKind::NotFound)?;
+        match self.disk.read_at(file, bytes, offset)? {
             count if count < bytes.len() => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
@@ -265,8 +268,8 @@ impl<D: Disk> Store<D> {
         is_right
     }
 
-    /// Reads everything again with the partition's lock held, when application cannot interfere: what is wrong now is
-    /// wrong.
+    /// Reads everything again with the partition's lock held, when neither application nor the log's reuse can interfere: what
+    /// is wrong now is wrong.
     fn read_again(
         &self,
         state: &PartitionState,
@@ -305,7 +308,7 @@ impl<D: Disk> Store<D> {
         let source = self.source(known, oid, block, entry)?;
         let crc = source.crc();
         let read = match (source, &object) {
-            (Source::Log { at, .. }, _) => self.try_to_read_log(at, into),
+            (Source::Log { at, .. }, _) => self.read_log(&self.log_files(), at.0, into),
             (Source::File { .. }, Some(object)) => object.read(&self.disk, block, into),
             (Source::Zero | Source::File { .. }, _) => {
                 into.fill(0);

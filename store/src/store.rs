@@ -104,7 +104,7 @@ pub(crate) enum Step {
     Done(Reply),
     /// All but the waiting.
     Wait(Until),
-    /// Not at all: there is no room in memory or in the log until something is applied.
+    /// Not at all: there is no room among the recent writes or in the log until something is applied.
     Full,
 }
 
@@ -175,7 +175,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Bytes that recent writes hold in memory.
+    /// Bytes of recent writes: data that is not applied, and what is kept in memory of where it is.
     pub fn memory_bytes(&self) -> u64 {
         self.account.held_bytes()
     }
@@ -507,7 +507,7 @@ fn as_read(request: &ObjectRequest) -> Option<Read> {
     Some(Read { partition, pepoch, oid, range })
 }
 
-/// Whether an operation needs room in memory for data.
+/// Whether an operation needs room for data among the recent writes.
 fn takes_memory(operation: &Operation) -> bool {
     match operation {
         Operation::Write { .. } | Operation::CompareAndWrite { .. } | Operation::Or { .. } => true,

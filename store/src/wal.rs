@@ -30,7 +30,7 @@ use released::{DurableMark, Released};
 use replay::{Found, Replay, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
-use crate::disk::{Disk, Extent, Open};
+use crate::disk::{Disk, Open};
 use crate::error::{is_full, is_shortage};
 use crate::locking::lock;
 
@@ -79,6 +79,8 @@ pub struct Wal<D: Disk> {
     disk: Arc<D>,
     options: WalOptions,
     tail: Mutex<Tail<D::File>>,
+    /// Those of the tail, for who must not wait for a record to be written. Changed with the tail locked.
+    files: Mutex<Arc<LogFiles<D::File>>>,
     /// Held by the one who syncs; the others find their records synced when they get it.
     syncing: Mutex<()>,
     released: Mutex<Released<D::File>>,
@@ -109,20 +111,25 @@ struct Free<F> {
     file: Option<Arc<F>>,
 }
 
-/// Where the records that are not released lie.
-pub(crate) struct LogFiles<F>(SmallVec<[(Lsn, Arc<F>); 4]>);
+/// Where the records that are not released lie, in order.
+pub(crate) struct LogFiles<F>(Vec<(Lsn, Arc<F>)>);
 
 impl<F> LogFiles<F> {
     /// A log of one file.
     #[cfg(test)]
     pub(crate) fn of_one(file: Arc<F>) -> Self {
-        Self(SmallVec::from_iter([(Lsn(0), file)]))
+        Self(vec![(Lsn(0), file)])
     }
 
-    /// So many bytes from `at` on, all of one record that is not released.
-    pub(crate) fn extent(&self, at: Lsn, length: usize) -> Option<Extent<F>> {
+    fn of(tail: &Tail<F>) -> Arc<Self> {
+        let segments = tail.full.iter().chain([&tail.current]);
+        Arc::new(Self(segments.map(|segment| (segment.base, Arc::clone(&segment.file))).collect()))
+    }
+
+    /// In which file the position `at` is, which is not released, and where.
+    pub(crate) fn find(&self, at: Lsn) -> Option<(&Arc<F>, u64)> {
         let (base, file) = self.0.iter().rfind(|(base, _)| *base <= at)?;
-        Some(Extent { file: Arc::clone(file), offset: segment::offset(*base, at), length })
+        Some((file, segment::offset(*base, at)))
     }
 }
 
@@ -170,6 +177,7 @@ impl<D: Disk> Wal<D> {
         Ok(Self {
             disk,
             options,
+            files: Mutex::new(LogFiles::of(&tail)),
             tail: Mutex::new(tail),
             syncing: Mutex::new(()),
             released: Mutex::new(released),
@@ -222,11 +230,9 @@ impl<D: Disk> Wal<D> {
         Ok(end)
     }
 
-    /// Where what is not released lies.
-    pub(crate) fn files(&self) -> LogFiles<D::File> {
-        let tail = lock(&self.tail);
-        let segments = tail.full.iter().chain([&tail.current]);
-        LogFiles(segments.map(|segment| (segment.base, Arc::clone(&segment.file))).collect())
+    /// Where what is not released lies. It is there as long as it is not released; then other records take its place.
+    pub(crate) fn files(&self) -> Arc<LogFiles<D::File>> {
+        Arc::clone(&lock(&self.files))
     }
 
     /// Gives back the memory that [`Disk::copy`] took to read the log.
@@ -234,7 +240,9 @@ impl<D: Disk> Wal<D> {
         let tail = lock(&self.tail);
         let used = tail.full.iter().chain([&tail.current]).map(|segment| &segment.file);
         let free = tail.free.iter().filter_map(|free| free.file.as_ref());
-        used.chain(free).for_each(|file| self.disk.let_go(file));
+        let files: Vec<_> = used.chain(free).cloned().collect();
+        drop(tail);
+        files.iter().for_each(|file| self.disk.let_go(file));
     }
 
     /// Where the next record will begin: all before survives the process.
@@ -312,6 +320,7 @@ impl<D: Disk> Wal<D> {
             let segment = tail.full.pop_front();
             tail.free.extend(segment.map(|Segment { number, file, .. }| Free { number, file: Some(file) }));
         }
+        *lock(&self.files) = LogFiles::of(&tail);
         Ok(())
     }
 
@@ -371,6 +380,7 @@ impl<D: Disk> Wal<D> {
         tail.unsynced.push((full.number, Arc::clone(&full.file)));
         tail.full.push_back(full);
         tail.names_changed = true;
+        *lock(&self.files) = LogFiles::of(tail);
         Ok(())
     }
 

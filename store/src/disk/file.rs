@@ -26,6 +26,10 @@ const JOBS_AT_ONCE: usize = 8;
 /// The file systems that are memory, as statfs(2) names them: tmpfs and ramfs.
 const MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
+/// File systems on which a mapped file always shows what was written to it: ext4 (and ext2 and 3), XFS, Btrfs, F2FS and tmpfs.
+/// Others mostly do as well, and some network file systems do not.
+const COHERENT: [i64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
+
 /// What can be read without waiting for the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AtHand {
@@ -45,6 +49,8 @@ pub struct FileDisk {
     /// syncing their names must not fail because the process has too many files open.
     kept_open: Arc<Mutex<BTreeMap<String, Arc<File>>>>,
     at_hand: AtHand,
+    /// Files may be written from their mappings.
+    may_map: bool,
 }
 
 impl FileDisk {
@@ -57,7 +63,8 @@ impl FileDisk {
         if !fs::metadata(&directory)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self { directory, kept_open: Arc::default(), at_hand: AtHand::Everything })
+        let may_map = COHERENT.contains(&rustix::fs::statfs(&directory)?.f_type);
+        Ok(Self { directory, kept_open: Arc::default(), at_hand: AtHand::Everything, may_map })
     }
 
     /// The same for somebody who asks first whether it would have to be waited for. `file` is one of its files, open for
@@ -146,7 +153,8 @@ impl Disk for FileDisk {
 
     fn copy(&self, parts: &[Extent<MappableFile>], file: &MappableFile, offset: u64) -> io::Result<()> {
         let bytes = |part: &Extent<_>| part.offset..part.offset + part.length as u64;
-        let mapped: Option<Vec<_>> = parts.iter().map(|part| part.file.slice(bytes(part))).collect();
+        let slices = || parts.iter().map(|part| part.file.slice(bytes(part))).collect::<Option<Vec<_>>>();
+        let mapped = if self.may_map { slices() } else { None };
         match mapped.map(|parts| self.write_at(file, &parts, offset)) {
             Some(Err(error)) if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) => {}
             Some(written) => return written,
@@ -277,19 +285,29 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_files_are_copied_also_after_their_pages_were_let_go_and_the_files_grew() {
-        let (_directory, disk) = disk();
+    fn parts_of_files_are_copied_as_they_are_by_then_mapped_or_not() {
+        for may_map in [true, false] {
+            let (_directory, mut disk) = disk();
+            disk.may_map = may_map;
+            copy_parts(&disk);
+        }
+    }
+
+    fn copy_parts(disk: &FileDisk) {
         let [a, b, to] = ["a", "b", "to"].map(|name| disk.open(name, Open::New).unwrap());
         let bytes = |seed: u8, length: usize| (0..length).map(|i| (i % 251) as u8 ^ seed).collect::<Vec<_>>();
-        let (in_a, in_b) = (bytes(1, 100_000), bytes(2, 9000));
-        disk.write_at(&a, &[IoSlice::new(&in_a)], 0).unwrap();
+        let in_b = bytes(2, 9000);
         disk.write_at(&b, &[IoSlice::new(&in_b)], 0).unwrap();
         for round in 0..3_u64 {
+            let in_a = bytes(round as u8 * 7, 100_000);
+            disk.write_at(&a, &[IoSlice::new(&in_a)], 0).unwrap();
             disk.copy(&[extent(&a, 77, 70_000), extent(&b, 8999, 1), extent(&a, 0, 0)], &to, round).unwrap();
             let mut found = vec![0; 70_001];
             assert_eq!(disk.read_at(&to, &mut found, round).unwrap(), found.len());
             assert!(found == [&in_a[77..70_077], &in_b[8999..]].concat(), "round {round}");
-            disk.let_go(&a);
+            if round == 1 {
+                disk.let_go(&a);
+            }
             disk.write_at(&b, &[IoSlice::new(&in_b)], 9000 * (round + 1)).unwrap();
             disk.copy(&[extent(&b, 9000 * (round + 1), 9000)], &to, 200_000).unwrap();
             assert_eq!(disk.read_at(&to, &mut found, 200_000).unwrap(), 9000);

@@ -355,8 +355,11 @@ fn extents<F>(run: &[(u32, Change)], log: &LogFiles<F>) -> io::Result<Vec<Extent
     });
     let places: Vec<u64> = places.collect();
     let together = places.chunk_by(|a, b| a + u64::from(BLOCK_SIZE_BYTES) == *b);
-    let extent = |places: &[u64]| log.extent(Lsn(places[0]), places.len() * BLOCK_SIZE_BYTES as usize);
-    together.map(|places| extent(places).ok_or_else(|| io::ErrorKind::NotFound.into())).collect()
+    let extent = |places: &[u64]| {
+        let (file, offset) = log.find(Lsn(places[0])).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Extent { file: Arc::clone(file), offset, length: places.len() * BLOCK_SIZE_BYTES as usize })
+    };
+    together.map(extent).collect()
 }
 
 #[cfg(test)]
@@ -375,8 +378,8 @@ mod tests {
         let file = disk.open("log", Open::New).unwrap();
         let blocks: Vec<u8> = (0..8).flat_map(|byte| [byte; BLOCK_SIZE_BYTES as usize]).collect();
         let log = LogFiles::of_one(file);
-        let Extent { file, offset, .. } = log.extent(Lsn(0), blocks.len()).unwrap();
-        disk.write_at(&file, &[IoSlice::new(&blocks)], offset).unwrap();
+        let (file, offset) = log.find(Lsn(0)).unwrap();
+        disk.write_at(file, &[IoSlice::new(&blocks)], offset).unwrap();
         log
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, TryLockError};
 use bytes::Bytes;
 use huntaway_wire::{Answer, BLOCK_SIZE_BYTES, ByteRange, Error, Oid, Read, Reply, Segments};
 
-use super::{FilePiece, FilePieces, FromFile, check_room, runs};
+use super::{FilePiece, FilePieces, FromFile, Missing, check_room, runs};
 use crate::disk::{Disk, Part};
 use crate::object::{ObjectFile, data_offset};
 use crate::partition::{PartitionState, Slot};
@@ -57,15 +57,17 @@ impl<D: Disk> Store<D> {
         into: &mut [u8],
         crcs: Option<&mut [u32]>,
     ) -> Option<Result<(), Error>> {
-        let (object, pieces) = match self.plan_at_hand(read, into, crcs) {
-            Ok(Some(from_file)) => from_file,
-            Ok(None) => return Some(Ok(())),
+        let from_file = match self.plan_at_hand(read, into, crcs) {
+            Ok(from_file) => from_file,
             Err(Obstacle::Error(error)) => return Some(Err(error)),
             Err(Obstacle::Wait) => return None,
         };
-        let fill =
-            |piece: &FilePiece, bytes: &mut [u8]| object.read_at_hand(&self.disk, piece.block(), bytes);
-        self.read_pieces(&pieces, read.range.offset(), into, fill).then_some(Ok(()))
+        let is_read = from_file.is_none_or(|(object, pieces)| {
+            let fill =
+                |piece: &FilePiece, bytes: &mut [u8]| object.read_at_hand(&self.disk, piece.block(), bytes);
+            self.read_pieces(&pieces, read.range.offset(), into, fill)
+        });
+        is_read.then_some(Ok(()))
     }
 
     /// Begins a read whose answer is to be a buffer of its own.
@@ -91,6 +93,7 @@ impl<D: Disk> Store<D> {
         is_sound.all(|is_sound| is_sound).then(|| reply(bytes, *blocks, read.range))
     }
 
+    /// Reads what is in the log, and says what must come from a file.
     fn plan_at_hand(
         &self,
         read: &Read,
@@ -98,6 +101,23 @@ impl<D: Disk> Store<D> {
         crcs: Option<&mut [u32]>,
     ) -> Result<Option<FromFile<D>>, Obstacle> {
         check_room(read, into, crcs.as_deref()).map_err(Error::from)?;
+        let Missing { from_log, from_file } = self.look_at_hand(read, into, crcs)?;
+        let is_read = from_log.is_none_or(|(log, pieces)| {
+            let fill = |piece: &FilePiece, bytes: &mut [u8]| {
+                let place = log.find(Lsn(piece.position));
+                place.is_some_and(|(file, offset)| self.disk.read_at_hand(file, bytes, offset))
+            };
+            self.read_pieces(&pieces, read.range.offset(), into, fill)
+        });
+        if is_read { Ok(from_file) } else { Err(Obstacle::Wait) }
+    }
+
+    fn look_at_hand(
+        &self,
+        read: &Read,
+        into: &mut [u8],
+        crcs: Option<&mut [u32]>,
+    ) -> Result<Missing<D>, Obstacle> {
         let slot = match self.partitions[read.partition.index()].try_lock() {
             Ok(slot) => slot,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -105,25 +125,10 @@ impl<D: Disk> Store<D> {
         };
         match &*slot {
             Slot::Loaded(state) => {
-                let missing =
-                    self.plan_read(state, read, into, crcs, |state| self.find_at_hand(state, read.oid))?;
-                let fill = |piece: &FilePiece, bytes: &mut [u8]| self.read_log_at_hand(piece, bytes);
-                match self.read_pieces(&missing.from_log, read.range.offset(), into, fill) {
-                    true => Ok(missing.from_file),
-                    false => Err(Obstacle::Wait),
-                }
+                self.plan_read(state, read, into, crcs, |state| self.find_at_hand(state, read.oid))
             }
             Slot::Untouched | Slot::Damaged => Err(Obstacle::Wait),
         }
-    }
-
-    fn read_log_at_hand(&self, piece: &FilePiece, bytes: &mut [u8]) -> bool {
-        #[cfg(feature = "planted-bugs")]
-        if self.kept_back.log(&self.wal).is_err() {
-            return false;
-        }
-        let extent = self.wal.files().extent(Lsn(piece.position), bytes.len());
-        extent.is_some_and(|extent| self.disk.read_at_hand(&extent.file, bytes, extent.offset))
     }
 
     /// The object's file if it is open, `None` if there is none.

@@ -37,6 +37,30 @@ fn first_byte(store: &Store<Hooked>, oid: Oid) -> u8 {
     byte[0]
 }
 
+#[test]
+fn a_read_of_recent_writes_finds_them_when_other_records_have_taken_their_place() {
+    let disk = Arc::new(Hooked::new());
+    let store = open(&disk, options());
+    for block in 0..2_u8 {
+        let data = [7 + block; 4096];
+        let answer = submit(&store, oid(0), write(u32::from(block) * 4096, &data, Durability::Logged));
+        assert!(matches!(answer, Submission::Done(Ok(Reply::Done))));
+    }
+    disk.once(Moment::Read, &store, |store| {
+        let end = store.wal.written().0 + 2 * store.options.wal_bytes;
+        while store.wal.written().0 < end {
+            let answer = submit(store, oid(1), write(0, &[1; 1 << 20], Durability::Logged));
+            assert!(matches!(answer, Submission::Done(Ok(Reply::Done))));
+            store.apply().unwrap();
+        }
+    });
+    let range = ByteRange::new(0, 8192).unwrap();
+    let read = Read { partition: partition(oid(0)), pepoch: store.pepoch(), oid: oid(0), range };
+    let mut bytes = [0xee; 8192];
+    store.read_now(&read, &mut bytes, None).unwrap().unwrap();
+    assert!(bytes[..4096] == [7; 4096] && bytes[4096..] == [8; 4096]);
+}
+
 /// Memory for eight writes of `LARGE` bytes, of which `store` holds as many as go.
 const LARGE: usize = 120 << 10;
 

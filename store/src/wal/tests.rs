@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use huntaway_wire::{BLOCK_SIZE_BYTES, ObjectKind, Oid, Partition, Version, Vid};
 
-use super::{Change, Lsn, Record, RecordHeader, Wal, WalError, WalOptions};
-use crate::disk::{Disk, Fault, FileDisk, Open, Operation, SimulatedDisk};
+use super::{Change, LogFiles, Lsn, Record, RecordHeader, Wal, WalError, WalOptions};
+use crate::disk::{Crash, Disk, Fault, FileDisk, Open, Operation, SimulatedDisk};
 
 const OPTIONS: WalOptions =
     WalOptions { disk_uuid: [7; 16], segment_bytes: 32 << 10, bound_bytes: 128 << 10, may_be_new: true };
@@ -123,6 +123,35 @@ fn records_that_could_not_be_read_back_are_not_taken() {
     malformed(Change::Remove, &[1]);
     assert!(matches!(append(&wal, 1, 7), Err(WalError::TooLarge { bytes }) if bytes == 56 + 7 * 4100 + 4));
     assert_eq!(wal.written(), Lsn(0));
+}
+
+#[test]
+fn data_is_found_where_it_lies_until_it_is_released() {
+    let disk = simulated();
+    let (mut wal, _) = open(&disk).unwrap();
+    let holds = |files: &LogFiles<_>, seq: u32, end: Lsn| {
+        let crcs = [0];
+        let payload = header(seq, Change::Write { first_block: 0, crcs: &crcs }).payload_at(end);
+        let (file, offset) = files.find(payload).unwrap();
+        let mut found = vec![0; BLOCK_SIZE_BYTES as usize];
+        disk.read_at(file, &mut found, offset).unwrap();
+        found == block(seq)
+    };
+    let mut ends: Vec<Lsn> = (0..4 * PER_SEGMENT).map(|seq| append(&wal, seq, 1).unwrap()).collect();
+    let before = wal.files();
+    assert!((0..).zip(&ends).all(|(seq, end)| holds(&before, seq, *end)));
+    wal.sync().unwrap();
+    let released = 2 * PER_SEGMENT + 1;
+    wal.release(ends[released as usize]).unwrap();
+    ends.extend((4 * PER_SEGMENT..6 * PER_SEGMENT).map(|seq| append(&wal, seq, 1).unwrap()));
+    assert!(!holds(&before, 0, ends[0]), "its segment is used again");
+    for _ in 0..2 {
+        let files = wal.files();
+        assert!((0..).zip(&ends).skip(released as usize).all(|(seq, end)| holds(&files, seq, *end)));
+        drop(wal);
+        disk.crash(Crash::Process, 1);
+        wal = open(&disk).unwrap().0;
+    }
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Harm {
             None => {
                 self.may_refuse = true;
                 // What is not applied is in the log alone.
-                if path.starts_with("wal/") {
+                if path.starts_with("wal/") && path != "wal/released" {
                     self.objects.extend(all_objects());
                 }
             }
