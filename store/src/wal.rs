@@ -47,6 +47,12 @@ const MIN_SEGMENTS: u64 = 2;
 /// Parts of a record handed to the disk without allocating.
 const INLINE_PARTS: usize = 8;
 
+/// A new segment is filled with zeroes behind the tail in so many steps.
+const STEPS_AHEAD: u64 = 64;
+
+/// Zeroes for a part of such a step.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
 /// A position in the log: bytes of records since it was made. Grows for ever; only positions beyond an end that a crash
 /// left are used again, where nothing of the earlier use can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -327,6 +333,7 @@ impl<D: Disk> Wal<D> {
     fn sync_tail(&self) -> Result<(), WalError> {
         let mut tail = lock(&self.tail);
         let written = self.written();
+        self.write_ahead(&mut tail.current, written)?;
         let mut unsynced = mem::take(&mut tail.unsynced);
         unsynced.push((tail.current.number, Arc::clone(&tail.current.file)));
         let names_changed = mem::take(&mut tail.names_changed);
@@ -342,6 +349,29 @@ impl<D: Disk> Wal<D> {
             // It is only said later than it could be.
             Err(error) if is_full(&error) || is_shortage(&error) => Ok(()),
             noted => self.poison_on_error(noted, "write", released::path),
+        }
+    }
+
+    /// Sees to it that the records of the next syncs go where something was written before: zeroes, behind the log's end. To
+    /// sync what is written to space that was only set aside the file system has to note that it holds something now, which
+    /// costs more than the sync itself. The zeroes are synced with the records that are there.
+    fn write_ahead(&self, current: &mut Segment<D::File>, end: Lsn) -> Result<(), WalError> {
+        let step_bytes = (self.options.segment_bytes / STEPS_AHEAD).next_multiple_of(RECORDS_OFFSET);
+        let tail_bytes = current.offset(end);
+        let from = current.written_bytes.max(tail_bytes);
+        let to = (from + step_bytes).min(self.options.segment_bytes);
+        if from >= to || from > tail_bytes + step_bytes / 4 {
+            return Ok(());
+        }
+        let mut parts = vec![IoSlice::new(&ZEROES); (to - from).div_ceil(ZEROES.len() as u64) as usize];
+        if let Some(last) = parts.last_mut() {
+            *last = IoSlice::new(&ZEROES[..((to - from - 1) % ZEROES.len() as u64) as usize + 1]);
+        }
+        current.written_bytes = to;
+        match self.disk.write_at(&current.file, &parts, from) {
+            // The next syncs only take longer.
+            Err(error) if is_full(&error) || is_shortage(&error) => Ok(()),
+            written => self.poison_on_error(written, "write", || segment::path(current.number)),
         }
     }
 
@@ -391,7 +421,7 @@ impl<D: Disk> Wal<D> {
             self.disk.set_length(&file, self.options.segment_bytes)?;
             self.disk.allocate(&file, 0, self.options.segment_bytes)?;
         }
-        Segment::begin(&*self.disk, file, &self.options.disk_uuid, number, base)
+        Segment::begin(&*self.disk, file, &self.options.disk_uuid, (number, base), self.options.segment_bytes)
     }
 
     fn check(&self) -> Result<(), WalError> {
@@ -486,7 +516,7 @@ fn create<D: Disk>(disk: &D, options: &WalOptions, number: u64, base: Lsn) -> io
     let file = disk.open(&path, Open::New)?;
     let segment = disk
         .allocate(&file, 0, options.segment_bytes)
-        .and_then(|()| Segment::begin(disk, file, &options.disk_uuid, number, base));
+        .and_then(|()| Segment::begin(disk, file, &options.disk_uuid, (number, base), RECORDS_OFFSET));
     if segment.is_err() {
         disk.remove(&path).map_err(io::Error::other)?;
     }

@@ -45,7 +45,9 @@ impl<F> Found<F> {
             });
             let (file, header) = read.map_err(|source| io_error("read", path, source))?;
             match header {
-                Header::Valid { base, seed } => found.live.push(Segment { number, base, seed, file }),
+                Header::Valid { base, seed } => {
+                    found.live.push(Segment { number, base, seed, file, written_bytes: RECORDS_OFFSET });
+                }
                 Header::Unfinished => found.unfinished.push(number),
                 Header::Damaged => damaged.push(number),
             }

@@ -22,6 +22,8 @@ pub(super) struct Segment<F> {
     /// Its header's CRC, from which the CRCs of its records go on.
     pub(super) seed: u32,
     pub(super) file: Arc<F>,
+    /// Up to here, in bytes of the file, something was written before, as far as is known; records may be beyond.
+    pub(super) written_bytes: u64,
 }
 
 impl<F> Segment<F> {
@@ -30,16 +32,17 @@ impl<F> Segment<F> {
         offset(self.base, lsn)
     }
 
-    /// Writes the header of a segment that begins at `base` into `file`, and takes the file as that segment.
+    /// Writes the header of a segment that begins at `base` into `file`, and takes the file as that segment. The file was written
+    /// up to `written_bytes`.
     pub(super) fn begin<D: Disk<File = F>>(
         disk: &D,
         file: Arc<F>,
         uuid: &[u8; 16],
-        number: u64,
-        base: Lsn,
+        (number, base): (u64, Lsn),
+        written_bytes: u64,
     ) -> io::Result<Self> {
         let seed = seed(&encode(uuid, number, base));
-        let segment = Self { number, base, seed, file };
+        let segment = Self { number, base, seed, file, written_bytes };
         segment.write_header(disk, uuid)?;
         Ok(segment)
     }

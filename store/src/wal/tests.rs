@@ -4,7 +4,9 @@ mod crash;
 mod damage;
 mod golden;
 
+use std::fs::File;
 use std::io::{ErrorKind, IoSlice};
+use std::path::Path;
 use std::sync::Arc;
 
 use huntaway_wire::{BLOCK_SIZE_BYTES, ObjectKind, Oid, Partition, Version, Vid};
@@ -233,4 +235,37 @@ fn segments_of_another_size_are_read_and_then_used_in_the_new_size() {
     let last = disk.list("wal").unwrap().into_iter().rfind(|name| name != "released").unwrap();
     let file = disk.open(&format!("wal/{last}"), Open::Existing).unwrap();
     assert_eq!(disk.length(&file).unwrap(), 48 << 10);
+}
+
+/// Up to where the first segment of the real file system was written to, in bytes: what was only set aside counts as a hole.
+fn written_bytes(directory: &Path) -> u64 {
+    let file = File::open(directory.join(super::segment::path(1))).expect("the first segment is there");
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Hole(0)).expect("the file system knows holes")
+}
+
+#[test]
+fn a_sync_writes_ahead_so_that_the_next_one_changes_no_metadata() {
+    let options = WalOptions { segment_bytes: 1 << 20, bound_bytes: 2 << 20, ..OPTIONS };
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FileDisk::new(directory.path()).unwrap());
+    let open = || Wal::open(Arc::clone(&disk), options, &mut |_, _| Ok::<(), WalError>(())).unwrap();
+    let mut wal = open();
+    for seq in 1..=50 {
+        if seq == 20 {
+            drop(wal);
+            wal = open();
+        }
+        let end = super::segment::RECORDS_OFFSET + append(&wal, seq, 1).unwrap().0;
+        wal.sync().unwrap();
+        let written = written_bytes(directory.path());
+        assert!(written >= end + RECORD_BYTES, "record {seq} ends at {end}, a hole begins at {written}");
+    }
+    drop(wal);
+    let mut count = 0;
+    let count_them = &mut |_, _: Record<'_>| {
+        count += 1;
+        Ok::<(), WalError>(())
+    };
+    Wal::open(disk, options, count_them).unwrap();
+    assert_eq!(count, 50);
 }
