@@ -4,6 +4,7 @@
 //! files; while it does, [`FileDisk`] gives it a few short-lived threads more. Unless the file system is memory, others
 //! carry out reads that wait for the disk. All sleep without waking up while there is nothing to do.
 
+mod gathering;
 mod reading;
 
 use std::fs::{self, File};
@@ -19,6 +20,7 @@ use huntaway_wire::{Error, Peer, Pepoch, Read, Request, Submission};
 use prometheus::Registry;
 use rustix::fs::FlockOperation;
 
+use self::gathering::{Gathering, Wait};
 use crate::disk::{Bell, FileDisk, Ring};
 use crate::error::OpenError;
 use crate::locking::lock;
@@ -191,17 +193,35 @@ impl Shared {
     }
 
     fn sync_until_stopped(&self) {
+        let mut gathering = Gathering::default();
         while !self.is_stopping() {
             if !self.store.sync_is_due() {
                 thread::park();
                 continue;
             }
+            if let Some(wait) = gathering.wait() {
+                gathering.waited(self.wait_for_writers(wait));
+            }
             let begun = Instant::now();
             if self.store.sync().is_err() {
                 return;
             }
-            self.store.metrics.wal_sync_seconds.observe(begun.elapsed().as_secs_f64());
+            let took = begun.elapsed();
+            gathering.synced(self.store.waiters.crowd(), took);
+            self.store.metrics.wal_sync_seconds.observe(took.as_secs_f64());
         }
+    }
+
+    /// Lets others go on until enough of them wait for stable storage; whether they do. To sleep would take longer.
+    fn wait_for_writers(&self, wait: Wait) -> bool {
+        let begun = Instant::now();
+        while self.store.waiters.for_durable() < wait.crowd {
+            if begun.elapsed() >= wait.longest {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
     }
 
     fn apply_until_stopped(&self) {

@@ -1,6 +1,7 @@
 //! Requests that were carried out but are not to be answered yet: until the log is on stable storage, or applied.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use huntaway_wire::{Answer, Error, Reply};
@@ -62,6 +63,10 @@ impl Joined {
 pub(crate) struct Waiters {
     durable: Mutex<Queue>,
     applied: Mutex<Queue>,
+    /// How many wait for stable storage.
+    for_durable: AtomicUsize,
+    /// How many did when somebody was answered last, those included.
+    crowd: AtomicUsize,
     /// Records up to here were replayed: nobody waits for them.
     replayed: Lsn,
 }
@@ -77,7 +82,8 @@ struct Queue {
 impl Waiters {
     /// For a log of which everything up to `replayed` was replayed.
     pub(crate) fn new(replayed: Lsn) -> Self {
-        Self { durable: Mutex::default(), applied: Mutex::default(), replayed }
+        let (durable, applied) = Default::default();
+        Self { durable, applied, for_durable: AtomicUsize::new(0), crowd: AtomicUsize::new(0), replayed }
     }
 
     /// Keeps `sender` until then. The caller checks afterwards whether it is time already.
@@ -94,16 +100,28 @@ impl Waiters {
         queue.count += 1;
         let count = queue.count;
         queue.senders.insert((lsn, count), sender);
+        if let Until::Durable(_) = until {
+            self.for_durable.store(queue.senders.len(), Ordering::Relaxed);
+        }
     }
 
     /// Answers those that waited for stable storage up to `lsn`.
     pub(crate) fn durable(&self, lsn: Lsn) {
-        done(&self.durable, lsn);
+        let mut queue = lock(&self.durable);
+        let crowd = queue.senders.len();
+        let due = queue.take_due(lsn);
+        self.for_durable.store(queue.senders.len(), Ordering::Relaxed);
+        drop(queue);
+        if !due.is_empty() {
+            self.crowd.store(crowd, Ordering::Relaxed);
+        }
+        due.into_values().for_each(|sender| sender.send(Ok(Reply::Done)));
     }
 
     /// Answers those that waited for application up to `lsn`.
     pub(crate) fn applied(&self, lsn: Lsn) {
-        done(&self.applied, lsn);
+        let due = lock(&self.applied).take_due(lsn);
+        due.into_values().for_each(|sender| sender.send(Ok(Reply::Done)));
     }
 
     /// Gives the one that waits, or will wait, for the application of the record that ends at `lsn` an error.
@@ -123,6 +141,16 @@ impl Waiters {
         !lock(&self.durable).senders.is_empty()
     }
 
+    /// How many wait for stable storage. As a hint: it takes no lock.
+    pub(crate) fn for_durable(&self) -> usize {
+        self.for_durable.load(Ordering::Relaxed)
+    }
+
+    /// How many waited for stable storage when somebody was answered last, those included.
+    pub(crate) fn crowd(&self) -> usize {
+        self.crowd.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody waits for application.
     pub(crate) fn any_for_applied(&self) -> bool {
         !lock(&self.applied).senders.is_empty()
@@ -132,17 +160,18 @@ impl Waiters {
     pub(crate) fn fail(&self, error: &Error) {
         for queue in [&self.durable, &self.applied] {
             let senders = std::mem::take(&mut lock(queue).senders);
+            self.for_durable.store(0, Ordering::Relaxed);
             senders.into_values().for_each(|sender| sender.send(Err(error.clone())));
         }
     }
 }
 
-fn done(queue: &Mutex<Queue>, lsn: Lsn) {
-    let mut queue = lock(queue);
-    let later = queue.senders.split_off(&(Lsn(lsn.0 + 1), 0));
-    let due = std::mem::replace(&mut queue.senders, later);
-    drop(queue);
-    due.into_values().for_each(|sender| sender.send(Ok(Reply::Done)));
+impl Queue {
+    /// Takes out those whose time has come at `lsn`.
+    fn take_due(&mut self, lsn: Lsn) -> BTreeMap<(Lsn, u64), Sender> {
+        let later = self.senders.split_off(&(Lsn(lsn.0 + 1), 0));
+        std::mem::replace(&mut self.senders, later)
+    }
 }
 
 #[cfg(test)]
@@ -162,7 +191,9 @@ mod tests {
         let mut first = add(Until::Durable(Lsn(10)));
         let mut second = add(Until::Durable(Lsn(20)));
         let mut third = add(Until::Applied(Lsn(10)));
+        assert_eq!((waiters.for_durable(), waiters.crowd()), (2, 0));
         waiters.durable(Lsn(10));
+        assert_eq!((waiters.for_durable(), waiters.crowd()), (1, 2), "one was answered, one waits on");
         assert_eq!(first.try_recv(), Ok(Ok(Reply::Done)));
         assert!(second.try_recv().is_err() && third.try_recv().is_err());
         waiters.not_applied(Lsn(10), &Refusal::NotServing.into());
