@@ -154,6 +154,11 @@ impl Histories {
         }
     }
 
+    /// Whether the partition may have lost writes between these moments.
+    pub(crate) fn has_lost(&self, partition: u16, from: Time, to: Time) -> bool {
+        self.losses.get(&partition).into_iter().flatten().any(|loss| (from..=to).contains(&loss.at))
+    }
+
     fn check(&self) -> Result<(), Broken> {
         for (place, history) in &self.blocks {
             let flushes = self.flushes.get(&place.0).map_or(&[][..], Vec::as_slice);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use huntaway_ledger::{DiskRecord, Disks, InSyncChange, InSyncSets, Incarnation, Memory, SetRecord};
 use huntaway_replica::{Configuration, Process, Vdis};
-use huntaway_wire::{NodeId, Pepoch};
+use huntaway_wire::{NodeId, Partition, Pepoch};
 
 use super::event::{AtNode, Event};
 use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, Shape, endpoint_of, id_of, note, partition};
@@ -135,23 +135,27 @@ impl Cluster {
             SetRecord::Changed { change: InSyncChange::Promote { node, incarnation }, partition, .. } => {
                 self.summary.promotions += 1;
                 let learner = endpoint_of(node);
-                let state = &mut self.nodes[learner];
-                // It may have died since it was taught.
-                if state.is_alive() && state.incarnation == incarnation {
-                    state.storage[partition.index()].is_damaged = false;
-                }
+                self.has_all_again(Process { node, incarnation }, partition);
                 self.promoted(from, learner, partition);
             }
             SetRecord::Changed { change: InSyncChange::Collected, partition, pepoch } => {
                 self.summary.collections += 1;
                 let kept = self.kept(partition);
                 self.histories.lost(partition, pepoch, self.time, kept);
-                let primary = endpoint_of(self.ledger.rows[partition.index()].configuration.primary);
-                self.nodes[primary].storage[partition.index()].is_damaged = false;
+                let primary = self.ledger.rows[partition.index()].configuration.primary();
+                primary.into_iter().for_each(|primary| self.has_all_again(primary, partition));
             }
             _ => {}
         }
         self.publish();
+    }
+
+    /// Whatever the log of the process had lost, it has what it is to have, unless it has died since.
+    fn has_all_again(&mut self, process: Process, partition: Partition) {
+        let state = &mut self.nodes[endpoint_of(process.node)];
+        if state.is_alive() && state.incarnation == process.incarnation {
+            state.storage[partition.index()].is_damaged = false;
+        }
     }
 
     /// Tells everybody what is new.
