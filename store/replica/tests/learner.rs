@@ -1,0 +1,192 @@
+//! A learner counts as in sync only when it has on stable storage whatever may have been flushed without it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_replica::{
+    Answer, Attempt, Block, Body, Command, Configuration, Input, Lesson, Message, Moment, Outcome, Output,
+    Page, Process, Recovered, Replica, Reply, Request, RequestId, SetChange, Vdi, Vdis,
+};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp,
+    Version, Vid,
+};
+
+const PRIMARY: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
+const LEARNER: Process = Process { node: NodeId([2; 16]), incarnation: Incarnation(1) };
+const GATEWAY: Process = Process { node: NodeId([9; 16]), incarnation: Incarnation(1) };
+const PEPOCH: Pepoch = Pepoch(4);
+
+/// The only replica of a partition, which has a candidate to teach, and a store that does at once what it is asked for.
+struct Teacher {
+    replica: Replica,
+    now: Moment,
+    requests: u64,
+}
+
+impl Teacher {
+    /// It serves, and has asked the learner to begin.
+    fn new() -> Self {
+        let start = Moment(1_000_000);
+        let partition = Partition::new(7).expect("there are more");
+        let replica = Replica::new(partition, PRIMARY, start, Recovered::default());
+        // What the process before it granted has run out.
+        let mut teacher = Self { replica, now: start.after(700_000), requests: 0 };
+        let vdi = Vdi { parent: None, layout: 0, fence: 0, is_frozen: false, hold: None };
+        teacher.step(Input::LedgerLease { until: teacher.now.after(60_000_000) });
+        let outputs = teacher.step(Input::Configured(Arc::new(Configuration {
+            pepoch: PEPOCH,
+            in_sync: vec![PRIMARY],
+            doubtful: Vec::new(),
+            damaged: Vec::new(),
+            primary: PRIMARY.node,
+            candidates: vec![LEARNER],
+            min_copies: 1,
+            gateways: vec![GATEWAY],
+            vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),
+        })));
+        assert!(matches!(asked(&outputs)[..], [(_, 1, Lesson::Begin { .. })]), "{outputs:?}");
+        teacher
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Output> {
+        let mut outputs = self.replica.step(self.now, input);
+        let mut done = 0;
+        while done < outputs.len() {
+            let outcome = match &outputs[done] {
+                Output::Log { ticket, .. } | Output::Sync { ticket } => Some((*ticket, Outcome::Done)),
+                Output::Digests { ticket, .. } => Some((*ticket, Outcome::Digests(nothing()))),
+                _ => None,
+            };
+            done += 1;
+            if let Some((ticket, outcome)) = outcome {
+                outputs.extend(self.replica.step(self.now, Input::Stored { ticket, outcome }));
+            }
+        }
+        outputs
+    }
+
+    fn tick(&mut self) -> Vec<Output> {
+        self.now = self.now.after(150_000);
+        self.step(Input::Tick)
+    }
+
+    fn hears(&mut self, body: Body) -> Vec<Output> {
+        self.step(Input::Received { from: LEARNER, message: Message { pepoch: PEPOCH, body } })
+    }
+
+    fn request(&mut self, command: Command) -> Vec<Output> {
+        self.requests += 1;
+        let clock = std::time::Duration::from_micros(self.now.0);
+        self.step(Input::Requested(Request {
+            id: RequestId { gateway: GATEWAY, number: self.requests },
+            resend: 1,
+            unanswered_from: self.requests,
+            pepoch: PEPOCH,
+            stamp: Stamp { incarnation: PRIMARY.incarnation, clock },
+            layout: 0,
+            fence: 0,
+            command,
+        }))
+    }
+
+    fn write(&mut self) -> Vec<Output> {
+        let block = Block::new(Bytes::from(vec![1; BLOCK_SIZE_BYTES as usize]));
+        self.request(Command::Write {
+            oid: Oid::new(ObjectKind::Data, vid(), 0),
+            range: ByteRange::new(0, BLOCK_SIZE_BYTES).expect("the first block"),
+            pieces: vec![block],
+            durability: Durability::Logged,
+        })
+    }
+}
+
+fn vid() -> Vid {
+    Vid::new(1).expect("1 is a vid")
+}
+
+fn nothing() -> Page {
+    Page { objects: Vec::new(), is_last: true }
+}
+
+/// The lessons that the learner is asked to do.
+fn asked(outputs: &[Output]) -> Vec<(Attempt, u64, Lesson)> {
+    let lesson = |output: &Output| match output {
+        Output::Send { to: LEARNER, message } => match &message.body {
+            Body::Ask { attempt, step, lesson } => Some((*attempt, *step, lesson.clone())),
+            _ => None,
+        },
+        _ => None,
+    };
+    outputs.iter().filter_map(lesson).collect()
+}
+
+/// The writes that are sent to the learner.
+fn forwarded(outputs: &[Output]) -> Vec<u32> {
+    let seq = |output: &Output| match output {
+        Output::Send { to: LEARNER, message } => match &message.body {
+            Body::Forward { record, .. } => Some(record.version.seq),
+            _ => None,
+        },
+        _ => None,
+    };
+    outputs.iter().filter_map(seq).collect()
+}
+
+fn is_done(outputs: &[Output]) -> bool {
+    outputs.iter().any(|output| matches!(output, Output::Answer { answer: Answer::Done, .. }))
+}
+
+fn is_proposed(outputs: &[Output]) -> bool {
+    let promotes = |output: &Output| matches!(output, Output::Propose(proposal) if proposal.change == SetChange::Promote(LEARNER));
+    outputs.iter().any(promotes)
+}
+
+#[test]
+fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
+    let mut teacher = Teacher::new();
+    let attempt = 1;
+    let reply = |step, reply| Body::Reply { attempt, step, reply };
+    let logged = |seq| Body::Forwarded { version: Version { pepoch: PEPOCH.0, seq }, attempt };
+    teacher.hears(reply(1, Reply::Done));
+
+    // Two writes to one block, and a flush, are done without it; the second write waits for the first one.
+    let first = teacher.write();
+    assert!(is_done(&first));
+    assert_eq!(forwarded(&first), [1]);
+    let second = teacher.write();
+    assert!(is_done(&second));
+    assert_eq!(forwarded(&second), [0; 0]);
+    assert!(is_done(&teacher.request(Command::Flush)));
+
+    // It has the same objects, so that it is admitted: but it has neither write.
+    let listing = asked(&teacher.tick());
+    let [(_, step, Lesson::Digests { .. })] = listing[..] else { panic!("{listing:?}") };
+    assert_eq!(asked(&teacher.hears(reply(step, Reply::Digests(nothing())))), []);
+    let after_first = teacher.hears(logged(1));
+    assert_eq!((forwarded(&after_first), asked(&after_first)), (vec![2], vec![]));
+
+    // Now it has both; what it syncs from here on is all that was flushed.
+    let after_second = teacher.hears(logged(2));
+    assert_eq!(asked(&after_second), [(attempt, step + 1, Lesson::Sync)]);
+    let granted = Body::Granted { sent: teacher.now };
+    assert!(!is_proposed(&after_second) && !is_proposed(&teacher.hears(granted)));
+    assert!(is_proposed(&teacher.hears(reply(step + 1, Reply::Done))));
+}
+
+#[test]
+fn a_flush_waits_for_a_learner_from_its_admission_on() {
+    let mut teacher = Teacher::new();
+    let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
+    teacher.hears(reply(1, Reply::Done));
+    teacher.tick();
+    assert!(matches!(asked(&teacher.hears(reply(2, Reply::Digests(nothing()))))[..], [(1, 3, Lesson::Sync)]));
+    let flush = teacher.request(Command::Flush);
+    assert!(!is_done(&flush));
+    let number = flush.iter().find_map(|output| match output {
+        Output::Send { message: Message { body: Body::Flush { number }, .. }, .. } => Some(*number),
+        _ => None,
+    });
+    let number = number.expect("the learner is asked to flush");
+    assert!(is_done(&teacher.hears(Body::Flushed { number })));
+}
