@@ -19,6 +19,21 @@ pub struct InSyncSets {
     sets: BTreeMap<Partition, InSyncSet>,
     #[cfg(feature = "planted-bugs")]
     same_pepoch_after_restart: bool,
+    #[cfg(feature = "planted-bugs")]
+    any_disk_will_do: bool,
+}
+
+/// Names one start of a process on one disk. It is drawn at random and written to the disk before anybody is told of it, so a copy
+/// of the disk that was made before does not have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StartId(pub u64);
+
+impl StartId {
+    /// No start: what a new disk knows of. The first processes of a cluster have [`StartId::FIRST`].
+    pub const NONE: Self = Self(0);
+
+    /// The start of every node's first process, by which its disk was made.
+    pub const FIRST: Self = Self(1);
 }
 
 /// A node, as recorded.
@@ -26,6 +41,8 @@ pub struct InSyncSets {
 pub struct NodeState {
     /// The process that runs there, or ran there last.
     pub incarnation: Incarnation,
+    /// Its start.
+    pub start: StartId,
     /// Whether it takes part. It may be wrong to say that it does not, but never unsafe.
     pub is_up: bool,
 }
@@ -43,6 +60,21 @@ pub struct InSyncSet {
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful whose log is damaged. What they have may be older than what they had on stable storage.
     pub damaged: Vec<NodeId>,
+    /// The only node that held everything came back with another disk, or with an old copy of it: nobody opens the partition
+    /// before the disk is back, or a person says that it is to go on without.
+    pub is_lost: bool,
+}
+
+/// What a partition goes on without, if it is opened by force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtStake {
+    /// Nodes that will not be asked. What only they have is lost: with several, writes that were acknowledged and not flushed;
+    /// with all that were in sync, any write.
+    pub absent: Vec<NodeId>,
+    /// Nodes whose newest blocks it goes on with.
+    pub present: Vec<NodeId>,
+    /// Whether flushed writes can be among what is lost: none of those present was in sync, and kept its disk and its log.
+    pub flushed: bool,
 }
 
 /// A record about nodes and in-sync sets.
@@ -56,6 +88,18 @@ pub enum SetRecord {
         incarnation: Incarnation,
         /// What is left of what the one before it acknowledged.
         memory: Memory,
+        /// The process, by a number that no other has, on whichever disk.
+        start: StartId,
+        /// What its disk says of earlier ones: the last that was recorded, and the last that was not known to be. If the last
+        /// recorded one is neither, it ran on another disk: this one is a new one, or an old copy, and holds nothing that counts.
+        after: [StartId; 2],
+    },
+    /// A person has the partition opened with the nodes that are there, and gives up what is [`AtStake`].
+    Forced {
+        /// The partition.
+        partition: Partition,
+        /// Its pepoch, as that person knows it.
+        pepoch: Pepoch,
     },
     /// The node is taken to have failed. It leaves every set that can do without it. Not before its ledger lease ran out.
     NodeDown {
@@ -122,6 +166,9 @@ pub enum Void {
         /// The node that was to leave.
         node: NodeId,
     },
+    /// There is no node to go on with.
+    #[error("no node is up that could open the partition")]
+    NobodyUp,
 }
 
 impl InSyncSet {
@@ -140,7 +187,7 @@ impl InSyncSet {
 
     /// Whether the set has a node that holds everything for certain, other than `node`.
     fn can_do_without(&self, node: NodeId) -> bool {
-        self.in_sync.iter().any(|other| *other != node && !self.doubtful.contains(other))
+        !self.is_lost && self.in_sync.iter().any(|other| *other != node && !self.doubtful.contains(other))
     }
 
     fn raise(&mut self) {
@@ -163,13 +210,11 @@ impl InSyncSets {
         nodes: &[NodeId],
         rings: impl IntoIterator<Item = (Partition, Vec<NodeId>)>,
     ) -> Self {
-        let first = NodeState { incarnation: Incarnation(1), is_up: true };
+        let first = NodeState { incarnation: Incarnation(1), start: StartId::FIRST, is_up: true };
         let set = |(partition, ring): (Partition, Vec<NodeId>)| {
             let in_sync = ring.iter().take(copies).copied().collect();
-            (
-                partition,
-                InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful: Vec::new(), damaged: Vec::new() },
-            )
+            let (doubtful, damaged) = (Vec::new(), Vec::new());
+            (partition, InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful, damaged, is_lost: false })
         };
         Self {
             copies,
@@ -178,6 +223,8 @@ impl InSyncSets {
             sets: rings.into_iter().map(set).collect(),
             #[cfg(feature = "planted-bugs")]
             same_pepoch_after_restart: false,
+            #[cfg(feature = "planted-bugs")]
+            any_disk_will_do: false,
         }
     }
 
@@ -185,6 +232,12 @@ impl InSyncSets {
     #[cfg(feature = "planted-bugs")]
     pub fn plant_same_pepoch_after_restart(&mut self) {
         self.same_pepoch_after_restart = true;
+    }
+
+    /// Takes whatever disk a node comes back with from now on, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_any_disk_will_do(&mut self) {
+        self.any_disk_will_do = true;
     }
 
     /// Replicas that each partition shall have.
@@ -216,13 +269,28 @@ impl InSyncSets {
         wanted.take(lacking).copied().collect()
     }
 
+    /// What is given up when the partition is opened by force; `None` if that is not needed.
+    pub fn at_stake(&self, partition: Partition) -> Option<AtStake> {
+        let set = self.sets.get(&partition).filter(|set| set.is_lost || set.is_all_doubtful())?;
+        let is_up = |node: &&NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
+        let wanted = if set.is_lost { &set.ring } else { &set.in_sync };
+        let present: Vec<NodeId> = wanted.iter().filter(is_up).copied().collect();
+        let absent =
+            set.in_sync.iter().filter(|node| set.is_lost || !present.contains(node)).copied().collect();
+        let flushed = set.is_lost || present.iter().all(|node| set.damaged.contains(node));
+        Some(AtStake { absent, present, flushed })
+    }
+
     /// Takes the next record.
     ///
     /// # Errors
     /// [`Void`]: the state is unchanged. For whoever proposed it, this is an answer like any other.
     pub fn apply(&mut self, record: SetRecord) -> Result<(), Void> {
         match record {
-            SetRecord::NodeStarted { node, incarnation, memory } => self.started(node, incarnation, memory),
+            SetRecord::NodeStarted { node, incarnation, memory, start, after } => {
+                self.started(node, NodeState { incarnation, start, is_up: true }, memory, after)
+            }
+            SetRecord::Forced { partition, pepoch } => self.forced(partition, pepoch),
             SetRecord::NodeDown { node } => self.down(node),
             SetRecord::NodeUp { node } => {
                 let state = self.nodes.get_mut(&node).filter(|state| !state.is_up).ok_or(Void::Past)?;
@@ -233,14 +301,28 @@ impl InSyncSets {
         }
     }
 
-    fn started(&mut self, node: NodeId, incarnation: Incarnation, memory: Memory) -> Result<(), Void> {
-        let state = self.nodes.get_mut(&node).filter(|state| state.incarnation < incarnation);
-        *state.ok_or(Void::Past)? = NodeState { incarnation, is_up: true };
+    fn started(
+        &mut self,
+        node: NodeId,
+        started: NodeState,
+        memory: Memory,
+        after: [StartId; 2],
+    ) -> Result<(), Void> {
+        let state = self.nodes.get_mut(&node).filter(|state| state.incarnation < started.incarnation);
+        let last = std::mem::replace(state.ok_or(Void::Past)?, started).start;
+        let is_other_disk = !after.contains(&last);
+        #[cfg(feature = "planted-bugs")]
+        let is_other_disk = is_other_disk && !self.any_disk_will_do;
         #[cfg(feature = "planted-bugs")]
         if self.same_pepoch_after_restart && memory == Memory::Kept {
             return Ok(());
         }
         for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
+            if is_other_disk && set.in_sync.len() > 1 {
+                set.remove(node);
+                continue;
+            }
+            set.is_lost |= is_other_disk;
             if memory != Memory::Kept && !set.doubtful.contains(&node) {
                 set.doubtful.push(node);
             }
@@ -249,6 +331,24 @@ impl InSyncSets {
             }
             set.raise();
         }
+        Ok(())
+    }
+
+    /// The partition goes on with those that are there: none of them is sure to have everything.
+    fn forced(&mut self, partition: Partition, pepoch: Pepoch) -> Result<(), Void> {
+        let at_stake = self.at_stake(partition).ok_or(Void::Past)?;
+        let set = self.sets.get_mut(&partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
+        if at_stake.present.is_empty() {
+            return Err(Void::NobodyUp);
+        }
+        set.in_sync = at_stake.present.clone();
+        set.damaged.retain(|node| at_stake.present.contains(node));
+        if set.is_lost {
+            set.damaged = at_stake.present.clone();
+        }
+        set.doubtful = at_stake.present;
+        set.is_lost = false;
+        set.raise();
         Ok(())
     }
 
@@ -280,7 +380,7 @@ impl InSyncSets {
             InSyncChange::Promote { node, incarnation } => {
                 let is_up = state_of(node, incarnation)?.is_up;
                 let is_wanted = set.ring.contains(&node) && !set.in_sync.contains(&node);
-                if !is_up || !is_wanted || set.in_sync.len() >= copies {
+                if !is_up || !is_wanted || set.is_lost || set.in_sync.len() >= copies {
                     return Err(Void::Past);
                 }
                 let enters = |other: &&NodeId| **other == node || set.in_sync.contains(other);
@@ -288,7 +388,7 @@ impl InSyncSets {
                 set.raise();
             }
             InSyncChange::Collected => {
-                if !set.is_all_doubtful() {
+                if !set.is_all_doubtful() || set.is_lost {
                     return Err(Void::Past);
                 }
                 set.in_sync = set.primary().into_iter().collect();

@@ -29,7 +29,9 @@ mod vdi;
 pub use disks::{DiskRecord, DiskVersion, Disks, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
 pub use huntaway_wire::Incarnation;
-pub use in_sync::{InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, Void};
+pub use in_sync::{
+    AtStake, InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, StartId, Void,
+};
 pub use ledger::{FollowError, Ledger, Next, ReadError};
 pub use member::{
     Cluster, EpochRecord, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Member, MemberState,

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use huntaway_ledger::{InSyncChange, InSyncSet, InSyncSets, Incarnation, Memory, SetRecord, Void};
+use huntaway_ledger::{InSyncChange, InSyncSet, InSyncSets, Incarnation, Memory, SetRecord, StartId, Void};
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
 const A: NodeId = NodeId([1; 16]);
@@ -23,11 +23,21 @@ fn set(sets: &InSyncSets) -> InSyncSet {
 }
 
 fn lost_power(node: NodeId, incarnation: u64) -> SetRecord {
-    SetRecord::NodeStarted { node, incarnation: Incarnation(incarnation), memory: Memory::Stable }
+    started_with(node, incarnation, Memory::Stable)
 }
 
 fn restarted(node: NodeId, incarnation: u64) -> SetRecord {
-    SetRecord::NodeStarted { node, incarnation: Incarnation(incarnation), memory: Memory::Kept }
+    started_with(node, incarnation, Memory::Kept)
+}
+
+fn started_with(node: NodeId, incarnation: u64, memory: Memory) -> SetRecord {
+    SetRecord::NodeStarted {
+        node,
+        incarnation: Incarnation(incarnation),
+        memory,
+        start: StartId(incarnation),
+        after: [StartId(incarnation - 1), StartId::NONE],
+    }
 }
 
 fn change(sets: &mut InSyncSets, change: InSyncChange) -> Result<(), Void> {
@@ -91,7 +101,7 @@ fn a_set_without_certainty_goes_on_with_the_primary_that_collected() {
 #[test]
 fn what_was_on_stable_storage_counts_more_than_what_a_damaged_log_brings_back() {
     let mut sets = sets();
-    let damaged = SetRecord::NodeStarted { node: A, incarnation: Incarnation(2), memory: Memory::Damaged };
+    let damaged = started_with(A, 2, Memory::Damaged);
     sets.apply(damaged).unwrap();
     sets.apply(lost_power(B, 2)).unwrap();
     assert_eq!((set(&sets).doubtful, set(&sets).damaged), (vec![A, B], vec![A]));
@@ -123,4 +133,76 @@ fn a_learner_that_is_dropped_is_not_promoted_by_what_was_asked_before() {
     let promotion = InSyncChange::Promote { node: C, incarnation: Incarnation(1) };
     let late = SetRecord::Changed { partition: partition(), pepoch, change: promotion };
     assert_eq!(sets.apply(late), Err(Void::Past));
+}
+
+fn started_after(node: NodeId, incarnation: u64, after: [u64; 2]) -> SetRecord {
+    let (incarnation, start) = (Incarnation(incarnation), StartId(incarnation));
+    SetRecord::NodeStarted { node, incarnation, memory: Memory::Kept, start, after: after.map(StartId) }
+}
+
+#[test]
+fn who_comes_back_with_another_disk_has_nothing() {
+    for after in [[0, 0], [1, 7], [0, 7]] {
+        let mut sets = sets();
+        sets.apply(restarted(A, 2)).unwrap();
+        sets.apply(started_after(A, 3, after)).unwrap();
+        assert_eq!((set(&sets).in_sync, set(&sets).is_lost), (vec![B], false), "after {after:?}");
+        assert_eq!(sets.candidates(partition()), [A]);
+    }
+}
+
+#[test]
+fn a_process_that_was_never_recorded_is_not_missed() {
+    let mut sets = sets();
+    sets.apply(started_after(A, 4, [1, 3])).unwrap();
+    assert_eq!(set(&sets).in_sync, [A, B]);
+    sets.apply(started_after(A, 5, [1, 4])).unwrap();
+    assert_eq!(set(&sets).in_sync, [A, B], "it ended before it knew that it was recorded");
+}
+
+#[test]
+fn who_may_have_lost_writes_is_better_than_another_disk() {
+    let mut sets = sets();
+    sets.apply(lost_power(B, 2)).unwrap();
+    sets.apply(started_after(A, 2, [0, 0])).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![B], vec![B]));
+}
+
+#[test]
+fn the_last_copy_on_another_disk_is_opened_by_force_alone() {
+    let mut sets = sets();
+    sets.apply(SetRecord::NodeDown { node: A }).unwrap();
+    sets.apply(started_after(B, 2, [0, 0])).unwrap();
+    assert!(set(&sets).is_lost);
+    sets.apply(restarted(B, 3)).unwrap();
+    assert!(set(&sets).is_lost, "the new disk does not become the old one by being used");
+    assert_eq!(change(&mut sets, InSyncChange::Collected), Err(Void::Past));
+    sets.apply(SetRecord::NodeUp { node: A }).unwrap();
+    let promotion = InSyncChange::Promote { node: A, incarnation: Incarnation(1) };
+    assert_eq!(change(&mut sets, promotion), Err(Void::Past));
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((at_stake.absent, at_stake.present, at_stake.flushed), (vec![B], vec![A, B, C], true));
+    sets.apply(SetRecord::Forced { partition: partition(), pepoch: set(&sets).pepoch }).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![A, B, C], vec![A, B, C]));
+    assert!(!set(&sets).is_lost);
+}
+
+#[test]
+fn a_set_without_certainty_is_forced_to_go_on_without_who_is_down() {
+    let mut sets = sets();
+    let force = |sets: &mut InSyncSets| {
+        let pepoch = set(sets).pepoch;
+        sets.apply(SetRecord::Forced { partition: partition(), pepoch })
+    };
+    assert_eq!(force(&mut sets), Err(Void::Past), "nothing is wrong");
+    sets.apply(lost_power(A, 2)).unwrap();
+    sets.apply(lost_power(B, 2)).unwrap();
+    sets.apply(SetRecord::NodeDown { node: A }).unwrap();
+    sets.apply(SetRecord::NodeDown { node: B }).unwrap();
+    assert_eq!(force(&mut sets), Err(Void::NobodyUp));
+    sets.apply(SetRecord::NodeUp { node: B }).unwrap();
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((at_stake.absent, at_stake.present, at_stake.flushed), (vec![A], vec![B], false));
+    force(&mut sets).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![B], vec![B]));
 }

@@ -18,6 +18,8 @@ pub struct Configuration {
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful that may lack also what they had on stable storage, or have again what was replaced there.
     pub damaged: Vec<NodeId>,
+    /// Nobody has the data, and nobody opens the partition.
+    pub is_lost: bool,
     /// The one of them that orders writes: the first that is not doubtful, or not damaged, or the first.
     pub primary: NodeId,
     /// Nodes that shall keep the partition, are up and not in sync.

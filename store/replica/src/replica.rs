@@ -48,6 +48,7 @@ impl Replica {
             in_sync: Vec::new(),
             doubtful: Vec::new(),
             damaged: Vec::new(),
+            is_lost: false,
             primary: NodeId([0; 16]),
             candidates: Vec::new(),
             min_copies: 1,
@@ -160,7 +161,7 @@ impl Replica {
 
     fn role_of_configuration(&self) -> Role {
         let site = &self.site;
-        if site.configuration.primary() != Some(site.me) {
+        if site.configuration.primary() != Some(site.me) || site.configuration.is_lost {
             return Role::Member(Member::default());
         }
         let collects = site.configuration.is_all_doubtful()

@@ -110,6 +110,8 @@ pub struct Summary {
     pub snapshots: u64,
     /// Resets of disks.
     pub resets: u64,
+    /// Partitions that nobody had whole any more, and that were opened by force.
+    pub forced: u64,
 }
 
 impl Summary {
@@ -125,6 +127,7 @@ impl Summary {
         self.damaged += other.damaged;
         self.snapshots += other.snapshots;
         self.resets += other.resets;
+        self.forced += other.forced;
     }
 }
 

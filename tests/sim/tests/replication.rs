@@ -123,6 +123,11 @@ fn replicas_that_resolve_by_themselves_are_found() {
     is_found(Bug::ReplicaResolves);
 }
 
+#[test]
+fn taking_whatever_disk_a_node_comes_back_with_is_found() {
+    is_found(Bug::AnyDiskWillDo);
+}
+
 each_is_found! {
     acknowledging_before_all_replicas_have_a_write_is_found: AcknowledgedBeforeAll,
     acknowledging_what_is_not_in_the_log_is_found: AcknowledgedFromMemory,

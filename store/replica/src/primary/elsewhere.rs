@@ -8,6 +8,7 @@ use huntaway_wire::Oid;
 
 use super::Primary;
 use super::operation::State;
+use crate::event::Answer;
 use crate::message::{Body, Lesson, Reply};
 use crate::order::OpId;
 use crate::planted::PlantedBug;
@@ -116,7 +117,14 @@ impl Primary {
         match elsewhere.go_on(site) {
             Progress::Asking => {}
             Progress::Whole(stored) => self.has_found(site, op, Some(stored)),
-            Progress::Lost => self.has_found(site, op, None),
+            Progress::Lost if operation.has_looked_elsewhere => self.has_found(site, op, None),
+            // Meanwhile it may have been mended here.
+            Progress::Lost => {
+                operation.has_looked_elsewhere = true;
+                if let Err(refused) = self.look_up(site, op) {
+                    self.fail(site, op, Answer::Refused(refused));
+                }
+            }
         }
     }
 

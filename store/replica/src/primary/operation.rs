@@ -22,6 +22,8 @@ pub(crate) struct Operation {
     pub(crate) lookup: Lookup,
     /// It looks before it has its blocks.
     pub(crate) is_early: bool,
+    /// It looked for damaged blocks elsewhere, in vain.
+    pub(crate) has_looked_elsewhere: bool,
     pub(crate) state: State,
 }
 
@@ -60,7 +62,7 @@ pub(crate) struct Late {
 impl Operation {
     pub(crate) fn new(site: &Site, request: Request, state: State) -> Self {
         let lookup = lookup(site, &request.command);
-        Self { request, version: Version::NEVER, lookup, is_early: false, state }
+        Self { request, version: Version::NEVER, lookup, is_early: false, has_looked_elsewhere: false, state }
     }
 
     pub(crate) fn is_change(&self) -> bool {

@@ -85,7 +85,7 @@ impl Primary {
     }
 
     /// The operation comes to nothing; the version it may have is never used.
-    fn fail(&mut self, site: &mut Site, op: OpId, answer: Answer) {
+    pub(super) fn fail(&mut self, site: &mut Site, op: OpId, answer: Answer) {
         self.refuse(site, op, answer);
         let outputs = self.order.step(Input::Failed { op });
         self.run(site, outputs);

@@ -23,13 +23,15 @@ pub enum Bug {
     ReplicaResolves,
     /// In a store: a hole is kept as if nothing had ever been written.
     HoleNotKept,
+    /// In the ledger's state: a node that comes back with a new or an old disk is in sync as before.
+    AnyDiskWillDo,
 }
 
 use PlantedBug as P;
 
 impl Bug {
     /// All of them: the simulation finds each within 5000 seeds.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 59] = [
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
@@ -88,6 +90,7 @@ impl Bug {
         Self::HoleWithoutVersion,
         Self::HoleNotKept,
         Self::ReplicaResolves,
+        Self::AnyDiskWillDo,
     ];
 
     /// The bug named `name`.

@@ -2,14 +2,14 @@
 //!
 //! Mostly another replica in sync has what is damaged, for what is damaged everywhere proves nothing but that it is called so.
 
-use huntaway_ledger::Memory;
-use huntaway_replica::{Input, Outcome, PlantedBug};
+use huntaway_ledger::{Memory, SetRecord, StartId};
+use huntaway_replica::{Input, Outcome, PlantedBug, Process};
 use huntaway_wire::{Oid, Version};
 
 use super::event::{AtNode, Event};
-use super::{Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, note, partition};
+use super::{Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, id_of, note, partition};
 use crate::clock::Time;
-use crate::storage::Crash;
+use crate::storage::{Crash, ModelStorage};
 
 /// How long what was read while reads failed can take to become an answer.
 const ANSWERED_WITHIN: Time = 4 * SECOND;
@@ -26,7 +26,8 @@ impl Cluster {
         match self.random.below(100) {
             0..60 => self.damage(node, false),
             60..75 => self.damage(node, true),
-            75..92 => self.fail_reads(node),
+            75..88 => self.fail_reads(node),
+            88..92 => self.swap_disk(node),
             _ => self.fail_disk(node),
         }
     }
@@ -97,11 +98,69 @@ impl Cluster {
         if is_heeded && state.memory == Memory::Kept {
             state.memory = Memory::Stable;
         }
-        state.storage.iter_mut().for_each(crate::storage::ModelStorage::fail);
+        state.storage.iter_mut().for_each(ModelStorage::fail);
         self.at_process(node, 1, AtNode::DiskFailed);
         let longest = [SECOND, 6 * SECOND][self.random.below(2) as usize];
         let after = 300 * MS + self.random.below(longest);
         self.at(after, Event::ReplaceDisk { node });
+    }
+
+    /// A node comes back with a new disk, or with an old copy of its own; before that, perhaps, such a copy is made. Mostly
+    /// others have all that it had.
+    fn swap_disk(&mut self, node: usize) {
+        let state = &mut self.nodes[node];
+        if state.image.is_none() && !state.disk_failed && self.random.percent(60) {
+            state.image = Some((state.storage.clone(), state.starts));
+            return note!(self, "the disk of node {node} is copied");
+        }
+        if self.nodes[node].disk_failed || !self.random.percent(20) && !self.can_do_without(node) {
+            return;
+        }
+        if self.nodes[node].is_alive() {
+            self.crash_node(node, Crash::Killed);
+        }
+        let recorded = self.ledger.sets.node(id_of(node)).map(|known| known.start);
+        // A copy that was made since the last start cannot be told from the disk itself.
+        let is_old = |image: &mut (Vec<ModelStorage>, [StartId; 2])| {
+            recorded.is_some_and(|recorded| !image.1.contains(&recorded))
+        };
+        let log_keeps = self.habits.log_keeps();
+        let bug = self.bug;
+        let new = || (0..self.shape.partitions).map(|_| ModelStorage::new(log_keeps, bug)).collect();
+        let state = &mut self.nodes[node];
+        let image = state.image.take_if(is_old);
+        let kind = if image.is_some() { "an old copy of its disk" } else { "a new disk" };
+        (state.storage, state.starts) = image.unwrap_or_else(|| (new(), [StartId::NONE; 2]));
+        note!(self, "node {node} gets {kind}");
+        let back = MS + self.random.below(2 * SECOND);
+        self.at(back, Event::StartNode { node });
+    }
+
+    /// Whether all that the node has in sync, another one has as well, for certain.
+    fn can_do_without(&self, node: usize) -> bool {
+        self.ledger.rows.iter().all(|row| {
+            let is_sound = |process: &&Process| {
+                let other = endpoint_of(process.node);
+                let is_doubtful = row.configuration.doubtful.contains(&process.node);
+                other != node && !is_doubtful && self.nodes[other].memory == Memory::Kept
+            };
+            let in_sync = &row.configuration.in_sync;
+            !in_sync.iter().any(|process| endpoint_of(process.node) == node)
+                || in_sync.iter().any(|process| is_sound(&process))
+        })
+    }
+
+    /// A person has partitions opened that nobody has whole any more.
+    pub(crate) fn force_lost(&mut self) {
+        for number in 0..self.shape.partitions {
+            let configuration = &self.ledger.rows[usize::from(number)].configuration;
+            let (partition, pepoch) = (partition(number), configuration.pepoch);
+            if configuration.is_lost && self.random.percent(30) {
+                let at_stake = self.ledger.sets.at_stake(partition);
+                note!(self, "partition {number} is opened by force: {at_stake:?}");
+                self.record_arrives(self.ledger_endpoint(), SetRecord::Forced { partition, pepoch });
+            }
+        }
     }
 
     /// The replicas hear that their disk failed.

@@ -1,5 +1,6 @@
 //! The ledger, as an oracle: one order of records, told to everybody sooner or later. It may be wrong about who lives.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use huntaway_ledger::{DiskRecord, Disks, InSyncChange, InSyncSets, Incarnation, Memory, SetRecord};
@@ -32,6 +33,8 @@ pub(crate) struct Ledger {
     silent: Vec<u32>,
     /// Nodes that get no lease any more, for they are about to be down.
     going_down: Vec<bool>,
+    /// Partitions that a person had opened, and that were not opened yet.
+    forced: BTreeSet<Partition>,
 }
 
 /// A partition's agreed state.
@@ -55,6 +58,9 @@ impl Ledger {
         if bug == Some(Bug::SamePepochAfterRestart) {
             sets.plant_same_pepoch_after_restart();
         }
+        if bug == Some(Bug::AnyDiskWillDo) {
+            sets.plant_any_disk_will_do();
+        }
         let gateways = (0..shape.gateways)
             .map(|gateway| Process { node: id_of(shape.nodes + gateway), incarnation: Incarnation(1) })
             .collect();
@@ -69,6 +75,7 @@ impl Ledger {
             gateways,
             silent: vec![0; shape.nodes],
             going_down: vec![false; shape.nodes],
+            forced: BTreeSet::new(),
         };
         ledger.rows = (0..shape.partitions)
             .map(|number| {
@@ -90,6 +97,7 @@ impl Ledger {
             in_sync: set.in_sync.iter().map(process).collect(),
             doubtful: set.doubtful.clone(),
             damaged: set.damaged.clone(),
+            is_lost: set.is_lost,
             primary: set.primary().expect("a set is never empty"),
             candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
             min_copies: self.sets.min_copies(),
@@ -140,10 +148,14 @@ impl Cluster {
             }
             SetRecord::Changed { change: InSyncChange::Collected, partition, pepoch } => {
                 self.summary.collections += 1;
-                let kept = self.kept(partition);
+                let kept = self.kept(partition).filter(|_| !self.ledger.forced.remove(&partition));
                 self.histories.lost(partition, pepoch, self.time, kept);
                 let primary = self.ledger.rows[partition.index()].configuration.primary();
                 primary.into_iter().for_each(|primary| self.has_all_again(primary, partition));
+            }
+            SetRecord::Forced { partition, .. } => {
+                self.ledger.forced.insert(partition);
+                self.summary.forced += 1;
             }
             _ => {}
         }
@@ -200,6 +212,7 @@ impl Cluster {
 
     pub(crate) fn detect(&mut self) {
         self.at(DETECT, Event::Detect);
+        self.force_lost();
         for node in 0..self.shape.nodes {
             let state = &self.nodes[node];
             let answers = state.is_alive() && state.paused_until <= self.time && self.is_near_ledger(node);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord};
+use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId};
 use huntaway_replica::{
     Answer, Block, Body, Change, CopiedBlock, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output,
     Process, Proposal, Record, Replica, Reply, SetChange, Ticket,
@@ -41,6 +41,12 @@ pub(crate) struct Node {
     /// What is left of what was acknowledged, since the ledger last heard of it.
     pub(crate) memory: Memory,
     pub(crate) storage: Vec<ModelStorage>,
+    /// What the disk says of starts of processes on it: the last that was known to be recorded, and the last one.
+    pub(crate) starts: [StartId; 2],
+    /// What it said before the last one.
+    after: [StartId; 2],
+    /// A copy of the disk from some time ago, with what it says.
+    pub(crate) image: Option<(Vec<ModelStorage>, [StartId; 2])>,
     /// When the log of each partition has written all it was given.
     log_free_at: Vec<Time>,
     /// The replicas of the process, if one runs.
@@ -65,6 +71,9 @@ impl Node {
             disk_failed: false,
             memory: Memory::Kept,
             storage: (0..partitions).map(|_| ModelStorage::new(habits.log_keeps(), bug)).collect(),
+            starts: [StartId::FIRST; 2],
+            after: [StartId::FIRST; 2],
+            image: None,
             log_free_at: vec![0; partitions],
             replicas: None,
             applied: 0,
@@ -109,6 +118,10 @@ impl Cluster {
             return;
         }
         state.incarnation.0 += 1;
+        if state.incarnation > Incarnation(1) {
+            state.after = state.starts;
+            state.starts[1] = StartId(self.random.draw());
+        }
         let me = Process { node: id_of(node), incarnation: state.incarnation };
         let now = state.clock.moment(self.time);
         let replicas = state.storage.iter_mut().zip(0..).map(|(storage, number)| {
@@ -220,11 +233,19 @@ impl Cluster {
         let state = &self.nodes[node];
         let known = self.ledger.sets.node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
         if known >= state.incarnation {
+            let state = &mut self.nodes[node];
+            state.starts[0] = state.starts[1];
             self.at_process(node, 1, AtNode::News);
             return;
         }
         let incarnation = state.incarnation;
-        let record = SetRecord::NodeStarted { node: id_of(node), incarnation, memory: state.memory };
+        let record = SetRecord::NodeStarted {
+            node: id_of(node),
+            incarnation,
+            memory: state.memory,
+            start: state.starts[1],
+            after: state.after,
+        };
         self.send_record(node, record);
         self.at_process(node, 100 * MS, AtNode::Announce);
     }
