@@ -39,6 +39,7 @@ impl Teacher {
             in_sync: vec![PRIMARY],
             doubtful: Vec::new(),
             damaged: Vec::new(),
+            is_lost: false,
             primary: PRIMARY.node,
             candidates: vec![LEARNER],
             min_copies: 1,
