@@ -19,8 +19,8 @@ use crate::locking::lock;
 /// Most buffers handed to one system call (`IOV_MAX` on Linux).
 const MAX_BUFFERS_PER_CALL: usize = 1024;
 
-/// Most jobs that are carried out at the same time. They wait for syncs, which the file system's journal brings about
-/// together.
+/// Most jobs that are carried out at the same time, unless the disk is memory. They wait for syncs, which the file system's
+/// journal brings about together.
 const JOBS_AT_ONCE: usize = 8;
 
 /// The file systems that are memory, as statfs(2) names them: tmpfs and ramfs.
@@ -51,6 +51,8 @@ pub struct FileDisk {
     at_hand: AtHand,
     /// Files may be written from their mappings.
     may_map: bool,
+    /// Most jobs that are carried out at the same time.
+    jobs_at_once: usize,
 }
 
 impl FileDisk {
@@ -63,8 +65,11 @@ impl FileDisk {
         if !fs::metadata(&directory)?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let may_map = COHERENT.contains(&rustix::fs::statfs(&directory)?.f_type);
-        Ok(Self { directory, kept_open: Arc::default(), at_hand: AtHand::Everything, may_map })
+        let file_system = rustix::fs::statfs(&directory)?.f_type;
+        let may_map = COHERENT.contains(&file_system);
+        // Where nothing is waited for, more threads only take the processor from who makes requests.
+        let jobs_at_once = if MEMORY.contains(&file_system) { 1 } else { JOBS_AT_ONCE };
+        Ok(Self { directory, kept_open: Arc::default(), at_hand: AtHand::Everything, may_map, jobs_at_once })
     }
 
     /// The same for somebody who asks first whether it would have to be waited for. `file` is one of its files, open for
@@ -238,7 +243,7 @@ impl Disk for FileDisk {
     }
 
     fn carry_out(&self, jobs: Vec<Job<'_>>) {
-        let helpers = jobs.len().min(JOBS_AT_ONCE).saturating_sub(1);
+        let helpers = jobs.len().min(self.jobs_at_once).saturating_sub(1);
         let jobs = Mutex::new(jobs.into_iter());
         let next = || lock(&jobs).next();
         let work = || std::iter::from_fn(next).for_each(|job| job());
@@ -341,7 +346,8 @@ mod tests {
 
     #[test]
     fn jobs_are_carried_out_at_the_same_time() {
-        let (_directory, disk) = disk();
+        let (_directory, mut disk) = disk();
+        disk.jobs_at_once = 2;
         let (sender, receiver) = mpsc::channel();
         let receiver = Mutex::new(receiver);
         let heard = Mutex::new(false);
