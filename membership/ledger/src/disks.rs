@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 use huntaway_wire::Vid;
 
+/// Most ancestors of a version. A read may have to look at all of them.
+pub const MAX_ANCESTORS: usize = 1024;
+
 /// All disks. Pure: the same records give the same state everywhere.
 #[derive(Debug, Clone, Default)]
 pub struct Disks {
@@ -67,9 +70,9 @@ pub enum DiskRecord {
     },
 }
 
-/// A record that changes nothing: what it names is not there, or is over.
+/// A record that changes nothing: what it names is not there, or is over, or has as many ancestors as it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record names something that is over, or never was")]
+#[error("the record names something that is over, or never was, or cannot have another snapshot")]
 pub struct Over;
 
 impl Disks {
@@ -116,13 +119,18 @@ impl Disks {
                 self.disks.insert(vid, Disk { working: vid, hold: None });
             }
             DiskRecord::Hold { disks } => {
-                let is_free = |disk: &Vid| self.disks.get(disk).is_some_and(|disk| disk.hold.is_none());
+                let is_free = |disk: &Vid| {
+                    let disk = self.disks.get(disk).filter(|disk| disk.hold.is_none());
+                    disk.is_some_and(|disk| self.ancestors(disk.working) < MAX_ANCESTORS)
+                };
                 if disks.is_empty() || !disks.iter().all(is_free) {
                     return Err(Over);
                 }
                 self.last_hold += 1;
                 let hold = Some(self.last_hold);
-                disks.iter().filter_map(|disk| self.disks.get_mut(disk).map(|disk| disk.hold = hold)).count();
+                for disk in disks {
+                    self.disks.entry(*disk).and_modify(|disk| disk.hold = hold);
+                }
             }
             DiskRecord::Commit { hold } => {
                 let held = self.held(*hold);
@@ -146,6 +154,12 @@ impl Disks {
             }
         }
         Ok(())
+    }
+
+    fn ancestors(&self, vid: Vid) -> usize {
+        std::iter::successors(self.versions.get(&vid), |version| self.versions.get(&version.parent?))
+            .skip(1)
+            .count()
     }
 
     fn next_vid(&mut self) -> Result<Vid, Over> {
@@ -177,8 +191,7 @@ mod tests {
 
     fn two_disks() -> Disks {
         let mut disks = Disks::default();
-        assert_eq!([DiskRecord::Create; 1].iter().try_for_each(|record| disks.apply(record)), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Create), Ok(()));
+        (0..2).for_each(|_| assert_eq!(disks.apply(&DiskRecord::Create), Ok(())));
         disks
     }
 
@@ -203,6 +216,17 @@ mod tests {
         assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over));
         assert_eq!(disks.disks().next(), Some((vid(1), vid(1))));
+    }
+
+    #[test]
+    fn a_version_has_so_many_ancestors_and_no_more() {
+        let mut disks = two_disks();
+        for hold in 1..=MAX_ANCESTORS as u64 {
+            assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)] }), Ok(()));
+            assert_eq!(disks.apply(&DiskRecord::Commit { hold }), Ok(()));
+        }
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)] }), Err(Over));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)] }), Ok(()));
     }
 
     #[test]

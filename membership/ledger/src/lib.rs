@@ -26,7 +26,7 @@ mod record;
 mod state;
 mod vdi;
 
-pub use disks::{DiskRecord, DiskVersion, Disks, Over};
+pub use disks::{DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
 pub use huntaway_wire::Incarnation;
 pub use in_sync::{

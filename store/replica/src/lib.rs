@@ -39,4 +39,4 @@ pub use record::{Block, Change, Completion, Content, CopiedBlock, Entry, Record,
 pub use replica::Replica;
 pub use requests::{Known, Requests};
 pub use site::Recovered;
-pub use vdi::{Hold, MAX_ANCESTORS, Vdi, Vdis};
+pub use vdi::{Hold, Vdi, Vdis};

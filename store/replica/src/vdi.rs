@@ -4,9 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use huntaway_wire::Vid;
 
-/// Most ancestors that a vid has. Snapshots that would lead to more are refused where they are recorded.
-pub const MAX_ANCESTORS: usize = 4096;
-
 /// One version of a VDI: the one that is worked with, or one that a snapshot froze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vdi {
@@ -40,10 +37,11 @@ impl Vdis {
         self.by_vid.get(&vid)
     }
 
-    /// `vid` and its ancestors, the nearest first.
+    /// `vid` and its ancestors, the nearest first. How many there are is limited where they are recorded.
     pub fn lineage(&self, vid: Vid) -> Vec<Vid> {
-        let parent = |vid: &Vid| self.by_vid.get(vid)?.parent;
-        std::iter::successors(Some(vid), parent).take(MAX_ANCESTORS + 1).collect()
+        // Vids are given in order, so a parent's is the lower one.
+        let parent = |vid: &Vid| self.by_vid.get(vid)?.parent.filter(|parent| parent < vid);
+        std::iter::successors(Some(vid), parent).collect()
     }
 
     /// The holds under way.
