@@ -33,6 +33,8 @@ pub(crate) struct Ledger {
     silent: Vec<u32>,
     /// Nodes that get no lease any more, for they are about to be down.
     going_down: Vec<bool>,
+    /// What a node must know to get a lease: all up to the record that says that it is there.
+    there_since: Vec<u64>,
     /// Partitions that a person had opened, and that were not opened yet.
     forced: BTreeSet<Partition>,
 }
@@ -75,6 +77,7 @@ impl Ledger {
             gateways,
             silent: vec![0; shape.nodes],
             going_down: vec![false; shape.nodes],
+            there_since: vec![0; shape.nodes],
             forced: BTreeSet::new(),
         };
         ledger.rows = (0..shape.partitions)
@@ -119,6 +122,7 @@ impl Cluster {
         let state = self.ledger.sets.node(id_of(node));
         self.is_near_ledger(node)
             && !self.ledger.going_down[node]
+            && self.nodes[node].applied >= self.ledger.there_since[node]
             && state.is_some_and(|known| known.is_up && known.incarnation == self.nodes[node].incarnation)
     }
 
@@ -132,6 +136,10 @@ impl Cluster {
             return;
         }
         note!(self, "the ledger has {record:?} of {from}");
+        if let SetRecord::NodeStarted { node, .. } | SetRecord::NodeUp { node } = record {
+            // Nobody waits for a node that is down: what it did not hear meanwhile, it has to know before it serves.
+            self.ledger.there_since[endpoint_of(node)] = self.ledger.sequence + 1;
+        }
         match record {
             SetRecord::NodeStarted { node, incarnation, .. } => {
                 // Power may have gone again since the process said so.
