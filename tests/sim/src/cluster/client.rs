@@ -213,13 +213,9 @@ impl Cluster {
         let bits = self.bits[usize::from(operation.what.partition())];
         let stable = operation.what.is_stable();
         let given_up = operation.what.at().and_then(|at| self.given_up(at.disk, operation.received, end));
-        if let (What::Swap { at, number, .. }, Told::Miscompare) = (&operation.what, told)
-            && self.histories.has_lost(at.partition, start, end)
-        {
-            // It was carried out twice, perhaps: the first time was lost.
+        if let (What::Swap { at, number, .. }, Told::Miscompare) = (&operation.what, told) {
             let effect = Effect::Write(*number);
-            let attempt = Attempt { effect, start, end, answered: false, stable: false };
-            self.histories.add(at.cell(0), attempt);
+            self.histories.failed(at.cell(0), Attempt { effect, start, end, answered: false, stable: false });
         }
         for (place, effect) in operation.what.effects(told, bits) {
             if let (What::ReadSnapshot { snapshot, .. }, Effect::Read(value)) = (&operation.what, effect) {

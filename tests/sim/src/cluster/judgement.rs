@@ -118,6 +118,8 @@ pub(crate) type Kept = BTreeMap<Place, u64>;
 #[derive(Default)]
 pub(crate) struct Histories {
     blocks: BTreeMap<Place, History>,
+    /// Comparisons that found something else.
+    failed: BTreeMap<Place, Vec<Attempt>>,
     pub(crate) snapshots: Vec<Snapshot>,
     /// When a partition went on although none of its replicas was sure to have everything.
     losses: BTreeMap<u16, Vec<LostIn>>,
@@ -154,9 +156,19 @@ impl Histories {
         }
     }
 
-    /// Whether the partition may have lost writes between these moments.
-    pub(crate) fn has_lost(&self, partition: u16, from: Time, to: Time) -> bool {
-        self.losses.get(&partition).into_iter().flatten().any(|loss| (from..=to).contains(&loss.at))
+    /// A comparison was told to have failed. It may have been carried out before, and that was lost, or is in the log of a
+    /// replica that has nothing any more which tells that it is void: if the partition loses writes, its data may be seen.
+    pub(crate) fn failed(&mut self, place: Place, attempt: Attempt) {
+        self.failed.entry(place).or_default().push(attempt);
+    }
+
+    /// What is known of a place, whose partition lost writes at these moments.
+    fn history(&self, place: &Place, history: &History, losses: &[Loss<'_>]) -> History {
+        let mut history = history.clone();
+        let failed = self.failed.get(place).into_iter().flatten();
+        let is_possible = |attempt: &&Attempt| losses.iter().any(|loss| loss.at >= attempt.start);
+        failed.filter(is_possible).for_each(|attempt| history.add(*attempt));
+        history
     }
 
     fn check(&self) -> Result<(), Broken> {
@@ -171,7 +183,7 @@ impl Histories {
                     flushes,
                 })
                 .collect();
-            history
+            self.history(place, history, &losses)
                 .check_with_losses(&losses)
                 .map_err(|violation| Broken::History { place: *place, violation })?;
         }
