@@ -26,8 +26,9 @@ use repair::{Repair, Report};
 /// Most objects that wait to be mended. Others are found again by who reads them next.
 const MOST_WAITING: usize = 1024;
 
-/// Most lost blocks that are remembered: see [`Mending::is_lost`].
-const MOST_LOST: usize = 4096;
+/// Most lost blocks that are remembered, those of a thousand objects: see [`Mending::is_lost`]. A replica is not taught what is
+/// damaged and not known to be lost, so with more of them there would be no second copy any more.
+const MOST_LOST: usize = 1 << 20;
 
 /// What came of mending since the pepoch began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
