@@ -228,6 +228,8 @@ impl Cluster {
     fn passes_of(&self, number: u16) -> (Pepoch, u64) {
         let configuration = &self.ledger.rows[usize::from(number)].configuration;
         let primary = self.nodes[endpoint_of(configuration.primary)].replica(number);
+        // One that has not heard of its pepoch yet counts the passes of the one before.
+        let primary = primary.filter(|primary| primary.configuration().pepoch == configuration.pepoch);
         let mended = primary.and_then(huntaway_replica::Replica::mended);
         (configuration.pepoch, mended.map_or(0, |mended| mended.passes))
     }
