@@ -1,4 +1,4 @@
-//! Requests that wait for room in memory or in the log, in order of arrival.
+//! Requests that wait for room among the recent writes or in the log, in order of arrival.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;

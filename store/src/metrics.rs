@@ -107,7 +107,7 @@ impl LevelCollector {
             gauge("memory_bytes", "Bytes of recent writes that are not in the object files."),
             gauge("wal_bytes", "Bytes of the write-ahead log that are not applied."),
             gauge("open_objects", "Object files that are open."),
-            gauge("waiting_requests", "Requests that wait for room in memory or in the log."),
+            gauge("waiting_requests", "Requests that wait for room among the recent writes or in the log."),
             gauge("waiting_reads", "Reads that wait for the disk."),
             gauge("free_bytes", "Bytes free on the disk."),
             gauge("size_bytes", "Size of the disk in bytes."),

@@ -37,7 +37,7 @@ type Replayed = BTreeMap<Partition, Memory>;
 
 impl<D: Disk> Store<D> {
     /// Opens the store on `disk`, or makes one if the disk is empty. What was in the log and not in the object files is
-    /// in memory afterwards (up to the log's bound): [`Store::apply`] takes it from there.
+    /// among the recent writes afterwards (up to the log's bound): [`Store::apply`] takes it from there.
     ///
     /// # Errors
     /// See [`OpenError`]. Nothing that was acknowledged is lost by trying.
