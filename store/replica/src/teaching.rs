@@ -1,7 +1,7 @@
 //! Bringing a learner up to date, as the primary does it: compare, copy, delete, while new writes are forwarded to it.
 //!
-//! The learner takes part in all writes that begin after the first lesson. Once those that began before are done, objects are
-//! compared: sums first; where they differ the object is locked against writes, versions are compared, and blocks that
+//! The learner takes part in all writes that begin after the attempt does. Once those that began before are done, it is told of
+//! all requests so far: what one of those comes to may have been known only just now. Then objects are compared: sums first; where they differ the object is locked against writes, versions are compared, and blocks that
 //! differ are overwritten, also when the learner's are newer. In the end the learner becomes part of each acknowledgement and
 //! of the lease; then, when it has what was acknowledged without it, all is put on stable storage, and only then the ledger is
 //! asked to count it in.
@@ -54,10 +54,10 @@ pub(crate) struct Teaching {
 
 #[derive(Debug)]
 enum Phase {
-    /// The learner does not take part yet.
-    Beginning,
-    /// Writes that it does not take part in are not done yet.
+    /// Writes that it does not take part in are not done yet: what they were requested by it is to know.
     Settling { before: BTreeSet<u32> },
+    /// It is told where it takes part from, and of all requests until then.
+    Beginning,
     /// Which objects are there, here and there?
     Listing { own: Option<Page>, theirs: Option<Page> },
     /// Nobody may write to an object that is compared.
@@ -80,10 +80,11 @@ type Versions = Vec<(u32, Version)>;
 
 impl Teaching {
     pub(crate) fn new(site: &mut Site, primary: &Primary, learner: Process, attempt: Attempt) -> Self {
+        let takes_part_from = primary.last_version(site).seq + 1;
         let mut teaching = Self {
             learner,
             attempt,
-            takes_part_from: primary.last_version(site).seq + 1,
+            takes_part_from,
             step: 0,
             own_count: 0,
             asked: None,
@@ -91,14 +92,26 @@ impl Teaching {
             heard: site.now,
             lease_until: Moment::default(),
             forwards: Forwards::default(),
-            phase: Phase::Beginning,
+            phase: Phase::Settling { before: primary.unfinished_below(takes_part_from) },
             queue: VecDeque::new(),
             next_page: Some(None),
             has_failed: false,
         };
-        let requests = Arc::new(site.requests.clone());
-        teaching.ask(site, Lesson::Begin { requests, settled: primary.last_version(site) });
+        teaching.begin_if_settled(site, primary);
         teaching
+    }
+
+    fn begin_if_settled(&mut self, site: &mut Site, primary: &Primary) {
+        let Phase::Settling { before } = &mut self.phase else { return };
+        before.retain(|seq| primary.is_unfinished(*seq));
+        // Nobody asked it for anything so far.
+        self.heard = site.now;
+        if before.is_empty() {
+            self.phase = Phase::Beginning;
+            let requests = Arc::new(site.requests.clone());
+            let settled = Version { pepoch: site.pepoch().0, seq: self.takes_part_from - 1 };
+            self.ask(site, Lesson::Begin { requests, settled });
+        }
     }
 
     /// The learner, if no write is whole without it.
@@ -161,6 +174,9 @@ impl Teaching {
     }
 
     fn send_due(&mut self, site: &mut Site, settled: Version) {
+        if matches!(self.phase, Phase::Settling { .. }) {
+            return;
+        }
         let at_once = site.has(PlantedBug::ForwardsOvertake);
         let (settled, attempt) = (self.settled(settled), self.attempt);
         for record in self.forwards.due(site.now, RESEND_US, at_once) {
@@ -204,12 +220,7 @@ impl Teaching {
 
     pub(crate) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
         let settled = primary.settled(site);
-        if let Phase::Settling { before } = &mut self.phase {
-            before.retain(|seq| primary.is_unfinished(*seq));
-            if before.is_empty() {
-                self.list(site);
-            }
-        }
+        self.begin_if_settled(site, primary);
         if site.now.since(self.asked_at) >= RESEND_US {
             self.send_lesson(site);
         }
@@ -243,13 +254,8 @@ impl Teaching {
             return;
         }
         match &mut self.phase {
-            Phase::Beginning => {
-                let before = primary.unfinished_below(self.takes_part_from);
-                self.phase = Phase::Settling { before };
-                if site.has(PlantedBug::LearnerAdmittedEarly) {
-                    self.admit(site);
-                }
-            }
+            Phase::Beginning if site.has(PlantedBug::LearnerAdmittedEarly) => self.admit(site),
+            Phase::Beginning => self.list(site),
             Phase::Listing { theirs, .. } => {
                 if let Reply::Digests(page) = reply {
                     *theirs = Some(page);

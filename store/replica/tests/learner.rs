@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Answer, Attempt, Block, Body, Command, Configuration, Input, Lesson, Message, Moment, Outcome, Output,
-    Page, Process, Recovered, Replica, Reply, Request, RequestId, SetChange, Vdi, Vdis,
+    Answer, Attempt, Block, Body, Command, Completion, Configuration, Input, Known, Lesson, Message, Moment,
+    Outcome, Output, Page, Process, Recovered, Replica, Reply, Request, RequestId, SetChange, Stored, Vdi,
+    Vdis,
 };
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp,
@@ -25,29 +26,41 @@ struct Teacher {
 }
 
 impl Teacher {
-    /// It serves, and has asked the learner to begin.
-    fn new() -> Self {
+    /// It serves, and knows of nobody to teach.
+    fn alone() -> Self {
         let start = Moment(1_000_000);
         let partition = Partition::new(7).expect("there are more");
         let replica = Replica::new(partition, PRIMARY, start, Recovered::default());
         // What the process before it granted has run out.
         let mut teacher = Self { replica, now: start.after(700_000), requests: 0 };
-        let vdi = Vdi { parent: None, layout: 0, fence: 0, is_frozen: false, hold: None };
         teacher.step(Input::LedgerLease { until: teacher.now.after(60_000_000) });
-        let outputs = teacher.step(Input::Configured(Arc::new(Configuration {
+        teacher.configure(Vec::new());
+        teacher
+    }
+
+    /// It serves, and has asked the learner to begin.
+    fn new() -> Self {
+        let mut teacher = Self::alone();
+        teacher.configure(vec![LEARNER]);
+        let outputs = teacher.tick();
+        assert!(matches!(asked(&outputs)[..], [(_, 1, Lesson::Begin { .. })]), "{outputs:?}");
+        teacher
+    }
+
+    fn configure(&mut self, candidates: Vec<Process>) -> Vec<Output> {
+        let vdi = Vdi { parent: None, layout: 0, fence: 0, is_frozen: false, hold: None };
+        self.step(Input::Configured(Arc::new(Configuration {
             pepoch: PEPOCH,
             in_sync: vec![PRIMARY],
             doubtful: Vec::new(),
             damaged: Vec::new(),
             is_lost: false,
             primary: PRIMARY.node,
-            candidates: vec![LEARNER],
+            candidates,
             min_copies: 1,
             gateways: vec![GATEWAY],
             vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),
-        })));
-        assert!(matches!(asked(&outputs)[..], [(_, 1, Lesson::Begin { .. })]), "{outputs:?}");
-        teacher
+        })))
     }
 
     fn step(&mut self, input: Input) -> Vec<Output> {
@@ -91,14 +104,19 @@ impl Teacher {
         }))
     }
 
-    fn write(&mut self) -> Vec<Output> {
-        let block = Block::new(Bytes::from(vec![1; BLOCK_SIZE_BYTES as usize]));
+    /// Writes the beginning of a block.
+    fn write_bytes(&mut self, bytes: u32) -> Vec<Output> {
+        let block = Block::new(Bytes::from(vec![1; bytes as usize]));
         self.request(Command::Write {
             oid: Oid::new(ObjectKind::Data, vid(), 0),
-            range: ByteRange::new(0, BLOCK_SIZE_BYTES).expect("the first block"),
+            range: ByteRange::new(0, bytes).expect("within the first block"),
             pieces: vec![block],
             durability: Durability::Logged,
         })
+    }
+
+    fn write(&mut self) -> Vec<Output> {
+        self.write_bytes(BLOCK_SIZE_BYTES)
     }
 }
 
@@ -143,13 +161,34 @@ fn is_proposed(outputs: &[Output]) -> bool {
     outputs.iter().any(promotes)
 }
 
+/// What a request came to is known when its record is made, which may be long after its turn came. A learner that was told of the requests
+/// before that would carry it out again as a primary.
+#[test]
+fn a_learner_is_told_of_requests_whose_turn_came_before_it_took_part() {
+    let mut teacher = Teacher::alone();
+    // A part of a block: what is there has to be read first, which takes its time.
+    let begun = teacher.write_bytes(512);
+    let [Output::Read { ticket, .. }] = begun[..] else { panic!("{begun:?}") };
+    assert_eq!(asked(&teacher.configure(vec![LEARNER])), []);
+    assert_eq!(asked(&teacher.tick()), []);
+    let read = Input::Stored { ticket, outcome: Outcome::Blocks(vec![Stored::default()]) };
+    assert!(is_done(&teacher.step(read)));
+
+    let lessons = asked(&teacher.tick());
+    let [(_, 1, Lesson::Begin { requests, settled })] = &lessons[..] else { panic!("{lessons:?}") };
+    assert_eq!(*settled, Version { pepoch: PEPOCH.0, seq: 1 });
+    let request = RequestId { gateway: GATEWAY, number: 1 };
+    assert_eq!(requests.known(request), Known::Done(Completion::Done));
+}
+
 #[test]
 fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     let mut teacher = Teacher::new();
     let attempt = 1;
     let reply = |step, reply| Body::Reply { attempt, step, reply };
     let logged = |seq| Body::Forwarded { version: Version { pepoch: PEPOCH.0, seq }, attempt };
-    teacher.hears(reply(1, Reply::Done));
+    let listing = asked(&teacher.hears(reply(1, Reply::Done)));
+    let [(_, step, Lesson::Digests { .. })] = listing[..] else { panic!("{listing:?}") };
 
     // Two writes to one block, and a flush, are done without it; the second write waits for the first one.
     let first = teacher.write();
@@ -161,8 +200,6 @@ fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     assert!(is_done(&teacher.request(Command::Flush)));
 
     // It has the same objects, so that it is admitted: but it has neither write.
-    let listing = asked(&teacher.tick());
-    let [(_, step, Lesson::Digests { .. })] = listing[..] else { panic!("{listing:?}") };
     assert_eq!(asked(&teacher.hears(reply(step, Reply::Digests(nothing())))), []);
     let after_first = teacher.hears(logged(1));
     assert_eq!((forwarded(&after_first), asked(&after_first)), (vec![2], vec![]));
@@ -180,7 +217,6 @@ fn a_flush_waits_for_a_learner_from_its_admission_on() {
     let mut teacher = Teacher::new();
     let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
     teacher.hears(reply(1, Reply::Done));
-    teacher.tick();
     assert!(matches!(asked(&teacher.hears(reply(2, Reply::Digests(nothing()))))[..], [(1, 3, Lesson::Sync)]));
     let flush = teacher.request(Command::Flush);
     assert!(!is_done(&flush));

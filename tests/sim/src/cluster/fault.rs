@@ -224,14 +224,18 @@ impl Cluster {
         let reset = until_down - self.random.below(300 * MS);
         self.at(reset, Event::Reset);
         self.at(until_down - MS, Event::Deafen);
+        let stale_gateway = self.random.index(self.shape.gateways);
         for gateway in 0..self.shape.gateways {
-            let gateway = self.gateway_endpoint(gateway);
-            self.network.late_news[gateway] = self.time + until_down + SECOND;
-            if self.random.percent(50) {
-                self.network.slow[gateway] = self.random.below(500 * MS);
-                self.at(until_down + SECOND, Event::Quicken { endpoint: gateway });
+            let endpoint = self.gateway_endpoint(gateway);
+            self.network.late_news[endpoint] = self.time + until_down + SECOND;
+            // What is on its way when the disk is reset comes when that is over.
+            if gateway != stale_gateway {
+                self.network.slow[endpoint] = 200 * MS + self.random.below(380 * MS);
+                self.at(until_down + SECOND, Event::Quicken { endpoint });
             }
         }
+        self.let_it_work(until_down + SECOND);
+        self.at(until_down - 600 * MS, Event::Rush { partition: partition as u16, stale_gateway });
         self.at(until_down + SECOND, Event::Reconnect);
     }
 

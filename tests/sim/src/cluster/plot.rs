@@ -179,7 +179,7 @@ impl Cluster {
     }
 
     /// Mostly nothing else goes wrong for so long.
-    fn let_it_work(&mut self, longest: Time) {
+    pub(crate) fn let_it_work(&mut self, longest: Time) {
         if self.random.percent(70) {
             self.undisturbed_until = self.time + longest;
         }
