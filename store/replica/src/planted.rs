@@ -69,6 +69,8 @@ pub enum PlantedBug {
     DuplicateLessonDone,
     /// Checksums of what others forward are not verified.
     CrcNotVerified,
+    /// Checksums of what gateways send are not verified.
+    GatewaysNotVerified,
     /// COMPARE AND WRITE compares before it has the blocks to itself.
     ComparedBeforeLock,
     /// What a request came to is not kept with it: when it comes again, it is told that it was done.

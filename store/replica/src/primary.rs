@@ -25,7 +25,7 @@ use crate::replica::is_change;
 use crate::requests::{Known, has_ended};
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
-use change::{WHOLE_OBJECT, extent};
+use change::{WHOLE_OBJECT, extent, is_sound};
 use holding::Holding;
 use operation::{Operation, State};
 use peer::Peer;
@@ -130,6 +130,10 @@ impl Primary {
         }
         if let Some(refused) = Self::refused_by_vdi(site, &request) {
             return site.answer(&request, Answer::Refused(refused));
+        }
+        // With a version, the other replicas would have to take it, and do not take what is damaged.
+        if !is_sound(&request.command) && !site.has(PlantedBug::GatewaysNotVerified) {
+            return site.answer(&request, Answer::Refused(Refused::Unsound));
         }
         if self.is_held(site, &request) {
             return;

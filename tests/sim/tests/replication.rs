@@ -160,6 +160,7 @@ each_is_found! {
     a_write_that_is_logged_twice_is_found: DuplicateForwardLogged,
     a_lesson_that_is_done_twice_is_found: DuplicateLessonDone,
     damage_on_the_way_that_nobody_notices_is_found: CrcNotVerified,
+    damage_on_the_way_from_a_gateway_is_found: GatewaysNotVerified,
     a_flush_of_one_replica_is_found: FlushOfThePrimaryAlone,
     stable_writes_without_a_sync_are_found: StableWithoutSync,
     comparing_before_the_blocks_are_locked_is_found: ComparedBeforeLock,

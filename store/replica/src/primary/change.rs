@@ -57,6 +57,16 @@ pub(crate) fn durability(command: &Command) -> Durability {
     }
 }
 
+/// Whether the data is what its checksums say.
+pub(crate) fn is_sound(command: &Command) -> bool {
+    match command {
+        Command::Write { pieces, .. }
+        | Command::CompareAndWrite { pieces, .. }
+        | Command::Or { pieces, .. } => pieces.iter().all(Block::is_sound),
+        Command::Read { .. } | Command::Discard { .. } | Command::Remove { .. } | Command::Flush => true,
+    }
+}
+
 /// The blocks whose content has to be known to carry the command out.
 fn wanted(command: &Command) -> SmallVec<[Range<u32>; 2]> {
     match command {
@@ -72,7 +82,8 @@ fn wanted(command: &Command) -> SmallVec<[Range<u32>; 2]> {
     }
 }
 
-/// What the command comes to in a VDI that `inherits`, or not. `old` holds, of what is [`wanted`], what was found, verified.
+/// What the command, whose data [`is_sound`], comes to in a VDI that `inherits`, or not. `old` holds, of what is [`wanted`],
+/// what was found, verified.
 pub(crate) fn outcome(
     command: &Command,
     old: &BTreeMap<u32, Content>,
@@ -117,7 +128,7 @@ fn or(bytes: &mut [u8], new: &[u8]) {
 }
 
 /// The blocks of `range` with the data in them. A block that nothing was found of is replaced, and keeps the checksum that it
-/// came with; one that is merged gets another, so what it is made of is verified.
+/// came with; one that is merged gets another.
 fn write(
     range: ByteRange,
     data: &[Block],
@@ -131,7 +142,7 @@ fn write(
     for (piece, new) in pieces(range).zip(data) {
         let is_whole = !is_fragment(&piece);
         let old = old.get(&block_of(&piece));
-        if new.bytes.len() != piece.len() || (old.is_some() || !is_whole) && !new.is_sound() {
+        if new.bytes.len() != piece.len() {
             return Err(Refused::Unsound);
         }
         blocks.push(Some(match old {

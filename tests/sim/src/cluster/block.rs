@@ -60,6 +60,15 @@ pub(crate) fn one_bit(bit: u32) -> Block {
     Block::new(Bytes::from(vec![1_u8 << (bit % 8)]))
 }
 
+/// A bit of the block flips.
+pub(crate) fn flip(block: Option<&mut Block>) {
+    if let Some(block) = block {
+        let mut bytes = block.bytes.to_vec();
+        bytes[0] ^= 1;
+        *block = Block { crc: block.crc, bytes: Bytes::from(bytes) };
+    }
+}
+
 /// Where whole blocks lie.
 pub(crate) fn range_of(block: u32, blocks: u32) -> ByteRange {
     range(block * BLOCK_SIZE_BYTES, blocks * BLOCK_SIZE_BYTES)

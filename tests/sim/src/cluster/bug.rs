@@ -31,7 +31,7 @@ use PlantedBug as P;
 
 impl Bug {
     /// All of them: the simulation finds each within 5000 seeds.
-    pub const ALL: [Self; 59] = [
+    pub const ALL: [Self; 60] = [
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
@@ -63,6 +63,7 @@ impl Bug {
         Self::Replica(P::DuplicateForwardLogged),
         Self::Replica(P::DuplicateLessonDone),
         Self::Replica(P::CrcNotVerified),
+        Self::Replica(P::GatewaysNotVerified),
         Self::Replica(P::FlushOfThePrimaryAlone),
         Self::Replica(P::StableWithoutSync),
         Self::Replica(P::ComparedBeforeLock),

@@ -7,7 +7,7 @@ use huntaway_gateway::fencing::SETTLE_TIME;
 use huntaway_replica::{Answer, Command, Moment, Process, Refused, Request, RequestId};
 use huntaway_wire::{Incarnation, Oid, Pepoch, Stamp, Vid};
 
-use super::block::Seen;
+use super::block::{Seen, flip};
 use super::client::Told;
 use super::event::{AtGateway, AtNode, Event};
 use super::operation::What;
@@ -246,8 +246,11 @@ impl Cluster {
         let partition = partition(command.partition);
         let passage = self.network.pass(endpoint, primary, &mut self.random);
         for after in passage.after {
-            let what =
-                AtNode::Request { from: endpoint, partition, request: request.clone(), is_checked: false };
+            let mut request = request.clone();
+            if passage.is_damaged {
+                damage(&mut request.command);
+            }
+            let what = AtNode::Request { from: endpoint, partition, request, is_checked: false };
             self.at_process(primary, after, what);
         }
     }
@@ -338,5 +341,15 @@ impl Cluster {
             }
         }
         late.into_iter().for_each(|number| self.send_command(gateway, number));
+    }
+}
+
+/// A bit of what the command writes flips on the way.
+fn damage(command: &mut Command) {
+    if let Command::Write { pieces, .. }
+    | Command::CompareAndWrite { pieces, .. }
+    | Command::Or { pieces, .. } = command
+    {
+        flip(pieces.first_mut());
     }
 }

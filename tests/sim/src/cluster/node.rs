@@ -12,7 +12,7 @@ use huntaway_replica::{
 };
 use huntaway_wire::{Oid, Partition, Stamp};
 
-use super::block::Seen;
+use super::block::{Seen, flip};
 use super::event::{AtGateway, AtNode, Event};
 use super::habits::Habits;
 use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
@@ -473,14 +473,6 @@ fn damaged(message: &Message) -> Message {
 fn flip_written(record: &mut Arc<Record>) {
     if let Change::Write { blocks, .. } = &mut Arc::make_mut(record).change {
         flip(blocks.iter_mut().flatten().next());
-    }
-}
-
-fn flip(block: Option<&mut Block>) {
-    if let Some(block) = block {
-        let mut bytes = block.bytes.to_vec();
-        bytes[0] ^= 1;
-        *block = Block { crc: block.crc, bytes: Bytes::from(bytes) };
     }
 }
 

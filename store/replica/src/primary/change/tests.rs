@@ -53,11 +53,14 @@ fn whole_blocks_are_written_without_looking() {
 }
 
 #[test]
-fn what_is_merged_is_verified_first() {
-    let range = range(10, 20);
-    let damaged = Block { crc: 1, ..data(range, 7)[0].clone() };
-    let command = Command::Write { oid: oid(), range, pieces: vec![damaged], durability: Durability::Logged };
-    assert_eq!(outcome(&command, &BTreeMap::from([(0, None)]), false), Err(Refused::Unsound));
+fn data_that_is_damaged_is_not_sound() {
+    for range in [range(10, 20), range(0, 4096)] {
+        let whole = write(range, 7);
+        let Command::Write { oid, pieces, durability, .. } = whole.clone() else { panic!("{whole:?}") };
+        let pieces = vec![Block { crc: 1, ..pieces[0].clone() }];
+        let damaged = Command::Write { oid, range, pieces, durability };
+        assert!(is_sound(&whole) && !is_sound(&damaged));
+    }
 }
 
 #[test]
