@@ -134,7 +134,8 @@ impl Disks {
             }
             DiskRecord::Commit { hold } => {
                 let held = self.held(*hold);
-                if held.is_empty() {
+                let left = Vid::MAX.value() - self.last_vid;
+                if held.is_empty() || held.len() > left as usize {
                     return Err(Over);
                 }
                 held.into_iter().try_for_each(|disk| self.freeze(disk))?;
@@ -216,6 +217,19 @@ mod tests {
         assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over));
         assert_eq!(disks.disks().next(), Some((vid(1), vid(1))));
+    }
+
+    #[test]
+    fn a_group_is_frozen_as_a_whole_or_not_at_all() {
+        let mut disks = two_disks();
+        disks.last_vid = Vid::MAX.value() - 1;
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)] }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over), "there is one vid left");
+        assert_eq!(disks.held(1), [vid(1), vid(2)]);
+        assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)] }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 2 }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Create), Err(Over));
     }
 
     #[test]

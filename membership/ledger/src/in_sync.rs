@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
-use crate::Incarnation;
+use crate::{Incarnation, StartId};
 
 /// The nodes, and the in-sync set of every partition. Pure: the same records give the same state everywhere.
 #[derive(Debug, Clone)]
@@ -21,19 +21,6 @@ pub struct InSyncSets {
     same_pepoch_after_restart: bool,
     #[cfg(feature = "planted-bugs")]
     any_disk_will_do: bool,
-}
-
-/// Names one start of a process on one disk. It is drawn at random and written to the disk before anybody is told of it, so a copy
-/// of the disk that was made before does not have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StartId(pub u64);
-
-impl StartId {
-    /// No start: what a new disk knows of. The first processes of a cluster have [`StartId::FIRST`].
-    pub const NONE: Self = Self(0);
-
-    /// The start of every node's first process, by which its disk was made.
-    pub const FIRST: Self = Self(1);
 }
 
 /// A node, as recorded.
@@ -61,8 +48,8 @@ pub struct InSyncSet {
     /// Those of the doubtful whose log is damaged. What they have may be older than what they had on stable storage.
     pub damaged: Vec<NodeId>,
     /// The only node that held everything came back with another disk, or with an old copy of it: nobody opens the partition
-    /// before the disk is back, or a person says that it is to go on without.
-    pub is_lost: bool,
+    /// before the disk is back on which this start was the last, or a person says that it is to go on without.
+    pub lost: Option<StartId>,
 }
 
 /// What a partition goes on without, if it is opened by force.
@@ -71,14 +58,23 @@ pub struct AtStake {
     /// Nodes that will not be asked. What only they have is lost: with several, writes that were acknowledged and not flushed;
     /// with all that were in sync, any write.
     pub absent: Vec<NodeId>,
-    /// Nodes whose newest blocks it goes on with.
-    pub present: Vec<NodeId>,
+    /// Nodes whose newest blocks it goes on with, each with its process: the next one may find less there.
+    pub present: Vec<(NodeId, Incarnation)>,
     /// Whether flushed writes can be among what is lost: none of those present was in sync, and kept its disk and its log.
     pub flushed: bool,
 }
 
+impl AtStake {
+    /// Whether what is lost is no more than what was `shown`.
+    fn is_within(&self, shown: &Self) -> bool {
+        self.absent.iter().all(|node| shown.absent.contains(node))
+            && shown.present.iter().all(|process| self.present.contains(process))
+            && self.flushed <= shown.flushed
+    }
+}
+
 /// A record about nodes and in-sync sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SetRecord {
     /// A process started. It goes on in none of the pepochs of the one before it.
     NodeStarted {
@@ -90,9 +86,9 @@ pub enum SetRecord {
         memory: Memory,
         /// The process, by a number that no other has, on whichever disk.
         start: StartId,
-        /// What its disk says of earlier ones: the last that was recorded, and the last that was not known to be. If the last
-        /// recorded one is neither, it ran on another disk: this one is a new one, or an old copy, and holds nothing that counts.
-        after: [StartId; 2],
+        /// What its disk says of earlier ones: see [`Starts`](crate::Starts). If the last recorded one is none of them, it ran on
+        /// another disk: this one is a new one, or an old copy, and holds nothing that counts.
+        after: Vec<StartId>,
     },
     /// A person has the partition opened with the nodes that are there, and gives up what is [`AtStake`].
     Forced {
@@ -100,11 +96,14 @@ pub enum SetRecord {
         partition: Partition,
         /// Its pepoch, as that person knows it.
         pepoch: Pepoch,
+        /// What that person was told. If it is more by now, the record is void.
+        shown: AtStake,
     },
-    /// The node is taken to have failed. It leaves every set that can do without it. Not before its ledger lease ran out.
-    NodeDown {
-        /// The node.
-        node: NodeId,
+    /// The nodes are taken to have failed, all together: they leave every set that has a member which is up and holds everything.
+    /// Of sets without one nobody leaves, for whoever comes back first is to go on. Not before their ledger leases ran out.
+    NodesDown {
+        /// The nodes.
+        nodes: Vec<NodeId>,
     },
     /// The node was taken to have failed wrongly, or can be reached again.
     NodeUp {
@@ -169,6 +168,9 @@ pub enum Void {
     /// There is no node to go on with.
     #[error("no node is up that could open the partition")]
     NobodyUp,
+    /// A partition had four thousand million pepochs.
+    #[error("the pepochs of a partition are used up")]
+    PepochsUsedUp,
 }
 
 impl InSyncSet {
@@ -185,20 +187,39 @@ impl InSyncSet {
         self.in_sync.iter().all(|node| self.doubtful.contains(node))
     }
 
-    /// Whether the set has a node that holds everything for certain, other than `node`.
-    fn can_do_without(&self, node: NodeId) -> bool {
-        !self.is_lost && self.in_sync.iter().any(|other| *other != node && !self.doubtful.contains(other))
+    /// Whether nobody opens the partition: see [`Self::lost`].
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some()
     }
 
+    /// Whether the node holds everything for certain.
+    fn is_certain(&self, node: &NodeId) -> bool {
+        !self.is_lost() && self.in_sync.contains(node) && !self.doubtful.contains(node)
+    }
+
+    /// Whether a node of the set holds everything for certain, and is one of those that are `up`.
+    fn is_served_by(&self, up: impl Fn(&NodeId) -> bool) -> bool {
+        self.in_sync.iter().any(|node| self.is_certain(node) && up(node))
+    }
+
+    /// Nodes that are down leave, if one that is up holds everything. Returns whether any did.
+    fn leave_who_is_down(&mut self, is_up: impl Fn(&NodeId) -> bool) -> bool {
+        let leave = self.is_served_by(&is_up) && !self.in_sync.iter().all(&is_up);
+        if leave {
+            self.keep(is_up);
+        }
+        leave
+    }
+
+    /// To be called once for each change: `pepochs_are_left` was asked before.
     fn raise(&mut self) {
         self.pepoch = Pepoch(self.pepoch.0.saturating_add(1));
     }
 
-    fn remove(&mut self, node: NodeId) {
-        self.in_sync.retain(|other| *other != node);
-        self.doubtful.retain(|other| *other != node);
-        self.damaged.retain(|other| *other != node);
-        self.raise();
+    fn keep(&mut self, stays: impl Fn(&NodeId) -> bool) {
+        self.in_sync.retain(&stays);
+        self.doubtful.retain(&stays);
+        self.damaged.retain(&stays);
     }
 }
 
@@ -214,7 +235,7 @@ impl InSyncSets {
         let set = |(partition, ring): (Partition, Vec<NodeId>)| {
             let in_sync = ring.iter().take(copies).copied().collect();
             let (doubtful, damaged) = (Vec::new(), Vec::new());
-            (partition, InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful, damaged, is_lost: false })
+            (partition, InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful, damaged, lost: None })
         };
         Self {
             copies,
@@ -269,15 +290,25 @@ impl InSyncSets {
         wanted.take(lacking).copied().collect()
     }
 
-    /// What is given up when the partition is opened by force; `None` if that is not needed.
+    fn is_up(&self, node: &NodeId) -> bool {
+        self.nodes.get(node).is_some_and(|state| state.is_up)
+    }
+
+    /// What is given up when the partition is opened by force; `None` if that is not needed, for a node is up that holds
+    /// everything.
     pub fn at_stake(&self, partition: Partition) -> Option<AtStake> {
-        let set = self.sets.get(&partition).filter(|set| set.is_lost || set.is_all_doubtful())?;
-        let is_up = |node: &&NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
-        let wanted = if set.is_lost { &set.ring } else { &set.in_sync };
-        let present: Vec<NodeId> = wanted.iter().filter(is_up).copied().collect();
-        let absent =
-            set.in_sync.iter().filter(|node| set.is_lost || !present.contains(node)).copied().collect();
-        let flushed = set.is_lost || present.iter().all(|node| set.damaged.contains(node));
+        let set = self.sets.get(&partition).filter(|set| !set.is_served_by(|node| self.is_up(node)))?;
+        // If no node that counted is there, what others have from earlier times is better than nothing.
+        let is_any = set.is_lost() || !set.in_sync.iter().any(|node| self.is_up(node));
+        let wanted = if is_any { &set.ring } else { &set.in_sync };
+        let process = |node: &NodeId| {
+            let state = self.nodes.get(node).filter(|state| state.is_up)?;
+            Some((*node, state.incarnation))
+        };
+        let present: Vec<(NodeId, Incarnation)> = wanted.iter().filter_map(process).collect();
+        let is_absent = |node: &&NodeId| is_any || !self.is_up(node);
+        let absent = set.in_sync.iter().filter(is_absent).copied().collect();
+        let flushed = is_any || present.iter().all(|(node, _)| set.damaged.contains(node));
         Some(AtStake { absent, present, flushed })
     }
 
@@ -285,20 +316,25 @@ impl InSyncSets {
     ///
     /// # Errors
     /// [`Void`]: the state is unchanged. For whoever proposed it, this is an answer like any other.
-    pub fn apply(&mut self, record: SetRecord) -> Result<(), Void> {
+    pub fn apply(&mut self, record: &SetRecord) -> Result<(), Void> {
         match record {
             SetRecord::NodeStarted { node, incarnation, memory, start, after } => {
-                self.started(node, NodeState { incarnation, start, is_up: true }, memory, after)
+                let started = NodeState { incarnation: *incarnation, start: *start, is_up: true };
+                self.started(*node, started, *memory, after)
             }
-            SetRecord::Forced { partition, pepoch } => self.forced(partition, pepoch),
-            SetRecord::NodeDown { node } => self.down(node),
-            SetRecord::NodeUp { node } => {
-                let state = self.nodes.get_mut(&node).filter(|state| !state.is_up).ok_or(Void::Past)?;
-                state.is_up = true;
-                Ok(())
-            }
-            SetRecord::Changed { partition, pepoch, change } => self.changed(partition, pepoch, change),
+            SetRecord::Forced { partition, pepoch, shown } => self.forced(*partition, *pepoch, shown),
+            SetRecord::NodesDown { nodes } => self.down(nodes),
+            SetRecord::NodeUp { node } => self.up(*node),
+            SetRecord::Changed { partition, pepoch, change } => self.changed(*partition, *pepoch, *change),
         }
+    }
+
+    /// # Errors
+    /// [`Void::PepochsUsedUp`]: one of the sets that are concerned cannot change any more, so none of them does.
+    fn pepochs_are_left(&self, is_concerned: impl Fn(&InSyncSet) -> bool) -> Result<(), Void> {
+        let is_last = |set: &InSyncSet| set.pepoch.0 == u32::MAX;
+        let is_stuck = self.sets.values().any(|set| is_last(set) && is_concerned(set));
+        if is_stuck { Err(Void::PepochsUsedUp) } else { Ok(()) }
     }
 
     fn started(
@@ -306,97 +342,157 @@ impl InSyncSets {
         node: NodeId,
         started: NodeState,
         memory: Memory,
-        after: [StartId; 2],
+        after: &[StartId],
     ) -> Result<(), Void> {
-        let state = self.nodes.get_mut(&node).filter(|state| state.incarnation < started.incarnation);
-        let last = std::mem::replace(state.ok_or(Void::Past)?, started).start;
-        let is_other_disk = !after.contains(&last);
-        #[cfg(feature = "planted-bugs")]
-        let is_other_disk = is_other_disk && !self.any_disk_will_do;
+        let known = self.nodes.get(&node).filter(|state| state.incarnation < started.incarnation);
+        let last = known.ok_or(Void::Past)?.start;
+        self.pepochs_are_left(|set| set.in_sync.contains(&node))?;
+        self.nodes.insert(node, started);
         #[cfg(feature = "planted-bugs")]
         if self.same_pepoch_after_restart && memory == Memory::Kept {
             return Ok(());
         }
         for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
+            // What the only node held is on the disk that it had then, whatever other disks it had since.
+            let is_other_disk = !after.contains(&set.lost.unwrap_or(last));
+            #[cfg(feature = "planted-bugs")]
+            let is_other_disk = is_other_disk && !self.any_disk_will_do;
             if is_other_disk && set.in_sync.len() > 1 {
-                set.remove(node);
-                continue;
+                set.keep(|other| *other != node);
+            } else if is_other_disk {
+                set.lost = set.lost.or(Some(last));
+            } else {
+                set.lost = None;
+                if memory != Memory::Kept && !set.doubtful.contains(&node) {
+                    set.doubtful.push(node);
+                }
+                if memory == Memory::Damaged && !set.damaged.contains(&node) {
+                    set.damaged.push(node);
+                }
             }
-            set.is_lost |= is_other_disk;
-            if memory != Memory::Kept && !set.doubtful.contains(&node) {
-                set.doubtful.push(node);
-            }
-            if memory == Memory::Damaged && !set.damaged.contains(&node) {
-                set.damaged.push(node);
-            }
+            set.leave_who_is_down(|node| self.nodes.get(node).is_some_and(|state| state.is_up));
             set.raise();
         }
         Ok(())
     }
 
+    fn up(&mut self, node: NodeId) -> Result<(), Void> {
+        self.nodes.get(&node).filter(|state| !state.is_up).ok_or(Void::Past)?;
+        self.pepochs_are_left(|set| set.in_sync.contains(&node))?;
+        self.nodes.entry(node).and_modify(|state| state.is_up = true);
+        self.leave_who_is_down();
+        Ok(())
+    }
+
+    fn down(&mut self, nodes: &[NodeId]) -> Result<(), Void> {
+        if !nodes.iter().any(|node| self.is_up(node)) {
+            return Err(Void::Past);
+        }
+        self.pepochs_are_left(|set| nodes.iter().any(|node| set.in_sync.contains(node)))?;
+        for node in nodes {
+            self.nodes.entry(*node).and_modify(|state| state.is_up = false);
+        }
+        self.leave_who_is_down();
+        Ok(())
+    }
+
+    fn leave_who_is_down(&mut self) {
+        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
+        for set in self.sets.values_mut() {
+            if set.leave_who_is_down(is_up) {
+                set.raise();
+            }
+        }
+    }
+
     /// The partition goes on with those that are there: none of them is sure to have everything.
-    fn forced(&mut self, partition: Partition, pepoch: Pepoch) -> Result<(), Void> {
-        let at_stake = self.at_stake(partition).ok_or(Void::Past)?;
+    fn forced(&mut self, partition: Partition, pepoch: Pepoch, shown: &AtStake) -> Result<(), Void> {
+        let at_stake = self.at_stake(partition).filter(|now| now.is_within(shown)).ok_or(Void::Past)?;
+        self.pepochs_are_left(|set| set.pepoch == pepoch)?;
         let set = self.sets.get_mut(&partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
         if at_stake.present.is_empty() {
             return Err(Void::NobodyUp);
         }
-        set.in_sync = at_stake.present.clone();
-        set.damaged.retain(|node| at_stake.present.contains(node));
-        if set.is_lost {
-            set.damaged = at_stake.present.clone();
+        let present: Vec<NodeId> = at_stake.present.iter().map(|(node, _)| *node).collect();
+        set.keep(|node| present.contains(node));
+        if at_stake.flushed {
+            set.damaged = present.clone();
         }
-        set.doubtful = at_stake.present;
-        set.is_lost = false;
+        set.in_sync = present.clone();
+        set.doubtful = present;
+        set.lost = None;
         set.raise();
-        Ok(())
-    }
-
-    fn down(&mut self, node: NodeId) -> Result<(), Void> {
-        let state = self.nodes.get_mut(&node).filter(|state| state.is_up).ok_or(Void::Past)?;
-        state.is_up = false;
-        let leaves = |set: &&mut InSyncSet| set.in_sync.contains(&node) && set.can_do_without(node);
-        self.sets.values_mut().filter(leaves).for_each(|set| set.remove(node));
         Ok(())
     }
 
     fn changed(&mut self, partition: Partition, pepoch: Pepoch, change: InSyncChange) -> Result<(), Void> {
         let (copies, min_copies) = (self.copies, self.min_copies);
+        if pepoch.0 == u32::MAX {
+            return Err(Void::PepochsUsedUp);
+        }
         let set = self.sets.get_mut(&partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
         let state_of = |node, incarnation| {
             let state = self.nodes.get(&node).copied();
             state.filter(|state: &NodeState| state.incarnation == incarnation).ok_or(Void::Past)
         };
+        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
         match change {
-            InSyncChange::Drop { node, .. } if !set.in_sync.contains(&node) => set.raise(),
+            InSyncChange::Drop { node, .. } if !set.in_sync.contains(&node) => {}
             InSyncChange::Drop { node, incarnation } => {
                 let is_down = !state_of(node, incarnation)?.is_up;
                 let spared = set.in_sync.len() > min_copies || is_down || set.doubtful.contains(&node);
-                if !spared || !set.can_do_without(node) {
+                if !spared || !set.is_served_by(|other| *other != node && is_up(other)) {
                     return Err(Void::Needed { node });
                 }
-                set.remove(node);
+                set.keep(|other| *other != node);
             }
             InSyncChange::Promote { node, incarnation } => {
                 let is_up = state_of(node, incarnation)?.is_up;
                 let is_wanted = set.ring.contains(&node) && !set.in_sync.contains(&node);
-                if !is_up || !is_wanted || set.is_lost || set.in_sync.len() >= copies {
+                if !is_up || !is_wanted || set.is_lost() || set.in_sync.len() >= copies {
                     return Err(Void::Past);
                 }
                 let enters = |other: &&NodeId| **other == node || set.in_sync.contains(other);
                 set.in_sync = set.ring.iter().filter(enters).copied().collect();
-                set.raise();
             }
             InSyncChange::Collected => {
-                if !set.is_all_doubtful() || set.is_lost {
+                if !set.is_all_doubtful() || set.is_lost() {
                     return Err(Void::Past);
                 }
                 set.in_sync = set.primary().into_iter().collect();
                 set.doubtful.clear();
                 set.damaged.clear();
-                set.raise();
             }
         }
+        set.leave_who_is_down(is_up);
+        set.raise();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pepoch_is_never_used_twice() {
+        let (a, b) = (NodeId([1; 16]), NodeId([2; 16]));
+        let partition = Partition::new(7).unwrap();
+        let mut sets = InSyncSets::new(2, 1, &[a, b], [(partition, vec![a, b])]);
+        let last = Pepoch(u32::MAX);
+        sets.sets.get_mut(&partition).unwrap().pepoch = last;
+        let before = sets.set(partition).cloned();
+        let (incarnation, memory) = (Incarnation(2), Memory::Kept);
+        let (start, after) = (StartId(7), vec![StartId::FIRST]);
+        let change = InSyncChange::Drop { node: a, incarnation: Incarnation(1) };
+        for record in [
+            SetRecord::NodeStarted { node: a, incarnation, memory, start, after },
+            SetRecord::NodesDown { nodes: vec![b] },
+            SetRecord::Changed { partition, pepoch: last, change },
+        ] {
+            assert_eq!(sets.apply(&record), Err(Void::PepochsUsedUp));
+        }
+        assert_eq!(sets.set(partition).cloned(), before);
+        assert_eq!(sets.node(a).map(|state| state.incarnation), Some(Incarnation(1)));
     }
 }

@@ -23,15 +23,14 @@ mod name;
 mod payload;
 mod placement;
 mod record;
+mod starts;
 mod state;
 mod vdi;
 
 pub use disks::{DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
 pub use huntaway_wire::Incarnation;
-pub use in_sync::{
-    AtStake, InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, StartId, Void,
-};
+pub use in_sync::{AtStake, InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, Void};
 pub use ledger::{FollowError, Ledger, Next, ReadError};
 pub use member::{
     Cluster, EpochRecord, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Member, MemberState,
@@ -39,5 +38,6 @@ pub use member::{
 pub use name::{InvalidName, MAX_NAME_BYTES, Name};
 pub use placement::{Change, Changes, Placement};
 pub use record::{Operation, Record};
+pub use starts::{MAX_STARTS, StartId, Starts};
 pub use state::{ApplyError, MAX_VDIS, State};
 pub use vdi::{InvalidVdi, MAX_PHYSICAL_BLOCK_SIZE_BYTES, MAX_VDI_OBJECTS, Sanitize, Vdi, VdiOptions};

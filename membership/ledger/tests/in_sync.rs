@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use huntaway_ledger::{InSyncChange, InSyncSet, InSyncSets, Incarnation, Memory, SetRecord, StartId, Void};
+use huntaway_ledger::{
+    AtStake, InSyncChange, InSyncSet, InSyncSets, Incarnation, Memory, SetRecord, StartId, Void,
+};
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
 const A: NodeId = NodeId([1; 16]);
@@ -36,13 +38,28 @@ fn started_with(node: NodeId, incarnation: u64, memory: Memory) -> SetRecord {
         incarnation: Incarnation(incarnation),
         memory,
         start: StartId(incarnation),
-        after: [StartId(incarnation - 1), StartId::NONE],
+        after: vec![StartId(incarnation - 1)],
     }
 }
 
 fn change(sets: &mut InSyncSets, change: InSyncChange) -> Result<(), Void> {
     let pepoch = set(sets).pepoch;
-    sets.apply(SetRecord::Changed { partition: partition(), pepoch, change })
+    sets.apply(&SetRecord::Changed { partition: partition(), pepoch, change })
+}
+
+fn down(nodes: &[NodeId]) -> SetRecord {
+    SetRecord::NodesDown { nodes: nodes.to_vec() }
+}
+
+/// The record of a person who was told what is at stake now.
+fn force(sets: &InSyncSets) -> SetRecord {
+    let nothing = AtStake { absent: Vec::new(), present: Vec::new(), flushed: false };
+    let shown = sets.at_stake(partition()).unwrap_or(nothing);
+    SetRecord::Forced { partition: partition(), pepoch: set(sets).pepoch, shown }
+}
+
+fn nodes(present: &[(NodeId, Incarnation)]) -> Vec<NodeId> {
+    present.iter().map(|(node, _)| *node).collect()
 }
 
 fn drop_of(node: NodeId) -> InSyncChange {
@@ -52,28 +69,28 @@ fn drop_of(node: NodeId) -> InSyncChange {
 #[test]
 fn a_node_that_fails_leaves_its_sets_but_never_as_the_last() {
     let mut sets = sets();
-    sets.apply(SetRecord::NodeDown { node: A }).unwrap();
+    sets.apply(&down(&[A])).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).pepoch), (vec![B], Pepoch(2)));
-    sets.apply(SetRecord::NodeDown { node: B }).unwrap();
+    sets.apply(&down(&[B])).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).pepoch), (vec![B], Pepoch(2)));
 }
 
 #[test]
 fn a_process_that_starts_ends_the_pepochs_it_was_in() {
     let mut sets = sets();
-    sets.apply(restarted(B, 2)).unwrap();
+    sets.apply(&restarted(B, 2)).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).pepoch), (vec![A, B], Pepoch(2)));
-    sets.apply(restarted(C, 2)).unwrap();
+    sets.apply(&restarted(C, 2)).unwrap();
     assert_eq!(set(&sets).pepoch, Pepoch(2), "it is not in the set");
-    assert_eq!(sets.apply(restarted(B, 2)), Err(Void::Past));
+    assert_eq!(sets.apply(&restarted(B, 2)), Err(Void::Past));
 }
 
 #[test]
 fn who_may_have_lost_writes_is_never_left_alone() {
     let mut sets = sets();
-    sets.apply(lost_power(A, 2)).unwrap();
+    sets.apply(&lost_power(A, 2)).unwrap();
     assert_eq!(set(&sets).primary(), Some(B), "A comes first in the ring");
-    sets.apply(SetRecord::NodeDown { node: B }).unwrap();
+    sets.apply(&down(&[B])).unwrap();
     assert_eq!(set(&sets).in_sync, [A, B]);
     assert_eq!(change(&mut sets, drop_of(B)), Err(Void::Needed { node: B }));
 }
@@ -82,7 +99,7 @@ fn who_may_have_lost_writes_is_never_left_alone() {
 fn who_may_have_lost_writes_leaves_whatever_the_number_of_copies() {
     let mut sets = InSyncSets::new(2, 2, &[A, B], [(partition(), vec![A, B])]);
     assert_eq!(change(&mut sets, drop_of(A)), Err(Void::Needed { node: A }), "two copies are the least");
-    sets.apply(lost_power(A, 2)).unwrap();
+    sets.apply(&lost_power(A, 2)).unwrap();
     change(&mut sets, InSyncChange::Drop { node: A, incarnation: Incarnation(2) }).unwrap();
     assert_eq!(set(&sets).in_sync, [B]);
 }
@@ -91,8 +108,8 @@ fn who_may_have_lost_writes_leaves_whatever_the_number_of_copies() {
 fn a_set_without_certainty_goes_on_with_the_primary_that_collected() {
     let mut sets = sets();
     assert_eq!(change(&mut sets, InSyncChange::Collected), Err(Void::Past));
-    sets.apply(lost_power(A, 2)).unwrap();
-    sets.apply(lost_power(B, 2)).unwrap();
+    sets.apply(&lost_power(A, 2)).unwrap();
+    sets.apply(&lost_power(B, 2)).unwrap();
     assert_eq!(set(&sets).primary(), Some(A));
     change(&mut sets, InSyncChange::Collected).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![A], vec![]));
@@ -102,8 +119,8 @@ fn a_set_without_certainty_goes_on_with_the_primary_that_collected() {
 fn what_was_on_stable_storage_counts_more_than_what_a_damaged_log_brings_back() {
     let mut sets = sets();
     let damaged = started_with(A, 2, Memory::Damaged);
-    sets.apply(damaged).unwrap();
-    sets.apply(lost_power(B, 2)).unwrap();
+    sets.apply(&damaged).unwrap();
+    sets.apply(&lost_power(B, 2)).unwrap();
     assert_eq!((set(&sets).doubtful, set(&sets).damaged), (vec![A, B], vec![A]));
     assert_eq!(set(&sets).primary(), Some(B));
     change(&mut sets, InSyncChange::Collected).unwrap();
@@ -113,12 +130,12 @@ fn what_was_on_stable_storage_counts_more_than_what_a_damaged_log_brings_back() 
 #[test]
 fn a_learner_enters_in_the_order_of_the_ring_and_only_in_the_pepoch_it_learned_in() {
     let mut sets = sets();
-    sets.apply(SetRecord::NodeDown { node: A }).unwrap();
-    sets.apply(SetRecord::NodeUp { node: A }).unwrap();
+    sets.apply(&down(&[A])).unwrap();
+    sets.apply(&SetRecord::NodeUp { node: A }).unwrap();
     assert_eq!(sets.candidates(partition()), [A]);
     let promotion = InSyncChange::Promote { node: A, incarnation: Incarnation(1) };
     let past = SetRecord::Changed { partition: partition(), pepoch: Pepoch(1), change: promotion };
-    assert_eq!(sets.apply(past), Err(Void::Past));
+    assert_eq!(sets.apply(&past), Err(Void::Past));
     change(&mut sets, promotion).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).primary()), (vec![A, B], Some(A)));
     assert_eq!(sets.candidates(partition()), []);
@@ -127,26 +144,27 @@ fn a_learner_enters_in_the_order_of_the_ring_and_only_in_the_pepoch_it_learned_i
 #[test]
 fn a_learner_that_is_dropped_is_not_promoted_by_what_was_asked_before() {
     let mut sets = sets();
-    sets.apply(SetRecord::NodeDown { node: B }).unwrap();
+    sets.apply(&down(&[B])).unwrap();
     let pepoch = set(&sets).pepoch;
     change(&mut sets, drop_of(C)).unwrap();
     let promotion = InSyncChange::Promote { node: C, incarnation: Incarnation(1) };
     let late = SetRecord::Changed { partition: partition(), pepoch, change: promotion };
-    assert_eq!(sets.apply(late), Err(Void::Past));
+    assert_eq!(sets.apply(&late), Err(Void::Past));
 }
 
-fn started_after(node: NodeId, incarnation: u64, after: [u64; 2]) -> SetRecord {
+fn started_after(node: NodeId, incarnation: u64, after: &[u64]) -> SetRecord {
     let (incarnation, start) = (Incarnation(incarnation), StartId(incarnation));
-    SetRecord::NodeStarted { node, incarnation, memory: Memory::Kept, start, after: after.map(StartId) }
+    let after = after.iter().copied().map(StartId).collect();
+    SetRecord::NodeStarted { node, incarnation, memory: Memory::Kept, start, after }
 }
 
 #[test]
 fn who_comes_back_with_another_disk_has_nothing() {
-    for after in [[0, 0], [1, 7], [0, 7]] {
+    for after in [&[][..], &[1, 7], &[7]] {
         let mut sets = sets();
-        sets.apply(restarted(A, 2)).unwrap();
-        sets.apply(started_after(A, 3, after)).unwrap();
-        assert_eq!((set(&sets).in_sync, set(&sets).is_lost), (vec![B], false), "after {after:?}");
+        sets.apply(&restarted(A, 2)).unwrap();
+        sets.apply(&started_after(A, 3, after)).unwrap();
+        assert_eq!((set(&sets).in_sync, set(&sets).is_lost()), (vec![B], false), "after {after:?}");
         assert_eq!(sets.candidates(partition()), [A]);
     }
 }
@@ -154,55 +172,133 @@ fn who_comes_back_with_another_disk_has_nothing() {
 #[test]
 fn a_process_that_was_never_recorded_is_not_missed() {
     let mut sets = sets();
-    sets.apply(started_after(A, 4, [1, 3])).unwrap();
+    sets.apply(&started_after(A, 4, &[1, 2, 3])).unwrap();
     assert_eq!(set(&sets).in_sync, [A, B]);
-    sets.apply(started_after(A, 5, [1, 4])).unwrap();
+    sets.apply(&started_after(A, 5, &[1, 2, 3, 4])).unwrap();
     assert_eq!(set(&sets).in_sync, [A, B], "it ended before it knew that it was recorded");
 }
 
 #[test]
 fn who_may_have_lost_writes_is_better_than_another_disk() {
     let mut sets = sets();
-    sets.apply(lost_power(B, 2)).unwrap();
-    sets.apply(started_after(A, 2, [0, 0])).unwrap();
+    sets.apply(&lost_power(B, 2)).unwrap();
+    sets.apply(&started_after(A, 2, &[])).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![B], vec![B]));
+}
+
+/// B alone was in sync, and came back with a new disk.
+fn lost() -> InSyncSets {
+    let mut sets = sets();
+    sets.apply(&down(&[A])).unwrap();
+    sets.apply(&started_after(B, 2, &[])).unwrap();
+    assert!(set(&sets).is_lost());
+    sets
 }
 
 #[test]
 fn the_last_copy_on_another_disk_is_opened_by_force_alone() {
-    let mut sets = sets();
-    sets.apply(SetRecord::NodeDown { node: A }).unwrap();
-    sets.apply(started_after(B, 2, [0, 0])).unwrap();
-    assert!(set(&sets).is_lost);
-    sets.apply(restarted(B, 3)).unwrap();
-    assert!(set(&sets).is_lost, "the new disk does not become the old one by being used");
+    let mut sets = lost();
+    sets.apply(&restarted(B, 3)).unwrap();
+    assert!(set(&sets).is_lost(), "the new disk does not become the old one by being used");
     assert_eq!(change(&mut sets, InSyncChange::Collected), Err(Void::Past));
-    sets.apply(SetRecord::NodeUp { node: A }).unwrap();
+    sets.apply(&SetRecord::NodeUp { node: A }).unwrap();
     let promotion = InSyncChange::Promote { node: A, incarnation: Incarnation(1) };
     assert_eq!(change(&mut sets, promotion), Err(Void::Past));
     let at_stake = sets.at_stake(partition()).unwrap();
-    assert_eq!((at_stake.absent, at_stake.present, at_stake.flushed), (vec![B], vec![A, B, C], true));
-    sets.apply(SetRecord::Forced { partition: partition(), pepoch: set(&sets).pepoch }).unwrap();
+    assert_eq!((at_stake.absent, at_stake.flushed), (vec![B], true));
+    assert_eq!(nodes(&at_stake.present), [A, B, C]);
+    sets.apply(&force(&sets)).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![A, B, C], vec![A, B, C]));
-    assert!(!set(&sets).is_lost);
+    assert!(!set(&sets).is_lost());
+}
+
+#[test]
+fn a_partition_that_was_lost_is_there_again_with_the_disk_that_has_it() {
+    let mut sets = lost();
+    sets.apply(&started_with(B, 3, Memory::Stable)).unwrap();
+    assert_eq!(set(&sets).doubtful, [], "what another disk lost is nothing to this partition");
+    sets.apply(&started_after(B, 4, &[1, 9])).unwrap();
+    let found = set(&sets);
+    assert_eq!(
+        (found.is_lost(), found.primary(), found.in_sync, found.doubtful),
+        (false, Some(B), vec![B], vec![])
+    );
+    sets.apply(&started_after(B, 5, &[3])).unwrap();
+    assert!(set(&sets).is_lost(), "now the other one is in it again");
 }
 
 #[test]
 fn a_set_without_certainty_is_forced_to_go_on_without_who_is_down() {
     let mut sets = sets();
-    let force = |sets: &mut InSyncSets| {
-        let pepoch = set(sets).pepoch;
-        sets.apply(SetRecord::Forced { partition: partition(), pepoch })
-    };
-    assert_eq!(force(&mut sets), Err(Void::Past), "nothing is wrong");
-    sets.apply(lost_power(A, 2)).unwrap();
-    sets.apply(lost_power(B, 2)).unwrap();
-    sets.apply(SetRecord::NodeDown { node: A }).unwrap();
-    sets.apply(SetRecord::NodeDown { node: B }).unwrap();
-    assert_eq!(force(&mut sets), Err(Void::NobodyUp));
-    sets.apply(SetRecord::NodeUp { node: B }).unwrap();
+    assert_eq!(sets.apply(&force(&sets)), Err(Void::Past), "nothing is wrong");
+    sets.apply(&lost_power(A, 2)).unwrap();
+    sets.apply(&lost_power(B, 2)).unwrap();
+    sets.apply(&down(&[A, B, C])).unwrap();
+    assert_eq!(sets.apply(&force(&sets)), Err(Void::NobodyUp));
+    sets.apply(&SetRecord::NodeUp { node: C }).unwrap();
     let at_stake = sets.at_stake(partition()).unwrap();
-    assert_eq!((at_stake.absent, at_stake.present, at_stake.flushed), (vec![A], vec![B], false));
-    force(&mut sets).unwrap();
+    assert_eq!((at_stake.absent, nodes(&at_stake.present), at_stake.flushed), (vec![A, B], vec![C], true));
+    sets.apply(&SetRecord::NodeUp { node: B }).unwrap();
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((at_stake.absent, nodes(&at_stake.present), at_stake.flushed), (vec![A], vec![B], false));
+    sets.apply(&force(&sets)).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![B], vec![B]));
+}
+
+#[test]
+fn who_holds_everything_and_is_down_for_good_is_given_up_by_force() {
+    let mut sets = sets();
+    sets.apply(&lost_power(B, 2)).unwrap();
+    sets.apply(&down(&[A])).unwrap();
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((at_stake.absent, nodes(&at_stake.present), at_stake.flushed), (vec![A], vec![B], false));
+    sets.apply(&force(&sets)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![B], vec![B]));
+
+    sets.apply(&down(&[B])).unwrap();
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((at_stake.absent, nodes(&at_stake.present), at_stake.flushed), (vec![B], vec![C], true));
+    let shown = force(&sets);
+    sets.apply(&SetRecord::NodeUp { node: A }).unwrap();
+    sets.apply(&shown).unwrap();
+    assert_eq!(set(&sets).damaged, [A, C], "what they have is from earlier times");
+}
+
+#[test]
+fn what_is_given_up_is_no_more_than_what_was_shown() {
+    let mut sets = lost();
+    sets.apply(&SetRecord::NodeUp { node: A }).unwrap();
+    let shown = force(&sets);
+    sets.apply(&down(&[A])).unwrap();
+    assert_eq!(sets.apply(&shown), Err(Void::Past), "A was to be asked");
+    sets.apply(&SetRecord::NodeUp { node: A }).unwrap();
+    sets.apply(&started_after(A, 2, &[])).unwrap();
+    assert_eq!(sets.apply(&shown), Err(Void::Past), "another process of A may find nothing");
+    sets.apply(&force(&sets)).unwrap();
+}
+
+#[test]
+fn of_those_who_fail_together_whoever_is_back_first_goes_on() {
+    let mut sets = sets();
+    sets.apply(&down(&[A, B])).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).pepoch), (vec![A, B], Pepoch(1)));
+    sets.apply(&restarted(B, 2)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).pepoch), (vec![B], Pepoch(2)));
+    assert_eq!(sets.apply(&down(&[A])), Err(Void::Past));
+    sets.apply(&down(&[B])).unwrap();
+    let promotion = InSyncChange::Promote { node: C, incarnation: Incarnation(1) };
+    change(&mut sets, promotion).unwrap();
+    assert_eq!(set(&sets).in_sync, [C], "it was asked for before B went down");
+}
+
+#[test]
+fn who_is_up_does_not_leave_for_one_that_is_down() {
+    let mut sets = InSyncSets::new(3, 1, &[A, B, C], [(partition(), vec![A, B, C])]);
+    sets.apply(&lost_power(C, 2)).unwrap();
+    sets.apply(&down(&[A, B])).unwrap();
+    let drop_of_c = InSyncChange::Drop { node: C, incarnation: Incarnation(2) };
+    assert_eq!(change(&mut sets, drop_of_c), Err(Void::Needed { node: C }));
+    sets.apply(&SetRecord::NodeUp { node: B }).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).primary()), (vec![B, C], Some(B)));
+    change(&mut sets, drop_of_c).unwrap();
 }

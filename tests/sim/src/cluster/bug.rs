@@ -25,6 +25,8 @@ pub enum Bug {
     HoleNotKept,
     /// In the ledger's state: a node that comes back with a new or an old disk is in sync as before.
     AnyDiskWillDo,
+    /// In a node: its disk remembers two starts, however many may be recorded.
+    StartsForgotten,
 }
 
 use PlantedBug as P;
@@ -92,6 +94,7 @@ impl Bug {
         Self::HoleNotKept,
         Self::ReplicaResolves,
         Self::AnyDiskWillDo,
+        Self::StartsForgotten,
     ];
 
     /// The bug named `name`.

@@ -2,7 +2,7 @@
 //!
 //! Mostly another replica in sync has what is damaged, for what is damaged everywhere proves nothing but that it is called so.
 
-use huntaway_ledger::{Memory, SetRecord, StartId};
+use huntaway_ledger::{Memory, SetRecord, Starts};
 use huntaway_replica::{Input, Outcome, PlantedBug, Process};
 use huntaway_wire::{Oid, Version};
 
@@ -110,19 +110,20 @@ impl Cluster {
     fn swap_disk(&mut self, node: usize) {
         let state = &mut self.nodes[node];
         if state.image.is_none() && !state.disk_failed && self.random.percent(60) {
-            state.image = Some((state.storage.clone(), state.starts));
+            state.image = Some((state.storage.clone(), state.starts.clone()));
             return note!(self, "the disk of node {node} is copied");
         }
         if self.nodes[node].disk_failed || !self.random.percent(20) && !self.can_do_without(node) {
             return;
         }
+        let is_kept = self.random.percent(50);
         if self.nodes[node].is_alive() {
-            self.crash_node(node, Crash::Killed);
+            self.crash_node(node, if is_kept { Crash::PowerLost } else { Crash::Killed });
         }
         let recorded = self.ledger.sets.node(id_of(node)).map(|known| known.start);
         // A copy that was made since the last start cannot be told from the disk itself.
-        let is_old = |image: &mut (Vec<ModelStorage>, [StartId; 2])| {
-            recorded.is_some_and(|recorded| !image.1.contains(&recorded))
+        let is_old = |image: &mut (Vec<ModelStorage>, Starts)| {
+            recorded.is_some_and(|recorded| !image.1.ids().contains(&recorded))
         };
         let log_keeps = self.habits.log_keeps();
         let bug = self.bug;
@@ -130,10 +131,34 @@ impl Cluster {
         let state = &mut self.nodes[node];
         let image = state.image.take_if(is_old);
         let kind = if image.is_some() { "an old copy of its disk" } else { "a new disk" };
-        (state.storage, state.starts) = image.unwrap_or_else(|| (new(), [StartId::NONE; 2]));
+        let (storage, starts) = image.unwrap_or_else(|| (new(), Starts::default()));
+        let storage = std::mem::replace(&mut state.storage, storage);
+        let starts = std::mem::replace(&mut state.starts, starts);
+        let memory = std::mem::replace(&mut state.memory, Memory::Kept);
+        state.is_original = false;
+        if is_kept {
+            state.taken_out = Some((storage, starts, memory));
+            let back = SECOND + self.random.below(8 * SECOND);
+            self.at(back, Event::PutDiskBack { node });
+        }
         note!(self, "node {node} gets {kind}");
         let back = MS + self.random.below(2 * SECOND);
         self.at(back, Event::StartNode { node });
+    }
+
+    /// The disk that was taken out is found again.
+    pub(crate) fn put_disk_back(&mut self, node: usize) {
+        if self.nodes[node].disk_failed || self.time > FAULTS_END {
+            return;
+        }
+        let Some((storage, starts, memory)) = self.nodes[node].taken_out.take() else { return };
+        if self.nodes[node].is_alive() {
+            self.crash_node(node, Crash::Killed);
+        }
+        let state = &mut self.nodes[node];
+        (state.storage, state.starts, state.memory) = (storage, starts, memory);
+        note!(self, "node {node} has its disk back");
+        self.start_process(node);
     }
 
     /// Whether all that the node has in sync, another one has as well, for certain.
@@ -150,15 +175,19 @@ impl Cluster {
         })
     }
 
-    /// A person has partitions opened that nobody has whole any more.
-    pub(crate) fn force_lost(&mut self) {
+    /// A person has partitions opened that nobody has whole any more, or that wait for who does not come back soon.
+    pub(crate) fn force_open(&mut self) {
         for number in 0..self.shape.partitions {
             let configuration = &self.ledger.rows[usize::from(number)].configuration;
-            let (partition, pepoch) = (partition(number), configuration.pepoch);
-            if configuration.is_lost && self.random.percent(30) {
-                let at_stake = self.ledger.sets.at_stake(partition);
-                note!(self, "partition {number} is opened by force: {at_stake:?}");
-                self.record_arrives(self.ledger_endpoint(), SetRecord::Forced { partition, pepoch });
+            let (partition, pepoch, is_lost) =
+                (partition(number), configuration.pepoch, configuration.is_lost);
+            let Some(shown) = self.ledger.sets.at_stake(partition) else { continue };
+            let percent = if is_lost { 15 } else { self.habits.forced_percent };
+            if self.random.percent(percent) {
+                note!(self, "partition {number} is to be opened by force: {shown:?}");
+                let after = 1 + self.random.below(SECOND);
+                let record = SetRecord::Forced { partition, pepoch, shown };
+                self.at(after, Event::Record { from: self.ledger_endpoint(), record });
             }
         }
     }

@@ -52,14 +52,16 @@ pub(crate) enum Event {
     ClientTold { client: usize, operation: u64, told: Told },
     /// A record reaches the ledger.
     Record { from: Endpoint, record: SetRecord },
-    /// The ledger's record that the node is down can be acted on.
-    DownActive { node: usize },
+    /// The ledger's record that the nodes are down can be acted on.
+    DownActive { nodes: Vec<usize> },
     /// The ledger looks who lives.
     Detect,
     /// Something goes wrong.
     Fault,
     /// Something goes wrong with a disk.
     DiskFault,
+    /// A disk that was taken out is found again.
+    PutDiskBack { node: usize },
     /// A disk that failed is to work again.
     ReplaceDisk { node: usize },
     /// Somebody wants a snapshot.
@@ -156,11 +158,12 @@ impl Cluster {
             Event::ClientNext { client, turn } => self.client_turn(client, turn),
             Event::ClientTimeout { client, operation } => self.client_timeout(client, operation),
             Event::ClientTold { client, operation, told } => self.client_told(client, operation, told),
-            Event::Record { from, record } => self.record_arrives(from, record),
-            Event::DownActive { node } => self.down_active(node),
+            Event::Record { from, record } => self.record_arrives(from, &record),
+            Event::DownActive { nodes } => self.down_active(&nodes),
             Event::Detect => self.detect(),
             Event::Fault => self.fault(),
             Event::DiskFault => self.disk_fault(),
+            Event::PutDiskBack { node } => self.put_disk_back(node),
             Event::ReplaceDisk { node } => self.replace_disk(node),
             Event::Snapshot => self.snapshot(),
             Event::Hold => self.hold(),

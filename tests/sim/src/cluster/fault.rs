@@ -125,7 +125,7 @@ impl Cluster {
         self.nodes[node].paused_until = until;
         self.gateways[gateway].paused_until = until;
         if self.random.percent(50) {
-            self.take_down(node);
+            self.take_down(vec![node]);
         }
     }
 
@@ -134,7 +134,7 @@ impl Cluster {
         let until = self.time + 300 * MS + self.random.below(1500 * MS);
         note!(self, "node {node} pauses until {} ms and is dropped", until / MS);
         self.nodes[node].paused_until = until;
-        self.take_down(node);
+        self.take_down(vec![node]);
     }
 
     fn reconnect_later(&mut self) {
@@ -209,7 +209,7 @@ impl Cluster {
 
     fn suspect(&mut self, node: usize) {
         note!(self, "node {node} is taken to be down");
-        self.take_down(node);
+        self.take_down(vec![node]);
     }
 
     /// The ledger and a primary lose each other, while others reach it: it is taken to be down, a disk is reset before that
@@ -219,7 +219,7 @@ impl Cluster {
         let node = self.ledger.primary(partition).1;
         note!(self, "the ledger and node {node}, primary of partition {partition}, lose each other");
         self.network.block(self.ledger_endpoint(), node);
-        self.take_down(node);
+        self.take_down(vec![node]);
         let until_down = LEASE_RUNS_OUT;
         let reset = until_down - self.random.below(300 * MS);
         self.at(reset, Event::Reset);
@@ -302,7 +302,7 @@ impl Cluster {
         let Some(process) = configuration.in_sync.iter().find(is_it) else { return };
         let change = InSyncChange::Drop { node: process.node, incarnation: process.incarnation };
         let (partition, pepoch) = (super::partition(partition as u16), configuration.pepoch);
-        self.record_arrives(primary, SetRecord::Changed { partition, pepoch, change });
+        self.record_arrives(primary, &SetRecord::Changed { partition, pepoch, change });
     }
 
     /// Faults are over.

@@ -61,6 +61,8 @@ pub(crate) struct Habits {
     pub(crate) reads_instead_percent: u64,
     /// A power loss damages the log in so many of a hundred cases.
     pub(crate) damaged_logs_percent: u64,
+    /// In so many of a hundred cases a partition that waits for replicas is opened by force.
+    pub(crate) forced_percent: u64,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
 }
@@ -80,6 +82,7 @@ impl Habits {
             longest_calms: if is_calm { [4 * SECOND; 3] } else { [200 * MS, SECOND, 4 * SECOND] },
             reads_instead_percent: random.pick(&[0, 0, 60]),
             damaged_logs_percent: random.pick(&[0, 0, 40]),
+            forced_percent: random.pick(&[0, 0, 0, 10]),
             roams: random.percent(30),
         }
     }

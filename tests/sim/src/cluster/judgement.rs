@@ -48,6 +48,13 @@ pub enum Broken {
         /// The partition.
         partition: u16,
     },
+    /// A node's disk was taken for another one, although it never had another.
+    Disowned {
+        /// The partition.
+        partition: u16,
+        /// The node.
+        node: usize,
+    },
     /// A snapshot is no consistent cut.
     Torn {
         /// Partition, object, block, and what of the block: half, or bit from 2 on.
@@ -92,6 +99,9 @@ impl fmt::Display for Broken {
                     f,
                     "replicas of partition {partition} differed, or let damage in, without a fault of a disk"
                 )
+            }
+            Self::Disowned { partition, node } => {
+                write!(f, "what node {node} has of partition {partition} is taken to be on another disk")
             }
             Self::Torn { place: (partition, object, block, cell), torn } => {
                 write!(

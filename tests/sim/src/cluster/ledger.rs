@@ -8,7 +8,7 @@ use huntaway_replica::{Configuration, Process, Vdis};
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
 use super::event::{AtNode, Event};
-use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, Shape, endpoint_of, id_of, note, partition};
+use super::{Broken, Bug, Cluster, Endpoint, FAULTS_END, MS, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::Time;
 
@@ -35,7 +35,7 @@ pub(crate) struct Ledger {
     going_down: Vec<bool>,
     /// What a node must know to get a lease: all up to the record that says that it is there.
     there_since: Vec<u64>,
-    /// Partitions that a person had opened, and that were not opened yet.
+    /// Partitions that a person had opened although flushed writes may be lost, and that were not opened yet.
     forced: BTreeSet<Partition>,
 }
 
@@ -100,7 +100,7 @@ impl Ledger {
             in_sync: set.in_sync.iter().map(process).collect(),
             doubtful: set.doubtful.clone(),
             damaged: set.damaged.clone(),
-            is_lost: set.is_lost,
+            is_lost: set.is_lost(),
             primary: set.primary().expect("a set is never empty"),
             candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
             min_copies: self.sets.min_copies(),
@@ -131,16 +131,17 @@ impl Cluster {
         self.network.reaches(endpoint, ledger) && self.network.reaches(ledger, endpoint)
     }
 
-    pub(crate) fn record_arrives(&mut self, from: Endpoint, record: SetRecord) {
+    pub(crate) fn record_arrives(&mut self, from: Endpoint, record: &SetRecord) {
         if self.ledger.sets.apply(record).is_err() {
             return;
         }
         note!(self, "the ledger has {record:?} of {from}");
         if let SetRecord::NodeStarted { node, .. } | SetRecord::NodeUp { node } = record {
             // Nobody waits for a node that is down: what it did not hear meanwhile, it has to know before it serves.
-            self.ledger.there_since[endpoint_of(node)] = self.ledger.sequence + 1;
+            self.ledger.there_since[endpoint_of(*node)] = self.ledger.sequence + 1;
         }
-        match record {
+        self.mind_disowned(record);
+        match *record {
             SetRecord::NodeStarted { node, incarnation, .. } => {
                 // Power may have gone again since the process said so.
                 let state = &mut self.nodes[endpoint_of(node)];
@@ -161,13 +162,29 @@ impl Cluster {
                 let primary = self.ledger.rows[partition.index()].configuration.primary();
                 primary.into_iter().for_each(|primary| self.has_all_again(primary, partition));
             }
-            SetRecord::Forced { partition, .. } => {
-                self.ledger.forced.insert(partition);
+            SetRecord::Forced { partition, ref shown, .. } => {
+                if shown.flushed {
+                    self.ledger.forced.insert(partition);
+                }
                 self.summary.forced += 1;
             }
             _ => {}
         }
         self.publish();
+    }
+
+    /// What is on the only disk that a node ever had counts.
+    fn mind_disowned(&mut self, record: &SetRecord) {
+        let SetRecord::NodeStarted { node, .. } = record else { return };
+        for number in 0..self.shape.partitions {
+            let before = &self.ledger.rows[usize::from(number)].configuration;
+            let was_in = before.in_sync.iter().any(|process| process.node == *node);
+            let set = self.ledger.sets.set(partition(number));
+            let is_in = set.is_some_and(|set| set.in_sync.contains(node) && !set.is_lost());
+            if was_in && !is_in && self.nodes[endpoint_of(*node)].is_original {
+                self.broken = Some(Broken::Disowned { partition: number, node: endpoint_of(*node) });
+            }
+        }
     }
 
     /// Whatever the log of the process had lost, it has what it is to have, unless it has died since.
@@ -220,26 +237,30 @@ impl Cluster {
 
     pub(crate) fn detect(&mut self) {
         self.at(DETECT, Event::Detect);
-        self.force_lost();
+        self.force_open();
+        let patience = 2 + self.random.below(5);
+        let mut silent_nodes = Vec::new();
         for node in 0..self.shape.nodes {
             let state = &self.nodes[node];
             let answers = state.is_alive() && state.paused_until <= self.time && self.is_near_ledger(node);
             let silent = if answers { 0 } else { self.ledger.silent[node] + 1 };
             self.ledger.silent[node] = silent;
             let is_up = self.ledger.sets.node(id_of(node)).is_some_and(|known| known.is_up);
-            if is_up && u64::from(silent) > 2 + self.random.below(5) {
-                self.take_down(node);
+            if is_up && u64::from(silent) > patience {
+                silent_nodes.push(node);
             } else if answers && !is_up && !self.ledger.going_down[node] {
-                self.record_arrives(node, SetRecord::NodeUp { node: id_of(node) });
+                self.record_arrives(node, &SetRecord::NodeUp { node: id_of(node) });
             }
         }
+        self.take_down(silent_nodes);
     }
 
-    /// The node is to be down, rightly or wrongly.
-    pub(crate) fn take_down(&mut self, node: usize) {
-        if !self.ledger.going_down[node] {
-            self.ledger.going_down[node] = true;
-            self.at(LEASE_RUNS_OUT, Event::DownActive { node });
+    /// The nodes are to be down, rightly or wrongly.
+    pub(crate) fn take_down(&mut self, mut nodes: Vec<usize>) {
+        nodes.retain(|node| !self.ledger.going_down[*node]);
+        if !nodes.is_empty() {
+            nodes.iter().for_each(|node| self.ledger.going_down[*node] = true);
+            self.at(LEASE_RUNS_OUT, Event::DownActive { nodes });
             if self.time < FAULTS_END && self.random.percent(self.shape.reset_percent) {
                 // While it may still serve, if nothing but the other stores keeps it from that.
                 let after = self.random.below(LEASE_RUNS_OUT + 100 * MS);
@@ -248,8 +269,9 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn down_active(&mut self, node: usize) {
-        self.ledger.going_down[node] = false;
-        self.record_arrives(node, SetRecord::NodeDown { node: id_of(node) });
+    pub(crate) fn down_active(&mut self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.ledger.going_down[*node] = false);
+        let nodes = nodes.iter().copied().map(id_of).collect();
+        self.record_arrives(self.ledger_endpoint(), &SetRecord::NodesDown { nodes });
     }
 }

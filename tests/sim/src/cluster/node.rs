@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId};
+use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{
     Answer, Block, Body, Change, CopiedBlock, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output,
     Process, Proposal, Record, Replica, Reply, SetChange, Ticket,
@@ -41,12 +41,16 @@ pub(crate) struct Node {
     /// What is left of what was acknowledged, since the ledger last heard of it.
     pub(crate) memory: Memory,
     pub(crate) storage: Vec<ModelStorage>,
-    /// What the disk says of starts of processes on it: the last that was known to be recorded, and the last one.
-    pub(crate) starts: [StartId; 2],
+    /// What the disk says of starts of processes on it.
+    pub(crate) starts: Starts,
     /// What it said before the last one.
-    after: [StartId; 2],
+    after: Vec<StartId>,
     /// A copy of the disk from some time ago, with what it says.
-    pub(crate) image: Option<(Vec<ModelStorage>, [StartId; 2])>,
+    pub(crate) image: Option<(Vec<ModelStorage>, Starts)>,
+    /// The disk that was taken out, with what it says, and what is left there of what was acknowledged.
+    pub(crate) taken_out: Option<(Vec<ModelStorage>, Starts, Memory)>,
+    /// It never had another disk.
+    pub(crate) is_original: bool,
     /// When the log of each partition has written all it was given.
     log_free_at: Vec<Time>,
     /// The replicas of the process, if one runs.
@@ -71,9 +75,11 @@ impl Node {
             disk_failed: false,
             memory: Memory::Kept,
             storage: (0..partitions).map(|_| ModelStorage::new(habits.log_keeps(), bug)).collect(),
-            starts: [StartId::FIRST; 2],
-            after: [StartId::FIRST; 2],
+            starts: Starts::first(),
+            after: Vec::new(),
             image: None,
+            taken_out: None,
+            is_original: true,
             log_free_at: vec![0; partitions],
             replicas: None,
             applied: 0,
@@ -119,8 +125,10 @@ impl Cluster {
         }
         state.incarnation.0 += 1;
         if state.incarnation > Incarnation(1) {
-            state.after = state.starts;
-            state.starts[1] = StartId(self.random.draw());
+            state.after = state.starts.begin(StartId(self.random.draw()));
+            if self.bug == Some(Bug::StartsForgotten) && state.after.len() > 2 {
+                state.after = vec![state.after[0], state.after[state.after.len() - 1]];
+            }
         }
         let me = Process { node: id_of(node), incarnation: state.incarnation };
         let now = state.clock.moment(self.time);
@@ -234,7 +242,7 @@ impl Cluster {
         let known = self.ledger.sets.node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
         if known >= state.incarnation {
             let state = &mut self.nodes[node];
-            state.starts[0] = state.starts[1];
+            state.starts.recorded();
             self.at_process(node, 1, AtNode::News);
             return;
         }
@@ -243,8 +251,8 @@ impl Cluster {
             node: id_of(node),
             incarnation,
             memory: state.memory,
-            start: state.starts[1],
-            after: state.after,
+            start: state.starts.ids().last().copied().unwrap_or(StartId::FIRST),
+            after: state.after.clone(),
         };
         self.send_record(node, record);
         self.at_process(node, 100 * MS, AtNode::Announce);
@@ -446,7 +454,7 @@ impl Cluster {
     pub(crate) fn send_record(&mut self, from: Endpoint, record: SetRecord) {
         let passage = self.network.pass(from, self.ledger_endpoint(), &mut self.random);
         for after in passage.after {
-            self.at(after, Event::Record { from, record });
+            self.at(after, Event::Record { from, record: record.clone() });
         }
     }
 }

@@ -187,7 +187,7 @@ impl Cluster {
 
     fn leaves_for_good(&mut self, node: Endpoint) {
         self.crash(node, Crash::Killed, 8 * SECOND);
-        self.take_down(node);
+        self.take_down(vec![node]);
     }
 
     /// Some replicas have a write, and others do not: the primary goes, and often the gateway that would send it again.
