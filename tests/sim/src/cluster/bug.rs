@@ -33,7 +33,7 @@ use PlantedBug as P;
 
 impl Bug {
     /// All of them: the simulation finds each within 5000 seeds.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 61] = [
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
