@@ -25,6 +25,11 @@
 //!  give_up: never sent again ─► done, or settle after SETTLE_TIME: Ended
 //! ```
 //!
+//! A reset, a preemption or an unmapping gives up commands of all gateways at once. It is a record of the ledger that raises the
+//! *fence* of the logical unit, and is answered when every store knows of that, or is down. A command keeps the fence under
+//! which it was received; what a store refuses for that is judged again, and sent again under the newer fence only if its
+//! nexus is still there and may send it ([`UnderWay::judge`]).
+//!
 //! Overlapping writes of a session keep their order also when they are sent again, since a request keeps its turn in
 //! [`Order`](crate::order::Order) until it has ended.
 //!
@@ -41,7 +46,7 @@ use huntaway_wire::{Stamp, outlasting};
 pub use path_proof::PathProof;
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
-pub use under_way::{Decision, End, Ended, GivenUp, RequestNumber, Sending, Stamped, UnderWay};
+pub use under_way::{Decision, End, Ended, GivenUp, RequestNumber, Sending, Stamped, UnderWay, Verdict};
 
 /// A command is sent to a store only with a proof younger than this. Twice the interval of pings, so that an idle session
 /// has a proof also if an answer takes its time; and short enough for an initiator to fail over soon.

@@ -20,6 +20,12 @@ pub enum PlantedBug {
     SettledByLastRefusal,
     /// What was given up is sent again when it is refused or overdue.
     GivenUpSentAgain,
+    /// What a store refused for its fence is sent again under the newer one, whoever may not send it any more.
+    NotJudgedAgain,
+    /// What was given up before is sent again when a store refused it for its fence, and nothing else speaks against it.
+    GivenUpJudgedToStand,
+    /// What a store refused for its fence counts as settled, though another store may not know of the newer one.
+    SettledByFenceRefusal,
 }
 
 /// The bug of an [`UnderWay`](super::UnderWay), if there is one.

@@ -5,6 +5,10 @@
 //! one may still be in a queue. So what was given up has ended when a store says that it is done, or when the newest stamp
 //! that any of its sends took has run out.
 //!
+//! A request also carries the *fence* of its logical unit: the counter that a reset, a preemption or an unmapping raises. It is that
+//! of the moment at which the gateway received the command, and goes up only by [`UnderWay::judge`], which lets what is
+//! given up go no further. Once no store takes anything of a lower fence any more, what went out under one has ended.
+//!
 //! There are as many requests as live commands have parts, and those of dropped sessions for [`SETTLE_TIME`]. Each event loop
 //! may have requests of its own, and be a gateway of its own to the stores.
 
@@ -32,6 +36,17 @@ pub enum GivenUp {
     Dropped,
 }
 
+/// What becomes of a request of a logical unit whose fence was raised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is of another unit.
+    Unconcerned,
+    /// Its command may be carried out nevertheless: from here on under the newer fence.
+    Stands,
+    /// Its command is not to be carried out, unless it was before.
+    GivenUp(GivenUp),
+}
+
 /// A stamp was taken for a send. What follows: read the clock, then [`UnderWay::check_proof`].
 #[derive(Debug)]
 #[must_use]
@@ -54,6 +69,8 @@ pub struct Sending {
     pub store: NodeId,
     /// The newest stamp of that store.
     pub stamp: Stamp,
+    /// The fence of its logical unit when its command was received, or judged last. A store that knows of a newer one refuses it.
+    pub fence: u64,
 }
 
 /// Whether a request is sent.
@@ -98,6 +115,8 @@ enum Phase {
     Unproven,
     /// This send is the last.
     Sent(u32),
+    /// A store refused it for its fence: it waits to be judged.
+    Fenced,
 }
 
 #[derive(Debug)]
@@ -106,6 +125,9 @@ struct Request<O> {
     given_up: Option<GivenUp>,
     phase: Phase,
     sends: u32,
+    fence: u64,
+    /// The highest fence that a send went out under; 0 before the first one.
+    sent_under: u64,
     /// When the newest stamp that it took has run out at its store; `None` if it took none.
     settles_at: Option<Duration>,
 }
@@ -160,10 +182,19 @@ impl<O: Copy> UnderWay<O> {
         }
     }
 
-    /// A new request, to be sent.
-    pub fn enter(&mut self, owner: O) -> RequestNumber {
+    /// A new request, to be sent. `fence` is that of its logical unit as the gateway knew it when it received the command and
+    /// found that its nexus may send it: not as it is by now.
+    pub fn enter(&mut self, owner: O, fence: u64) -> RequestNumber {
         self.last.0 += 1;
-        let request = Request { owner, given_up: None, phase: Phase::Due, sends: 0, settles_at: None };
+        let request = Request {
+            owner,
+            given_up: None,
+            phase: Phase::Due,
+            sends: 0,
+            fence,
+            sent_under: 0,
+            settles_at: None,
+        };
         self.requests.insert(self.last, request);
         self.last
     }
@@ -207,7 +238,9 @@ impl<O: Copy> UnderWay<O> {
         }
         request.sends += 1;
         request.phase = Phase::Sent(request.sends);
-        Decision::Send(Sending { number, send: request.sends, lowest, store, stamp })
+        let fence = request.fence;
+        request.sent_under = request.sent_under.max(fence);
+        Decision::Send(Sending { number, send: request.sends, lowest, store, stamp, fence })
     }
 
     /// There is a newer proof for the requests that are `owned`: those of them that waited for one are to be sent.
@@ -239,6 +272,58 @@ impl<O: Copy> UnderWay<O> {
             request.settles_at = None;
         }
         self.is_due_again(number, send)
+    }
+
+    /// A store refused this send, which was `under` that fence, since a newer one is known there. Returns whether it is to be sent
+    /// again at once: it was judged meanwhile. Otherwise that is for [`UnderWay::judge`] to say, so have the newer fence
+    /// looked up.
+    #[must_use]
+    pub fn fenced(&mut self, number: RequestNumber, send: u32, under: u64) -> bool {
+        if let Some(request) = self.requests.get_mut(&number) {
+            if self.planted.is(PlantedBug::SettledByFenceRefusal) {
+                request.settles_at = None;
+            }
+            if request.fence == under {
+                if request.phase == Phase::Sent(send) {
+                    request.phase = Phase::Fenced;
+                }
+                return false;
+            }
+        }
+        self.is_due_again(number, send)
+    }
+
+    /// The fence of a logical unit is this one by now. `verdict` says what becomes of a request with a lower one: whether its
+    /// nexus is still there and may send it, and whether whatever raised the fence gave it up. Returns those that are to be
+    /// sent again; the others go on as before, or end as what was given up.
+    #[must_use]
+    pub fn judge(&mut self, fence: u64, verdict: impl Fn(&O, u64) -> Verdict) -> Vec<RequestNumber> {
+        let planted = self.planted;
+        let mut due = Vec::new();
+        for (number, request) in self.requests.iter_mut().filter(|(_, request)| request.fence < fence) {
+            match verdict(&request.owner, request.fence) {
+                Verdict::Unconcerned => continue,
+                Verdict::GivenUp(why) if !planted.is(PlantedBug::NotJudgedAgain) => {
+                    request.given_up = request.given_up.max(Some(why));
+                    continue;
+                }
+                Verdict::GivenUp(_) | Verdict::Stands => request.fence = fence,
+            }
+            let may_go_on = request.given_up.is_none() || planted.is(PlantedBug::GivenUpJudgedToStand);
+            if request.phase == Phase::Fenced && may_go_on {
+                request.phase = Phase::Due;
+                request.given_up = None;
+                due.push(*number);
+            }
+        }
+        due
+    }
+
+    /// No store takes anything of a lower fence than this one any more, of the logical unit whose requests are `owned`. Ends
+    /// what was given up and went out under lower ones only.
+    pub fn in_force(&mut self, fence: u64, owned: impl Fn(&O) -> bool) -> Vec<Ended<O>> {
+        let is_over = |request: &Request<O>| request.sent_under < fence && owned(&request.owner);
+        self.end_given_up(|request, _| is_over(request))
     }
 
     /// This send has brought no answer for too long. Returns whether the request is to be sent again.
@@ -277,22 +362,35 @@ impl<O: Copy> UnderWay<O> {
     /// Ends what was given up and can take no effect any more.
     pub fn settle(&mut self, now: Duration) -> Vec<Ended<O>> {
         let planted = self.planted;
-        let mut settled = Vec::new();
-        self.requests.retain(|&number, request| {
-            let Some(why) = request.given_up else { return true };
+        self.end_given_up(|request, why| {
             let is_early = match why {
                 GivenUp::Failed => planted.is(PlantedBug::ErrorBeforeSettled),
                 GivenUp::Aborted => planted.is(PlantedBug::AbortBeforeSettled),
                 GivenUp::Dropped => false,
             };
-            if !is_early && !request.is_settled(now) {
+            is_early || request.is_settled(now)
+        })
+    }
+
+    /// Ends what was given up and `is_over`.
+    fn end_given_up(&mut self, is_over: impl Fn(&Request<O>, GivenUp) -> bool) -> Vec<Ended<O>> {
+        let planted = self.planted;
+        let mut settled = Vec::new();
+        self.requests.retain(|&number, request| {
+            let Some(why) = request.given_up else { return true };
+            if !is_over(request, why) {
                 return true;
             }
             settled.push(Ended { number, owner: request.owner, end: End::Settled, given_up: Some(why) });
-            if planted.is(PlantedBug::GivenUpSentAgain) {
+            let is_kept = planted.is(PlantedBug::GivenUpSentAgain)
+                || planted.is(PlantedBug::GivenUpJudgedToStand) && request.sent_under > 0;
+            if is_kept {
                 request.given_up = None;
             }
-            request.given_up.is_none()
+            if planted.is(PlantedBug::GivenUpJudgedToStand) {
+                request.phase = Phase::Fenced;
+            }
+            is_kept
         });
         settled
     }

@@ -33,7 +33,7 @@ fn no_command_takes_effect_after_it_was_given_up() {
     }
     println!("{SEEDS} seeds: {all}");
     let asked = [all.acknowledged, all.retries, all.aborts, all.logouts, all.restarts];
-    let fenced = [all.unproven, all.refusals, all.settled];
+    let fenced = [all.unproven, all.refusals, all.settled, all.records, all.out_of_date];
     assert!(asked.iter().chain(&fenced).all(|count| *count >= SEEDS), "the runs are all alike: {all}");
 }
 
@@ -107,4 +107,15 @@ each_is_found! {
     a_stamp_that_is_checked_on_arrival_is_found: Bug::AgeAtArrival,
     a_primary_that_forgets_what_was_done_is_found: Bug::NoDedupeAtHandover,
     executing_what_was_trimmed_is_found: Bug::TrimmedExecuted,
+    sending_again_what_may_not_be_sent_any_more_is_found: Bug::Gateway(PlantedBug::NotJudgedAgain),
+    sending_again_what_was_aborted_before_its_fence_was_old_is_found: Bug::Gateway(PlantedBug::GivenUpJudgedToStand),
+    settling_by_the_refusal_of_one_store_is_found: Bug::Gateway(PlantedBug::SettledByFenceRefusal),
+    answering_a_reset_before_stores_know_of_it_is_found: Bug::AnsweredBeforeStoresKnow,
+    settling_by_the_record_of_a_reset_is_found: Bug::SettledByTheRecord,
+    a_fence_that_is_taken_when_a_command_is_sent_is_found: Bug::FenceAtSending,
+    a_store_that_takes_what_was_given_up_is_found: Bug::FenceNotChecked,
+    a_fence_that_is_checked_on_arrival_is_found: Bug::FenceAtArrival,
+    a_command_that_loses_its_turn_by_its_fence_is_found: Bug::FencedLosesTurn,
+    a_command_that_loses_its_turn_by_a_snapshot_is_found: Bug::OldLayoutLosesTurn,
+    a_store_that_writes_to_what_is_frozen_is_found: Bug::LayoutNotChecked,
 }

@@ -31,11 +31,27 @@ pub enum Bug {
     NoDedupeAtHandover,
     /// Requests below the trim mark are executed.
     TrimmedExecuted,
+    /// A reset or preemption is answered before stores know of it.
+    AnsweredBeforeStoresKnow,
+    /// What a record gave up counts as ended when the gateway knows of the record, which stores may not.
+    SettledByTheRecord,
+    /// A request carries the fence of the moment at which it is sent, not that under which its command was received.
+    FenceAtSending,
+    /// A store takes requests that were given up.
+    FenceNotChecked,
+    /// A store looks at a request's fence when it arrives, not when it gets its version.
+    FenceAtArrival,
+    /// A command that is refused for its fence loses its turn among those that overlap it.
+    FencedLosesTurn,
+    /// A command that is refused since a snapshot was taken loses its turn among those that overlap it.
+    OldLayoutLosesTurn,
+    /// A store takes requests for what a snapshot froze.
+    LayoutNotChecked,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 30] = [
         Self::Gateway(PlantedBug::NoPathProof),
         Self::Gateway(PlantedBug::SentAgainWithoutProof),
         Self::Gateway(PlantedBug::ErrorBeforeSettled),
@@ -44,6 +60,9 @@ impl Bug {
         Self::Gateway(PlantedBug::SettledWithoutMargin),
         Self::Gateway(PlantedBug::SettledByLastRefusal),
         Self::Gateway(PlantedBug::GivenUpSentAgain),
+        Self::Gateway(PlantedBug::NotJudgedAgain),
+        Self::Gateway(PlantedBug::GivenUpJudgedToStand),
+        Self::Gateway(PlantedBug::SettledByFenceRefusal),
         Self::ProofBeforeStamp,
         Self::StatusTimeAfterWrite,
         Self::ShownNumberProves,
@@ -55,6 +74,14 @@ impl Bug {
         Self::AgeAtArrival,
         Self::NoDedupeAtHandover,
         Self::TrimmedExecuted,
+        Self::AnsweredBeforeStoresKnow,
+        Self::SettledByTheRecord,
+        Self::FenceAtSending,
+        Self::FenceNotChecked,
+        Self::FenceAtArrival,
+        Self::FencedLosesTurn,
+        Self::OldLayoutLosesTurn,
+        Self::LayoutNotChecked,
     ];
 
     /// The bug that is called so.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::ledger::Record;
 use crate::clock::{FASTEST, Ms};
 
 /// Blocks of the one disk: few, so that writes meet.
@@ -19,6 +20,10 @@ pub enum Violation {
     Late,
     /// A write takes effect after one of the same session that was sent later and overlaps it.
     Overtaken,
+    /// A write takes effect after a reset, a preemption or an unmapping was answered that concerns it.
+    Banned,
+    /// A write takes effect on what a snapshot froze.
+    Frozen,
 }
 
 impl fmt::Display for Violation {
@@ -29,6 +34,8 @@ impl fmt::Display for Violation {
             }
             Self::Twice => "ghost: it changes the block for the second time",
             Self::Late => "late: its initiator had sent the command again",
+            Self::Banned => "banned: a reset, a preemption or an unmapping that gave it up had been answered",
+            Self::Frozen => "frozen: it changes what a snapshot had frozen",
             Self::Overtaken => "overtaken: a later write of the session was before it",
         })
     }
@@ -48,10 +55,52 @@ pub(super) struct Operation {
 #[derive(Debug)]
 struct Attempt {
     operation: usize,
+    initiator: usize,
     connection: usize,
+    /// When a gateway had it.
+    received_at: Option<Ms>,
     effects: u32,
     path_failed_at: Option<Ms>,
     sent_again_at: Option<Ms>,
+}
+
+/// What is not to be any more once something was answered.
+#[derive(Debug)]
+pub(super) struct Ban {
+    /// All, or one.
+    initiator: Option<usize>,
+    /// What was received before is given up for good.
+    gives_up: bool,
+    /// The initiator may not use the disk until the ban is lifted.
+    excludes: bool,
+    wanted_at: Ms,
+    answered_at: Option<Ms>,
+    lifted_at: Option<Ms>,
+}
+
+impl Ban {
+    pub(super) fn new(record: Record, now: Ms) -> Self {
+        let (initiator, gives_up, excludes) = match record {
+            Record::Preempt { of, aborts } => (Some(of), aborts, true),
+            Record::Unmap { of } => (Some(of), true, true),
+            _ => (None, true, false),
+        };
+        Self { initiator, gives_up, excludes, wanted_at: now, answered_at: None, lifted_at: None }
+    }
+
+    /// Whether what a gateway had at that time must not take effect now.
+    fn forbids(&self, initiator: usize, received_at: Ms, now: Ms) -> bool {
+        let is_answered = self.answered_at.is_some_and(|at| at < now);
+        if !is_answered || self.initiator.is_some_and(|one| one != initiator) {
+            return false;
+        }
+        let is_excluded = match self.lifted_at {
+            // What nobody gave up may be carried out when it is lifted.
+            Some(lifted_at) => self.gives_up && received_at < lifted_at,
+            None => true,
+        };
+        self.gives_up && received_at < self.wanted_at || self.excludes && is_excluded
+    }
 }
 
 /// All that was asked for, and what became of it.
@@ -62,6 +111,7 @@ pub(super) struct Checker {
     blocks: [u64; BLOCKS],
     /// The last attempt that took effect, by connection and block.
     last_effects: BTreeMap<(usize, usize), usize>,
+    bans: Vec<Ban>,
     pub(super) violations: Vec<Violation>,
     pub(super) acknowledged: u64,
     pub(super) retries: u64,
@@ -77,7 +127,7 @@ impl Checker {
     }
 
     /// The operation is sent, perhaps again.
-    pub(super) fn attempt(&mut self, operation: usize, connection: usize, now: Ms) -> usize {
+    pub(super) fn attempt(&mut self, operation: usize, from: (usize, usize), now: Ms) -> usize {
         let number = self.attempts.len();
         if let Some(before) = self.operations[operation].last_attempt.replace(number) {
             self.attempts[before].sent_again_at = Some(now);
@@ -85,12 +135,42 @@ impl Checker {
         }
         self.attempts.push(Attempt {
             operation,
-            connection,
+            initiator: from.0,
+            connection: from.1,
+            received_at: None,
             effects: 0,
             path_failed_at: None,
             sent_again_at: None,
         });
         number
+    }
+
+    /// How many attempts there were.
+    pub(super) fn attempts(&self) -> usize {
+        self.attempts.len()
+    }
+
+    /// A gateway has it.
+    pub(super) fn received(&mut self, attempt: usize, now: Ms) {
+        self.attempts[attempt].received_at = Some(now);
+    }
+
+    /// Something is to be given up, or somebody excluded.
+    pub(super) fn ban(&mut self, ban: Ban) -> usize {
+        self.bans.push(ban);
+        self.bans.len() - 1
+    }
+
+    /// That was answered: from here on it holds.
+    pub(super) fn answer_ban(&mut self, ban: usize, now: Ms) {
+        self.bans[ban].answered_at = Some(now);
+    }
+
+    /// An initiator may use the disk again.
+    pub(super) fn lift_bans(&mut self, initiator: usize, now: Ms) {
+        for ban in self.bans.iter_mut().filter(|ban| ban.initiator == Some(initiator)) {
+            ban.lifted_at = ban.lifted_at.or(Some(now));
+        }
     }
 
     pub(super) fn path_failed(&mut self, attempt: usize, now: Ms) {
@@ -106,8 +186,8 @@ impl Checker {
         &self.operations[self.attempts[attempt].operation]
     }
 
-    /// An attempt takes effect. Returns what is wrong with that.
-    pub(super) fn effect(&mut self, number: usize, now: Ms) -> Vec<Violation> {
+    /// An attempt takes effect, perhaps on what a snapshot froze. Returns what is wrong with that.
+    pub(super) fn effect(&mut self, number: usize, is_frozen: bool, now: Ms) -> Vec<Violation> {
         let attempt = &mut self.attempts[number];
         let operation = &self.operations[attempt.operation];
         if let Some(failed_at) = attempt.path_failed_at {
@@ -122,11 +202,15 @@ impl Checker {
         let is_overtaken = is_first && *last > number;
         *last = (*last).max(number);
         let is_before = |at: Option<Ms>| at.is_some_and(|at| at < now);
+        let received_at = attempt.received_at.unwrap_or(now);
+        let is_banned = self.bans.iter().any(|ban| ban.forbids(attempt.initiator, received_at, now));
         let found = [
             (changes && is_before(operation.acknowledged_at), Violation::Ghost),
             (changes && !is_first, Violation::Twice),
             (is_before(attempt.sent_again_at), Violation::Late),
             (is_overtaken, Violation::Overtaken),
+            (is_banned, Violation::Banned),
+            (is_frozen, Violation::Frozen),
         ];
         let found: Vec<_> =
             found.into_iter().filter_map(|(is_wrong, what)| is_wrong.then_some(what)).collect();

@@ -1,7 +1,7 @@
 //! Connections: both ends, and TCP between them. Each direction delivers in order, after any delay, and delivers what was
 //! written before a close.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use huntaway_gateway::fencing::PathProof;
@@ -53,8 +53,8 @@ pub(super) struct TargetEnd {
     pub(super) last_heard: Duration,
     /// The turns of the commands, which are called by their attempts.
     pub(super) order: Order<usize>,
-    /// Commands that were not entered among the requests yet.
-    pub(super) waiting: BTreeSet<usize>,
+    /// Commands that were not entered among the requests yet, each with the fence under which it was received.
+    pub(super) waiting: BTreeMap<usize, u64>,
 }
 
 /// An acknowledgement.
@@ -80,7 +80,7 @@ impl Connection {
             early: Vec::new(),
             last_heard: now,
             order: Order::default(),
-            waiting: BTreeSet::new(),
+            waiting: BTreeMap::new(),
         };
         let exp_stat_sn = FIRST_STAT_SN;
         Self { initiator, gateway, last_arrival: [0; 2], is_held: true, exp_stat_sn, target }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use huntaway_gateway::fencing::{RequestNumber, Sending, Stamped};
 use huntaway_wire::Stamp;
 
+use super::ledger::{Record, Waiter};
 use crate::clock::Ms;
 
 /// What an initiator sends.
@@ -28,7 +29,26 @@ pub(super) enum ToGateway {
         target_transfer_tag: u32,
     },
     Logout,
+    /// A LOGICAL UNIT RESET.
+    Reset,
+    /// A PERSISTENT RESERVE OUT that takes the registration of another initiator, with AND ABORT or without.
+    Preempt {
+        of: usize,
+        aborts: bool,
+    },
+    /// A PERSISTENT RESERVE OUT that registers.
+    Register,
     Fin,
+}
+
+/// What a command comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Good,
+    /// It was given up, and can take no effect any more: it may be sent again.
+    Failed,
+    /// It never went to a store, for its initiator may not use the disk.
+    Refused,
 }
 
 /// What a gateway sends.
@@ -36,10 +56,13 @@ pub(super) enum ToGateway {
 pub(super) enum ToInitiator {
     LoginResponse,
     ReadyToTransfer { attempt: usize },
-    Status { attempt: usize, good: bool },
+    Status { attempt: usize, status: Status },
     Aborted { attempt: usize },
     NopIn { target_transfer_tag: u32 },
     LogoutResponse,
+    ResetDone,
+    Preempted,
+    Registered,
     Fin,
 }
 
@@ -68,6 +91,14 @@ pub(super) struct Request {
     pub(super) incarnation: u64,
     pub(super) owner: Owner,
     pub(super) sending: Sending,
+    pub(super) layout: u64,
+}
+
+/// What was found out about a request when it arrived, which is too early.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Early {
+    pub(super) is_fresh: bool,
+    pub(super) is_fenced: bool,
 }
 
 /// What a store says to it.
@@ -76,6 +107,8 @@ pub(super) enum Answer {
     Done,
     Stale,
     NotPrimary,
+    Fenced,
+    OldLayout,
 }
 
 /// A step of a thread of a gateway's process.
@@ -97,6 +130,10 @@ pub(super) enum Work {
     Written(usize, Vec<Numbered>),
     Ping(usize),
     Reply(Request, Answer, Stamp),
+    /// Hears of the ledger's first so many records.
+    Learn(usize),
+    /// Hears that the last of so many records is in force, for which somebody may wait.
+    InForce(usize, Option<Waiter>),
 }
 
 /// Something that happens.
@@ -114,9 +151,21 @@ pub(super) enum Event {
     Listen(usize),
     /// A request reaches its store.
     Arrive(Request),
-    /// It has its turn there; whether its stamp was fresh when it arrived.
-    Execute(Request, bool),
+    /// It has its turn there.
+    Execute(Request, Early),
     NewPrimary(usize),
+    /// A record reaches the ledger.
+    Record(Record, Option<Waiter>),
+    /// A store hears of the first so many records.
+    StoreLearns {
+        store: usize,
+        records: usize,
+    },
+    /// Whether all stores know of so many records.
+    Await {
+        records: usize,
+        waiter: Option<Waiter>,
+    },
     NextOperation {
         initiator: usize,
         slot: usize,

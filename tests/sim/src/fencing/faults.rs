@@ -4,6 +4,7 @@ use huntaway_wire::Incarnation;
 
 use super::connection::{Connection, Direction};
 use super::event::{Event, Work};
+use super::ledger::Record;
 use super::world::World;
 use crate::clock::Ms;
 
@@ -16,6 +17,11 @@ impl World {
         let longest = self.random.pick(&[500, 3_000, 15_000, 15_000, 60_000]);
         let long = self.random.below(longest);
         let until = self.now + long;
+        if self.random.permille(self.habits.records) {
+            self.regulate(initiator, gateway);
+            let next = self.random.below(4_000);
+            return self.after(next, Event::Fault);
+        }
         match self.random.below(14) {
             0 | 1 => {
                 self.gateways[gateway].paused_until = until;
@@ -53,6 +59,16 @@ impl World {
         }
         let next = self.random.below(4_000);
         self.after(next, Event::Fault);
+    }
+
+    /// Somebody resets the disk or preempts an initiator, or the LUN of one is taken away, or there is a snapshot.
+    fn regulate(&mut self, initiator: usize, gateway: usize) {
+        match self.random.below(8) {
+            0..2 => self.reset_unit(initiator, gateway),
+            2..5 => self.preempt(initiator, gateway),
+            5 => self.unmap(initiator),
+            _ => self.after(0, Event::Record(Record::Snapshot, None)),
+        }
     }
 
     fn cut(&mut self, initiator: usize, gateway: usize, directions: &[Direction], long: Ms) {

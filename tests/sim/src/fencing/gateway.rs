@@ -7,9 +7,10 @@ use huntaway_gateway::fencing::{End, Ended, GivenUp, PING_INTERVAL, SETTLE_TIME,
 use huntaway_gateway::order::Footprint;
 
 use super::bug::Bug;
-use super::connection::{Early, TargetEnd};
-use super::event::{Event, Owner, ToGateway, ToInitiator, Work};
+use super::connection::{Connection, Early, TargetEnd};
+use super::event::{Event, Owner, Status, ToGateway, ToInitiator, Work};
 use super::habits::Step;
+use super::ledger::Record;
 use super::world::World;
 use crate::clock::{Clock, Ms};
 
@@ -23,6 +24,8 @@ pub(super) struct Gateway {
     pub(super) is_listening: bool,
     pub(super) incarnation: u64,
     pub(super) paused_until: Ms,
+    /// How many of the ledger's records it knows.
+    pub(super) records: usize,
     pub(super) under_way: UnderWay<Owner>,
     /// Connections whose login waits.
     logins: Vec<usize>,
@@ -41,6 +44,7 @@ impl Gateway {
             is_listening: true,
             incarnation: 1,
             paused_until: 0,
+            records: 0,
             under_way,
             logins: Vec::new(),
             logouts: Vec::new(),
@@ -84,6 +88,14 @@ impl World {
                 self.acknowledge_ping(connection, target_transfer_tag);
             }
             ToGateway::Logout => self.on_logout(connection),
+            ToGateway::Reset => self.on_wish(connection, Record::Reset, ToInitiator::ResetDone),
+            ToGateway::Preempt { of, aborts } => {
+                self.on_wish(connection, Record::Preempt { of, aborts }, ToInitiator::Preempted);
+            }
+            ToGateway::Register => {
+                let of = self.connections[connection].initiator;
+                self.on_wish(connection, Record::Register { of }, ToInitiator::Registered);
+            }
             ToGateway::Fin => self.drop_connection(connection),
         }
         let target = self.target(connection);
@@ -126,19 +138,25 @@ impl World {
 
     fn on_write(&mut self, connection: usize, attempt: usize, solicited: bool) {
         let lba = self.checker.operation(attempt).block as u64;
-        let target = self.target(connection);
-        if target.is_logging_out {
+        let Connection { initiator, gateway, .. } = self.connections[connection];
+        self.checker.received(attempt, self.now);
+        if self.target(connection).is_logging_out {
             return;
         }
+        let unit = self.ledger.after(self.gateways[gateway].records);
+        if !unit.admits(initiator) {
+            return self.respond(connection, ToInitiator::Status { attempt, status: Status::Refused });
+        }
+        let fence = unit.fence;
+        let target = self.target(connection);
         target.order.enter(attempt, Footprint { lba, blocks: 1, lun: 0, writes: true, ordered: false });
-        target.waiting.insert(attempt);
+        target.waiting.insert(attempt, fence);
         if solicited {
             self.respond(connection, ToInitiator::ReadyToTransfer { attempt });
         } else {
             self.target(connection).order.ready(attempt);
             self.give_turns(connection);
         }
-        let gateway = self.connections[connection].gateway;
         let longest = self.random.pick(&PATIENCE_MS);
         let patience = Duration::from_millis(100 + self.random.below(longest));
         let patience = self.gateways[gateway].clock.ms_until(patience);
@@ -150,9 +168,9 @@ impl World {
         let (initiator, gateway) =
             (self.connections[connection].initiator, self.connections[connection].gateway);
         while let Some(attempt) = self.target(connection).order.next_turn() {
-            self.target(connection).waiting.remove(&attempt);
+            let fence = self.target(connection).waiting.remove(&attempt).unwrap_or_default();
             let owner = Owner { initiator, connection, attempt };
-            let number = self.gateways[gateway].under_way.enter(owner);
+            let number = self.gateways[gateway].under_way.enter(owner, fence);
             self.start_send(gateway, number);
         }
     }
@@ -165,9 +183,9 @@ impl World {
     }
 
     pub(super) fn out_of_patience(&mut self, connection: usize, attempt: usize) {
-        let was_waiting = self.target(connection).waiting.contains(&attempt);
+        let was_waiting = self.target(connection).waiting.contains_key(&attempt);
         if !self.give_up(connection, attempt, GivenUp::Failed) && was_waiting {
-            self.respond(connection, ToInitiator::Status { attempt, good: false });
+            self.respond(connection, ToInitiator::Status { attempt, status: Status::Failed });
         }
     }
 
@@ -175,7 +193,7 @@ impl World {
     fn give_up(&mut self, connection: usize, attempt: usize, why: GivenUp) -> bool {
         let gateway = self.connections[connection].gateway;
         let target = self.target(connection);
-        if target.waiting.remove(&attempt) {
+        if target.waiting.remove(&attempt).is_some() {
             target.order.leave(attempt);
             self.give_turns(connection);
             return false;
@@ -216,9 +234,10 @@ impl World {
         self.outcome.settled += u64::from(end == End::Settled);
         self.target(connection).order.leave(attempt);
         match given_up {
-            None => self.respond(connection, ToInitiator::Status { attempt, good: true }),
+            None => self.respond(connection, ToInitiator::Status { attempt, status: Status::Good }),
             Some(GivenUp::Failed) => {
-                self.respond(connection, ToInitiator::Status { attempt, good: end == End::Done });
+                let status = if end == End::Done { Status::Good } else { Status::Failed };
+                self.respond(connection, ToInitiator::Status { attempt, status });
             }
             Some(GivenUp::Aborted) => self.respond(connection, ToInitiator::Aborted { attempt }),
             Some(GivenUp::Dropped) => {}
@@ -257,7 +276,7 @@ impl World {
     fn abandon(&mut self, connection: usize) {
         let gateway = self.connections[connection].gateway;
         let target = self.target(connection);
-        for attempt in std::mem::take(&mut target.waiting) {
+        for attempt in std::mem::take(&mut target.waiting).into_keys() {
             target.order.leave(attempt);
         }
         let of_it = |owner: &Owner| owner.connection == connection;
@@ -326,6 +345,7 @@ impl World {
         let Gateway { clock, incarnation, .. } = self.gateways[gateway];
         let mut restarted = Gateway::new(clock, self.bug);
         (restarted.incarnation, restarted.is_listening) = (incarnation + 1, false);
+        restarted.records = self.ledger.records();
         self.gateways[gateway] = restarted;
         let wait = if self.bug == Some(Bug::RestartListensAtOnce) { 0 } else { clock.ms_until(SETTLE_TIME) };
         let start = 10 + self.random.below(200);

@@ -60,6 +60,14 @@ pub(super) struct Habits {
     pub(super) nervous: u64,
     /// The path of a command dies while that stalls for long.
     pub(super) malice: u64,
+    /// News of the ledger are late.
+    pub(super) late_news: u64,
+    /// Resets, preemptions, unmappings and snapshots, of faults.
+    pub(super) records: u64,
+    /// Somebody resets or preempts right after a command was sent.
+    pub(super) spite: u64,
+    /// An initiator whose abort is not answered resets before it gives up the path.
+    pub(super) resets_first: bool,
     /// An initiator sends FIN when it closes.
     pub(super) fin: u64,
     /// A WRITE's data comes after an R2T.
@@ -84,6 +92,10 @@ impl Habits {
             restless: random.pick(&[0, 5, 20]),
             nervous: random.pick(&[0, 0, 20]),
             malice: random.pick(&[0, 200, 600]),
+            late_news: random.pick(&[0, 50, 400]),
+            records: random.pick(&[0, 100, 500]),
+            spite: random.pick(&[0, 0, 20]),
+            resets_first: random.permille(500),
             fin: random.pick(&[0, 500, 1000]),
             solicited: random.pick(&[0, 300, 700]),
             reconnect_ms: random.pick(&[5, 5, 12_000]),

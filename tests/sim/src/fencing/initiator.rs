@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::checker::BLOCKS;
 use super::connection::Connection;
-use super::event::{Event, Numbered, ToGateway, ToInitiator};
+use super::event::{Event, Numbered, Status, ToGateway, ToInitiator};
 use super::world::World;
 use crate::clock::{Clock, Ms};
 
@@ -21,6 +21,8 @@ pub(super) struct Initiator {
     takes_shown: bool,
     /// One for each gateway.
     pub(super) paths: Vec<Path>,
+    /// The connection on which it asked for a registration.
+    registering: Option<usize>,
     /// Commands that it has under way at a time.
     pub(super) slots: Vec<Slot>,
 }
@@ -41,6 +43,8 @@ pub(super) struct Path {
     downs: u32,
     pub(super) failures: u32,
     last_heard: Duration,
+    /// A reset was sent when there had been so many attempts, and is not answered.
+    resetting: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,11 +81,13 @@ impl Initiator {
             downs: 0,
             failures: 0,
             last_heard: Duration::ZERO,
+            resetting: None,
         };
         let slot = || Slot { command: Command::Idle, operation: 0, attempt: 0 };
         Self {
             clock,
             takes_shown,
+            registering: None,
             paths: (0..gateways).map(|_| path()).collect(),
             slots: (0..slots).map(|_| slot()).collect(),
         }
@@ -109,12 +115,21 @@ impl World {
             return;
         };
         let (since, operation) = (clock.read(self.now), slots[slot].operation);
-        let attempt = self.checker.attempt(operation, connection, self.now);
+        let attempt = self.checker.attempt(operation, (initiator, connection), self.now);
         self.initiators[initiator].slots[slot] =
             Slot { command: Command::Sent { connection, since }, operation, attempt };
         self.note(|| format!("initiator {initiator} sends attempt {attempt} on connection {connection} to gateway {gateway}"));
         let solicited = self.random.permille(self.habits.solicited);
         self.send_to_gateway(connection, ToGateway::Write { attempt, solicited });
+        if self.random.permille(self.habits.spite) {
+            let (other, path) =
+                (self.random.index(self.initiators.len()), self.random.index(self.gateways.len()));
+            if self.random.permille(500) {
+                self.reset_unit(other, path);
+            } else {
+                self.preempt(other, path);
+            }
+        }
         self.lose_nerve(initiator, gateway);
     }
 
@@ -159,7 +174,13 @@ impl World {
                     self.lose_nerve(initiator, gateway);
                 }
             }
-            ToInitiator::Status { attempt, good } => self.on_status(initiator, gateway, attempt, good),
+            ToInitiator::Status { attempt, status } => self.on_status(connection, attempt, status),
+            ToInitiator::ResetDone => self.reset_done(connection),
+            ToInitiator::Preempted => self.outcome.records += 1,
+            ToInitiator::Registered => {
+                self.outcome.records += 1;
+                self.initiators[initiator].registering = None;
+            }
             ToInitiator::Aborted { attempt } => {
                 let Some(slot) = self.slot_of(initiator, attempt) else { return };
                 if let Command::Aborting { .. } = self.initiators[initiator].slots[slot].command {
@@ -178,11 +199,19 @@ impl World {
         self.initiators[initiator].slots.iter().position(waits)
     }
 
-    fn on_status(&mut self, initiator: usize, gateway: usize, attempt: usize, good: bool) {
+    fn on_status(&mut self, connection: usize, attempt: usize, status: Status) {
+        let Connection { initiator, gateway, .. } = self.connections[connection];
         let Some(slot) = self.slot_of(initiator, attempt) else { return };
-        if !good {
-            self.note(|| format!("attempt {attempt} gets an error status"));
-            return self.issue(initiator, slot, None, Some(gateway));
+        match status {
+            Status::Good => {}
+            Status::Failed => {
+                self.note(|| format!("attempt {attempt} gets an error status"));
+                return self.issue(initiator, slot, None, Some(gateway));
+            }
+            Status::Refused => {
+                self.note(|| format!("attempt {attempt} is refused"));
+                return self.is_refused(connection, slot);
+            }
         }
         self.note(|| format!("attempt {attempt} is acknowledged"));
         let Slot { command, operation, .. } = &mut self.initiators[initiator].slots[slot];
@@ -191,6 +220,69 @@ impl World {
         self.checker.acknowledge(operation, self.now);
         let idle = self.random.below(self.habits.idle_ms);
         self.after(idle, Event::NextOperation { initiator, slot });
+    }
+
+    /// An operation comes to nothing, since the initiator may not use the disk: it registers again.
+    fn is_refused(&mut self, connection: usize, slot: usize) {
+        let initiator = self.connections[connection].initiator;
+        self.initiators[initiator].slots[slot].command = Command::Idle;
+        let wait = 50 + self.random.below(1_000);
+        self.after(wait, Event::NextOperation { initiator, slot });
+        let registering = self.initiators[initiator].registering;
+        if registering.is_none_or(|on| !self.connections[on].is_held) {
+            self.initiators[initiator].registering = Some(connection);
+            self.send_to_gateway(connection, ToGateway::Register);
+        }
+    }
+
+    /// The connection of a path that is up.
+    fn connection_to(&self, initiator: usize, gateway: usize) -> Option<usize> {
+        let path = &self.initiators[initiator].paths[gateway];
+        path.connection.filter(|_| path.state == State::Up)
+    }
+
+    /// An initiator resets the disk, unless it does so already.
+    pub(super) fn reset_unit(&mut self, initiator: usize, gateway: usize) {
+        let Some(connection) = self.connection_to(initiator, gateway) else { return };
+        let attempts = self.checker.attempts();
+        let path = &mut self.initiators[initiator].paths[gateway];
+        if path.resetting.is_none() {
+            path.resetting = Some(attempts);
+            self.note(|| format!("initiator {initiator} resets the disk through gateway {gateway}"));
+            self.send_to_gateway(connection, ToGateway::Reset);
+        }
+    }
+
+    /// A reset is answered: what was sent on that path before is sent again.
+    fn reset_done(&mut self, connection: usize) {
+        let Connection { initiator, gateway, .. } = self.connections[connection];
+        let Some(before) = self.initiators[initiator].paths[gateway].resetting.take() else { return };
+        self.outcome.records += 1;
+        self.note(|| format!("the reset of initiator {initiator} through gateway {gateway} is answered"));
+        for slot in 0..self.initiators[initiator].slots.len() {
+            let Slot { command, attempt, .. } = self.initiators[initiator].slots[slot];
+            match command {
+                Command::Sent { connection: on, .. } | Command::Aborting { connection: on, .. }
+                    if on == connection && attempt < before =>
+                {
+                    self.issue(initiator, slot, None, None);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// An initiator takes the registration of another.
+    pub(super) fn preempt(&mut self, initiator: usize, gateway: usize) {
+        let of = self.random.index(self.initiators.len());
+        let aborts = self.random.permille(500);
+        let Some(connection) = self.connection_to(initiator, gateway).filter(|_| of != initiator) else {
+            return;
+        };
+        self.note(|| {
+            format!("initiator {initiator} preempts {of} through gateway {gateway}, aborts: {aborts}")
+        });
+        self.send_to_gateway(connection, ToGateway::Preempt { of, aborts });
     }
 
     fn path_is_up(&mut self, initiator: usize, gateway: usize) {
@@ -233,6 +325,7 @@ impl World {
         let was_up = matches!(path.state, State::Up | State::LoggingOut);
         path.state = State::Down;
         path.failures += 1;
+        path.resetting = None;
         path.downs += u32::from(was_up);
         let (failures, downs) = (path.failures, path.downs);
         // What its kernel has still is sent on nevertheless.
@@ -314,7 +407,14 @@ impl World {
                 }
                 Command::Aborting { connection, since } if now > since + timeout / 2 => {
                     let gateway = self.connections[connection].gateway;
-                    self.path_fails(initiator, gateway, "an abort is not answered");
+                    let Path { resetting, .. } = self.initiators[initiator].paths[gateway];
+                    if self.habits.resets_first && resetting.is_none() {
+                        self.initiators[initiator].slots[slot].command =
+                            Command::Aborting { connection, since: now };
+                        self.reset_unit(initiator, gateway);
+                    } else {
+                        self.path_fails(initiator, gateway, "an abort or a reset is not answered");
+                    }
                 }
                 _ => {}
             }

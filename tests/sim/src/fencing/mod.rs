@@ -4,8 +4,10 @@
 //! threads stall between any two steps, clocks that differ by a tenth, stores as one replicated state with a changing
 //! primary. What the gateways rest on is not simulated: it is `huntaway_gateway::fencing` and `order` as they are.
 //!
-//! Not here: how the state is replicated, reads (at one primary they return what the effects say), resets of logical units,
-//! persistent reservations.
+//! The disk may be reset, initiators may lose their registrations (PREEMPT, with AND ABORT or without) or their LUN, and snapshots
+//! make requests out of date: all of these are records of a ledger that gateways and stores hear of late.
+//!
+//! Not here: how the state is replicated, and reads (at one primary they return what the effects say).
 
 mod bug;
 mod checker;
@@ -16,6 +18,8 @@ mod faults;
 mod gateway;
 mod habits;
 mod initiator;
+mod ledger;
+mod regulating;
 mod responding;
 mod sending;
 mod store;
@@ -65,6 +69,10 @@ pub struct Outcome {
     pub unproven: u64,
     /// Sends refused.
     pub refusals: u64,
+    /// Sends refused since a record had come before them.
+    pub out_of_date: u64,
+    /// Resets, preemptions and registrations answered.
+    pub records: u64,
     /// Requests that ended without a store's answer.
     pub settled: u64,
     /// Longest time from the failure of a path to an effect of what was sent on it, by the fastest clock.
@@ -99,6 +107,8 @@ impl Outcome {
         self.restarts += other.restarts;
         self.unproven += other.unproven;
         self.refusals += other.refusals;
+        self.out_of_date += other.out_of_date;
+        self.records += other.records;
         self.settled += other.settled;
         self.worst = self.worst.max(other.worst);
     }
@@ -107,12 +117,12 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { acknowledged, retries, aborts, logouts, restarts, .. } = self;
-        let Self { unproven, refusals, settled, worst, .. } = self;
+        let Self { unproven, refusals, out_of_date, records, settled, worst, .. } = self;
         write!(
             f,
             "{acknowledged} writes acknowledged, {retries} commands sent again, {aborts} aborts, {logouts} logouts, \
-             {restarts} restarts; {unproven} sends waited for a proof, {refusals} were refused, {settled} requests settled \
-             unanswered; last effect {:.3} s after its path failed",
+             {restarts} restarts, {records} resets and preemptions; {unproven} sends waited for a proof, {refusals} were refused, \
+             {out_of_date} of them as out of date, {settled} requests settled unanswered; last effect {:.3} s after its path failed",
             worst.as_secs_f64()
         )
     }

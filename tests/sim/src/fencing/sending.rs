@@ -53,7 +53,8 @@ impl World {
             Decision::Send(sending) => {
                 // The decision is made: a stall delays what comes of it, but nothing takes it back.
                 let incarnation = self.gateways[gateway].incarnation;
-                let request = Request { gateway, incarnation, owner, sending };
+                let layout = self.ledger.after(self.gateways[gateway].records).layout;
+                let request = Request { gateway, incarnation, owner, sending, layout };
                 self.work_after_stall(owner.connection, Step::Send, Work::Send(request));
             }
             Decision::WaitForProof => {
@@ -79,7 +80,10 @@ impl World {
     }
 
     /// The socket to the store takes a request: from here on it reaches it whatever becomes of the gateway.
-    pub(super) fn send(&mut self, request: Request) {
+    pub(super) fn send(&mut self, mut request: Request) {
+        if self.bug == Some(Bug::FenceAtSending) {
+            request.sending.fence = self.ledger.after(self.gateways[request.gateway].records).fence;
+        }
         let overdue = Work::Overdue(request.sending.number, request.sending.send);
         let patience = 100 + self.random.below(2_000);
         self.work_after(patience, request.gateway, overdue);
@@ -108,10 +112,24 @@ impl World {
             return;
         }
         self.outcome.refusals += 1;
-        if under_way.refused(sending.number, sending.send) {
-            self.start_send(gateway, sending.number);
+        let (number, send) = (sending.number, sending.send);
+        let is_due = match answer {
+            Answer::Fenced => under_way.fenced(number, send, sending.fence),
+            _ => under_way.refused(number, send),
+        };
+        if matches!(answer, Answer::Fenced | Answer::OldLayout) {
+            self.outcome.out_of_date += 1;
+            self.look_up_records(gateway);
         }
-        if self.bug == Some(Bug::RefusedLosesTurn) {
+        if is_due {
+            self.start_send(gateway, number);
+        }
+        let loses_turn = match answer {
+            Answer::Fenced => Bug::FencedLosesTurn,
+            Answer::OldLayout => Bug::OldLayoutLosesTurn,
+            _ => Bug::RefusedLosesTurn,
+        };
+        if self.bug == Some(loses_turn) {
             self.target(owner.connection).order.leave(owner.attempt);
             self.give_turns(owner.connection);
         }

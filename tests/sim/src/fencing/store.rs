@@ -7,7 +7,7 @@ use huntaway_gateway::fencing::RequestNumber;
 use huntaway_wire::{Incarnation, NodeId, Stamp};
 
 use super::bug::Bug;
-use super::event::{Answer, Event, Request, Work};
+use super::event::{Answer, Early, Event, Request, Work};
 use super::world::World;
 use crate::clock::{Clock, Ms};
 
@@ -18,6 +18,8 @@ pub(super) struct Store {
     pub(super) clock: Clock,
     pub(super) incarnation: Incarnation,
     pub(super) paused_until: Ms,
+    /// How many of the ledger's records it knows.
+    pub(super) records: usize,
 }
 
 /// A gateway and its incarnation.
@@ -31,6 +33,8 @@ pub(super) struct Stores {
     /// Requests that took effect, from each sender's trim mark on.
     pub(super) done: BTreeSet<(Sender, RequestNumber)>,
     trimmed: BTreeMap<Sender, RequestNumber>,
+    /// That of the version of the disk that is worked with. All stores hold writes until they know of it.
+    pub(super) layout: u64,
 }
 
 impl Stores {
@@ -40,9 +44,10 @@ impl Stores {
             clock,
             incarnation: Incarnation(1),
             paused_until: 0,
+            records: 0,
         };
         let all = (0..).zip(clocks).map(store).collect();
-        Self { all, primary: Some(0), done: BTreeSet::new(), trimmed: BTreeMap::new() }
+        Self { all, primary: Some(0), done: BTreeSet::new(), trimmed: BTreeMap::new(), layout: 1 }
     }
 
     fn place(&self, id: NodeId) -> usize {
@@ -81,7 +86,8 @@ impl World {
     /// A request reaches its store, and waits for its turn.
     pub(super) fn arrive(&mut self, request: Request) {
         let store = self.stores.place(request.sending.store);
-        let was_fresh = self.stores.is_fresh(store, request.sending.stamp, self.now);
+        let is_fresh = self.stores.is_fresh(store, request.sending.stamp, self.now);
+        let early = Early { is_fresh, is_fenced: self.is_fenced(store, &request) };
         let delay = if self.slow_stores_until > self.now && self.random.permille(400) {
             self.random.below(10_000)
         } else if self.random.permille(self.habits.slow_queue) {
@@ -89,18 +95,23 @@ impl World {
         } else {
             0
         };
-        self.after(delay, Event::Execute(request, was_fresh));
+        self.after(delay, Event::Execute(request, early));
+    }
+
+    /// Whether the store knows that what the gateway received before some record was given up.
+    fn is_fenced(&self, store: usize, request: &Request) -> bool {
+        request.sending.fence < self.ledger.after(self.stores.all[store].records).fence
     }
 
     /// It has its turn: this is the step in which a write gets its version.
-    pub(super) fn execute(&mut self, request: Request, was_fresh: bool) {
+    pub(super) fn execute(&mut self, request: Request, early: Early) {
         let store = self.stores.place(request.sending.store);
         let paused_until = self.stores.all[store].paused_until;
         if paused_until > self.now {
             let delay = paused_until - self.now + self.random.below(50);
-            return self.after(delay, Event::Execute(request, was_fresh));
+            return self.after(delay, Event::Execute(request, early));
         }
-        let Some(answer) = self.answer(store, &request, was_fresh) else { return };
+        let Some(answer) = self.answer(store, &request, early) else { return };
         let Store { incarnation, clock, .. } = self.stores.all[store];
         let stamp = Stamp { incarnation, clock: clock.read(self.now) };
         let mut delay = self.store_delay();
@@ -115,7 +126,7 @@ impl World {
     }
 
     /// What becomes of a request; `None` if nobody waits for an answer any more.
-    fn answer(&mut self, store: usize, request: &Request, was_fresh: bool) -> Option<Answer> {
+    fn answer(&mut self, store: usize, request: &Request, early: Early) -> Option<Answer> {
         if self.stores.primary != Some(store) {
             return Some(Answer::NotPrimary);
         }
@@ -123,15 +134,29 @@ impl World {
         let key = ((*gateway, *incarnation), sending.number);
         let mark = self.stores.trim(key.0, sending.lowest);
         let is_fresh = match self.bug {
-            Some(Bug::AgeAtArrival) => was_fresh,
+            Some(Bug::AgeAtArrival) => early.is_fresh,
             _ => self.stores.is_fresh(store, sending.stamp, self.now),
         };
+        let unit = self.ledger.after(self.stores.all[store].records);
+        let is_fenced = match self.bug {
+            Some(Bug::FenceNotChecked) => false,
+            Some(Bug::FenceAtArrival) => early.is_fenced,
+            _ => self.is_fenced(store, request),
+        };
+        let is_old = request.layout < self.stores.layout && self.bug != Some(Bug::LayoutNotChecked);
         if self.stores.done.contains(&key) {
             Some(Answer::Done)
         } else if sending.number < mark && self.bug != Some(Bug::TrimmedExecuted) {
             None
         } else if !is_fresh {
             Some(Answer::Stale)
+        } else if is_fenced {
+            Some(Answer::Fenced)
+        } else if is_old {
+            Some(Answer::OldLayout)
+        } else if sending.fence > unit.fence || request.layout > self.stores.layout {
+            // The gateway has heard of something that this store has not.
+            Some(Answer::NotPrimary)
         } else {
             self.stores.done.insert(key);
             self.take_effect(request);
@@ -143,7 +168,8 @@ impl World {
         let Request { gateway, owner, sending, .. } = request;
         let operation = self.checker.operation(owner.attempt);
         let (block, value) = (operation.block, operation.value);
-        let violations = self.checker.effect(owner.attempt, self.now);
+        let is_frozen = request.layout < self.stores.layout;
+        let violations = self.checker.effect(owner.attempt, is_frozen, self.now);
         let (attempt, number, send) = (owner.attempt, sending.number.0, sending.send);
         self.note(|| {
             format!(

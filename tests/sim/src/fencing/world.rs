@@ -10,6 +10,7 @@ use super::event::{Event, Queue, Work};
 use super::gateway::Gateway;
 use super::habits::{Habits, Step};
 use super::initiator::Initiator;
+use super::ledger::Ledger;
 use super::store::Stores;
 use super::{Outcome, Setting};
 use crate::Random;
@@ -31,6 +32,7 @@ pub(super) struct World {
     pub(super) initiators: Vec<Initiator>,
     pub(super) gateways: Vec<Gateway>,
     pub(super) stores: Stores,
+    pub(super) ledger: Ledger,
     pub(super) connections: Vec<Connection>,
     /// Nothing arrives before that time.
     pub(super) cuts: BTreeMap<(usize, usize, Direction), Ms>,
@@ -50,6 +52,7 @@ impl World {
         let mut clocks = |count| (0..count).map(|_| Clock::new(&mut random)).collect::<Vec<_>>();
         let (of_initiators, of_gateways, of_stores) = (clocks(3), clocks(gateways), clocks(2));
         let (initiators, stores, slots) = (1 + random.index(3), 1 + random.index(2), 1 + random.index(3));
+        let ledger = Ledger::new(initiators);
         let initiators = of_initiators.into_iter().take(initiators);
         let initiators =
             initiators.map(|clock| Initiator::new(clock, random.permille(500), gateways, slots)).collect();
@@ -61,6 +64,7 @@ impl World {
             initiators,
             gateways: of_gateways.into_iter().map(|clock| Gateway::new(clock, bug)).collect(),
             stores: Stores::new(of_stores.into_iter().take(stores)),
+            ledger,
             connections: Vec::new(),
             cuts: BTreeMap::new(),
             slow_network_until: 0,
@@ -148,8 +152,11 @@ impl World {
             Event::Gateway { gateway, incarnation, work } => self.wake(gateway, incarnation, work),
             Event::Listen(gateway) => self.gateways[gateway].is_listening = true,
             Event::Arrive(request) => self.arrive(request),
-            Event::Execute(request, was_fresh) => self.execute(request, was_fresh),
+            Event::Execute(request, early) => self.execute(request, early),
             Event::NewPrimary(store) => self.become_primary(store),
+            Event::Record(record, waiter) => self.record(record, waiter),
+            Event::StoreLearns { store, records } => self.store_learns(store, records),
+            Event::Await { records, waiter } => self.await_stores(records, waiter),
             Event::NextOperation { initiator, slot } => self.next_operation(initiator, slot),
             Event::Tick(initiator) => self.tick(initiator),
             Event::ReplacementTimeout { initiator, gateway, downs } => {
@@ -184,6 +191,8 @@ impl World {
             Work::Written(connection, batch) => self.written(connection, &batch),
             Work::Ping(connection) => self.tick_connection(connection),
             Work::Reply(request, answer, stamp) => self.on_reply(&request, answer, stamp),
+            Work::Learn(records) => self.learn(gateway, records),
+            Work::InForce(records, waiter) => self.in_force(gateway, records, waiter),
         }
     }
 }
