@@ -37,12 +37,14 @@ pub struct NodeState {
 /// The replicas of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InSyncSet {
-    /// Raised with each change of the rest but `ring`, and with each start of a process in the set.
+    /// Raised with each change of the rest, and with each start of a process in the set.
     pub pepoch: Pepoch,
-    /// All nodes in the partition's order of preference.
-    pub ring: Vec<NodeId>,
-    /// Those that hold every acknowledged write, in that order.
+    /// The nodes that are to keep the partition, in ring order: see [`Placement`](crate::Placement).
+    pub target: Vec<NodeId>,
+    /// Those that hold every acknowledged write: first those that are to, in ring order.
     pub in_sync: Vec<NodeId>,
+    /// Nodes that were in sync and keep what they had then, in the order in which they left, until the set is whole.
+    pub former: Vec<NodeId>,
     /// Those of them that may have lost some: they lost power, or their log is damaged.
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful whose log is damaged. What they have may be older than what they had on stable storage.
@@ -192,6 +194,23 @@ impl InSyncSet {
         self.lost.is_some()
     }
 
+    /// Whether all that are to keep the partition hold everything for certain. Whoever else has a copy may remove it then.
+    pub fn is_whole(&self) -> bool {
+        !self.target.is_empty() && self.target.iter().all(|node| self.is_certain(node))
+    }
+
+    /// The nodes that keep what they have of the partition: in sync, learning, or with an old copy. Nobody begins or ceases to be
+    /// one within a pepoch.
+    pub fn keepers(&self) -> Vec<NodeId> {
+        let mut keepers = self.in_sync.clone();
+        for node in self.former.iter().rev().chain(&self.target) {
+            if !keepers.contains(node) {
+                keepers.push(*node);
+            }
+        }
+        keepers
+    }
+
     /// Whether the node holds everything for certain.
     fn is_certain(&self, node: &NodeId) -> bool {
         !self.is_lost() && self.in_sync.contains(node) && !self.doubtful.contains(node)
@@ -202,21 +221,39 @@ impl InSyncSet {
         self.in_sync.iter().any(|node| self.is_certain(node) && up(node))
     }
 
-    /// Nodes that are down leave, if one that is up holds everything. Returns whether any did.
-    fn leave_who_is_down(&mut self, is_up: impl Fn(&NodeId) -> bool) -> bool {
-        let leave = self.is_served_by(&is_up) && !self.in_sync.iter().all(&is_up);
-        if leave {
-            self.keep(is_up);
-        }
-        leave
+    /// Whether nodes are to leave because they are down: one that is up holds everything.
+    fn is_left_by_who_is_down(&self, is_up: impl Fn(&NodeId) -> bool) -> bool {
+        self.is_served_by(&is_up) && !self.in_sync.iter().all(is_up)
     }
 
-    /// To be called once for each change: `pepochs_are_left` was asked before.
-    fn raise(&mut self) {
+    /// Ends each change: `pepochs_are_left` was asked before. Nodes that are down leave, if one that is up holds everything; so
+    /// does who is not to keep the partition, once the set can do without it. When it is whole, nobody needs old copies.
+    fn settle(&mut self, copies: usize, min_copies: usize, is_up: impl Fn(&NodeId) -> bool) {
+        if self.is_left_by_who_is_down(&is_up) {
+            self.keep(&is_up);
+        }
+        let place = |node: &NodeId| self.target.iter().position(|other| other == node);
+        self.in_sync.sort_by_key(|node| place(node).unwrap_or(usize::MAX));
+        while let Some(last) = self.in_sync.last().copied().filter(|last| !self.target.contains(last)) {
+            let is_sure = |node: &&NodeId| **node != last && self.is_certain(node) && is_up(node);
+            let sure = self.in_sync.iter().filter(is_sure).count();
+            let is_enough = sure >= copies || sure > 0 && self.is_whole();
+            if !is_enough || self.in_sync.len() <= min_copies {
+                break;
+            }
+            self.keep(|node| *node != last);
+        }
+        self.former.retain(|node| !self.in_sync.contains(node));
+        if self.is_whole() {
+            self.former.clear();
+        }
         self.pepoch = Pepoch(self.pepoch.0.saturating_add(1));
     }
 
+    /// All others are not in sync any more, and keep what they have.
     fn keep(&mut self, stays: impl Fn(&NodeId) -> bool) {
+        self.former.retain(|node| !self.in_sync.contains(node));
+        self.former.extend(self.in_sync.iter().filter(|node| !stays(node)));
         self.in_sync.retain(&stays);
         self.doubtful.retain(&stays);
         self.damaged.retain(&stays);
@@ -224,7 +261,7 @@ impl InSyncSet {
 }
 
 impl InSyncSets {
-    /// A cluster whose `nodes` are up, in their first process. Each partition's set is the first `copies` of its ring.
+    /// A cluster whose `nodes` are up, in their first process. Each partition is kept by the first `copies` of its ring.
     pub fn new(
         copies: usize,
         min_copies: usize,
@@ -233,9 +270,10 @@ impl InSyncSets {
     ) -> Self {
         let first = NodeState { incarnation: Incarnation(1), start: StartId::FIRST, is_up: true };
         let set = |(partition, ring): (Partition, Vec<NodeId>)| {
-            let in_sync = ring.iter().take(copies).copied().collect();
-            let (doubtful, damaged) = (Vec::new(), Vec::new());
-            (partition, InSyncSet { pepoch: Pepoch(1), ring, in_sync, doubtful, damaged, lost: None })
+            let target: Vec<NodeId> = ring.into_iter().take(copies).collect();
+            let (in_sync, former, doubtful, damaged) = (target.clone(), Vec::new(), Vec::new(), Vec::new());
+            let pepoch = Pepoch(1);
+            (partition, InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, lost: None })
         };
         Self {
             copies,
@@ -281,13 +319,16 @@ impl InSyncSets {
         self.sets.get(&partition)
     }
 
-    /// The nodes that shall become replicas of `partition`, the most wanted first: as many as it lacks, of those that are up.
+    /// The nodes that shall become replicas of `partition`, the most wanted first, of those that are up: all that are to keep it,
+    /// and, while too few of these are there, nodes that kept an old copy of it.
     pub fn candidates(&self, partition: Partition) -> Vec<NodeId> {
         let Some(set) = self.sets.get(&partition) else { return Vec::new() };
-        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.is_up);
-        let lacking = self.copies.saturating_sub(set.in_sync.len());
-        let wanted = set.ring.iter().filter(|node| is_up(node) && !set.in_sync.contains(node));
-        wanted.take(lacking).copied().collect()
+        let is_wanted = |node: &&NodeId| self.is_up(node) && !set.in_sync.contains(node);
+        let mut candidates: Vec<NodeId> = set.target.iter().filter(is_wanted).copied().collect();
+        let lacking = self.copies.saturating_sub(set.in_sync.len() + candidates.len());
+        let stand_ins = set.former.iter().rev().filter(|node| is_wanted(node) && !set.target.contains(node));
+        candidates.extend(stand_ins.take(lacking));
+        candidates
     }
 
     fn is_up(&self, node: &NodeId) -> bool {
@@ -300,7 +341,10 @@ impl InSyncSets {
         let set = self.sets.get(&partition).filter(|set| !set.is_served_by(|node| self.is_up(node)))?;
         // If no node that counted is there, what others have from earlier times is better than nothing.
         let is_any = set.is_lost() || !set.in_sync.iter().any(|node| self.is_up(node));
-        let wanted = if is_any { &set.ring } else { &set.in_sync };
+        let mut wanted = if is_any { set.keepers() } else { set.in_sync.clone() };
+        if !wanted.iter().any(|node| self.is_up(node)) {
+            wanted = self.nodes.keys().copied().collect();
+        }
         let process = |node: &NodeId| {
             let state = self.nodes.get(node).filter(|state| state.is_up)?;
             Some((*node, state.incarnation))
@@ -310,6 +354,31 @@ impl InSyncSets {
         let absent = set.in_sync.iter().filter(is_absent).copied().collect();
         let flushed = is_any || present.iter().all(|(node, _)| set.damaged.contains(node));
         Some(AtStake { absent, present, flushed })
+    }
+
+    /// Has partitions kept by other nodes from now on: by those that the table of a new epoch gives them. Nothing moves by that
+    /// alone: who is to keep a partition no more is in sync until others are in its place.
+    ///
+    /// # Errors
+    /// [`Void::PepochsUsedUp`]: nothing is changed.
+    pub fn place<'a>(
+        &mut self,
+        targets: impl IntoIterator<Item = (Partition, &'a [NodeId])>,
+    ) -> Result<(), Void> {
+        let targets: BTreeMap<Partition, &[NodeId]> = targets.into_iter().collect();
+        let is_new = |partition: &Partition, set: &InSyncSet| {
+            targets.get(partition).is_some_and(|target| *target != set.target)
+        };
+        let is_last = |set: &InSyncSet| set.pepoch.0 == u32::MAX;
+        if self.sets.iter().any(|(partition, set)| is_last(set) && is_new(partition, set)) {
+            return Err(Void::PepochsUsedUp);
+        }
+        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
+        for (partition, set) in self.sets.iter_mut().filter(|(partition, set)| is_new(partition, set)) {
+            set.target = targets[partition].to_vec();
+            set.settle(self.copies, self.min_copies, is_up);
+        }
+        Ok(())
     }
 
     /// Takes the next record.
@@ -346,19 +415,25 @@ impl InSyncSets {
     ) -> Result<(), Void> {
         let known = self.nodes.get(&node).filter(|state| state.incarnation < started.incarnation);
         let last = known.ok_or(Void::Past)?.start;
-        self.pepochs_are_left(|set| set.in_sync.contains(&node))?;
+        let is_concerned = |set: &InSyncSet| set.in_sync.contains(&node) || set.former.contains(&node);
+        self.pepochs_are_left(is_concerned)?;
         self.nodes.insert(node, started);
         #[cfg(feature = "planted-bugs")]
         if self.same_pepoch_after_restart && memory == Memory::Kept {
             return Ok(());
         }
-        for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
+        for set in self.sets.values_mut().filter(|set| is_concerned(set)) {
             // What the only node held is on the disk that it had then, whatever other disks it had since.
-            let is_other_disk = !after.contains(&set.lost.unwrap_or(last));
+            let is_former = set.former.contains(&node);
+            let is_other_disk = !after.contains(&set.lost.filter(|_| !is_former).unwrap_or(last));
             #[cfg(feature = "planted-bugs")]
             let is_other_disk = is_other_disk && !self.any_disk_will_do;
-            if is_other_disk && set.in_sync.len() > 1 {
+            if is_former && !is_other_disk {
+                continue;
+            }
+            if is_former || is_other_disk && set.in_sync.len() > 1 {
                 set.keep(|other| *other != node);
+                set.former.retain(|other| *other != node);
             } else if is_other_disk {
                 set.lost = set.lost.or(Some(last));
             } else {
@@ -370,8 +445,8 @@ impl InSyncSets {
                     set.damaged.push(node);
                 }
             }
-            set.leave_who_is_down(|node| self.nodes.get(node).is_some_and(|state| state.is_up));
-            set.raise();
+            let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
+            set.settle(self.copies, self.min_copies, is_up);
         }
         Ok(())
     }
@@ -398,10 +473,8 @@ impl InSyncSets {
 
     fn leave_who_is_down(&mut self) {
         let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
-        for set in self.sets.values_mut() {
-            if set.leave_who_is_down(is_up) {
-                set.raise();
-            }
+        for set in self.sets.values_mut().filter(|set| set.is_left_by_who_is_down(is_up)) {
+            set.settle(self.copies, self.min_copies, is_up);
         }
     }
 
@@ -421,7 +494,8 @@ impl InSyncSets {
         set.in_sync = present.clone();
         set.doubtful = present;
         set.lost = None;
-        set.raise();
+        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
+        set.settle(self.copies, self.min_copies, is_up);
         Ok(())
     }
 
@@ -448,24 +522,25 @@ impl InSyncSets {
             }
             InSyncChange::Promote { node, incarnation } => {
                 let is_up = state_of(node, incarnation)?.is_up;
-                let is_wanted = set.ring.contains(&node) && !set.in_sync.contains(&node);
-                if !is_up || !is_wanted || set.is_lost() || set.in_sync.len() >= copies {
+                let is_target = set.target.contains(&node);
+                let stands_in = set.former.contains(&node) && set.in_sync.len() < copies;
+                let is_wanted = !set.in_sync.contains(&node) && (is_target || stands_in);
+                if !is_up || !is_wanted || set.is_lost() {
                     return Err(Void::Past);
                 }
-                let enters = |other: &&NodeId| **other == node || set.in_sync.contains(other);
-                set.in_sync = set.ring.iter().filter(enters).copied().collect();
+                set.in_sync.push(node);
             }
             InSyncChange::Collected => {
                 if !set.is_all_doubtful() || set.is_lost() {
                     return Err(Void::Past);
                 }
-                set.in_sync = set.primary().into_iter().collect();
+                let primary = set.primary();
+                set.keep(|node| Some(*node) == primary);
                 set.doubtful.clear();
                 set.damaged.clear();
             }
         }
-        set.leave_who_is_down(is_up);
-        set.raise();
+        set.settle(copies, min_copies, is_up);
         Ok(())
     }
 }

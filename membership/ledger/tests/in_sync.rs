@@ -206,9 +206,9 @@ fn the_last_copy_on_another_disk_is_opened_by_force_alone() {
     assert_eq!(change(&mut sets, promotion), Err(Void::Past));
     let at_stake = sets.at_stake(partition()).unwrap();
     assert_eq!((at_stake.absent, at_stake.flushed), (vec![B], true));
-    assert_eq!(nodes(&at_stake.present), [A, B, C]);
+    assert_eq!(nodes(&at_stake.present), [B, A], "C never had it");
     sets.apply(&force(&sets)).unwrap();
-    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![A, B, C], vec![A, B, C]));
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![A, B], vec![B, A]));
     assert!(!set(&sets).is_lost());
 }
 
@@ -260,8 +260,13 @@ fn who_holds_everything_and_is_down_for_good_is_given_up_by_force() {
     assert_eq!((at_stake.absent, nodes(&at_stake.present), at_stake.flushed), (vec![B], vec![C], true));
     let shown = force(&sets);
     sets.apply(&SetRecord::NodeUp { node: A }).unwrap();
-    sets.apply(&shown).unwrap();
-    assert_eq!(set(&sets).damaged, [A, C], "what they have is from earlier times");
+    assert_eq!(
+        sets.apply(&shown),
+        Err(Void::Past),
+        "A keeps an old copy, C was to be asked for want of that"
+    );
+    sets.apply(&force(&sets)).unwrap();
+    assert_eq!(set(&sets).damaged, [A], "what it has is from earlier times");
 }
 
 #[test]
@@ -285,6 +290,7 @@ fn of_those_who_fail_together_whoever_is_back_first_goes_on() {
     sets.apply(&restarted(B, 2)).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).pepoch), (vec![B], Pepoch(2)));
     assert_eq!(sets.apply(&down(&[A])), Err(Void::Past));
+    place(&mut sets, &[B, C]);
     sets.apply(&down(&[B])).unwrap();
     let promotion = InSyncChange::Promote { node: C, incarnation: Incarnation(1) };
     change(&mut sets, promotion).unwrap();
@@ -301,4 +307,107 @@ fn who_is_up_does_not_leave_for_one_that_is_down() {
     sets.apply(&SetRecord::NodeUp { node: B }).unwrap();
     assert_eq!((set(&sets).in_sync, set(&sets).primary()), (vec![B, C], Some(B)));
     change(&mut sets, drop_of_c).unwrap();
+}
+
+fn place(sets: &mut InSyncSets, target: &[NodeId]) {
+    sets.place([(partition(), target)]).unwrap();
+}
+
+fn promotion_of(node: NodeId) -> InSyncChange {
+    InSyncChange::Promote { node, incarnation: Incarnation(1) }
+}
+
+const D: NodeId = NodeId([4; 16]);
+
+/// Four nodes, two copies on A and B.
+fn sets_of_four() -> InSyncSets {
+    InSyncSets::new(2, 1, &[A, B, C, D], [(partition(), vec![A, B])])
+}
+
+#[test]
+fn who_is_to_keep_it_no_more_leaves_when_another_is_in_its_place() {
+    let mut sets = sets_of_four();
+    place(&mut sets, &[C, D]);
+    assert_eq!((set(&sets).in_sync, set(&sets).pepoch), (vec![A, B], Pepoch(2)));
+    assert_eq!(sets.candidates(partition()), [C, D]);
+    change(&mut sets, promotion_of(C)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).primary()), (vec![C, A], Some(C)));
+    assert_eq!((set(&sets).former, set(&sets).is_whole()), (vec![B], false));
+    change(&mut sets, promotion_of(D)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).is_whole()), (vec![C, D], true));
+    assert_eq!(set(&sets).keepers(), [C, D], "old copies are not needed any more");
+}
+
+#[test]
+fn a_node_that_is_to_keep_it_and_may_have_lost_writes_does_not_make_it_whole() {
+    let mut sets = sets_of_four();
+    place(&mut sets, &[A, C]);
+    sets.apply(&lost_power(A, 2)).unwrap();
+    change(&mut sets, promotion_of(C)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).is_whole()), (vec![A, C, B], false));
+    change(&mut sets, InSyncChange::Drop { node: A, incarnation: Incarnation(2) }).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).former), (vec![C, B], vec![A]));
+    change(&mut sets, InSyncChange::Promote { node: A, incarnation: Incarnation(2) }).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).keepers()), (vec![A, C], vec![A, C]));
+}
+
+#[test]
+fn old_copies_are_kept_until_the_set_is_whole() {
+    let mut sets = sets_of_four();
+    sets.apply(&down(&[B])).unwrap();
+    place(&mut sets, &[A, C]);
+    assert_eq!((set(&sets).former, sets.candidates(partition())), (vec![B], vec![C]));
+    change(&mut sets, promotion_of(C)).unwrap();
+    assert_eq!((set(&sets).former, set(&sets).keepers()), (vec![], vec![A, C]));
+}
+
+#[test]
+fn a_node_with_an_old_copy_stands_in_for_one_that_is_down() {
+    let mut sets = sets_of_four();
+    sets.apply(&down(&[B])).unwrap();
+    place(&mut sets, &[A, C]);
+    sets.apply(&down(&[C])).unwrap();
+    assert_eq!(sets.candidates(partition()), []);
+    assert_eq!(change(&mut sets, promotion_of(D)), Err(Void::Past), "it never had anything");
+    sets.apply(&SetRecord::NodeUp { node: B }).unwrap();
+    assert_eq!(sets.candidates(partition()), [B]);
+    change(&mut sets, promotion_of(B)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).is_whole()), (vec![A, B], false));
+    sets.apply(&SetRecord::NodeUp { node: C }).unwrap();
+    change(&mut sets, promotion_of(C)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).keepers()), (vec![A, C], vec![A, C]));
+}
+
+#[test]
+fn who_is_to_keep_it_no_more_stays_while_nobody_else_is_up() {
+    let mut sets = sets_of_four();
+    place(&mut sets, &[C, D]);
+    change(&mut sets, promotion_of(C)).unwrap();
+    sets.apply(&down(&[A, C])).unwrap();
+    place(&mut sets, &[C]);
+    assert_eq!(set(&sets).in_sync, [C, A], "whoever is back first goes on");
+    sets.apply(&SetRecord::NodeUp { node: A }).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).keepers()), (vec![A], vec![A, C]));
+}
+
+#[test]
+fn old_copies_are_what_a_lost_partition_is_opened_with() {
+    let mut sets = sets_of_four();
+    sets.apply(&down(&[A])).unwrap();
+    place(&mut sets, &[C, D]);
+    sets.apply(&started_after(B, 2, &[])).unwrap();
+    assert!(set(&sets).is_lost());
+    sets.apply(&started_after(A, 2, &[1])).unwrap();
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((at_stake.absent, nodes(&at_stake.present)), (vec![B], vec![B, A, C, D]));
+}
+
+#[test]
+fn another_disk_has_no_old_copy() {
+    let mut sets = sets_of_four();
+    sets.apply(&down(&[B])).unwrap();
+    place(&mut sets, &[A, C]);
+    let pepoch = set(&sets).pepoch;
+    sets.apply(&started_after(B, 2, &[])).unwrap();
+    assert_eq!((set(&sets).former, set(&sets).pepoch.0), (vec![], pepoch.0 + 1));
 }

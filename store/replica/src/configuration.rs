@@ -10,7 +10,7 @@ use crate::vdi::Vdis;
 /// Who keeps a partition. A replica acts on the newest one it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration {
-    /// Raised whenever `in_sync` or `doubtful` changes.
+    /// Raised whenever `in_sync`, `doubtful` or `keepers` changes.
     pub pepoch: Pepoch,
     /// The replicas that hold every acknowledged write, in ring order.
     pub in_sync: Vec<Process>,
@@ -22,8 +22,10 @@ pub struct Configuration {
     pub is_lost: bool,
     /// The one of them that orders writes: the first that is not doubtful, or not damaged, or the first.
     pub primary: NodeId,
-    /// Nodes that shall keep the partition, are up and not in sync.
+    /// Nodes that shall become replicas, are up and not in sync.
     pub candidates: Vec<Process>,
+    /// Nodes that keep what they have of the partition, in sync or not. All others may remove it. The same throughout a pepoch.
+    pub keepers: Vec<NodeId>,
     /// Writes are taken only while so many replicas are in sync.
     pub min_copies: usize,
     /// The newest process of each gateway: what older ones sent is refused.

@@ -51,6 +51,7 @@ impl Replica {
             is_lost: false,
             primary: NodeId([0; 16]),
             candidates: Vec::new(),
+            keepers: Vec::new(),
             min_copies: 1,
             gateways: Vec::new(),
             vdis: Arc::default(),

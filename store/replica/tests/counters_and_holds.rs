@@ -35,6 +35,7 @@ fn configuration(vdi: Vdi) -> Input {
         is_lost: false,
         primary: ME.node,
         candidates: Vec::new(),
+        keepers: Vec::new(),
         min_copies: 1,
         gateways: vec![GATEWAY],
         vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),

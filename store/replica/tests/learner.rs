@@ -57,6 +57,7 @@ impl Teacher {
             is_lost: false,
             primary: PRIMARY.node,
             candidates,
+            keepers: vec![PRIMARY.node, LEARNER.node],
             min_copies: 1,
             gateways: vec![GATEWAY],
             vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),

@@ -20,6 +20,7 @@ mod mood;
 mod network;
 mod node;
 mod operation;
+mod placing;
 mod plot;
 mod snapshot;
 
@@ -75,6 +76,8 @@ pub(crate) struct Shape {
     disks: usize,
     objects: u32,
     blocks: u32,
+    /// The longest time between two changes of who is to keep partitions, in microseconds; 0: there are none.
+    placement_every: Time,
     /// Whether snapshots are taken.
     has_snapshots: bool,
     /// How often a disk is reset when a node is about to be down.
@@ -268,6 +271,10 @@ impl Cluster {
             self.at(SECOND, Event::DiskFault);
         }
         self.at(500 * MS, Event::Detect);
+        if self.shape.placement_every > 0 {
+            let first = 500 * MS + self.random.below(2 * SECOND);
+            self.at(first, Event::Place);
+        }
         if self.shape.has_snapshots {
             let first = 300 * MS + self.random.below(SECOND);
             self.at(first, Event::Snapshot);
@@ -309,15 +316,17 @@ impl Cluster {
 impl Shape {
     fn draw(random: &mut Random) -> Self {
         let copies = random.between(2, 3) as usize;
+        let is_large = random.percent(10);
         Self {
-            nodes: copies + random.below(3) as usize,
+            nodes: copies + random.below(if is_large { 5 } else { 3 }) as usize,
             gateways: random.between(2, 3) as usize,
             copies,
             min_copies: if random.percent(50) { copies.div_ceil(2) } else { 1 },
-            partitions: random.between(1, 2) as u16,
+            partitions: if is_large { random.between(2, 5) } else { random.between(1, 2) } as u16,
             disks: random.between(1, u64::from(MAX_DISKS)) as usize,
             objects: random.between(1, 2) as u32,
             blocks: random.between(1, 2) as u32,
+            placement_every: random.pick(&[0, 6 * SECOND, 2 * SECOND]),
             has_snapshots: random.percent(50),
             reset_percent: [0, 40][random.below(2) as usize],
             special_percent: [0, 40, 90][random.below(3) as usize],

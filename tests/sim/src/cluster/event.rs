@@ -56,6 +56,8 @@ pub(crate) enum Event {
     DownActive { nodes: Vec<usize> },
     /// The ledger looks who lives.
     Detect,
+    /// Partitions are to be kept by other nodes.
+    Place,
     /// Something goes wrong.
     Fault,
     /// Something goes wrong with a disk.
@@ -161,6 +163,7 @@ impl Cluster {
             Event::Record { from, record } => self.record_arrives(from, &record),
             Event::DownActive { nodes } => self.down_active(&nodes),
             Event::Detect => self.detect(),
+            Event::Place => self.place(),
             Event::Fault => self.fault(),
             Event::DiskFault => self.disk_fault(),
             Event::PutDiskBack { node } => self.put_disk_back(node),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use huntaway_ledger::InSyncSet;
 use huntaway_replica::Stored;
 use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch};
 
@@ -278,7 +279,8 @@ impl Cluster {
 
     fn unrest(&self, number: u16) -> Option<String> {
         let configuration = &self.ledger.rows[usize::from(number)].configuration;
-        if configuration.in_sync.len() < self.shape.copies || !configuration.doubtful.is_empty() {
+        let is_whole = self.ledger.sets.set(partition(number)).is_some_and(InSyncSet::is_whole);
+        if !is_whole || configuration.in_sync.len() != self.shape.copies {
             let (in_sync, doubtful) = (&configuration.in_sync, &configuration.doubtful);
             let nodes: Vec<_> = in_sync.iter().map(|process| endpoint_of(process.node)).collect();
             return Some(format!("partition {number} has {nodes:?}, {} of them doubtful", doubtful.len()));

@@ -35,6 +35,10 @@ pub(crate) struct Ledger {
     going_down: Vec<bool>,
     /// What a node must know to get a lease: all up to the record that says that it is there.
     there_since: Vec<u64>,
+    /// All nodes in each partition's order of preference.
+    pub(crate) rings: Vec<Vec<NodeId>>,
+    /// Which nodes are to keep data at all.
+    pub(crate) keeps_data: Vec<bool>,
     /// Partitions that a person had opened although flushed writes may be lost, and that were not opened yet.
     forced: BTreeSet<Partition>,
 }
@@ -56,6 +60,7 @@ impl Ledger {
                 (partition(number), ring)
             })
             .collect();
+        let by_number = rings.iter().map(|(_, ring)| ring.clone()).collect();
         let mut sets = InSyncSets::new(shape.copies, shape.min_copies, &nodes, rings);
         if bug == Some(Bug::SamePepochAfterRestart) {
             sets.plant_same_pepoch_after_restart();
@@ -78,6 +83,8 @@ impl Ledger {
             silent: vec![0; shape.nodes],
             going_down: vec![false; shape.nodes],
             there_since: vec![0; shape.nodes],
+            rings: by_number,
+            keeps_data: vec![true; shape.nodes],
             forced: BTreeSet::new(),
         };
         ledger.rows = (0..shape.partitions)
@@ -103,6 +110,7 @@ impl Ledger {
             is_lost: set.is_lost(),
             primary: set.primary().expect("a set is never empty"),
             candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
+            keepers: set.keepers(),
             min_copies: self.sets.min_copies(),
             gateways: self.gateways.clone(),
             vdis,
