@@ -163,7 +163,8 @@ impl Collecting {
             (Phase::Fetching { .. }, Reply::Blocks(stored)) => {
                 self.fetched(site, stored.into_iter().map(Some).collect());
             }
-            _ => {}
+            // That is no answer to what was asked.
+            _ => self.asked = Some(asked),
         }
     }
 
@@ -174,6 +175,11 @@ impl Collecting {
         let entry = if *is_whole { Entry::Replace { oid, blocks } } else { Entry::Copy { oid, blocks } };
         self.phase = Phase::Logging;
         site.log(entry, OWN_SIDE);
+    }
+
+    /// Whether it waits for the log or the disk here.
+    pub(crate) fn is_being_stored(&self) -> bool {
+        matches!(self.phase, Phase::Logging | Phase::Syncing)
     }
 
     pub(crate) fn own_side(&mut self, site: &mut Site, outcome: Outcome) {

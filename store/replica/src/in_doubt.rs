@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use huntaway_wire::Version;
 
+use crate::event::Ticket;
 use crate::record::Record;
 
 /// Writes above a version up to which every in-sync replica has all of them. Few: those under way, and those that the
@@ -13,6 +14,8 @@ use crate::record::Record;
 pub(crate) struct InDoubt {
     settled: Version,
     records: BTreeMap<Version, Doubtful>,
+    /// Those that are on their way to the log, by what the log says when they are there.
+    logging: BTreeMap<Ticket, Version>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +41,7 @@ impl InDoubt {
     /// What a process finds in its log.
     pub(crate) fn recovered(settled: Version, records: impl IntoIterator<Item = Arc<Record>>) -> Self {
         let records = records.into_iter().map(|record| (record.version, Doubtful { record, logged: true }));
-        Self { settled, records: records.collect() }
+        Self { settled, records: records.collect(), logging: BTreeMap::new() }
     }
 
     pub(crate) fn settled(&self) -> Version {
@@ -58,14 +61,25 @@ impl InDoubt {
         }
     }
 
-    pub(crate) fn add(&mut self, record: Arc<Record>) {
+    /// The write is on its way to the log, and is there when that says so of `ticket`.
+    pub(crate) fn add(&mut self, record: Arc<Record>, ticket: Ticket) {
+        self.logging.insert(ticket, record.version);
         self.records.insert(record.version, Doubtful { record, logged: false });
     }
 
-    pub(crate) fn logged(&mut self, version: Version) {
-        if let Some(doubtful) = self.records.get_mut(&version) {
+    /// What was given to the log or the disk as `ticket` is done, in whichever pepoch it was given.
+    pub(crate) fn stored(&mut self, ticket: Ticket) {
+        if let Some(version) = self.logging.remove(&ticket)
+            && let Some(doubtful) = self.records.get_mut(&version)
+        {
             doubtful.logged = true;
         }
+    }
+
+    /// The next write that a process finds in its log, and what was settled by then.
+    pub(crate) fn recover(&mut self, record: Arc<Record>, settled: Version) {
+        self.records.insert(record.version, Doubtful { record, logged: true });
+        self.settle(settled);
     }
 
     /// Every in-sync replica has all writes up to `settled`. Those that are on their way to the log here stay until they

@@ -45,7 +45,9 @@ impl Member {
             Body::Forward { record, settled, attempt } => {
                 self.forward(site, from, &record, settled, attempt);
             }
-            Body::Flush { number } => site.sync(Pending::Flush { to: from, number }),
+            Body::Flush { number } => {
+                site.sync(Pending::Flush { to: from, number });
+            }
             Body::Gather => gather(site, from),
             Body::RollForward { records } => self.roll_forward(site, from, &records),
             Body::Ask { attempt, step, lesson } => self.lesson(site, from, attempt, step, lesson),
@@ -185,10 +187,18 @@ impl Member {
             Lesson::Copy { blocks, .. } | Lesson::Replace { blocks, .. } if !are_sound(&blocks) => {
                 self.replied(site, pending, Reply::Failed);
             }
-            Lesson::Replace { oid, blocks } => site.log(Entry::Replace { oid, blocks }, pending),
-            Lesson::Copy { oid, blocks } => site.log(Entry::Copy { oid, blocks }, pending),
-            Lesson::Remove { oid } => site.log(Entry::Remove { oid }, pending),
-            Lesson::Sync => site.sync(pending),
+            Lesson::Replace { oid, blocks } => {
+                site.log(Entry::Replace { oid, blocks }, pending);
+            }
+            Lesson::Copy { oid, blocks } => {
+                site.log(Entry::Copy { oid, blocks }, pending);
+            }
+            Lesson::Remove { oid } => {
+                site.log(Entry::Remove { oid }, pending);
+            }
+            Lesson::Sync => {
+                site.sync(pending);
+            }
         }
     }
 
@@ -206,7 +216,6 @@ impl Member {
     pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
         match pending {
             Pending::Forward { to, version, attempt } => {
-                site.doubt.logged(version);
                 site.send(to, Body::Forwarded { version, attempt });
             }
             Pending::Flush { to, number } => site.send(to, Body::Flushed { number }),

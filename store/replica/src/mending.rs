@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use huntaway_wire::{Oid, Version};
 
+use crate::configuration::SetChange;
 use crate::member::reply_of;
 use crate::message::{Body, Lesson, Reply};
 use crate::order::OpId;
 use crate::planted::PlantedBug;
 use crate::primary::{Primary, RESEND_US};
-use crate::process::{Moment, Process};
+use crate::process::{Moment, Process, SILENCE_US};
 use crate::record::Entry;
 use crate::scrub::Scrub;
 use crate::site::{Pending, Site};
@@ -68,6 +69,7 @@ struct Object {
     /// What is not answered.
     asked: Vec<(Process, Lesson)>,
     asked_at: Moment,
+    asked_since: Moment,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,10 @@ impl Mending {
         {
             object.asked_at = site.now;
             object.asked.iter().for_each(|(process, lesson)| send(site, *process, object.number, lesson));
+            if site.now.since(object.asked_since) > SILENCE_US && object.is_given_up(site) {
+                self.counts.failed_objects += 1;
+                self.finish(site, primary);
+            }
         }
         self.begin_next(site, primary);
         if self.object.is_none() && self.waiting.is_empty() {
@@ -140,7 +146,7 @@ impl Mending {
             primary.lock_object(site, oid)
         };
         let (step, asked, asked_at) = (Step::Locking, Vec::new(), site.now);
-        self.object = Some(Object { oid, op, step, number: 0, asked, asked_at });
+        self.object = Some(Object { oid, op, step, number: 0, asked, asked_at, asked_since: asked_at });
         if site.has(PlantedBug::MendedWithoutLock) {
             self.locked(site, primary, op);
         }
@@ -261,9 +267,23 @@ impl Mending {
 }
 
 impl Object {
+    /// Somebody left it unanswered for too long. What is only read is left for another time. But what is to be put in place may
+    /// come late, when the blocks hold something newer: whoever does not say that it did that is taken to the ledger.
+    fn is_given_up(&self, site: &mut Site) -> bool {
+        let is_writing = matches!(self.step, Step::Writing(_));
+        let me = site.me;
+        let mut silent =
+            self.asked.iter().map(|(process, _)| *process).filter(|process| *process != me).peekable();
+        if !is_writing {
+            return silent.peek().is_some();
+        }
+        silent.for_each(|process| site.propose(SetChange::Drop(process)));
+        false
+    }
+
     fn ask(&mut self, site: &mut Site, primary: &mut Primary, asked: Vec<(Process, Lesson)>) {
         self.number = primary.next_op().0;
-        self.asked_at = site.now;
+        (self.asked_at, self.asked_since) = (site.now, site.now);
         for (process, lesson) in &asked {
             if *process == site.me {
                 ask_own(site, self.number, lesson.clone());
@@ -291,8 +311,12 @@ fn ask_own(site: &mut Site, number: u64, lesson: Lesson) {
         Lesson::Digests { after, most } => site.digests(after, most, pending),
         Lesson::Verify { oid } => site.verify(oid, pending),
         Lesson::Read { oid, blocks } => site.read(oid, blocks, pending),
-        Lesson::Copy { oid, blocks } => site.log(Entry::Copy { oid, blocks }, pending),
-        Lesson::Replace { oid, blocks } => site.log(Entry::Replace { oid, blocks }, pending),
+        Lesson::Copy { oid, blocks } => {
+            site.log(Entry::Copy { oid, blocks }, pending);
+        }
+        Lesson::Replace { oid, blocks } => {
+            site.log(Entry::Replace { oid, blocks }, pending);
+        }
         _ => {}
     }
 }

@@ -35,6 +35,9 @@ use resolving::reads_early;
 /// What is not answered is sent again after so long, in microseconds.
 pub(crate) const RESEND_US: u64 = 300_000;
 
+/// Places among the operations that are kept for what the primary locks by itself: nobody asks for such a lock again.
+const OWN_LOCKS: usize = 16;
+
 /// A primary that serves.
 #[derive(Debug)]
 pub(crate) struct Primary {
@@ -137,6 +140,9 @@ impl Primary {
         }
         if self.is_held(site, &request) {
             return;
+        }
+        if self.order.operations() + OWN_LOCKS >= Order::MAX_OPERATIONS {
+            return site.answer(&request, Answer::Refused(Refused::NotServing));
         }
         if matches!(request.command, Command::Flush) {
             return self.flush(site, request);
@@ -248,11 +254,16 @@ impl Primary {
         self.operations.insert(op, Operation::new(site, request, state));
     }
 
+    /// Whether the operation waits for the log or the disk here.
+    pub(crate) fn is_being_stored(&self, op: OpId) -> bool {
+        self.operations.get(&op).is_some_and(Operation::is_being_stored)
+    }
+
     pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
         match (pending, outcome) {
             (Pending::Operation(op), Outcome::Done) => {
                 if let Some(operation) = self.operations.get_mut(&op) {
-                    operation.logged(site);
+                    operation.logged();
                     self.finish_if_whole(site, op);
                 }
             }
@@ -321,7 +332,8 @@ impl Primary {
                 self.forwarded(site, from, version);
             }
             Body::Flushed { number } => {
-                if let Some(operation) = self.operations.get_mut(&OpId(number)) {
+                let operation = self.operations.get_mut(&OpId(number));
+                if let Some(operation) = operation.filter(|operation| operation.is_flush()) {
                     operation.done_by(from);
                     self.finish_if_whole(site, OpId(number));
                 }

@@ -249,7 +249,13 @@ impl Replica {
     }
 
     fn stored(&mut self, ticket: Ticket, outcome: Outcome) {
+        if outcome == Outcome::Done {
+            self.site.doubt.stored(ticket);
+        }
         let Some(pending) = self.site.pending.remove(&ticket) else { return };
+        if outcome != Outcome::Done && self.was_to_be_stored(pending) {
+            return self.disk_failed();
+        }
         let site = &mut self.site;
         match (&mut self.role, pending) {
             (Role::Member(member), pending) => member.stored(site, pending, outcome),
@@ -259,6 +265,22 @@ impl Replica {
             (Role::Opening(_) | Role::Collecting(_) | Role::Failed, _) => {}
         }
         self.open_if_whole();
+    }
+}
+
+impl Replica {
+    /// Whether the log or the disk was to take something, and nothing else: what fails there is as good as lost, whether the
+    /// store says that its disk failed or not.
+    fn was_to_be_stored(&self, pending: Pending) -> bool {
+        match (&self.role, pending) {
+            (
+                _,
+                Pending::Forward { .. } | Pending::Flush { .. } | Pending::RollForward | Pending::Mend { .. },
+            ) => true,
+            (Role::Primary(primary), Pending::Operation(op)) => primary.is_being_stored(op),
+            (Role::Collecting(collecting), Pending::OwnSide { .. }) => collecting.is_being_stored(),
+            _ => false,
+        }
     }
 }
 

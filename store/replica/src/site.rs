@@ -54,9 +54,7 @@ impl Recovered {
         match entry {
             Entry::Write { record, settled } => {
                 self.requests.add(record);
-                self.doubt.add(record.clone());
-                self.doubt.logged(record.version);
-                self.doubt.settle(*settled);
+                self.doubt.recover(record.clone(), *settled);
             }
             Entry::Requests { requests, settled } => {
                 self.requests = (**requests).clone();
@@ -134,14 +132,16 @@ impl Site {
         ticket
     }
 
-    pub(crate) fn log(&mut self, entry: Entry, pending: Pending) {
+    pub(crate) fn log(&mut self, entry: Entry, pending: Pending) -> Ticket {
         let ticket = self.ticket(pending);
         self.outputs.push(Output::Log { ticket, entry });
+        ticket
     }
 
-    pub(crate) fn sync(&mut self, pending: Pending) {
+    pub(crate) fn sync(&mut self, pending: Pending) -> Ticket {
         let ticket = self.ticket(pending);
         self.outputs.push(Output::Sync { ticket });
+        ticket
     }
 
     pub(crate) fn read(&mut self, oid: Oid, blocks: core::ops::Range<u32>, pending: Pending) {
@@ -167,14 +167,14 @@ impl Site {
     /// Logs a write; `pending` is over when it is as durable as it has to be.
     pub(crate) fn log_write(&mut self, record: &Arc<Record>, pending: Pending) {
         self.requests.add(record);
-        self.doubt.add(record.clone());
         let entry = Entry::Write { record: record.clone(), settled: self.doubt.settled() };
-        if record.durability == Durability::Stable && !self.has(PlantedBug::StableWithoutSync) {
+        let ticket = if record.durability == Durability::Stable && !self.has(PlantedBug::StableWithoutSync) {
             self.log(entry, Pending::Nothing);
-            self.sync(pending);
+            self.sync(pending)
         } else {
-            self.log(entry, pending);
-        }
+            self.log(entry, pending)
+        };
+        self.doubt.add(record.clone(), ticket);
     }
 
     /// Logs what was in doubt and is not here.

@@ -41,6 +41,7 @@ pub(crate) struct Teaching {
     /// The lesson that is not answered.
     asked: Option<Lesson>,
     asked_at: Moment,
+    asked_since: Moment,
     heard: Moment,
     lease_until: Moment,
     forwards: Forwards,
@@ -89,6 +90,7 @@ impl Teaching {
             own_count: 0,
             asked: None,
             asked_at: site.now,
+            asked_since: site.now,
             heard: site.now,
             lease_until: Moment::default(),
             forwards: Forwards::default(),
@@ -134,7 +136,16 @@ impl Teaching {
 
     /// Whether it came to nothing. A learner that is proposed is given up by the ledger alone.
     pub(crate) fn is_given_up(&self, site: &Site) -> bool {
-        !self.is_proposed() && (self.has_failed || site.now.since(self.heard) > SILENCE_US)
+        let patience_us = match self.asked {
+            None => u64::MAX,
+            // All that was copied goes to the disk, and nobody waits for that.
+            Some(Lesson::Sync) => 10 * SILENCE_US,
+            // Writes may wait for the object that this is about.
+            Some(_) => SILENCE_US,
+        };
+        let is_silent =
+            site.now.since(self.heard) > SILENCE_US || site.now.since(self.asked_since) > patience_us;
+        !self.is_proposed() && (self.has_failed || is_silent)
     }
 
     /// The lock that it has or waits for.
@@ -148,6 +159,7 @@ impl Teaching {
     fn ask(&mut self, site: &mut Site, lesson: Lesson) {
         self.step += 1;
         self.asked = Some(lesson);
+        self.asked_since = site.now;
         self.send_lesson(site);
     }
 
@@ -174,12 +186,17 @@ impl Teaching {
     }
 
     fn send_due(&mut self, site: &mut Site, settled: Version) {
-        if matches!(self.phase, Phase::Settling { .. }) {
+        if matches!(self.phase, Phase::Settling { .. } | Phase::Beginning) {
             return;
         }
         let at_once = site.has(PlantedBug::ForwardsOvertake);
+        let due = self.forwards.due(site.now, at_once);
+        self.send_forwards(site, settled, due);
+    }
+
+    fn send_forwards(&self, site: &mut Site, settled: Version, records: Vec<Arc<Record>>) {
         let (settled, attempt) = (self.settled(settled), self.attempt);
-        for record in self.forwards.due(site.now, RESEND_US, at_once) {
+        for record in records {
             site.send(self.learner, Body::Forward { record, settled, attempt });
         }
     }
@@ -224,7 +241,8 @@ impl Teaching {
         if site.now.since(self.asked_at) >= RESEND_US {
             self.send_lesson(site);
         }
-        self.send_due(site, settled);
+        let late = self.forwards.late(site.now, RESEND_US);
+        self.send_forwards(site, settled, late);
         let (settled, attempt) = (self.settled(settled), self.attempt);
         if self.required().is_some() {
             site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt });
@@ -255,7 +273,10 @@ impl Teaching {
         }
         match &mut self.phase {
             Phase::Beginning if site.has(PlantedBug::LearnerAdmittedEarly) => self.admit(site),
-            Phase::Beginning => self.list(site),
+            Phase::Beginning => {
+                self.list(site);
+                self.send_due(site, primary.settled(site));
+            }
             Phase::Listing { theirs, .. } => {
                 if let Reply::Digests(page) = reply {
                     *theirs = Some(page);

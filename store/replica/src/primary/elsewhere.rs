@@ -12,7 +12,7 @@ use crate::event::Answer;
 use crate::message::{Body, Lesson, Reply};
 use crate::order::OpId;
 use crate::planted::PlantedBug;
-use crate::process::{Moment, Process};
+use crate::process::{Moment, Process, SILENCE_US};
 use crate::record::{Block, Stored};
 use crate::site::Site;
 
@@ -27,6 +27,8 @@ pub(crate) struct Elsewhere {
     /// Those that did not say what they have. The first is asked.
     sources: VecDeque<Process>,
     asked_at: Moment,
+    /// When the first of them was asked first.
+    asked_since: Moment,
 }
 
 /// How far it got.
@@ -50,12 +52,18 @@ impl Elsewhere {
         sources: impl Iterator<Item = Process>,
     ) -> Self {
         stored.resize(blocks.len(), None);
-        let (first, sources, asked_at) = (blocks.start, sources.collect(), Moment::default());
-        Self { oid, number, first, blocks: stored, sources, asked_at }
+        let (first, sources) = (blocks.start, sources.collect());
+        let (asked_at, asked_since) = (Moment::default(), Moment::default());
+        Self { oid, number, first, blocks: stored, sources, asked_at, asked_since }
     }
 
     /// Asks the next replica, unless it is known what comes of the read.
     pub(crate) fn go_on(&mut self, site: &mut Site) -> Progress {
+        self.asked_since = site.now;
+        self.ask(site)
+    }
+
+    fn ask(&mut self, site: &mut Site) -> Progress {
         if self.blocks.iter().all(Option::is_some) {
             return Progress::Whole(self.blocks.drain(..).flatten().collect());
         }
@@ -67,9 +75,13 @@ impl Elsewhere {
         Progress::Asking
     }
 
+    /// Asks again; another one, when this one was silent for too long.
     pub(crate) fn send_again(&mut self, site: &mut Site, after_us: u64) {
-        if site.now.since(self.asked_at) >= after_us {
+        if site.now.since(self.asked_since) > SILENCE_US {
+            self.sources.rotate_left(1);
             self.go_on(site);
+        } else if site.now.since(self.asked_at) >= after_us {
+            self.ask(site);
         }
     }
 

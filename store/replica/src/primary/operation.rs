@@ -77,15 +77,19 @@ impl Operation {
         }
     }
 
-    pub(crate) fn logged(&mut self, site: &mut Site) {
-        match &mut self.state {
-            State::Writing { record, logged, .. } => {
-                *logged = true;
-                site.doubt.logged(record.version);
-            }
-            State::Flushing { logged, .. } => *logged = true,
-            _ => {}
+    pub(crate) fn logged(&mut self) {
+        if let State::Writing { logged, .. } | State::Flushing { logged, .. } = &mut self.state {
+            *logged = true;
         }
+    }
+
+    /// Whether it waits for the log or the disk here.
+    pub(crate) fn is_being_stored(&self) -> bool {
+        matches!(&self.state, State::Writing { logged: false, .. } | State::Flushing { logged: false, .. })
+    }
+
+    pub(crate) fn is_flush(&self) -> bool {
+        matches!(&self.state, State::Flushing { .. })
     }
 
     pub(crate) fn done_by(&mut self, process: Process) {

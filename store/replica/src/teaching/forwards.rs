@@ -6,12 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use huntaway_wire::Oid;
+
 use crate::process::Moment;
 use crate::record::Record;
 
-/// Writes that the learner did not acknowledge, by the number of their version.
+/// Writes that the learner did not acknowledge.
 #[derive(Debug, Default)]
-pub(crate) struct Forwards(BTreeMap<u32, Forward>);
+pub(crate) struct Forwards {
+    /// By the number of their version.
+    all: BTreeMap<u32, Forward>,
+    /// The same, by object.
+    objects: BTreeMap<Oid, BTreeSet<u32>>,
+    /// Those that may be sent for the first time by now.
+    fresh: BTreeSet<u32>,
+}
 
 #[derive(Debug)]
 struct Forward {
@@ -22,36 +31,64 @@ struct Forward {
 
 impl Forwards {
     pub(crate) fn add(&mut self, record: Arc<Record>) {
-        self.0.insert(record.version.seq, Forward { record, sent: None });
+        let seq = record.version.seq;
+        self.objects.entry(record.oid).or_default().insert(seq);
+        self.all.insert(seq, Forward { record, sent: None });
+        self.fresh.insert(seq);
     }
 
     pub(crate) fn acknowledged(&mut self, seq: u32) {
-        self.0.remove(&seq);
+        let Some(forward) = self.all.remove(&seq) else { return };
+        let oid = forward.record.oid;
+        if let Some(others) = self.objects.get_mut(&oid) {
+            others.remove(&seq);
+            self.fresh.extend(others.range(seq..));
+            if others.is_empty() {
+                self.objects.remove(&oid);
+            }
+        }
     }
 
     /// The first one that is not acknowledged.
     pub(crate) fn first(&self) -> Option<u32> {
-        self.0.keys().next().copied()
+        self.all.keys().next().copied()
     }
 
     pub(crate) fn all(&self) -> BTreeSet<u32> {
-        self.0.keys().copied().collect()
+        self.all.keys().copied().collect()
     }
 
-    /// Those to be sent now, which count as sent: for the first time, or again after so long. With `at_once`, none is held
-    /// back.
-    pub(crate) fn due(&mut self, now: Moment, again_after_us: u64, at_once: bool) -> Vec<Arc<Record>> {
+    /// Those to be sent now for the first time, which count as sent. With `at_once`, none is held back.
+    pub(crate) fn due(&mut self, now: Moment, at_once: bool) -> Vec<Arc<Record>> {
         let mut due = Vec::new();
-        let mut earlier: Vec<Arc<Record>> = Vec::new();
-        for forward in self.0.values_mut() {
-            let is_late = forward.sent.is_none_or(|sent| now.since(sent) >= again_after_us);
-            let is_blocked = earlier.iter().any(|earlier| earlier.overlaps(&forward.record));
-            if is_late && (at_once || !is_blocked) {
+        for seq in std::mem::take(&mut self.fresh) {
+            let is_blocked = self.is_blocked(seq) && !at_once;
+            if let Some(forward) = self.all.get_mut(&seq)
+                && forward.sent.is_none()
+                && !is_blocked
+            {
                 forward.sent = Some(now);
                 due.push(forward.record.clone());
             }
-            earlier.push(forward.record.clone());
         }
         due
+    }
+
+    /// Whether an earlier one that overlaps it is not acknowledged. If not, it is looked at again when that is.
+    fn is_blocked(&self, seq: u32) -> bool {
+        let Some(forward) = self.all.get(&seq) else { return false };
+        let earlier = self.objects.get(&forward.record.oid).into_iter().flat_map(|all| all.range(..seq));
+        earlier.filter_map(|seq| self.all.get(seq)).any(|earlier| earlier.record.overlaps(&forward.record))
+    }
+
+    /// Those that were sent so long ago that they are to be sent again, which counts as now.
+    pub(crate) fn late(&mut self, now: Moment, after_us: u64) -> Vec<Arc<Record>> {
+        let is_late = |sent: &Moment| now.since(*sent) >= after_us;
+        let late = self.all.values_mut().filter(|forward| forward.sent.as_ref().is_some_and(is_late));
+        late.map(|forward| {
+            forward.sent = Some(now);
+            forward.record.clone()
+        })
+        .collect()
     }
 }
