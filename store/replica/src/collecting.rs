@@ -100,7 +100,8 @@ impl Collecting {
             self.phase = Phase::Syncing;
             let (requests, settled) = (self.requests.clone(), site.doubt.settled());
             site.requests = requests.clone();
-            site.log(Entry::Requests { requests: Arc::new(requests), settled }, Pending::Nothing);
+            let known = Entry::Known { requests: Arc::new(requests), settled, in_doubt: Vec::new() };
+            site.log(known, Pending::Nothing);
             site.sync(OWN_SIDE);
         } else {
             self.phase = Phase::Requests;

@@ -24,6 +24,7 @@ mod record;
 mod replica;
 mod requests;
 mod scrub;
+mod sensible;
 mod site;
 mod teaching;
 mod vdi;

@@ -274,5 +274,5 @@ fn begin(site: &mut Site, requests: &Arc<Requests>, settled: Version, pending: P
     }
     site.requests = (*requests).clone();
     site.doubt = InDoubt::recovered(settled, []);
-    site.log(Entry::Requests { requests, settled }, pending);
+    site.log(Entry::Known { requests, settled, in_doubt: Vec::new() }, pending);
 }

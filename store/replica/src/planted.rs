@@ -111,4 +111,8 @@ pub enum PlantedBug {
     FailedDiskGoesOn,
     /// A write that is to be on stable storage is acknowledged when it is in the log.
     StableWithoutSync,
+    /// The log is told again what is known of requests, but for all of it.
+    RequestsNotInCheckpoint,
+    /// The log is told again what is known, but for the writes that are in doubt.
+    DoubtNotInCheckpoint,
 }

@@ -191,11 +191,13 @@ pub enum Entry {
         /// The object.
         oid: Oid,
     },
-    /// What was known of requests is replaced. Nothing before this entry is in doubt.
-    Requests {
-        /// What is known from here on.
+    /// What was known of requests and of writes in doubt is replaced: for that, nothing before this entry is needed any more.
+    Known {
+        /// The requests that are known from here on.
         requests: Arc<Requests>,
         /// As in [`Entry::Write`].
         settled: Version,
+        /// The writes that are in doubt from here on. What they write is in the objects, or in the log before this.
+        in_doubt: Vec<Arc<Record>>,
     },
 }

@@ -15,6 +15,8 @@ use crate::opening::Opening;
 use crate::planted::PlantedBug;
 use crate::primary::Primary;
 use crate::process::{GRANT_US, Grant, Moment, Process};
+use crate::record::Entry;
+use crate::sensible::is_command;
 use crate::site::{Pending, Recovered, Site};
 
 /// A replica of a partition. It does no I/O and reads no clock: it is told the time with each step.
@@ -101,6 +103,21 @@ impl Replica {
     /// The newest agreed state that it was given.
     pub fn configuration(&self) -> &Configuration {
         &self.site.configuration
+    }
+
+    /// What the log has to keep of requests and of writes in doubt. To be logged after whatever earlier steps had logged, and before
+    /// the next step: once it is on stable storage, the log before it is needed for the blocks alone.
+    pub fn checkpoint(&self) -> Entry {
+        let site = &self.site;
+        let mut requests = Arc::new(site.requests.clone());
+        let mut in_doubt: Vec<_> = site.doubt.records().cloned().collect();
+        if site.has(PlantedBug::RequestsNotInCheckpoint) {
+            requests = Arc::default();
+        }
+        if site.has(PlantedBug::DoubtNotInCheckpoint) {
+            in_doubt.clear();
+        }
+        Entry::Known { requests, settled: site.doubt.settled(), in_doubt }
     }
 
     /// Whether it would serve a request now.
@@ -197,7 +214,7 @@ impl Replica {
 
     fn receive(&mut self, from: Process, message: Message) {
         // A sender that is ahead says it again; by then this replica may have heard of its pepoch, too.
-        if message.pepoch != self.site.pepoch() {
+        if message.pepoch != self.site.pepoch() || !message.is_sensible() {
             return;
         }
         let site = &mut self.site;
@@ -217,6 +234,9 @@ impl Replica {
 
     fn request(&mut self, request: Request) {
         let newest = self.site.pepoch();
+        if !is_command(&request.command) {
+            return self.site.answer(&request, Answer::Refused(Refused::Unsound));
+        }
         let refused = match &mut self.role {
             Role::Primary(primary) if request.pepoch == newest => {
                 return primary.request(&mut self.site, request);

@@ -56,9 +56,9 @@ impl Recovered {
                 self.requests.add(record);
                 self.doubt.recover(record.clone(), *settled);
             }
-            Entry::Requests { requests, settled } => {
+            Entry::Known { requests, settled, in_doubt } => {
                 self.requests = (**requests).clone();
-                self.doubt = InDoubt::recovered(*settled, []);
+                self.doubt = InDoubt::recovered(*settled, in_doubt.iter().cloned());
             }
             Entry::Copy { .. } | Entry::Replace { .. } | Entry::Remove { .. } => {}
         }

@@ -91,9 +91,14 @@ impl Teacher {
     }
 
     fn request(&mut self, command: Command) -> Vec<Output> {
+        let request = self.next_request(command);
+        self.step(Input::Requested(request))
+    }
+
+    fn next_request(&mut self, command: Command) -> Request {
         self.requests += 1;
         let clock = std::time::Duration::from_micros(self.now.0);
-        self.step(Input::Requested(Request {
+        Request {
             id: RequestId { gateway: GATEWAY, number: self.requests },
             resend: 1,
             unanswered_from: self.requests,
@@ -102,7 +107,7 @@ impl Teacher {
             layout: 0,
             fence: 0,
             command,
-        }))
+        }
     }
 
     /// Writes the beginning of a block.
@@ -227,4 +232,38 @@ fn a_flush_waits_for_a_learner_from_its_admission_on() {
     });
     let number = number.expect("the learner is asked to flush");
     assert!(is_done(&teacher.hears(Body::Flushed { number })));
+}
+
+/// A driver that does not say that its disk failed: nothing that was given to the log is taken for logged.
+#[test]
+fn a_log_that_fails_ends_the_replica() {
+    let mut teacher = Teacher::alone();
+    let block = Block::new(Bytes::from(vec![1; BLOCK_SIZE_BYTES as usize]));
+    let write = Command::Write {
+        oid: Oid::new(ObjectKind::Data, vid(), 0),
+        range: ByteRange::new(0, BLOCK_SIZE_BYTES).expect("the first block"),
+        pieces: vec![block],
+        durability: Durability::Logged,
+    };
+    let request = teacher.next_request(write);
+    let logs = teacher.replica.step(teacher.now, Input::Requested(request));
+    let [Output::Log { ticket, .. }] = logs[..] else { panic!("{logs:?}") };
+    let failed = teacher.step(Input::Stored { ticket, outcome: Outcome::Failed });
+    assert!(!is_done(&failed) && !teacher.replica.is_serving());
+    let leaves = |output: &Output| matches!(output, Output::Propose(proposal) if proposal.change == SetChange::Drop(PRIMARY));
+    assert!(failed.iter().any(leaves), "{failed:?}");
+}
+
+/// A learner that answers beacons, or acknowledges writes, and not what it is asked keeps nothing locked.
+#[test]
+fn a_learner_that_does_not_answer_a_lesson_is_given_up() {
+    let mut teacher = Teacher::new();
+    let mut begins = 0;
+    for _ in 0..40 {
+        let granted = Body::Granted { sent: teacher.now };
+        teacher.hears(granted);
+        let attempts = asked(&teacher.tick()).into_iter().map(|(attempt, ..)| attempt);
+        begins = attempts.max().unwrap_or(0).max(begins);
+    }
+    assert_eq!(begins, 2, "it is silent for 3 seconds in each attempt");
 }

@@ -28,7 +28,9 @@ impl Stamp {
     ///
     /// To be asked in the step in which the request gets its version: whatever it waited for before that is part of its age.
     pub fn is_fresh(&self, incarnation: Incarnation, now: Duration) -> bool {
-        self.incarnation == incarnation && now < self.clock + Self::MAX_AGE
+        // One of the future was not given by that process.
+        let age = now.checked_sub(self.clock);
+        self.incarnation == incarnation && age.is_some_and(|age| age < Self::MAX_AGE)
     }
 }
 
@@ -48,6 +50,9 @@ mod tests {
         assert!(stamp.is_fresh(Incarnation(3), last));
         assert!(!stamp.is_fresh(Incarnation(3), stamp.clock + Stamp::MAX_AGE));
         assert!(!stamp.is_fresh(Incarnation(4), stamp.clock));
+        assert!(!stamp.is_fresh(Incarnation(3), stamp.clock - Duration::from_nanos(1)));
+        let last = Stamp { clock: Duration::MAX, ..stamp };
+        assert!(!last.is_fresh(Incarnation(3), Duration::ZERO));
         assert!(!Stamp::NONE.is_fresh(Incarnation(1), Duration::ZERO));
     }
 

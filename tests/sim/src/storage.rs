@@ -64,6 +64,9 @@ pub(crate) struct ModelStorage {
     /// How many entries stay in the log although they are on stable storage: they are lost when it is damaged.
     log_keeps: u64,
     tail: VecDeque<Entry>,
+    /// The numbers of the entries in it that stand for all that was known before them: the log is kept from the last one on that
+    /// is on stable storage.
+    checkpoints: VecDeque<u64>,
     /// Entries up to this number are on stable storage.
     stable: u64,
     /// Those up to this number are in the file.
@@ -85,6 +88,11 @@ impl ModelStorage {
     /// What is there now.
     pub(crate) fn objects(&self) -> &Objects {
         &self.now
+    }
+
+    /// How many entries came after the last one that stands for all that was known before it.
+    pub(crate) fn since_checkpoint(&self) -> u64 {
+        self.last() - self.checkpoints.back().copied().unwrap_or(self.folded_entries)
     }
 
     /// The disk fails: whatever it says from here on, it keeps what it has.
@@ -224,7 +232,7 @@ impl Objects {
                 self.put(*oid, blocks);
             }
             Entry::Remove { oid } => self.remove(*oid),
-            Entry::Requests { .. } => {}
+            Entry::Known { .. } => {}
         }
     }
 }
@@ -236,8 +244,13 @@ fn is_whole(stored: &Stored) -> bool {
 impl Storage for ModelStorage {
     fn log(&mut self, entry: Entry) -> u64 {
         self.now.apply(&entry, self.bug);
+        let is_checkpoint = matches!(entry, Entry::Known { .. });
         self.tail.push_back(entry);
-        self.last()
+        let last = self.last();
+        if is_checkpoint {
+            self.checkpoints.push_back(last);
+        }
+        last
     }
 
     fn written(&mut self, number: u64) {
@@ -256,13 +269,20 @@ impl Storage for ModelStorage {
         }
         self.stable = self.stable.max(number);
         self.in_file = self.in_file.max(number);
+        let is_stable = |number: &&u64| **number <= self.stable;
+        let Some(checkpoint) = self.checkpoints.iter().rev().find(is_stable).copied() else { return };
         while self.folded_entries + self.log_keeps < self.stable
+            && self.folded_entries + 1 < checkpoint
             && let Some(entry) = self.tail.pop_front()
         {
             self.folded.apply(&entry, self.bug);
-            self.folded_recovered.take(&entry);
+            if matches!(entry, Entry::Known { .. }) {
+                self.folded_recovered = Recovered::default();
+                self.folded_recovered.take(&entry);
+            }
             self.folded_entries += 1;
         }
+        self.checkpoints.retain(|number| *number > self.folded_entries);
     }
 
     fn read(&self, oid: Oid, blocks: Range<u32>) -> Outcome {
@@ -314,6 +334,7 @@ impl Storage for ModelStorage {
         };
         self.is_damaged |= crash == Crash::Damaged;
         self.tail.truncate((kept - self.folded_entries) as usize);
+        self.checkpoints.retain(|number| *number <= kept);
         self.in_file = kept;
         self.has_failed = false;
         if crash != Crash::Killed {

@@ -82,7 +82,7 @@ macro_rules! each_is_found {
         fn every_bug_that_can_be_planted_is_looked_for() {
             let tested = [$(Bug::Replica(PlantedBug::$bug)),*];
             let is_missing = |bug: &Bug| matches!(bug, Bug::Replica(_)) && !tested.contains(bug);
-            let missing: Vec<Bug> = Bug::ALL.into_iter().filter(is_missing).collect();
+            let missing: Vec<Bug> = Bug::ALL.iter().copied().filter(is_missing).collect();
             assert!(missing.is_empty(), "{missing:?}");
         }
     };
@@ -181,4 +181,6 @@ each_is_found! {
     a_hold_that_ends_by_itself_is_found: HoldEndedByTimeout,
     a_new_primary_that_does_not_hold_is_found: NewPrimaryDoesNotHold,
     a_hold_that_is_told_of_before_writes_are_done_is_found: HeldWithWritesUnderWay,
+    a_checkpoint_without_requests_is_found: RequestsNotInCheckpoint,
+    a_checkpoint_without_what_is_in_doubt_is_found: DoubtNotInCheckpoint,
 }

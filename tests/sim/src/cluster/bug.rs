@@ -33,7 +33,7 @@ use PlantedBug as P;
 
 impl Bug {
     /// All of them: the simulation finds each within 5000 seeds.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: &[Self] = &[
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
@@ -86,6 +86,8 @@ impl Bug {
         Self::Replica(P::HoldEndedByTimeout),
         Self::Replica(P::NewPrimaryDoesNotHold),
         Self::Replica(P::HeldWithWritesUnderWay),
+        Self::Replica(P::RequestsNotInCheckpoint),
+        Self::Replica(P::DoubtNotInCheckpoint),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
         Self::AbortedSentAgain,
@@ -99,7 +101,7 @@ impl Bug {
 
     /// The bug named `name`.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|bug| bug.to_string() == name)
+        Self::ALL.iter().copied().find(|bug| bug.to_string() == name)
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Habits {
     pub(crate) damaged_logs_percent: u64,
     /// In so many of a hundred cases a partition that waits for replicas is opened by force.
     pub(crate) forced_percent: u64,
+    /// After so many entries the log is told again what is known.
+    pub(crate) checkpoint_every: u64,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
 }
@@ -83,6 +85,7 @@ impl Habits {
             reads_instead_percent: random.pick(&[0, 0, 60]),
             damaged_logs_percent: random.pick(&[0, 0, 40]),
             forced_percent: random.pick(&[0, 0, 0, 10]),
+            checkpoint_every: random.pick(&[4, 20, 100]),
             roams: random.percent(30),
         }
     }

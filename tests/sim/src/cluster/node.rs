@@ -107,6 +107,16 @@ impl Node {
 }
 
 impl Node {
+    /// When it is time, has the log begin anew with what it has to keep.
+    fn log_what_is_known(&mut self, partition: u16, every: u64) {
+        let number = usize::from(partition);
+        if self.storage[number].since_checkpoint() >= every
+            && let Some(known) = self.replica(partition).map(Replica::checkpoint)
+        {
+            self.storage[number].log(known);
+        }
+    }
+
     pub(crate) fn replica_mut(&mut self, partition: u16) -> Option<&mut Replica> {
         self.replicas.as_mut()?.get_mut(usize::from(partition))
     }
@@ -288,6 +298,7 @@ impl Cluster {
         let Some(replicas) = &mut state.replicas else { return };
         let outputs = replicas[partition.index()].step(now, input);
         outputs.into_iter().for_each(|output| self.carry_out(node, partition, output));
+        self.nodes[node].log_what_is_known(partition.value(), self.habits.checkpoint_every);
     }
 
     fn carry_out(&mut self, node: usize, partition: Partition, output: Output) {
