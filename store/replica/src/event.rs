@@ -37,6 +37,8 @@ pub enum Input {
     },
     /// A gateway asks for something.
     Requested(Request),
+    /// The node wants room: what this replica has is to be removed, unless it may be needed. See [`OldCopy`](crate::OldCopy).
+    Forget,
     /// The disk failed: what the store was asked for will not be done, and what was logged may be lost.
     DiskFailed,
     /// The store did what it was asked for.

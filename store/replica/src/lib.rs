@@ -15,6 +15,7 @@ mod locks;
 mod member;
 mod mending;
 mod message;
+mod old_copies;
 mod opening;
 pub mod order;
 mod planted;
@@ -33,6 +34,7 @@ pub use configuration::{Configuration, Proposal, SetChange};
 pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Ticket, Verified};
 pub use mending::Mended;
 pub use message::{Attempt, Body, Lesson, Message, Reply};
+pub use old_copies::{OldCopy, to_remove};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use process::{GRANT_US, LEASE_US, Moment, Process, SILENCE_US};

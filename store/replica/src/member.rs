@@ -64,6 +64,11 @@ impl Member {
         }
     }
 
+    /// Whether a primary teaches it, or did so in this pepoch.
+    pub(crate) fn is_learning(&self) -> bool {
+        self.attempt > 0
+    }
+
     /// Whether what is meant for `attempt` (0: a replica in sync) is meant for this one.
     fn is(&self, site: &Site, attempt: Attempt) -> bool {
         if attempt == 0 { site.configuration.has(site.me) } else { attempt == self.attempt }

@@ -109,6 +109,8 @@ pub enum PlantedBug {
     ScrubOfThePrimaryAlone,
     /// A replica goes on when its disk failed.
     FailedDiskGoesOn,
+    /// A node removes its copy as soon as it is not in sync any more.
+    OldCopyRemovedEarly,
     /// A write that is to be on stable storage is acknowledged when it is in the log.
     StableWithoutSync,
     /// The log is told again what is known of requests, but for all of it.

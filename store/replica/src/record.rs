@@ -200,4 +200,6 @@ pub enum Entry {
         /// The writes that are in doubt from here on. What they write is in the objects, or in the log before this.
         in_doubt: Vec<Arc<Record>>,
     },
+    /// Nothing of the partition is kept here any more: no object, and nothing that was known of requests.
+    Forget,
 }

@@ -120,6 +120,17 @@ impl Replica {
         Entry::Known { requests, settled: site.doubt.settled(), in_doubt }
     }
 
+    /// Whether what it has stays: it is in sync, or learns, or its copy may be the last one, as the ledger has it; or nothing
+    /// is known yet.
+    pub fn is_kept(&self) -> bool {
+        let (site, Role::Member(member)) = (&self.site, &self.role) else { return true };
+        let (configuration, me) = (&site.configuration, site.me);
+        if site.has(PlantedBug::OldCopyRemovedEarly) && !member.is_learning() && !configuration.has(me) {
+            return false;
+        }
+        configuration.pepoch == Pepoch(0) || configuration.keepers.contains(&me.node)
+    }
+
     /// Whether it would serve a request now.
     pub fn is_serving(&self) -> bool {
         matches!(&self.role, Role::Primary(primary) if primary.has_leases(&self.site))
@@ -142,6 +153,7 @@ impl Replica {
             Input::Tick => self.tick(),
             Input::Received { from, message } => self.receive(from, message),
             Input::Requested(request) => self.request(request),
+            Input::Forget => self.forget(),
             Input::DiskFailed => self.disk_failed(),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
         }
@@ -266,6 +278,16 @@ impl Replica {
         if self.site.configuration.has(me) {
             self.site.propose(SetChange::Drop(me));
         }
+    }
+
+    /// Removes what it has, unless it is kept. While the node is no keeper nobody teaches it, and it becomes one in a newer pepoch.
+    fn forget(&mut self) {
+        if self.is_kept() {
+            return;
+        }
+        let nothing = Recovered::default();
+        (self.site.requests, self.site.doubt) = (nothing.requests, nothing.doubt);
+        self.site.log(Entry::Forget, Pending::Nothing);
     }
 
     fn stored(&mut self, ticket: Ticket, outcome: Outcome) {

@@ -60,6 +60,7 @@ impl Recovered {
                 self.requests = (**requests).clone();
                 self.doubt = InDoubt::recovered(*settled, in_doubt.iter().cloned());
             }
+            Entry::Forget => *self = Self::default(),
             Entry::Copy { .. } | Entry::Replace { .. } | Entry::Remove { .. } => {}
         }
     }

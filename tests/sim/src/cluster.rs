@@ -19,6 +19,7 @@ mod ledger;
 mod mood;
 mod network;
 mod node;
+mod old_copies;
 mod operation;
 mod placing;
 mod plot;
@@ -78,6 +79,8 @@ pub(crate) struct Shape {
     blocks: u32,
     /// The longest time between two changes of who is to keep partitions, in microseconds; 0: there are none.
     placement_every: Time,
+    /// What copies of partitions that a node does not keep any more may take there.
+    old_copies_bytes: u64,
     /// Whether snapshots are taken.
     has_snapshots: bool,
     /// How often a disk is reset when a node is about to be down.
@@ -327,6 +330,7 @@ impl Shape {
             objects: random.between(1, 2) as u32,
             blocks: random.between(1, 2) as u32,
             placement_every: random.pick(&[0, 6 * SECOND, 2 * SECOND]),
+            old_copies_bytes: random.pick(&[0, 0, 8192, 1 << 30]),
             has_snapshots: random.percent(50),
             reset_percent: [0, 40][random.below(2) as usize],
             special_percent: [0, 40, 90][random.below(3) as usize],

@@ -232,6 +232,7 @@ impl Objects {
                 self.put(*oid, blocks);
             }
             Entry::Remove { oid } => self.remove(*oid),
+            Entry::Forget => *self = Self::default(),
             Entry::Known { .. } => {}
         }
     }

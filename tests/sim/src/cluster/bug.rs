@@ -88,6 +88,7 @@ impl Bug {
         Self::Replica(P::HeldWithWritesUnderWay),
         Self::Replica(P::RequestsNotInCheckpoint),
         Self::Replica(P::DoubtNotInCheckpoint),
+        Self::Replica(P::OldCopyRemovedEarly),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
         Self::AbortedSentAgain,

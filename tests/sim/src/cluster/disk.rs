@@ -2,11 +2,12 @@
 //!
 //! Mostly another replica in sync has what is damaged, for what is damaged everywhere proves nothing but that it is called so.
 
-use huntaway_ledger::{Memory, SetRecord, Starts};
+use huntaway_ledger::{Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{Input, Outcome, PlantedBug, Process};
 use huntaway_wire::{Oid, Version};
 
 use super::event::{AtNode, Event};
+use super::old_copies::Copies;
 use super::{Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, id_of, note, partition};
 use crate::clock::Time;
 use crate::storage::{Crash, ModelStorage};
@@ -113,17 +114,27 @@ impl Cluster {
             state.image = Some((state.storage.clone(), state.starts.clone()));
             return note!(self, "the disk of node {node} is copied");
         }
-        if self.nodes[node].disk_failed || !self.random.percent(20) && !self.can_do_without(node) {
+        if self.random.percent(20) || self.can_do_without(node) {
+            self.other_disk(node);
+        }
+    }
+
+    /// A node comes back with a new disk, or with an old copy of its own.
+    pub(crate) fn other_disk(&mut self, node: usize) {
+        if self.nodes[node].disk_failed {
             return;
         }
         let is_kept = self.random.percent(50);
         if self.nodes[node].is_alive() {
             self.crash_node(node, if is_kept { Crash::PowerLost } else { Crash::Killed });
         }
-        let recorded = self.ledger.sets.node(id_of(node)).map(|known| known.start);
-        // A copy that was made since the last start cannot be told from the disk itself.
+        // A copy that was made since the last start cannot be told from the disk itself, nor can one that was made since the
+        // last start on a disk that is waited for.
+        let sets = (0..self.shape.partitions).filter_map(|number| self.ledger.sets.set(partition(number)));
+        let mut counting: Vec<StartId> = sets.filter_map(|set| set.lost).collect();
+        counting.extend(self.ledger.sets.node(id_of(node)).map(|known| known.start));
         let is_old = |image: &mut (Vec<ModelStorage>, Starts)| {
-            recorded.is_some_and(|recorded| !image.1.ids().contains(&recorded))
+            !counting.iter().any(|start| image.1.ids().contains(start))
         };
         let log_keeps = self.habits.log_keeps();
         let bug = self.bug;
@@ -134,6 +145,7 @@ impl Cluster {
         let (storage, starts) = image.unwrap_or_else(|| (new(), Starts::default()));
         let storage = std::mem::replace(&mut state.storage, storage);
         let starts = std::mem::replace(&mut state.starts, starts);
+        state.copies.fill(Copies::default());
         let memory = std::mem::replace(&mut state.memory, Memory::Kept);
         state.is_original = false;
         if is_kept {
@@ -157,6 +169,7 @@ impl Cluster {
         }
         let state = &mut self.nodes[node];
         (state.storage, state.starts, state.memory) = (storage, starts, memory);
+        state.copies.fill(Copies::default());
         note!(self, "node {node} has its disk back");
         self.start_process(node);
     }

@@ -62,6 +62,8 @@ pub(crate) enum Event {
     Fault,
     /// Something goes wrong with a disk.
     DiskFault,
+    /// A node gets another disk.
+    OtherDisk { node: usize },
     /// A disk that was taken out is found again.
     PutDiskBack { node: usize },
     /// A disk that failed is to work again.
@@ -166,6 +168,7 @@ impl Cluster {
             Event::Place => self.place(),
             Event::Fault => self.fault(),
             Event::DiskFault => self.disk_fault(),
+            Event::OtherDisk { node } => self.other_disk(node),
             Event::PutDiskBack { node } => self.put_disk_back(node),
             Event::ReplaceDisk { node } => self.replace_disk(node),
             Event::Snapshot => self.snapshot(),

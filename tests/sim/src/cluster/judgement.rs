@@ -9,10 +9,11 @@ use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch};
 
 use super::block::Seen;
 use super::cut::{Snapshot, Torn};
+use super::node::Node;
 use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
-use crate::storage::ModelStorage;
+use crate::storage::{ModelStorage, Objects};
 use crate::{Attempt, Effect, History, Violation};
 
 /// Partition, object, block, and what of the block: half, or bit from 2 on.
@@ -119,11 +120,17 @@ impl fmt::Display for Broken {
 struct LostIn {
     pepoch: Pepoch,
     at: Time,
-    kept: Option<Kept>,
+    kept: Kept,
 }
 
-/// What some replica of a partition still has of each place when none is sure to have everything, as far as it is not zeroes.
-pub(crate) type Kept = BTreeMap<Place, u64>;
+/// What is left when no replica of a partition is sure to have everything.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    /// Whether what was flushed is there.
+    has_stable: bool,
+    /// What some replica still has of each place, as far as it is not zeroes.
+    values: BTreeMap<Place, u64>,
+}
 
 /// What clients saw.
 #[derive(Default)]
@@ -159,8 +166,8 @@ impl Histories {
         self.flushes.entry(partition).or_default().push((sent, answered));
     }
 
-    /// What was not flushed may be gone from here on, but for what is `kept`; if that is `None`, also what was flushed.
-    pub(crate) fn lost(&mut self, partition: Partition, pepoch: Pepoch, at: Time, kept: Option<Kept>) {
+    /// Writes may be gone from here on, but for what is `kept`.
+    pub(crate) fn lost(&mut self, partition: Partition, pepoch: Pepoch, at: Time, kept: Kept) {
         let losses = self.losses.entry(partition.value()).or_default();
         if losses.last().is_none_or(|last| last.pepoch != pepoch) {
             losses.push(LostIn { pepoch, at, kept });
@@ -189,8 +196,8 @@ impl Histories {
             let losses: Vec<Loss> = losses
                 .map(|LostIn { at, kept, .. }| Loss {
                     at: *at,
-                    keeps_stable: kept.is_some(),
-                    kept: kept.as_ref().and_then(|kept| kept.get(place).copied()),
+                    keeps_stable: kept.has_stable,
+                    kept: kept.values.get(place).copied(),
                     flushes,
                 })
                 .collect();
@@ -245,14 +252,18 @@ impl Cluster {
         (configuration.pepoch, mended.map_or(0, |mended| mended.passes))
     }
 
-    /// What the replicas of a partition have together, unless the logs of all are damaged.
-    pub(crate) fn kept(&self, partition: Partition) -> Option<Kept> {
+    /// What the replicas of a partition have together, but for those whose logs are damaged. If it is opened by force, these count,
+    /// too, and what was removed that was to be kept.
+    pub(crate) fn kept(&self, partition: Partition, is_forced: bool) -> Kept {
         let in_sync = &self.ledger.rows[partition.index()].configuration.in_sync;
-        let storages =
-            in_sync.iter().map(|process| &self.nodes[endpoint_of(process.node)].storage[partition.index()]);
-        let sound: Vec<&ModelStorage> = storages.filter(|storage| !storage.is_damaged).collect();
+        let nodes: Vec<&Node> =
+            in_sync.iter().map(|process| &self.nodes[endpoint_of(process.node)]).collect();
+        let storages = nodes.iter().map(|node| &node.storage[partition.index()]);
+        let sound: Vec<&ModelStorage> = storages.filter(|storage| is_forced || !storage.is_damaged).collect();
+        let removed = nodes.iter().filter_map(|node| node.copies[partition.index()].removed.as_ref());
+        let removed = removed.filter(|_| is_forced).flat_map(Objects::all);
         let mut newest: BTreeMap<(Oid, u32), &Stored> = BTreeMap::new();
-        for (oid, block, stored) in sound.iter().flat_map(|storage| storage.objects().all()) {
+        for (oid, block, stored) in sound.iter().flat_map(|storage| storage.objects().all()).chain(removed) {
             let known = newest.entry((oid, block)).or_insert(stored);
             if known.version < stored.version {
                 *known = stored;
@@ -264,17 +275,17 @@ impl Cluster {
             let mut oids = lineage.into_iter().map(|vid| Oid::new(ObjectKind::Data, vid, object));
             oids.find_map(|oid| newest.get(&(oid, block)).copied())
         };
-        let mut kept = Kept::new();
+        let mut values = BTreeMap::new();
         let places: BTreeSet<(u32, u32)> = newest.keys().map(|(oid, block)| (oid.index(), *block)).collect();
         for (object, block) in places {
             let at = self.shape.at(partition.value(), object, block);
             let Some(stored) = shown(object, block).filter(|stored| stored.is_sound()) else { continue };
             let halves = (0..).zip(Seen::of(&stored.content).halves);
-            kept.extend(
+            values.extend(
                 halves.filter(|(_, number)| *number > 0).map(|(half, number)| (at.cell(half), number)),
             );
         }
-        (!sound.is_empty()).then_some(kept)
+        Kept { has_stable: !is_forced && !sound.is_empty(), values }
     }
 
     fn unrest(&self, number: u16) -> Option<String> {

@@ -165,7 +165,8 @@ impl Cluster {
             }
             SetRecord::Changed { change: InSyncChange::Collected, partition, pepoch } => {
                 self.summary.collections += 1;
-                let kept = self.kept(partition).filter(|_| !self.ledger.forced.remove(&partition));
+                let is_forced = self.ledger.forced.remove(&partition);
+                let kept = self.kept(partition, is_forced);
                 self.histories.lost(partition, pepoch, self.time, kept);
                 let primary = self.ledger.rows[partition.index()].configuration.primary();
                 primary.into_iter().for_each(|primary| self.has_all_again(primary, partition));
@@ -200,6 +201,7 @@ impl Cluster {
         let state = &mut self.nodes[endpoint_of(process.node)];
         if state.is_alive() && state.incarnation == process.incarnation {
             state.storage[partition.index()].is_damaged = false;
+            state.copies[partition.index()].removed = None;
         }
     }
 

@@ -15,6 +15,7 @@ use huntaway_wire::{Oid, Partition, Stamp};
 use super::block::{Seen, flip};
 use super::event::{AtGateway, AtNode, Event};
 use super::habits::Habits;
+use super::old_copies::Copies;
 use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
@@ -41,6 +42,7 @@ pub(crate) struct Node {
     /// What is left of what was acknowledged, since the ledger last heard of it.
     pub(crate) memory: Memory,
     pub(crate) storage: Vec<ModelStorage>,
+    pub(crate) copies: Vec<Copies>,
     /// What the disk says of starts of processes on it.
     pub(crate) starts: Starts,
     /// What it said before the last one.
@@ -75,6 +77,7 @@ impl Node {
             disk_failed: false,
             memory: Memory::Kept,
             storage: (0..partitions).map(|_| ModelStorage::new(habits.log_keeps(), bug)).collect(),
+            copies: vec![Copies::default(); partitions],
             starts: Starts::first(),
             after: Vec::new(),
             image: None,
@@ -290,6 +293,7 @@ impl Cluster {
             self.step(node, partition(number), Input::Configured(configuration));
         }
         self.nodes[node].applied = self.ledger.sequence;
+        self.make_room(node);
     }
 
     pub(crate) fn step(&mut self, node: usize, partition: Partition, input: Input) {
@@ -311,6 +315,9 @@ impl Cluster {
                     entry
                 };
                 note!(self, "node {node} {partition} logs {}", described(&entry));
+                if entry == Entry::Forget {
+                    self.mind_removed(node, partition);
+                }
                 let number = self.nodes[node].storage[partition.index()].log(entry);
                 self.store(node, partition, ticket, Outcome::Done, number, false);
             }
@@ -396,7 +403,7 @@ impl Cluster {
         let Some(configuration) = replica.map(Replica::configuration) else { return };
         let pepoch = configuration.pepoch;
         if configuration.is_all_doubtful() && matches!(answer, Answer::Done | Answer::Data(_)) {
-            let kept = self.kept(partition);
+            let kept = self.kept(partition, false);
             self.histories.lost(partition, pepoch, self.time - 1, kept);
         }
     }

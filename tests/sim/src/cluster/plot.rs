@@ -7,6 +7,7 @@ use huntaway_replica::{Configuration, Record};
 use huntaway_wire::Partition;
 
 use super::event::Event;
+use super::ledger::LEASE_RUNS_OUT;
 use super::{Cluster, Endpoint, MS, SECOND, endpoint_of, note, partition};
 use crate::clock::Time;
 use crate::storage::Crash;
@@ -34,9 +35,10 @@ pub(crate) struct Sprung {
 impl Cluster {
     pub(crate) fn plot(&mut self) {
         let number = self.random.below(self.shape.partitions.into()) as u16;
-        match self.random.below(10) {
-            0..5 => self.depose_unawares(number),
-            5..9 => self.set_trap(number),
+        match self.random.below(11) {
+            0 if self.shape.disk_fault_every > 0 => self.leave_old_copies(number),
+            0..6 => self.depose_unawares(number),
+            6..10 => self.set_trap(number),
             _ => self.stall(),
         }
     }
@@ -103,6 +105,16 @@ impl Cluster {
         self.let_it_work(2 * SECOND);
         let rushes_after = removed_after.saturating_sub(100 * MS);
         self.at(rushes_after, Event::Rush { partition: number, stale_gateway: gateway });
+    }
+
+    /// All replicas but the primary drop out, and then the primary loses its disk: what they had is all that is left.
+    fn leave_old_copies(&mut self, number: u16) {
+        let (_, primary, others) = self.configuration(number);
+        note!(self, "old copies of partition {number} are to be all that is left");
+        self.take_down(others);
+        let after = LEASE_RUNS_OUT + self.random.below(300 * MS);
+        self.at(after, Event::OtherDisk { node: primary });
+        self.let_it_work(6 * SECOND);
     }
 
     /// What these nodes send to `to` takes longer for a while.
