@@ -11,6 +11,8 @@ mod clock;
 mod cluster;
 pub mod fencing;
 mod history;
+#[cfg(test)]
+mod lessons;
 mod random;
 mod storage;
 
