@@ -3,7 +3,11 @@
 //!
 //! A snapshot takes two records. The first begins a hold: stores let no new write to the disks begin. The second ends it: with a
 //! commit, which freezes the versions at hand and goes on under new ones, or with an abort. Whoever proposes the commit has
-//! to know that every partition holds. [`State`](crate::State) does not have this yet: it knows disks without snapshots.
+//! to know that every partition holds. So it is with going back to a snapshot, but that reads are held as well: nobody is to see
+//! what the disk has again in one place and what it had in another one. A clone and a deletion take one record each.
+//!
+//! Deleted versions stay in the tree: what was made from them may show their blocks. Stores free what is not shown any more.
+//! [`State`](crate::State) does not have this yet: it knows disks without snapshots.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +19,7 @@ pub const MAX_ANCESTORS: usize = 1024;
 /// All disks. Pure: the same records give the same state everywhere.
 #[derive(Debug, Clone, Default)]
 pub struct Disks {
-    /// By the root of their family.
+    /// By their first versions.
     disks: BTreeMap<Vid, Disk>,
     versions: BTreeMap<Vid, DiskVersion>,
     last_vid: u32,
@@ -25,7 +29,16 @@ pub struct Disks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Disk {
     working: Vid,
-    hold: Option<u64>,
+    hold: Option<DiskHold>,
+}
+
+/// What new requests to a disk wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskHold {
+    /// The number of the hold.
+    pub number: u64,
+    /// Reads wait as well.
+    pub reads: bool,
 }
 
 /// A version of a disk.
@@ -33,14 +46,18 @@ struct Disk {
 pub struct DiskVersion {
     /// The root of its family.
     pub family: Vid,
+    /// The first version of the disk that it is, or was, a version of.
+    pub disk: Vid,
     /// The version that it inherits from.
     pub parent: Option<Vid>,
-    /// Raised by a snapshot.
+    /// Raised by whatever makes requests go elsewhere.
     pub layout: u64,
     /// Raised when requests are given up that may still be on their way.
     pub fence: u64,
-    /// A snapshot froze it.
+    /// Nobody writes to it any more: a snapshot froze it, or it was deleted.
     pub is_frozen: bool,
+    /// Nobody reads it any more, but for what inherits from it.
+    pub is_deleted: bool,
 }
 
 /// A record about disks.
@@ -48,15 +65,39 @@ pub struct DiskVersion {
 pub enum DiskRecord {
     /// There is another disk, with nothing in it.
     Create,
-    /// No new write to these disks begins. They are named by the roots of their families.
+    /// There is another disk, which shows what a snapshot has.
+    Clone {
+        /// The version that the snapshot froze.
+        of: Vid,
+    },
+    /// No new write to these disks begins. They are named by their first versions.
     Hold {
         /// The disks.
         disks: Vec<Vid>,
+        /// Whether no new read begins either.
+        reads: bool,
     },
     /// Everything that was written is in the snapshot, what is written from here on is not.
     Commit {
         /// The hold.
         hold: u64,
+    },
+    /// The disk shows what a snapshot has, and what it had is deleted.
+    RollBack {
+        /// The hold, of this disk alone, and of reads as well.
+        hold: u64,
+        /// The version that the snapshot froze: one of the disk's family.
+        to: Vid,
+    },
+    /// Nobody reads the snapshot any more.
+    DeleteSnapshot {
+        /// The version that it froze.
+        version: Vid,
+    },
+    /// Nobody uses the disk any more. Its snapshots stay.
+    DeleteDisk {
+        /// The disk.
+        disk: Vid,
     },
     /// The hold comes to nothing.
     Abort {
@@ -76,15 +117,20 @@ pub enum DiskRecord {
 pub struct Over;
 
 impl Disks {
-    /// The disks, each with the version that is worked with.
+    /// The disks, by their first versions, each with the one that is worked with.
     pub fn disks(&self) -> impl Iterator<Item = (Vid, Vid)> {
-        self.disks.iter().map(|(family, disk)| (*family, disk.working))
+        self.disks.iter().map(|(first, disk)| (*first, disk.working))
     }
 
-    /// All versions, in order of their ids, each with the hold that its writes wait for.
-    pub fn versions(&self) -> impl Iterator<Item = (Vid, &DiskVersion, Option<u64>)> {
+    /// The version of the disk that is worked with.
+    pub fn working(&self, disk: Vid) -> Option<Vid> {
+        self.disks.get(&disk).map(|disk| disk.working)
+    }
+
+    /// All versions, in order of their ids, each with the hold that its requests wait for.
+    pub fn versions(&self) -> impl Iterator<Item = (Vid, &DiskVersion, Option<DiskHold>)> {
         self.versions.iter().map(|(vid, version)| {
-            let disk = self.disks.get(&version.family).filter(|disk| disk.working == *vid);
+            let disk = self.disks.get(&version.disk).filter(|disk| disk.working == *vid);
             (*vid, version, disk.and_then(|disk| disk.hold))
         })
     }
@@ -96,8 +142,8 @@ impl Disks {
 
     /// The disks that the hold covers; none when it is over.
     pub fn held(&self, hold: u64) -> Vec<Vid> {
-        let is_held = |(_, disk): &(&Vid, &Disk)| disk.hold == Some(hold);
-        self.disks.iter().filter(is_held).map(|(family, _)| *family).collect()
+        let is_held = |(_, disk): &(&Vid, &Disk)| disk.hold.is_some_and(|held| held.number == hold);
+        self.disks.iter().filter(is_held).map(|(first, _)| *first).collect()
     }
 
     /// The number of the last hold that began; 0 before the first one.
@@ -111,35 +157,14 @@ impl Disks {
     /// [`Over`]: the state is unchanged. For whoever proposed it, this is an answer like any other.
     pub fn apply(&mut self, record: &DiskRecord) -> Result<(), Over> {
         match record {
-            DiskRecord::Create => {
-                let vid = self.next_vid()?;
-                let version =
-                    DiskVersion { family: vid, parent: None, layout: 1, fence: 1, is_frozen: false };
-                self.versions.insert(vid, version);
-                self.disks.insert(vid, Disk { working: vid, hold: None });
+            DiskRecord::Create => self.create(None),
+            DiskRecord::Clone { of } => {
+                self.snapshot(*of).filter(|_| self.ancestors(*of) < MAX_ANCESTORS).ok_or(Over)?;
+                self.create(Some(*of))
             }
-            DiskRecord::Hold { disks } => {
-                let is_free = |disk: &Vid| {
-                    let disk = self.disks.get(disk).filter(|disk| disk.hold.is_none());
-                    disk.is_some_and(|disk| self.ancestors(disk.working) < MAX_ANCESTORS)
-                };
-                if disks.is_empty() || !disks.iter().all(is_free) {
-                    return Err(Over);
-                }
-                self.last_hold += 1;
-                let hold = Some(self.last_hold);
-                for disk in disks {
-                    self.disks.entry(*disk).and_modify(|disk| disk.hold = hold);
-                }
-            }
-            DiskRecord::Commit { hold } => {
-                let held = self.held(*hold);
-                let left = Vid::MAX.value() - self.last_vid;
-                if held.is_empty() || held.len() > left as usize {
-                    return Err(Over);
-                }
-                held.into_iter().try_for_each(|disk| self.freeze(disk))?;
-            }
+            DiskRecord::Hold { disks, reads } => self.hold(disks, *reads),
+            DiskRecord::Commit { hold } => self.commit(*hold),
+            DiskRecord::RollBack { hold, to } => self.roll_back(*hold, *to),
             DiskRecord::Abort { hold } => {
                 let held = self.held(*hold);
                 if held.is_empty() {
@@ -148,12 +173,83 @@ impl Disks {
                 for disk in held {
                     self.disks.entry(disk).and_modify(|disk| disk.hold = None);
                 }
+                Ok(())
+            }
+            DiskRecord::DeleteSnapshot { version } => {
+                self.snapshot(*version).ok_or(Over)?;
+                self.delete(*version)
+            }
+            DiskRecord::DeleteDisk { disk } => {
+                let working = self.disks.get(disk).filter(|disk| disk.hold.is_none()).ok_or(Over)?.working;
+                self.disks.remove(disk);
+                self.delete(working)
             }
             DiskRecord::Fence { disk } => {
                 let working = self.disks.get(disk).ok_or(Over)?.working;
                 self.versions.get_mut(&working).ok_or(Over)?.fence += 1;
+                Ok(())
             }
         }
+    }
+
+    /// The version, if a snapshot froze it that is still there.
+    fn snapshot(&self, vid: Vid) -> Option<&DiskVersion> {
+        self.versions.get(&vid).filter(|version| version.is_frozen && !version.is_deleted)
+    }
+
+    fn create(&mut self, parent: Option<Vid>) -> Result<(), Over> {
+        let vid = self.next_vid()?;
+        let family = parent.and_then(|parent| self.version(parent)).map_or(vid, |parent| parent.family);
+        let (is_frozen, is_deleted) = (false, false);
+        let version = DiskVersion { family, disk: vid, parent, layout: 1, fence: 1, is_frozen, is_deleted };
+        self.versions.insert(vid, version);
+        self.disks.insert(vid, Disk { working: vid, hold: None });
+        Ok(())
+    }
+
+    fn hold(&mut self, disks: &[Vid], reads: bool) -> Result<(), Over> {
+        let is_free = |disk: &Vid| {
+            let disk = self.disks.get(disk).filter(|disk| disk.hold.is_none());
+            disk.is_some_and(|disk| self.ancestors(disk.working) < MAX_ANCESTORS)
+        };
+        if disks.is_empty() || !disks.iter().all(is_free) {
+            return Err(Over);
+        }
+        self.last_hold += 1;
+        let hold = Some(DiskHold { number: self.last_hold, reads });
+        for disk in disks {
+            self.disks.entry(*disk).and_modify(|disk| disk.hold = hold);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, hold: u64) -> Result<(), Over> {
+        let held = self.held(hold);
+        let left = Vid::MAX.value() - self.last_vid;
+        if held.is_empty() || held.len() > left as usize {
+            return Err(Over);
+        }
+        held.into_iter().try_for_each(|disk| self.go_on(disk, None))
+    }
+
+    fn roll_back(&mut self, hold: u64, to: Vid) -> Result<(), Over> {
+        let held = self.held(hold);
+        let [first] = held[..] else { return Err(Over) };
+        let disk = self.disks.get(&first).filter(|disk| disk.hold.is_some_and(|hold| hold.reads));
+        let working = disk.ok_or(Over)?.working;
+        let family = self.version(working).ok_or(Over)?.family;
+        let snapshot = self.snapshot(to).filter(|snapshot| snapshot.family == family);
+        snapshot
+            .filter(|_| self.ancestors(to) < MAX_ANCESTORS && self.last_vid < Vid::MAX.value())
+            .ok_or(Over)?;
+        self.go_on(first, Some(to))?;
+        self.delete(working)
+    }
+
+    fn delete(&mut self, vid: Vid) -> Result<(), Over> {
+        let version = self.versions.get_mut(&vid).ok_or(Over)?;
+        version.layout += 1;
+        (version.is_frozen, version.is_deleted) = (true, true);
         Ok(())
     }
 
@@ -169,13 +265,15 @@ impl Disks {
         Ok(vid)
     }
 
-    fn freeze(&mut self, disk: Vid) -> Result<(), Over> {
+    /// The version at hand is frozen; the disk goes on under a new one, made from `parent`, or from what was frozen.
+    fn go_on(&mut self, disk: Vid, parent: Option<Vid>) -> Result<(), Over> {
         let next = self.next_vid()?;
         let state = self.disks.get_mut(&disk).ok_or(Over)?;
         let frozen = self.versions.get_mut(&state.working).ok_or(Over)?;
         frozen.layout += 1;
         frozen.is_frozen = true;
-        let version = DiskVersion { parent: Some(state.working), is_frozen: false, ..*frozen };
+        let parent = Some(parent.unwrap_or(state.working));
+        let version = DiskVersion { parent, is_frozen: false, ..*frozen };
         *state = Disk { working: next, hold: None };
         self.versions.insert(next, version);
         Ok(())
@@ -199,7 +297,7 @@ mod tests {
     #[test]
     fn a_commit_freezes_what_is_held_and_goes_on_under_new_versions() {
         let mut disks = two_disks();
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)] }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)], reads: false }), Ok(()));
         assert_eq!(disks.held(1), [vid(1), vid(2)]);
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Ok(()));
         assert_eq!(disks.disks().collect::<Vec<_>>(), [(vid(1), vid(3)), (vid(2), vid(4))]);
@@ -212,8 +310,8 @@ mod tests {
     #[test]
     fn a_hold_ends_once() {
         let mut disks = two_disks();
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)] }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)] }), Err(Over));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)], reads: false }), Err(Over));
         assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over));
         assert_eq!(disks.disks().next(), Some((vid(1), vid(1))));
@@ -223,11 +321,11 @@ mod tests {
     fn a_group_is_frozen_as_a_whole_or_not_at_all() {
         let mut disks = two_disks();
         disks.last_vid = Vid::MAX.value() - 1;
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)] }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)], reads: false }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over), "there is one vid left");
         assert_eq!(disks.held(1), [vid(1), vid(2)]);
         assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)] }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)], reads: false }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 2 }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Create), Err(Over));
     }
@@ -236,21 +334,70 @@ mod tests {
     fn a_version_has_so_many_ancestors_and_no_more() {
         let mut disks = two_disks();
         for hold in 1..=MAX_ANCESTORS as u64 {
-            assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)] }), Ok(()));
+            assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Ok(()));
             assert_eq!(disks.apply(&DiskRecord::Commit { hold }), Ok(()));
         }
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)] }), Err(Over));
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)] }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Err(Over));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)], reads: false }), Ok(()));
     }
 
     #[test]
     fn a_fence_is_that_of_the_version_at_hand_and_those_after_it() {
         let mut disks = two_disks();
         assert_eq!(disks.apply(&DiskRecord::Fence { disk: vid(2) }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)] }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)], reads: false }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Ok(()));
         assert_eq!(disks.version(vid(3)).unwrap().fence, 2);
         assert_eq!(disks.version(vid(1)).unwrap().fence, 1);
         assert_eq!(disks.apply(&DiskRecord::Fence { disk: vid(9) }), Err(Over));
+    }
+
+    /// A disk with one snapshot, vid 1, and the working version 2.
+    fn one_snapshot() -> Disks {
+        let mut disks = Disks::default();
+        assert_eq!(disks.apply(&DiskRecord::Create), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Ok(()));
+        disks
+    }
+
+    #[test]
+    fn a_clone_is_a_disk_of_the_family_that_shows_a_snapshot() {
+        let mut disks = one_snapshot();
+        assert_eq!(disks.apply(&DiskRecord::Clone { of: vid(2) }), Err(Over), "it is worked with");
+        assert_eq!(disks.apply(&DiskRecord::Clone { of: vid(1) }), Ok(()));
+        assert_eq!(disks.disks().collect::<Vec<_>>(), [(vid(1), vid(2)), (vid(3), vid(3))]);
+        let clone = *disks.version(vid(3)).unwrap();
+        assert_eq!((clone.family, clone.disk, clone.parent), (vid(1), vid(3), Some(vid(1))));
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(3)], reads: false }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 2 }), Ok(()));
+        assert_eq!((disks.working(vid(1)), disks.working(vid(3))), (Some(vid(2)), Some(vid(4))));
+    }
+
+    #[test]
+    fn what_a_disk_had_is_deleted_when_it_goes_back_to_a_snapshot() {
+        let mut disks = one_snapshot();
+        let roll_back = DiskRecord::RollBack { hold: 2, to: vid(1) };
+        assert_eq!(disks.apply(&roll_back), Err(Over), "nothing is held");
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: true }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::DeleteDisk { disk: vid(1) }), Err(Over), "it is held");
+        assert_eq!(disks.apply(&roll_back), Ok(()));
+        assert_eq!(disks.apply(&roll_back), Err(Over));
+        let (before, after) = (disks.version(vid(2)).unwrap(), disks.version(vid(3)).unwrap());
+        assert_eq!((before.is_deleted, after.is_deleted, after.is_frozen), (true, false, false));
+        assert_eq!((after.parent, disks.working(vid(1))), (Some(vid(1)), Some(vid(3))));
+    }
+
+    #[test]
+    fn what_is_deleted_is_only_there_for_what_was_made_from_it() {
+        let mut disks = one_snapshot();
+        assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(2) }), Err(Over), "no snapshot");
+        assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(1) }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(1) }), Err(Over));
+        assert_eq!(disks.apply(&DiskRecord::Clone { of: vid(1) }), Err(Over));
+        assert_eq!(disks.version(vid(2)).unwrap().parent, Some(vid(1)));
+        assert_eq!(disks.apply(&DiskRecord::DeleteDisk { disk: vid(1) }), Ok(()));
+        assert_eq!(disks.disks().count(), 0);
+        assert!(disks.versions().all(|(_, version, _)| version.is_deleted && version.is_frozen));
     }
 }

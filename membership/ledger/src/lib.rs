@@ -27,7 +27,7 @@ mod starts;
 mod state;
 mod vdi;
 
-pub use disks::{DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, Over};
+pub use disks::{DiskHold, DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
 pub use huntaway_wire::Incarnation;
 pub use in_sync::{AtStake, InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, Void};

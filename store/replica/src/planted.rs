@@ -89,6 +89,8 @@ pub enum PlantedBug {
     LayoutNotChecked,
     /// Requests are taken although they were given up.
     FenceNotChecked,
+    /// Reads of a disk that goes back to a snapshot are not held.
+    ReadsNotHeld,
     /// Writes that a snapshot holds go on after a while.
     HoldEndedByTimeout,
     /// Who becomes primary during a snapshot does not hold writes.

@@ -10,14 +10,18 @@ pub struct Vdi {
     /// Whose blocks it shows where it has none of its own. Both are of one family: their objects of one index are in the same
     /// partition.
     pub parent: Option<Vid>,
-    /// Raised by whatever makes requests go elsewhere: a snapshot, a resize.
+    /// Raised by whatever makes requests go elsewhere: a snapshot, going back to one, a deletion, a resize.
     pub layout: u64,
     /// Raised by whatever gives up requests that gateways may still send: a reset, a preemption, an unmapping.
     pub fence: u64,
     /// Nobody writes to it any more.
     pub is_frozen: bool,
+    /// Nobody reads it any more either, but for what inherits from it.
+    pub is_deleted: bool,
     /// New writes wait for the end of this hold, which is a record of the ledger.
     pub hold: Option<Hold>,
+    /// New reads do so, too.
+    pub holds_reads: bool,
 }
 
 /// The number of a snapshot under way.

@@ -20,7 +20,15 @@ const GATEWAY: Process = Process { node: NodeId([9; 16]), incarnation: Incarnati
 /// Later than whatever an earlier process of the node may have granted.
 const NOW: Moment = Moment(1_000_000);
 
-const VDI: Vdi = Vdi { parent: None, layout: 1, fence: 1, is_frozen: false, hold: None };
+const VDI: Vdi = Vdi {
+    parent: None,
+    layout: 1,
+    fence: 1,
+    is_frozen: false,
+    is_deleted: false,
+    hold: None,
+    holds_reads: false,
+};
 
 fn vid() -> Vid {
     Vid::new(1).unwrap()

@@ -48,7 +48,15 @@ impl Teacher {
     }
 
     fn configure(&mut self, candidates: Vec<Process>) -> Vec<Output> {
-        let vdi = Vdi { parent: None, layout: 0, fence: 0, is_frozen: false, hold: None };
+        let vdi = Vdi {
+            parent: None,
+            layout: 0,
+            fence: 0,
+            is_frozen: false,
+            is_deleted: false,
+            hold: None,
+            holds_reads: false,
+        };
         self.step(Input::Configured(Arc::new(Configuration {
             pepoch: PEPOCH,
             in_sync: vec![PRIMARY],

@@ -6,6 +6,7 @@
 //! what initiators acknowledge.
 
 mod block;
+mod branch;
 mod bug;
 mod client;
 mod cut;
@@ -83,6 +84,8 @@ pub(crate) struct Shape {
     old_copies_bytes: u64,
     /// Whether snapshots are taken.
     has_snapshots: bool,
+    /// Of what is done with snapshots, how much is not taking them.
+    branch_percent: u64,
     /// How often a disk is reset when a node is about to be down.
     reset_percent: u64,
     /// Of what is written, how much is not just whole blocks.
@@ -114,6 +117,8 @@ pub struct Summary {
     pub damaged: u64,
     /// Snapshots.
     pub snapshots: u64,
+    /// How often a disk went back to a snapshot, one was made of a snapshot, or something was deleted.
+    pub branches: u64,
     /// Resets of disks.
     pub resets: u64,
     /// Partitions that nobody had whole any more, and that were opened by force.
@@ -132,6 +137,7 @@ impl Summary {
         self.collections += other.collections;
         self.damaged += other.damaged;
         self.snapshots += other.snapshots;
+        self.branches += other.branches;
         self.resets += other.resets;
         self.forced += other.forced;
     }
@@ -236,7 +242,7 @@ impl Cluster {
             clients,
             ledger: Ledger::new(&shape, bug, &mut random),
             network: Network::new(shape.nodes + shape.gateways + 1, &mut random),
-            histories: Histories::default(),
+            histories: Histories::new(shape.disks),
             bug,
             random,
             time: 0,
@@ -332,6 +338,7 @@ impl Shape {
             placement_every: random.pick(&[0, 6 * SECOND, 2 * SECOND]),
             old_copies_bytes: random.pick(&[0, 0, 8192, 1 << 30]),
             has_snapshots: random.percent(50),
+            branch_percent: [0, 60][random.below(2) as usize],
             reset_percent: [0, 40][random.below(2) as usize],
             special_percent: [0, 40, 90][random.below(3) as usize],
             disk_fault_every: [0, 0, 4 * SECOND, SECOND][random.below(4) as usize],

@@ -54,6 +54,8 @@ pub struct Loss<'a> {
     pub kept: Option<u64>,
     /// When flushes were sent and answered.
     pub flushes: &'a [(u64, u64)],
+    /// From then on the block showed what a snapshot has, which may have been written elsewhere.
+    pub is_shown: bool,
 }
 
 /// All operations on one block, in any order.
@@ -230,7 +232,8 @@ impl History {
             // What is read after a loss of everything tells nothing of what was there before that.
             let all_lost = losses[place + 1..].iter().find(|later| !later.keeps_stable);
             let all = self.before(all_lost.map_or(u64::MAX, |loss| loss.at));
-            all.between(loss.at, u64::MAX).first_value(from, loss, &all)?;
+            let is_shown = losses[..=place].iter().any(|loss| loss.is_shown);
+            all.between(loss.at, u64::MAX).first_value(from, &Loss { is_shown, ..*loss }, &all)?;
             from = loss.at;
         }
         self.between(from, u64::MAX).check()
@@ -304,7 +307,7 @@ impl History {
         let Some(first) = first else { return Ok(()) };
         let is_origin = |(value, attempt): &(u64, &Attempt)| *value == first && attempt.start < loss.at;
         let end = all.writes().filter(is_origin).map(|(_, origin)| origin.end).max();
-        if first != 0 && end.is_none() {
+        if first != 0 && end.is_none() && !loss.is_shown {
             return Err(Violation::FromNowhere(first));
         }
         let end = end.unwrap_or(0);
@@ -428,11 +431,11 @@ mod tests {
         [write(1, 10, 20), write(2, 30, 40), read(2, 45, 50), read(1, 110, 120)]
             .iter()
             .for_each(|attempt| history.add(*attempt));
-        let loss = |flushes| Loss { at: 100, keeps_stable: true, kept: None, flushes };
+        let loss = |flushes| Loss { at: 100, keeps_stable: true, kept: None, flushes, is_shown: false };
         assert_eq!(history.check_with_losses(&[]), Err(Violation::Interleaved(1, 2)));
         assert_eq!(history.check_with_losses(&[loss(&[(25, 28)])]), Ok(()));
         assert_eq!(history.check_with_losses(&[loss(&[(41, 60)])]), Err(Violation::Lost(2)));
-        let of_all = |at| Loss { at, keeps_stable: false, kept: None, flushes: &[] };
+        let of_all = |at| Loss { at, keeps_stable: false, kept: None, flushes: &[], is_shown: false };
         assert_eq!(history.check_with_losses(&[Loss { keeps_stable: false, ..loss(&[(41, 60)]) }]), Ok(()));
         assert_eq!(history.check_with_losses(&[loss(&[(41, 60)]), of_all(105)]), Ok(()));
         assert_eq!(history.check_with_losses(&[loss(&[(41, 60)]), of_all(125)]), Err(Violation::Lost(2)));

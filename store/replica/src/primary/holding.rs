@@ -1,6 +1,6 @@
-//! Requests that are out of date, and writes that wait for the end of a snapshot.
+//! Requests that are out of date, and requests that wait for the end of a hold.
 //!
-//! While a hold of the ledger covers a VDI, no write to it begins. The primary tells the ledger once those that had begun are
+//! While a hold of the ledger covers a VDI, no write to it begins, and no read if it is to go back to a snapshot. The primary tells the ledger once those that had begun are
 //! everywhere. Only a record ends the hold: what was written before it is in the snapshot, what is written after it is not,
 //! in all partitions alike.
 
@@ -42,11 +42,11 @@ impl Primary {
     pub(super) fn refused_by_vdi(site: &Site, request: &Request) -> Option<Refused> {
         let (_, oid, _) = extent(&request.command)?;
         let Some(vdi) = site.configuration.vdis.vdi(oid.vid()) else { return Some(Refused::NotServing) };
-        let may_not_write = is_change(&request.command) && vdi.is_frozen;
+        let may_not = vdi.is_deleted || is_change(&request.command) && vdi.is_frozen;
         let minds_layout = !site.has(PlantedBug::LayoutNotChecked);
         if request.fence < vdi.fence && !site.has(PlantedBug::FenceNotChecked) {
             Some(Refused::Fenced)
-        } else if (request.layout < vdi.layout || may_not_write) && minds_layout {
+        } else if (request.layout < vdi.layout || may_not) && minds_layout {
             Some(Refused::OldLayout)
         } else {
             // A gateway that is ahead has heard of something that this replica has not.
@@ -55,11 +55,16 @@ impl Primary {
         }
     }
 
-    /// Takes a write that may not begin now.
+    /// Whether the VDI that a read looked at was deleted meanwhile.
+    pub(super) fn refused_by_deletion(site: &Site, request: &Request) -> Option<Refused> {
+        let (_, oid, _) = extent(&request.command)?;
+        let vdi = site.configuration.vdis.vdi(oid.vid()).filter(|vdi| vdi.is_deleted);
+        vdi.map(|_| Refused::OldLayout)
+    }
+
+    /// Takes a request that may not begin now.
     pub(super) fn is_held(&mut self, site: &mut Site, request: &Request) -> bool {
-        let hold = extent(&request.command)
-            .filter(|_| is_change(&request.command))
-            .and_then(|(_, oid, _)| site.configuration.vdis.vdi(oid.vid())?.hold);
+        let hold = hold_of(site, request);
         if hold.is_none_or(|hold| self.holding.ignored.contains(&hold)) {
             return false;
         }
@@ -94,18 +99,14 @@ impl Primary {
         }
     }
 
-    /// Whether every write to what is held that began is everywhere.
+    /// Whether every write to what is held that began is everywhere, and every read that is held is answered.
     fn is_quiet(&self, site: &Site, hold: Hold) -> bool {
-        let is_held = |request: &Request| {
-            let vid = extent(&request.command).map(|(_, oid, _)| oid.vid());
-            vid.and_then(|vid| site.configuration.vdis.vdi(vid)?.hold) == Some(hold)
-        };
         if site.has(PlantedBug::HeldWithWritesUnderWay) {
             return true;
         }
         !self.operations.values().any(|operation| {
             let is_done = matches!(operation.state, State::Whole { .. });
-            operation.is_change() && !is_done && is_held(&operation.request)
+            !is_done && hold_of(site, &operation.request) == Some(hold)
         })
     }
 
@@ -115,4 +116,12 @@ impl Primary {
             site.answer(&request, Answer::Refused(refused));
         }
     }
+}
+
+/// The hold that the request waits for, if it has not begun.
+fn hold_of(site: &Site, request: &Request) -> Option<Hold> {
+    let (_, oid, _) = extent(&request.command)?;
+    let vdi = site.configuration.vdis.vdi(oid.vid())?;
+    let holds_reads = vdi.holds_reads && !site.has(PlantedBug::ReadsNotHeld);
+    vdi.hold.filter(|_| is_change(&request.command) || holds_reads)
 }

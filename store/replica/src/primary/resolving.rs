@@ -139,8 +139,10 @@ impl Primary {
 
     fn answer_read(&mut self, site: &mut Site, op: OpId) {
         let Some(operation) = self.take(op) else { return };
-        // Only now: while the store read, another may have become primary.
-        let answer = if self.has_leases(site) {
+        // Only now: while the store read, another may have become primary, and what was deleted may be gone.
+        let answer = if let Some(refused) = Self::refused_by_deletion(site, &operation.request) {
+            Answer::Refused(refused)
+        } else if self.has_leases(site) {
             Answer::Data(operation.lookup.found().values().cloned().collect())
         } else {
             Answer::Refused(Refused::NotServing)

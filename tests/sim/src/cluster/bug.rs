@@ -27,6 +27,8 @@ pub enum Bug {
     AnyDiskWillDo,
     /// In a node: its disk remembers two starts, however many may be recorded.
     StartsForgotten,
+    /// In who has a disk go back to a snapshot: that is recorded although some partitions do not hold.
+    RolledBackBeforeAllHold,
 }
 
 use PlantedBug as P;
@@ -98,6 +100,8 @@ impl Bug {
         Self::ReplicaResolves,
         Self::AnyDiskWillDo,
         Self::StartsForgotten,
+        Self::RolledBackBeforeAllHold,
+        Self::Replica(P::ReadsNotHeld),
     ];
 
     /// The bug named `name`.

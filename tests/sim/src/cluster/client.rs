@@ -107,7 +107,7 @@ impl Cluster {
     /// Has the first client read everything, when all others are done.
     fn begin_last_reads(&mut self) {
         if self.clients.iter().all(Client::has_written_all) {
-            let places = self.shape.places();
+            let places = self.places();
             self.clients[0].last_reads = Some(places);
             self.client_next(0);
         }
@@ -189,6 +189,10 @@ impl Cluster {
         state.gateway = (state.gateway + 1) % self.gateways.len();
         let (number, what) = (operation.number, operation.what.clone());
         note!(self, "client {client} gives up {number}");
+        if self.is_gone(&what) {
+            let pause = self.pause_between(client);
+            return self.client_goes_on_in(client, pause);
+        }
         if self.gateways[self.clients[client].gateway].is_alive() {
             self.issue(client, what);
         } else {

@@ -7,11 +7,12 @@ use std::fmt;
 use huntaway_wire::Vid;
 
 use super::judgement::Place;
+use super::operation::clone_of;
 use crate::clock::Time;
 use crate::{Attempt, Effect, History};
 
 /// A snapshot, and what clients saw of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
     /// The versions that it froze, by disk.
     pub(crate) frozen: BTreeMap<usize, Vid>,
@@ -20,7 +21,7 @@ pub(crate) struct Snapshot {
     seen: Vec<Seen>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Seen {
     place: Place,
     value: u64,
@@ -63,13 +64,14 @@ impl Snapshot {
     }
 
     /// Judges what was seen before the first of `losses` after it was taken; what was written before the last of them before
-    /// may be gone.
+    /// may be gone, and so may what was written before one of the disks showed another snapshot, at the moments of `shown`.
     pub(crate) fn check(
         &self,
         histories: &BTreeMap<Place, History>,
         losses: &[Time],
+        shown: &[Time],
     ) -> Result<(), (Place, Torn)> {
-        let before = losses.iter().filter(|loss| **loss <= self.requested);
+        let before = losses.iter().chain(shown).filter(|loss| **loss <= self.requested);
         let from = before.max().copied().unwrap_or(0);
         let after = losses.iter().filter(|loss| **loss > self.requested);
         let until = after.min().copied().unwrap_or(Time::MAX);
@@ -95,7 +97,10 @@ impl Snapshot {
         let mut sent_last = self.requested;
         for (place, value) in values.iter().filter(|(_, value)| **value != 0) {
             let starts = writes(place).into_iter().filter(|(written, _)| written == value);
-            let start = starts.map(|(_, write)| write.start).min().unwrap_or(Time::MAX);
+            let start = starts.map(|(_, write)| write.start).min();
+            // A disk that was made of a snapshot may have it from there.
+            let from_elsewhere = clone_of(place).map(|_| 0);
+            let start = start.or(from_elsewhere).unwrap_or(Time::MAX);
             if start > self.committed {
                 return Err((*place, Torn::Late(*value)));
             }
@@ -138,7 +143,7 @@ mod tests {
         let frozen = BTreeMap::from([(0, Vid::new(1).unwrap())]);
         let mut snapshot = Snapshot::new(frozen, 100, 120);
         seen.iter().for_each(|(place, value)| snapshot.seen(*place, 0, *value, 200));
-        snapshot.check(&histories, losses)
+        snapshot.check(&histories, losses, &[])
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use huntaway_ledger::SetRecord;
+use huntaway_ledger::{DiskRecord, SetRecord};
 use huntaway_replica::{Answer, Hold, Message, Moment, Outcome, Request, RequestId, Ticket};
-use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp};
+use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp, Vid};
 
 use super::client::Told;
 use super::plot::Sprung;
@@ -74,6 +74,8 @@ pub(crate) enum Event {
     Hold,
     /// Somebody has waited for it long enough.
     AbortSnapshot { hold: Hold },
+    /// Somebody deletes a snapshot.
+    Delete { version: Vid },
     /// A primary tells the ledger that its partition holds.
     Held { partition: Partition, pepoch: Pepoch, hold: Hold },
     /// Somebody resets a disk.
@@ -174,6 +176,7 @@ impl Cluster {
             Event::Snapshot => self.snapshot(),
             Event::Hold => self.hold(),
             Event::AbortSnapshot { hold } => self.abort_snapshot(hold),
+            Event::Delete { version } => self.delete(DiskRecord::DeleteSnapshot { version }),
             Event::Held { partition, pepoch, hold } => self.held(partition, pepoch, hold),
             Event::Reset => self.reset(),
             Event::ResetDone { reset } => self.reset_done(reset),

@@ -42,7 +42,7 @@ pub(crate) struct Gateway {
     /// The newest stamp of each store.
     stamps: BTreeMap<Endpoint, Stamp>,
     /// The version of each disk that is worked with.
-    disks: Vec<Target>,
+    disks: Vec<Option<Target>>,
     /// Pepoch and primary of each partition.
     view: Vec<(Pepoch, Endpoint)>,
 }
@@ -175,15 +175,16 @@ impl Cluster {
 
     /// The version of a disk that an operation is for, as the gateway knows it.
     fn target(&self, gateway: usize, what: &What) -> Option<Target> {
-        let Some(at) = what.at() else { return self.gateways[gateway].disks.first().copied() };
+        let Some(at) = what.at() else { return self.gateways[gateway].disks.first().copied().flatten() };
         match what {
             What::ReadSnapshot { snapshot, .. } => {
                 let frozen = self.histories.snapshots[*snapshot].frozen.get(&at.disk).copied();
-                frozen
-                    .and_then(|vid| self.ledger.target(vid))
-                    .or_else(|| self.ledger.targets().get(at.disk).copied())
+                match frozen {
+                    Some(vid) => self.ledger.target(vid),
+                    None => self.ledger.targets().get(at.disk).copied().flatten(),
+                }
             }
-            _ => self.gateways[gateway].disks.get(at.disk).copied(),
+            _ => self.gateways[gateway].disks.get(at.disk).copied().flatten(),
         }
     }
 
@@ -290,7 +291,7 @@ impl Cluster {
             Answer::Refused(Refused::Fenced) => {
                 command.is_aborted = true;
                 if self.bug == Some(Bug::AbortedSentAgain) {
-                    let newest = command.what.at().map(|at| self.ledger.targets()[at.disk].fence);
+                    let newest = command.what.at().and_then(|at| Some(self.ledger.targets()[at.disk]?.fence));
                     (command.is_aborted, command.fence) = (false, newest.unwrap_or(0));
                     command.send_at = now;
                 }

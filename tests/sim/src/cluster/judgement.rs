@@ -10,6 +10,7 @@ use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch};
 use super::block::Seen;
 use super::cut::{Snapshot, Torn};
 use super::node::Node;
+use super::operation::{clone_of, on_disk};
 use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
@@ -132,13 +133,27 @@ pub(crate) struct Kept {
     values: BTreeMap<Place, u64>,
 }
 
+/// From some moment on a disk showed what a snapshot has: it was made of it, or went back to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    pub(crate) disk: usize,
+    pub(crate) at: Time,
+    pub(crate) snapshot: usize,
+    /// The disk whose snapshot it was.
+    pub(crate) of: usize,
+}
+
 /// What clients saw.
 #[derive(Default)]
 pub(crate) struct Histories {
+    /// How many disks there were at first.
+    disks: usize,
     blocks: BTreeMap<Place, History>,
     /// Comparisons that found something else.
     failed: BTreeMap<Place, Vec<Attempt>>,
     pub(crate) snapshots: Vec<Snapshot>,
+    /// In the order in which it happened.
+    pub(crate) shown: Vec<Shown>,
     /// When a partition went on although none of its replicas was sure to have everything.
     losses: BTreeMap<u16, Vec<LostIn>>,
     /// The number that was written or seen last, as far as is known.
@@ -148,6 +163,10 @@ pub(crate) struct Histories {
 }
 
 impl Histories {
+    pub(crate) fn new(disks: usize) -> Self {
+        Self { disks, ..Self::default() }
+    }
+
     pub(crate) fn add(&mut self, place: Place, attempt: Attempt) {
         if let Effect::Write(number) | Effect::Read(number) | Effect::Swap(_, number) = attempt.effect
             && attempt.answered
@@ -199,18 +218,70 @@ impl Histories {
                     keeps_stable: kept.has_stable,
                     kept: kept.values.get(place).copied(),
                     flushes,
+                    is_shown: false,
                 })
                 .collect();
-            self.history(place, history, &losses)
-                .check_with_losses(&losses)
+            let history = self.history(place, history, &losses);
+            history
+                .check_with_losses(&self.with_shown(place, losses))
                 .map_err(|violation| Broken::History { place: *place, violation })?;
         }
         let losses: Vec<Time> = self.losses.values().flatten().map(|loss| loss.at).collect();
-        for snapshot in &self.snapshots {
-            let torn = snapshot.check(&self.blocks, &losses);
+        for snapshot in self.with_sightings() {
+            let shown = self.shown.iter().filter(|shown| snapshot.frozen.contains_key(&shown.disk));
+            let shown: Vec<Time> = shown.map(|shown| shown.at).collect();
+            let torn = snapshot.check(&self.blocks, &losses, &shown);
             torn.map_err(|(place, torn)| Broken::Torn { place, torn })?;
         }
         Ok(())
+    }
+}
+
+impl Histories {
+    fn disk_of(&self, place: &Place) -> usize {
+        clone_of(place).unwrap_or(place.1 as usize % self.disks)
+    }
+
+    /// What was there before a disk showed a snapshot is gone: what is there then is the snapshot's to judge.
+    fn with_shown<'a>(&self, place: &Place, mut losses: Vec<Loss<'a>>) -> Vec<Loss<'a>> {
+        let disk = self.disk_of(place);
+        let shown = self.shown.iter().filter(|shown| shown.disk == disk);
+        losses.extend(shown.map(|shown| Loss {
+            at: shown.at,
+            keeps_stable: false,
+            kept: None,
+            flushes: &[],
+            is_shown: true,
+        }));
+        losses.sort_by_key(|loss| loss.at);
+        losses
+    }
+
+    /// The snapshots, with what was seen of them through disks that showed them.
+    fn with_sightings(&self) -> Vec<Snapshot> {
+        let mut snapshots = self.snapshots.clone();
+        for (number, shown) in self.shown.iter().enumerate() {
+            let next = self.shown[number + 1..].iter().find(|next| next.disk == shown.disk);
+            let until = next.map_or(Time::MAX, |next| next.at);
+            for (place, history) in &self.blocks {
+                if self.disk_of(place) != shown.disk {
+                    continue;
+                }
+                let attempts = history.attempts();
+                let is_in = |read: &&Attempt| read.answered && read.start >= shown.at && read.end <= until;
+                for read in attempts.iter().filter(is_in) {
+                    let Effect::Read(value) = read.effect else { continue };
+                    let wrote_it = |write: &Attempt| {
+                        write.effect == Effect::Write(value) && write.end > shown.at && write.start < read.end
+                    };
+                    if !attempts.iter().any(wrote_it) {
+                        let place = on_disk(*place, shown.of);
+                        snapshots[shown.snapshot].seen(place, shown.of, value, read.end);
+                    }
+                }
+            }
+        }
+        snapshots
     }
 }
 
@@ -270,7 +341,7 @@ impl Cluster {
             }
         }
         let shown = |object: u32, block: u32| {
-            let working = self.ledger.targets()[self.shape.at(0, object, block).disk].vid;
+            let working = self.ledger.targets()[self.shape.at(0, object, block).disk]?.vid;
             let lineage = self.ledger.vdis().lineage(working);
             let mut oids = lineage.into_iter().map(|vid| Oid::new(ObjectKind::Data, vid, object));
             oids.find_map(|oid| newest.get(&(oid, block)).copied())

@@ -7,8 +7,11 @@ use huntaway_ledger::{DiskRecord, Disks, InSyncChange, InSyncSets, Incarnation, 
 use huntaway_replica::{Configuration, Process, Vdis};
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
+use super::branch::Named;
 use super::event::{AtNode, Event};
-use super::{Broken, Bug, Cluster, Endpoint, FAULTS_END, MS, Shape, endpoint_of, id_of, note, partition};
+use super::{
+    Broken, Bug, Cluster, Endpoint, FAULTS_END, MAX_DISKS, MS, Shape, endpoint_of, id_of, note, partition,
+};
 use crate::Random;
 use crate::clock::Time;
 
@@ -23,6 +26,8 @@ pub(crate) struct Ledger {
     pub(crate) sets: InSyncSets,
     /// What was agreed on about disks.
     pub(crate) disks: Disks,
+    /// The disks, by the numbers that they have in a run; those that are made of snapshots come after the first [`MAX_DISKS`].
+    pub(crate) named: Vec<Option<Named>>,
     /// How often something new was told.
     pub(crate) sequence: u64,
     /// What replicas are given, by partition.
@@ -74,9 +79,13 @@ impl Ledger {
         let mut disks = Disks::default();
         let created = (0..shape.disks).try_for_each(|_| disks.apply(&DiskRecord::Create));
         created.expect("there are ids for a few disks");
+        let mut named: Vec<_> =
+            (0..).zip(disks.disks()).map(|(base, (first, _))| Some(Named { first, base })).collect();
+        named.resize(MAX_DISKS as usize, None);
         let mut ledger = Self {
             sets,
             disks,
+            named,
             sequence: 0,
             rows: Vec::new(),
             gateways,

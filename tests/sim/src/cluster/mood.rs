@@ -31,7 +31,7 @@ impl Cluster {
         let (mood, gateways) = (self.mood(), self.shape.gateways);
         let snapshots = self.histories.snapshots.len();
         let random = &mut self.random;
-        match mood {
+        let what = match mood {
             Mood::Usual => {
                 if self.habits.roams {
                     self.clients[client].gateway = random.index(gateways);
@@ -50,7 +50,8 @@ impl Cluster {
                 self.clients[client].gateway = random.index(gateways);
                 What::draw(&self.shape, snapshots, random).into_read()
             }
-        }
+        };
+        self.perhaps_of_clone(what)
     }
 
     /// How long the client does nothing, in microseconds.

@@ -21,7 +21,7 @@ pub(crate) struct At {
 impl At {
     /// What is judged by itself: half a block, or, from 2 on, a bit.
     pub(crate) fn cell(self, cell: u32) -> Place {
-        (self.partition, self.object, self.block, cell)
+        on_disk((self.partition, self.object, self.block, cell), self.disk)
     }
 
     fn plus(self, blocks: u32) -> Self {
@@ -31,6 +31,21 @@ impl At {
     fn halves(self) -> impl Iterator<Item = Place> {
         (0..2).map(move |half| self.cell(half))
     }
+}
+
+/// From here on the number of an object in a place tells which of the disks that were made of snapshots it belongs to.
+const OBJECTS_OF_CLONES: u32 = 16;
+
+/// The same place of another disk.
+pub(crate) fn on_disk((partition, object, block, cell): Place, disk: usize) -> Place {
+    let object = object % OBJECTS_OF_CLONES;
+    let clone = if disk < MAX_DISKS as usize { 0 } else { disk as u32 };
+    (partition, object + OBJECTS_OF_CLONES * clone, block, cell)
+}
+
+/// The number of the disk of a place, if it was made of a snapshot.
+pub(crate) fn clone_of(place: &Place) -> Option<usize> {
+    (place.1 >= OBJECTS_OF_CLONES).then_some((place.1 / OBJECTS_OF_CLONES) as usize)
 }
 
 /// An operation of a client. Numbers are given when it is sent.
@@ -109,6 +124,30 @@ impl What {
             _ if at.object == board.object => Self::DiscardHalf { at: board, half: 0, durability },
             _ => Self::Remove { at: At { block: 0, ..at }, blocks: shape.blocks, durability },
         }
+    }
+
+    /// The operation for a disk that was made of `base`, if it is for that one. Bits are set there alone.
+    pub(crate) fn onto(mut self, disk: usize, base: usize) -> Self {
+        if let Self::SetBit { at, .. } = self {
+            self = Self::Read { at, blocks: 1 };
+        }
+        match &mut self {
+            Self::Read { at, .. }
+            | Self::ReadSnapshot { at, .. }
+            | Self::Write { at, .. }
+            | Self::WriteHalf { at, .. }
+            | Self::Swap { at, .. }
+            | Self::SetBit { at, .. }
+            | Self::Discard { at, .. }
+            | Self::DiscardHalf { at, .. }
+            | Self::Remove { at, .. }
+                if at.disk == base =>
+            {
+                at.disk = disk;
+            }
+            _ => {}
+        }
+        self
     }
 
     /// Where it lies, unless it concerns all of a partition.

@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use huntaway_ledger::DiskRecord;
+use huntaway_ledger::{DiskHold, DiskRecord, DiskVersion};
 use huntaway_replica::{Hold, Vdi, Vdis};
 use huntaway_wire::{Partition, Pepoch, Vid};
 
+use super::branch::Named;
 use super::cut::Snapshot;
 use super::event::Event;
+use super::judgement::Shown;
 use super::ledger::Ledger;
 use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, SECOND, id_of, note};
 use crate::clock::Time;
@@ -27,9 +29,21 @@ pub(crate) struct Target {
 /// A snapshot under way.
 #[derive(Debug)]
 pub(crate) struct Holding {
-    hold: Hold,
-    held: BTreeSet<usize>,
-    requested: Time,
+    pub(crate) hold: Hold,
+    pub(crate) held: BTreeSet<usize>,
+    pub(crate) requested: Time,
+    pub(crate) purpose: Purpose,
+}
+
+/// What requests are held for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    Snapshot,
+    /// A disk goes back to a snapshot.
+    RollBack {
+        to: Vid,
+        shown: Shown,
+    },
 }
 
 /// Everything on a disk that was received before was given up.
@@ -44,20 +58,23 @@ pub(crate) struct Reset {
 
 impl Ledger {
     pub(crate) fn vdis(&self) -> Arc<Vdis> {
-        let vdi = |(vid, version, hold): (Vid, &huntaway_ledger::DiskVersion, Option<u64>)| {
-            let (parent, layout, fence) = (version.parent, version.layout, version.fence);
-            (vid, Vdi { parent, layout, fence, is_frozen: version.is_frozen, hold: hold.map(Hold) })
+        let vdi = |(vid, version, hold): (Vid, &DiskVersion, Option<DiskHold>)| {
+            let DiskVersion { parent, layout, fence, is_frozen, is_deleted, .. } = *version;
+            let (holds_reads, hold) =
+                (hold.is_some_and(|hold| hold.reads), hold.map(|hold| Hold(hold.number)));
+            (vid, Vdi { parent, layout, fence, is_frozen, is_deleted, hold, holds_reads })
         };
         Arc::new(self.disks.versions().map(vdi).collect())
     }
 
     /// The version of each disk that is worked with.
-    pub(crate) fn targets(&self) -> Vec<Target> {
-        self.disks.disks().filter_map(|(_, working)| self.target(working)).collect()
+    pub(crate) fn targets(&self) -> Vec<Option<Target>> {
+        let target = |named: &Option<Named>| self.target(self.disks.working((*named)?.first)?);
+        self.named.iter().map(target).collect()
     }
 
     pub(crate) fn target(&self, vid: Vid) -> Option<Target> {
-        let version = self.disks.version(vid)?;
+        let version = self.disks.version(vid).filter(|version| !version.is_deleted)?;
         Some(Target { vid, layout: version.layout, fence: version.fence })
     }
 }
@@ -69,7 +86,9 @@ impl Cluster {
         }
         let next = 200 * MS + self.random.below(2 * SECOND);
         self.at(next, Event::Snapshot);
-        if self.random.percent(15) {
+        if self.random.percent(self.shape.branch_percent) {
+            self.branch();
+        } else if self.random.percent(15) {
             self.strand_writes();
         } else {
             self.hold();
@@ -95,17 +114,23 @@ impl Cluster {
         if self.holding.is_some() {
             return;
         }
-        let mut disks: Vec<Vid> = self.ledger.disks.disks().map(|(disk, _)| disk).collect();
+        let mut disks: Vec<Vid> = self.ledger.disks.disks().map(|(first, _)| first).collect();
         if self.random.percent(40) {
             disks = vec![self.random.pick(&disks)];
         }
-        if self.ledger.disks.apply(&DiskRecord::Hold { disks }).is_err() {
+        if self.ledger.disks.apply(&DiskRecord::Hold { disks, reads: false }).is_err() {
             return;
         }
         let hold = Hold(self.ledger.disks.last_hold());
         note!(self, "writes are held for snapshot {}", hold.0);
+        let purpose = Purpose::Snapshot;
+        self.wait_for_hold(Holding { hold, held: BTreeSet::new(), requested: self.time, purpose });
+    }
+
+    pub(crate) fn wait_for_hold(&mut self, holding: Holding) {
+        let hold = holding.hold;
         self.disturb_hold();
-        self.holding = Some(Holding { hold, held: BTreeSet::new(), requested: self.time });
+        self.holding = Some(holding);
         let patience = SECOND + self.random.below(2 * SECOND);
         self.at(patience, Event::AbortSnapshot { hold });
         self.publish();
@@ -136,7 +161,12 @@ impl Cluster {
         };
         holding.held.insert(partition.index());
         let all = usize::from(self.shape.partitions);
-        let needed = if self.bug == Some(Bug::CommittedBeforeAllHold) { 1 } else { all };
+        let is_snapshot = matches!(holding.purpose, Purpose::Snapshot);
+        let needed = match self.bug {
+            Some(Bug::CommittedBeforeAllHold) if is_snapshot => 1,
+            Some(Bug::RolledBackBeforeAllHold) if !is_snapshot => 1,
+            _ => all,
+        };
         if holding.held.len() >= needed {
             self.commit();
         }
@@ -144,7 +174,10 @@ impl Cluster {
 
     fn commit(&mut self) {
         let Some(holding) = self.holding.take() else { return };
-        let before: Vec<(Vid, Vid)> = self.ledger.disks.disks().collect();
+        if let Purpose::RollBack { to, shown } = holding.purpose {
+            return self.roll_back(holding.hold, to, shown);
+        }
+        let before = self.ledger.living();
         if self.ledger.disks.apply(&DiskRecord::Commit { hold: holding.hold.0 }).is_err() {
             return;
         }
@@ -155,10 +188,9 @@ impl Cluster {
             self.network.late_news[primary] = self.time + self.random.below(800 * MS);
         }
         self.summary.snapshots += 1;
-        let after: Vec<(Vid, Vid)> = self.ledger.disks.disks().collect();
-        let versions = (0..).zip(before.iter().zip(&after));
-        let frozen = versions.filter(|(_, (before, after))| before.1 != after.1);
-        let frozen: BTreeMap<usize, Vid> = frozen.map(|(disk, (before, _))| (disk, before.1)).collect();
+        let versions = before.iter().zip(self.ledger.living());
+        let frozen = versions.filter(|(before, after)| before.2 != after.2);
+        let frozen: BTreeMap<usize, Vid> = frozen.map(|((disk, _, version), _)| (*disk, *version)).collect();
         self.histories.snapshots.push(Snapshot::new(frozen, holding.requested, self.time));
         self.publish();
     }
@@ -172,9 +204,9 @@ impl Cluster {
     }
 
     pub(crate) fn reset(&mut self) {
-        let disks: Vec<(Vid, Vid)> = self.ledger.disks.disks().collect();
-        let disk = self.random.below(disks.len() as u64) as usize;
-        if self.ledger.disks.apply(&DiskRecord::Fence { disk: disks[disk].0 }).is_ok() {
+        let disks = self.ledger.living();
+        let (disk, named, _) = self.random.pick(&disks);
+        if self.ledger.disks.apply(&DiskRecord::Fence { disk: named.first }).is_ok() {
             note!(self, "disk {disk} is reset");
             self.publish();
             let sequence = self.ledger.sequence;

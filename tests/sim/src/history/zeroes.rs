@@ -92,10 +92,16 @@ mod tests {
         let attempts = [(Write(1), 10, 20), (Write(0), 30, 40), (Write(2), 50, 60), (Read(0), 110, 120)];
         attempts.iter().for_each(|(effect, start, end)| history.add(attempt(*effect, *start, *end)));
         assert_eq!(
-            history.check_with_losses(&[Loss { at: 100, keeps_stable: true, kept: None, flushes: &[] }]),
+            history.check_with_losses(&[Loss {
+                at: 100,
+                keeps_stable: true,
+                kept: None,
+                flushes: &[],
+                is_shown: false
+            }]),
             Ok(())
         );
-        let flushed = Loss { at: 100, keeps_stable: true, kept: None, flushes: &[(70, 80)] };
+        let flushed = Loss { at: 100, keeps_stable: true, kept: None, flushes: &[(70, 80)], is_shown: false };
         assert_eq!(history.check_with_losses(&[flushed]), Err(Violation::Lost(2)));
     }
 

@@ -1,0 +1,166 @@
+//! What somebody does with snapshots: disks go back to them, others are made of them, and they are deleted.
+
+use std::collections::BTreeSet;
+
+use huntaway_ledger::DiskRecord;
+use huntaway_replica::Hold;
+use huntaway_wire::Vid;
+
+use super::judgement::Shown;
+use super::ledger::Ledger;
+use super::operation::{At, What};
+use super::snapshot::{Holding, Purpose};
+use super::{Cluster, MAX_DISKS, MS, note};
+
+/// Most disks that are made of snapshots in a run.
+const MOST_CLONES: usize = 3;
+
+/// A disk of the run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named {
+    /// Its first version.
+    pub(crate) first: Vid,
+    /// The disk that it was made of in the end: its places are the same ones.
+    pub(crate) base: usize,
+}
+
+impl Ledger {
+    /// The disks that are there, by their numbers.
+    pub(crate) fn living(&self) -> Vec<(usize, Named, Vid)> {
+        let living = |(disk, named): (usize, &Option<Named>)| {
+            let named = (*named)?;
+            Some((disk, named, self.disks.working(named.first)?))
+        };
+        self.named.iter().enumerate().filter_map(living).collect()
+    }
+
+    fn clones(&self) -> Vec<(usize, Named)> {
+        let living = self.living().into_iter().map(|(disk, named, _)| (disk, named));
+        living.filter(|(disk, _)| *disk >= MAX_DISKS as usize).collect()
+    }
+
+    /// Whether the version is there, and not deleted.
+    pub(crate) fn is_there(&self, vid: Vid) -> bool {
+        self.disks.version(vid).is_some_and(|version| !version.is_deleted)
+    }
+}
+
+impl Cluster {
+    /// Something is done with a snapshot, if there is one: `(snapshot, disk, version)`.
+    pub(crate) fn branch(&mut self) {
+        let snapshots = self.histories.snapshots.iter().enumerate();
+        let all = snapshots.flat_map(|(number, snapshot)| {
+            snapshot.frozen.iter().map(move |(disk, vid)| (number, *disk, *vid))
+        });
+        let all: Vec<(usize, usize, Vid)> = all.filter(|(_, _, vid)| self.ledger.is_there(*vid)).collect();
+        if all.is_empty() {
+            return;
+        }
+        let snapshot = self.random.pick(&all);
+        match self.random.below(100) {
+            0..35 => self.begin_roll_back(snapshot),
+            35..65 => self.clone_disk(snapshot),
+            65..85 => self.delete(DiskRecord::DeleteSnapshot { version: snapshot.2 }),
+            _ => {
+                let clones = self.ledger.clones();
+                if !clones.is_empty() {
+                    let (_, named) = self.random.pick(&clones);
+                    self.delete(DiskRecord::DeleteDisk { disk: named.first });
+                }
+            }
+        }
+    }
+
+    /// The disk goes back to its snapshot, or a disk that was made of it does.
+    fn begin_roll_back(&mut self, (snapshot, of, to): (usize, usize, Vid)) {
+        let may = |(disk, named, _): &(usize, Named, Vid)| *disk == of || named.base == of;
+        let disks: Vec<_> = self.ledger.living().into_iter().filter(may).collect();
+        if self.holding.is_some() || disks.is_empty() {
+            return;
+        }
+        let (disk, named, _) = self.random.pick(&disks);
+        let record = DiskRecord::Hold { disks: vec![named.first], reads: true };
+        if self.ledger.disks.apply(&record).is_ok() {
+            let hold = Hold(self.ledger.disks.last_hold());
+            note!(self, "disk {disk} is held to go back to snapshot {snapshot}, {to}");
+            let purpose = Purpose::RollBack { to, shown: Shown { disk, at: 0, snapshot, of } };
+            self.wait_for_hold(Holding { hold, held: BTreeSet::new(), requested: self.time, purpose });
+        }
+    }
+
+    pub(crate) fn roll_back(&mut self, hold: Hold, to: Vid, shown: Shown) {
+        if self.ledger.disks.apply(&DiskRecord::RollBack { hold: hold.0, to }).is_ok() {
+            note!(self, "disk {} is back at {to}", shown.disk);
+            self.summary.branches += 1;
+            self.histories.shown.push(Shown { at: self.time, ..shown });
+        } else {
+            // The snapshot was deleted meanwhile.
+            let _ = self.ledger.disks.apply(&DiskRecord::Abort { hold: hold.0 });
+        }
+        self.publish();
+    }
+
+    fn clone_disk(&mut self, (snapshot, of, vid): (usize, usize, Vid)) {
+        let base = self.ledger.named[of].map_or(of, |named| named.base);
+        let is_too_many = self.ledger.named.len() >= MAX_DISKS as usize + MOST_CLONES;
+        if is_too_many || self.ledger.disks.apply(&DiskRecord::Clone { of: vid }).is_err() {
+            return;
+        }
+        let Some((first, _)) = self.ledger.disks.disks().last() else { return };
+        let disk = self.ledger.named.len();
+        note!(self, "disk {disk}, {first}, is made of snapshot {snapshot}, {vid}");
+        self.ledger.named.push(Some(Named { first, base }));
+        self.summary.branches += 1;
+        self.histories.shown.push(Shown { disk, at: self.time, snapshot, of });
+        self.publish();
+        // What was to be kept for it, and is not, is noticed sooner.
+        if self.random.percent(30) {
+            let after = self.random.below(20 * MS);
+            self.at(after, super::event::Event::Delete { version: vid });
+        }
+    }
+
+    pub(crate) fn delete(&mut self, record: DiskRecord) {
+        if self.ledger.disks.apply(&record).is_ok() {
+            note!(self, "{record:?}");
+            self.summary.branches += 1;
+            self.publish();
+        }
+    }
+
+    /// Has an operation go to a disk that was made of the one that it is for, now and then.
+    pub(crate) fn perhaps_of_clone(&mut self, what: What) -> What {
+        if self.ledger.named.len() <= MAX_DISKS as usize {
+            return what;
+        }
+        let clones = self.ledger.clones();
+        if clones.is_empty() || self.random.percent(60) {
+            return what;
+        }
+        let (disk, named) = self.random.pick(&clones);
+        what.onto(disk, named.base)
+    }
+
+    /// Whether what the operation is for was deleted.
+    pub(crate) fn is_gone(&self, what: &What) -> bool {
+        let Some(at) = what.at() else { return false };
+        let is_gone = |disk: usize| self.ledger.targets().get(disk).copied().flatten().is_none();
+        match what {
+            What::ReadSnapshot { snapshot, .. } => {
+                let frozen = self.histories.snapshots[*snapshot].frozen.get(&at.disk).copied();
+                frozen.map_or(is_gone(at.disk), |vid| !self.ledger.is_there(vid))
+            }
+            _ => is_gone(at.disk),
+        }
+    }
+
+    /// Every block of every disk.
+    pub(crate) fn places(&self) -> Vec<At> {
+        let mut places = self.shape.places();
+        for (disk, named) in self.ledger.clones() {
+            let base = self.shape.places().into_iter().filter(|at| at.disk == named.base);
+            places.extend(base.map(|at| At { disk, ..at }));
+        }
+        places
+    }
+}
