@@ -59,7 +59,11 @@ enum Phase {
         is_whole: bool,
     },
     /// They go to the log.
-    Logging,
+    Logging {
+        oid: Oid,
+    },
+    /// There was no room for them.
+    Crowded,
     Syncing,
     Collected,
 }
@@ -90,6 +94,7 @@ impl Collecting {
         match self.phase {
             Phase::Bound if !site.is_bound_against(site.me) => self.next_source(site),
             Phase::Collected => site.propose(SetChange::Collected),
+            Phase::Crowded => self.next_object(site),
             _ => self.send_lesson(site),
         }
     }
@@ -174,13 +179,13 @@ impl Collecting {
         let Phase::Fetching { oid, blocks, is_whole } = &self.phase else { return };
         let (oid, blocks) = (*oid, Arc::new(fetched(blocks, &stored)));
         let entry = if *is_whole { Entry::Replace { oid, blocks } } else { Entry::Copy { oid, blocks } };
-        self.phase = Phase::Logging;
+        self.phase = Phase::Logging { oid };
         site.log(entry, OWN_SIDE);
     }
 
     /// Whether it waits for the log or the disk here.
     pub(crate) fn is_being_stored(&self) -> bool {
-        matches!(self.phase, Phase::Logging | Phase::Syncing)
+        matches!(self.phase, Phase::Logging { .. } | Phase::Syncing)
     }
 
     pub(crate) fn own_side(&mut self, site: &mut Site, outcome: Outcome) {
@@ -203,7 +208,11 @@ impl Collecting {
                 site.digests(self.next_page.flatten(), PAGE_OBJECTS, OWN_SIDE);
             }
             (Phase::Comparing { oid, .. }, _) => site.versions(*oid, OWN_SIDE),
-            (Phase::Logging, _) => self.next_object(site),
+            (Phase::Logging { oid }, Outcome::NoRoom) => {
+                self.queue.push_front(*oid);
+                self.phase = Phase::Crowded;
+            }
+            (Phase::Logging { .. }, _) => self.next_object(site),
             (Phase::Syncing, _) => {
                 self.phase = Phase::Collected;
                 site.propose(SetChange::Collected);

@@ -10,6 +10,7 @@ use crate::configuration::{Configuration, Proposal};
 use crate::message::Message;
 use crate::process::{Moment, Process};
 use crate::record::{Block, Completion, Content, Entry, RequestId, Stored};
+use crate::room::Credit;
 use crate::vdi::Hold;
 
 /// Names something that a replica wants of its store, until the store says that it is done.
@@ -39,6 +40,11 @@ pub enum Input {
     Requested(Request),
     /// The node wants room: what this replica has is to be removed, unless it may be needed. See [`OldCopy`](crate::OldCopy).
     Forget,
+    /// The store has room for so many bytes of writes ([`Record::size_bytes`](crate::Record::size_bytes)), counted since the
+    /// process began, and keeps it for them, whatever else it is given. The limit only grows. It lets the largest write there
+    /// is begin, beside [`FREEING_BYTES`](crate::FREEING_BYTES), or will, unless the disk is full. Until a store says so it has
+    /// room for everything.
+    Room(Credit),
     /// The disk failed: what the store was asked for will not be done, and what was logged may be lost.
     DiskFailed,
     /// The store did what it was asked for.
@@ -64,6 +70,8 @@ pub enum Outcome {
     Missing(Vec<Verified>),
     /// It could not be told. It may be another time.
     Failed,
+    /// There is no room to put blocks in place, and none was. There may be another time.
+    NoRoom,
     /// The page of digests.
     Digests(Page),
     /// The versions of all blocks of the object that were ever written, by block.
@@ -217,6 +225,8 @@ pub enum Refused {
     /// A reset, a preemption or an unmapping came after the gateway received the command, which is perhaps not to be carried
     /// out any more: never send it again unless it is found to be.
     Fenced,
+    /// There is no room for what it writes, and none to come before something is freed. Nobody saw it.
+    NoSpace,
     /// The data is not what its checksums or its range say: it was damaged on its way. Send it again.
     Unsound,
 }
@@ -234,7 +244,8 @@ impl From<Completion> for Answer {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// Add the entry to the log; reads that come later find it. Done when it survives the process. Of entries that are in
-    /// the log, all earlier ones are.
+    /// the log, all earlier ones are. Only for [`Entry::Copy`] and
+    /// [`Entry::Replace`] may there be no room.
     Log {
         /// To be given back.
         ticket: Ticket,

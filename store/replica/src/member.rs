@@ -23,8 +23,11 @@ pub(crate) struct Member {
     step: u64,
     /// What came of it, once something did.
     reply: Option<Reply>,
-    /// The last time that blocks were put in place here, and whether that is in the log.
-    mended: (u64, Progress),
+    /// The last time that blocks were to be put in place here, and what came of it, once something did. If there was no room, what
+    /// comes again comes too late.
+    mended: (u64, Option<Reply>),
+    /// Writes that were not taken.
+    beyond_credit: u64,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -81,7 +84,7 @@ impl Member {
         site.doubt.settle(settled);
         if !site.is_bound_against(from) {
             site.grant = Grant { to: Some(from), until: site.now.after(GRANT_US) };
-            site.send(from, Body::Granted { sent });
+            site.send(from, Body::Granted { sent, credit: site.room.credit() });
         }
     }
 
@@ -101,15 +104,22 @@ impl Member {
         let version = record.version;
         let again = site.has(PlantedBug::DuplicateForwardLogged);
         match site.doubt.receipt(version) {
-            Receipt::Logged if !again => site.send(from, Body::Forwarded { version, attempt }),
+            Receipt::Logged if !again => forwarded(site, from, version, attempt),
             Receipt::Logging | Receipt::Settled if !again => {}
+            // It is sent again.
+            Receipt::New if !has_room(site, record) => self.beyond_credit += u64::from(attempt == 0),
             _ => {
                 site.log_write(record, Pending::Forward { to: from, version, attempt });
                 if site.has(PlantedBug::AcknowledgedFromMemory) {
-                    site.send(from, Body::Forwarded { version, attempt });
+                    forwarded(site, from, version, attempt);
                 }
             }
         }
+    }
+
+    /// See [`crate::Replica::beyond_credit`].
+    pub(crate) fn beyond_credit(&self) -> u64 {
+        self.beyond_credit
     }
 
     fn roll_forward(&mut self, site: &mut Site, from: Process, records: &[Arc<Record>]) {
@@ -169,12 +179,14 @@ impl Member {
         if !self.is(site, 0) {
             return;
         }
-        let (last, progress) = &self.mended;
+        let (last, reply) = &self.mended;
         if number > *last {
-            self.mended = (number, Progress::UnderWay);
+            self.mended = (number, None);
             site.log(entry, Pending::Mend { to: from, number });
-        } else if number == *last && *progress == Progress::Done {
-            site.send(from, Body::Mended { number });
+        } else if number == *last
+            && let Some(reply) = reply
+        {
+            mended(site, from, number, reply.clone());
         }
     }
 
@@ -221,7 +233,7 @@ impl Member {
     pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
         match pending {
             Pending::Forward { to, version, attempt } => {
-                site.send(to, Body::Forwarded { version, attempt });
+                forwarded(site, to, version, attempt);
             }
             Pending::Flush { to, number } => site.send(to, Body::Flushed { number }),
             Pending::RollForward => {
@@ -231,10 +243,11 @@ impl Member {
                 }
             }
             Pending::Mend { to, number } => {
+                let reply = reply_of(outcome);
                 if self.mended.0 == number {
-                    self.mended.1 = Progress::Done;
+                    self.mended.1 = Some(reply.clone());
                 }
-                site.send(to, Body::Mended { number });
+                mended(site, to, number, reply);
             }
             Pending::Lesson { .. } | Pending::Inspect { .. } => {
                 self.replied(site, pending, reply_of(outcome));
@@ -242,6 +255,26 @@ impl Member {
             Pending::Nothing | Pending::Operation(_) | Pending::OwnSide { .. } | Pending::Mending { .. } => {}
         }
     }
+}
+
+/// Blocks are in place, or there was no room for them.
+fn mended(site: &mut Site, to: Process, number: u64, reply: Reply) {
+    let is_done = reply == Reply::Done;
+    site.send(to, if is_done { Body::Mended { number } } else { Body::Inspected { number, reply } });
+}
+
+/// A write is in the log.
+fn forwarded(site: &mut Site, to: Process, version: Version, attempt: Attempt) {
+    let credit = site.room.credit();
+    site.send(to, Body::Forwarded { version, attempt, credit });
+}
+
+/// Whether the write was promised to be taken.
+fn has_room(site: &Site, record: &Record) -> bool {
+    if site.has(PlantedBug::ForwardRefusedForSpace) && site.room.credit().is_full {
+        return false;
+    }
+    site.room.fits(record)
 }
 
 /// Whether all blocks are what their checksums say.
@@ -253,7 +286,7 @@ fn are_sound(blocks: &[CopiedBlock]) -> bool {
 pub(crate) fn reply_of(outcome: Outcome) -> Reply {
     match outcome {
         Outcome::Done => Reply::Done,
-        Outcome::Failed => Reply::Failed,
+        Outcome::Failed | Outcome::NoRoom => Reply::Failed,
         Outcome::Missing(known) => Reply::Missing(known),
         Outcome::Damaged(blocks) => Reply::Damaged(blocks),
         Outcome::Verified(blocks) => Reply::Verified(blocks),
@@ -279,5 +312,6 @@ fn begin(site: &mut Site, requests: &Arc<Requests>, settled: Version, pending: P
     }
     site.requests = (*requests).clone();
     site.doubt = InDoubt::recovered(settled, []);
+    site.begin_credit();
     site.log(Entry::Known { requests, settled, in_doubt: Vec::new() }, pending);
 }

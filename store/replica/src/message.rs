@@ -8,6 +8,7 @@ use crate::event::{Page, Verified};
 use crate::process::Moment;
 use crate::record::{CopiedBlock, Record, Stored};
 use crate::requests::Requests;
+use crate::room::Credit;
 
 /// A message: what it says holds in one pepoch. A replica in another ignores it; the sender repeats what matters.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,8 @@ pub enum Body {
     Granted {
         /// The beacon's clock.
         sent: Moment,
+        /// What it takes.
+        credit: Credit,
     },
     /// A write to log.
     Forward {
@@ -53,6 +56,8 @@ pub enum Body {
         version: Version,
         /// Of the sender.
         attempt: Attempt,
+        /// What it takes by now.
+        credit: Credit,
     },
     /// Put on stable storage what was forwarded so far.
     Flush {

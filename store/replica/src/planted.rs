@@ -71,6 +71,18 @@ pub enum PlantedBug {
     CrcNotVerified,
     /// Checksums of what gateways send are not verified.
     GatewaysNotVerified,
+    /// A replica does not take a write that it had promised to take, for its disk is full by now.
+    ForwardRefusedForSpace,
+    /// The primary does not count what it sent of what replicas promised to take.
+    CreditSpentTwice,
+    /// What a replica promised to take in one pepoch is counted again in the next one.
+    CreditOutlivesPepoch,
+    /// Whether there is room for a write is looked at when others have it.
+    RefusedAfterVersioning,
+    /// What frees space waits for space.
+    FreeingWaitsForSpace,
+    /// A learner that is not proposed yet makes writes be refused when its disk is full.
+    FullLearnerCounts,
     /// COMPARE AND WRITE compares before it has the blocks to itself.
     ComparedBeforeLock,
     /// What a request came to is not kept with it: when it comes again, it is told that it was done.

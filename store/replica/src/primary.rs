@@ -7,6 +7,7 @@ mod lookup;
 mod operation;
 mod peer;
 mod resolving;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -25,12 +26,13 @@ use crate::replica::is_change;
 use crate::requests::{Known, has_ended};
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
-use change::{WHOLE_OBJECT, extent, is_sound};
+use change::{WHOLE_OBJECT, cost, extent, is_sound};
 use holding::Holding;
 use operation::{Operation, State};
 use peer::Peer;
 pub(crate) use peer::lease_end;
 use resolving::reads_early;
+use room::Spending;
 
 /// What is not answered is sent again after so long, in microseconds.
 pub(crate) const RESEND_US: u64 = 300_000;
@@ -57,6 +59,7 @@ pub(crate) struct Primary {
     whole: Vec<OpId>,
     peers: Vec<Peer>,
     holding: Holding,
+    spending: Spending,
     pub(crate) teaching: Option<Teaching>,
     pub(crate) mending: Mending,
     attempts: u64,
@@ -79,6 +82,7 @@ impl Primary {
             whole: Vec::new(),
             peers,
             holding: Holding::new(site),
+            spending: Spending::default(),
             teaching: None,
             mending: Mending::default(),
             attempts: 0,
@@ -117,30 +121,44 @@ impl Primary {
     }
 
     pub(crate) fn request(&mut self, site: &mut Site, request: Request) {
+        // With a version, the other replicas would have to take it, and do not take what is damaged.
+        if !is_sound(&request.command) && !site.has(PlantedBug::GatewaysNotVerified) {
+            return site.answer(&request, Answer::Refused(Refused::Unsound));
+        }
+        if !self.is_waiting_for_room(&request)
+            && self.is_to_begin(site, &request)
+            && !self.waits_for_room(site, &request)
+        {
+            self.begin_request(site, request);
+        }
+    }
+
+    /// Whether the request is one that begins now, if there is room for it. If not, it is answered, or will be.
+    fn is_to_begin(&mut self, site: &mut Site, request: &Request) -> bool {
         if has_ended(request.id.gateway, &site.configuration.gateways) {
-            return site.answer(&request, Answer::Refused(Refused::Late));
+            site.answer(request, Answer::Refused(Refused::Late));
+            return false;
         }
         if is_change(&request.command) {
             if let Some(op) = self.changes.get(&request.id) {
                 if let Some(operation) = self.operations.get_mut(op) {
                     operation.sent_again(request);
                 }
-                return;
+                return false;
             }
-            if let Some(answer) = self.answer_known(site, &request) {
-                return site.answer(&request, answer);
+            if let Some(answer) = self.answer_known(site, request) {
+                site.answer(request, answer);
+                return false;
             }
         }
-        if let Some(refused) = Self::refused_by_vdi(site, &request) {
-            return site.answer(&request, Answer::Refused(refused));
+        if let Some(refused) = Self::refused_by_vdi(site, request) {
+            site.answer(request, Answer::Refused(refused));
+            return false;
         }
-        // With a version, the other replicas would have to take it, and do not take what is damaged.
-        if !is_sound(&request.command) && !site.has(PlantedBug::GatewaysNotVerified) {
-            return site.answer(&request, Answer::Refused(Refused::Unsound));
-        }
-        if self.is_held(site, &request) {
-            return;
-        }
+        !self.is_held(site, request)
+    }
+
+    fn begin_request(&mut self, site: &mut Site, request: Request) {
         if self.order.operations() + OWN_LOCKS >= Order::MAX_OPERATIONS {
             return site.answer(&request, Answer::Refused(Refused::NotServing));
         }
@@ -151,7 +169,9 @@ impl Primary {
         if is_change(&request.command) {
             self.changes.insert(request.id, op);
         }
+        let reserved_bytes = self.spending.reserve(cost(site, &request.command));
         let mut operation = Operation::new(site, request, State::Waiting);
+        operation.reserved_bytes = reserved_bytes;
         operation.is_early =
             reads_early(site, &operation.request.command) && operation.lookup.next().is_some();
         let looks_now = operation.is_early || !operation.is_change() && site.has(PlantedBug::DirtyRead);
@@ -237,6 +257,7 @@ impl Primary {
     fn take(&mut self, op: OpId) -> Option<Operation> {
         let operation = self.operations.remove(&op)?;
         self.changes.remove(&operation.request.id);
+        self.spending.give_back(operation.reserved_bytes);
         Some(operation)
     }
 
@@ -318,16 +339,20 @@ impl Primary {
             peer.heard = site.now;
         }
         match body {
-            Body::Granted { sent } => {
+            Body::Granted { sent, credit } => {
                 if let Some(peer) = self.peers.iter_mut().find(|peer| peer.process == from) {
                     peer.granted(site, sent);
+                    peer.credit.hear(credit);
                 }
-                self.teach(site, |teaching, site, _| teaching.granted(site, from, sent));
+                self.teach(site, |teaching, site, _| teaching.granted(site, from, sent, credit));
                 self.answer_whole(site);
             }
-            Body::Forwarded { version, attempt } => {
+            Body::Forwarded { version, attempt, credit } => {
+                if let Some(peer) = self.peers.iter_mut().find(|peer| peer.process == from) {
+                    peer.credit.hear(credit);
+                }
                 self.teach(site, |teaching, site, primary| {
-                    teaching.forwarded(site, primary, from, (version, attempt));
+                    teaching.forwarded(site, primary, from, (version, attempt), credit);
                 });
                 self.forwarded(site, from, version);
             }
@@ -477,6 +502,7 @@ impl Primary {
     /// After each step.
     pub(crate) fn go_on(&mut self, site: &mut Site) {
         self.go_on_teaching(site);
+        self.go_on_with_room(site);
         self.go_on_holding(site, false);
     }
 
@@ -484,6 +510,7 @@ impl Primary {
     pub(crate) fn resign(&mut self, site: &mut Site) {
         let newest = site.pepoch();
         self.refuse_waiting(site, Refused::OtherPepoch { newest });
+        self.refuse_waiting_for_room(site, Refused::OtherPepoch { newest });
         for operation in std::mem::take(&mut self.operations).into_values() {
             site.answer(&operation.request, Answer::Refused(Refused::OtherPepoch { newest }));
         }

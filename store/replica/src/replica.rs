@@ -16,6 +16,7 @@ use crate::planted::PlantedBug;
 use crate::primary::Primary;
 use crate::process::{GRANT_US, Grant, Moment, Process};
 use crate::record::Entry;
+use crate::room::Room;
 use crate::sensible::is_command;
 use crate::site::{Pending, Recovered, Site};
 
@@ -68,6 +69,7 @@ impl Replica {
             scrub_bytes_per_second: 0,
             requests: recovered.requests,
             doubt: recovered.doubt,
+            room: Room::endless(),
             pending: BTreeMap::new(),
             last_ticket: 0,
             outputs: Vec::new(),
@@ -93,6 +95,12 @@ impl Replica {
     pub fn mended(&self) -> Option<Mended> {
         let Role::Primary(primary) = &self.role else { return None };
         Some(primary.mending.counts())
+    }
+
+    /// Writes of the primary that this replica did not take in this pepoch although it is in sync, for they were beyond what it
+    /// had promised: none, unless there is a mistake.
+    pub fn beyond_credit(&self) -> u64 {
+        if let Role::Member(member) = &self.role { member.beyond_credit() } else { 0 }
     }
 
     /// The partition.
@@ -154,6 +162,7 @@ impl Replica {
             Input::Received { from, message } => self.receive(from, message),
             Input::Requested(request) => self.request(request),
             Input::Forget => self.forget(),
+            Input::Room(promised) => self.site.room.promise(promised),
             Input::DiskFailed => self.disk_failed(),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
         }
@@ -185,6 +194,7 @@ impl Replica {
             primary.resign(&mut self.site);
         }
         self.site.pending.clear();
+        self.site.begin_credit();
         self.role = self.role_of_configuration();
         self.tick();
     }
@@ -295,7 +305,9 @@ impl Replica {
             self.site.doubt.stored(ticket);
         }
         let Some(pending) = self.site.pending.remove(&ticket) else { return };
-        if outcome != Outcome::Done && self.was_to_be_stored(pending) {
+        let may_lack_room = matches!(pending, Pending::Mend { .. } | Pending::OwnSide { .. });
+        let is_done = outcome == Outcome::Done || outcome == Outcome::NoRoom && may_lack_room;
+        if !is_done && self.was_to_be_stored(pending) {
             return self.disk_failed();
         }
         let site = &mut self.site;

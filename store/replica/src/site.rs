@@ -15,6 +15,7 @@ use crate::planted::PlantedBug;
 use crate::process::{Grant, Moment, Process};
 use crate::record::{Entry, Record};
 use crate::requests::Requests;
+use crate::room::Room;
 
 /// Why the store was asked for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,7 @@ pub(crate) struct Site {
     pub(crate) scrub_bytes_per_second: u64,
     pub(crate) requests: Requests,
     pub(crate) doubt: InDoubt,
+    pub(crate) room: Room,
     pub(crate) pending: BTreeMap<Ticket, Pending>,
     pub(crate) last_ticket: u64,
     pub(crate) outputs: Vec<Output>,
@@ -168,6 +170,7 @@ impl Site {
     /// Logs a write; `pending` is over when it is as durable as it has to be.
     pub(crate) fn log_write(&mut self, record: &Arc<Record>, pending: Pending) {
         self.requests.add(record);
+        self.room.take(record);
         let entry = Entry::Write { record: record.clone(), settled: self.doubt.settled() };
         let ticket = if record.durability == Durability::Stable && !self.has(PlantedBug::StableWithoutSync) {
             self.log(entry, Pending::Nothing);
@@ -178,7 +181,15 @@ impl Site {
         self.doubt.add(record.clone(), ticket);
     }
 
-    /// Logs what was in doubt and is not here.
+    /// What is promised is counted anew, for another primary.
+    pub(crate) fn begin_credit(&mut self) {
+        if !self.has(PlantedBug::CreditOutlivesPepoch) {
+            self.room.begin();
+        }
+    }
+
+    /// Logs what was in doubt and is not here. There was room for it in the pepoch in which it got its version; a process that
+    /// started since has a reserve for that.
     pub(crate) fn roll_forward(&mut self, records: &[Arc<Record>]) {
         for record in records {
             if self.doubt.receipt(record.version) != crate::in_doubt::Receipt::New {
@@ -190,6 +201,7 @@ impl Site {
                 self.requests = known;
             }
         }
+        self.begin_credit();
         self.sync(Pending::RollForward);
     }
 }

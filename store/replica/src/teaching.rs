@@ -17,16 +17,20 @@ use crate::compared::differing;
 use crate::configuration::SetChange;
 use crate::event::{Outcome, Page};
 use crate::message::{Attempt, Body, Lesson, Reply};
-use crate::order::OpId;
+use crate::order::{OpId, Order};
 use crate::planted::PlantedBug;
 use crate::primary::{Primary, RESEND_US, lease_end};
 use crate::process::{Moment, Process, SILENCE_US};
 use crate::record::{CopiedBlock, Record, Stored};
+use crate::room::{Cost, Credit, Lack};
 use crate::site::{Pending, Site};
 use forwards::Forwards;
 
 /// Most objects that are compared by one message.
 pub(crate) const PAGE_OBJECTS: usize = 64;
+
+/// Most writes that a learner does not have although they are done. One that does not keep up is taught another time.
+const MOST_FORWARDS: usize = Order::MAX_OPERATIONS;
 
 /// One attempt to teach one learner.
 #[derive(Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Teaching {
     asked_since: Moment,
     heard: Moment,
     lease_until: Moment,
+    /// What it takes in this attempt.
+    credit: Credit,
     forwards: Forwards,
     phase: Phase,
     /// Objects of this page that are still to be compared.
@@ -67,6 +73,8 @@ enum Phase {
     Comparing { oid: Oid, op: OpId, own: Option<Versions>, theirs: Option<Option<Versions>> },
     /// What differs is on its way, with the versions that it has here.
     Copying { oid: Oid, op: OpId, blocks: BTreeMap<u32, Version>, is_whole: bool },
+    /// It has no room yet for what is under way.
+    Crowded,
     /// It takes part in acknowledgements; these it took part in before that, and may have been flushed without it.
     Admitting { before: BTreeSet<u32> },
     /// All goes to stable storage there.
@@ -93,6 +101,7 @@ impl Teaching {
             asked_since: site.now,
             heard: site.now,
             lease_until: Moment::default(),
+            credit: Credit::NONE,
             forwards: Forwards::default(),
             phase: Phase::Settling { before: primary.unfinished_below(takes_part_from) },
             queue: VecDeque::new(),
@@ -182,6 +191,7 @@ impl Teaching {
             return;
         }
         self.forwards.add(record);
+        self.has_failed |= self.forwards.len() > MOST_FORWARDS;
         self.send_due(site, settled);
     }
 
@@ -207,11 +217,13 @@ impl Teaching {
         primary: &Primary,
         from: Process,
         (version, attempt): (Version, Attempt),
+        credit: Credit,
     ) {
         if from != self.learner || attempt != self.attempt {
             return;
         }
         self.heard = site.now;
+        self.credit.hear(credit);
         self.forwards.acknowledged(version.seq);
         self.send_due(site, primary.settled(site));
         if let Phase::Admitting { before } = &mut self.phase {
@@ -220,9 +232,11 @@ impl Teaching {
         }
     }
 
-    pub(crate) fn granted(&mut self, site: &mut Site, from: Process, sent: Moment) {
+    pub(crate) fn granted(&mut self, site: &mut Site, from: Process, sent: Moment, credit: Credit) {
         if from == self.learner {
-            self.heard = site.now;
+            // Before, it has lessons to do: who does not is not alive.
+            self.heard = if self.required().is_some() { site.now } else { self.heard };
+            self.credit.hear(credit);
             self.lease_until = self.lease_until.max(lease_end(site, sent));
             self.propose_if_leased(site);
         }
@@ -244,9 +258,12 @@ impl Teaching {
         let late = self.forwards.late(site.now, RESEND_US);
         self.send_forwards(site, settled, late);
         let (settled, attempt) = (self.settled(settled), self.attempt);
-        if self.required().is_some() {
-            site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt });
+        site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt });
+        if matches!(self.phase, Phase::Crowded) {
+            self.admit(site, primary);
         }
+        // It is tried again later.
+        self.has_failed |= self.credit.is_full && self.is_crowded(primary);
         if self.is_proposed() {
             let is_silent = site.now.since(self.heard) > SILENCE_US;
             let learner = self.learner;
@@ -272,9 +289,9 @@ impl Teaching {
             return;
         }
         match &mut self.phase {
-            Phase::Beginning if site.has(PlantedBug::LearnerAdmittedEarly) => self.admit(site),
+            Phase::Beginning if site.has(PlantedBug::LearnerAdmittedEarly) => self.admit(site, primary),
             Phase::Beginning => {
-                self.list(site);
+                self.list(site, primary);
                 self.send_due(site, primary.settled(site));
             }
             Phase::Listing { theirs, .. } => {
@@ -299,13 +316,32 @@ impl Teaching {
             Phase::Syncing => self.synced(site),
             Phase::Settling { .. }
             | Phase::Locking { .. }
+            | Phase::Crowded
             | Phase::Admitting { .. }
             | Phase::Synced
             | Phase::Proposed => {}
         }
     }
 
-    fn admit(&mut self, site: &mut Site) {
+    /// What keeps it from taking a change, if no write is whole without it. While it can be given up, a full disk does not.
+    pub(crate) fn lack(&self, site: &Site, cost: Cost, reserved_bytes: u64) -> Option<Lack> {
+        self.required()?;
+        let lack = self.credit.lack(cost, self.forwards.bytes().saturating_add(reserved_bytes));
+        let counts = self.is_proposed() || site.has(PlantedBug::FullLearnerCounts);
+        lack.filter(|lack| counts || *lack == Lack::ForNow)
+    }
+
+    /// Whether it has no room for some of the writes that began.
+    fn is_crowded(&self, primary: &Primary) -> bool {
+        self.credit.limit_bytes < self.forwards.bytes().saturating_add(primary.reserved_bytes())
+    }
+
+    /// From here on writes wait for its room, so it has to have some.
+    fn admit(&mut self, site: &mut Site, primary: &Primary) {
+        if self.is_crowded(primary) {
+            self.phase = Phase::Crowded;
+            return;
+        }
         self.phase = Phase::Admitting { before: self.forwards.all() };
         self.sync_if_whole(site);
     }
@@ -328,8 +364,8 @@ impl Teaching {
         self.propose_if_leased(site);
     }
 
-    fn list(&mut self, site: &mut Site) {
-        let Some(after) = self.next_page else { return self.admit(site) };
+    fn list(&mut self, site: &mut Site, primary: &Primary) {
+        let Some(after) = self.next_page else { return self.admit(site, primary) };
         self.phase = Phase::Listing { own: None, theirs: None };
         let pending = self.ask_own();
         site.digests(after, PAGE_OBJECTS, pending);
@@ -345,7 +381,7 @@ impl Teaching {
     }
 
     fn next_object(&mut self, site: &mut Site, primary: &mut Primary) {
-        let Some(oid) = self.queue.pop_front() else { return self.list(site) };
+        let Some(oid) = self.queue.pop_front() else { return self.list(site, primary) };
         let op = primary.lock_object(site, oid);
         self.phase = Phase::Locking { oid, op };
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Answer, Attempt, Block, Body, Command, Completion, Configuration, Input, Known, Lesson, Message, Moment,
-    Outcome, Output, Page, Process, Recovered, Replica, Reply, Request, RequestId, SetChange, Stored, Vdi,
-    Vdis,
+    Answer, Attempt, Block, Body, Command, Completion, Configuration, Credit, Input, Known, Lesson, Message,
+    Moment, Outcome, Output, Page, Process, Recovered, Replica, Reply, Request, RequestId, SetChange, Stored,
+    Vdi, Vdis,
 };
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp,
@@ -200,7 +200,9 @@ fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     let mut teacher = Teacher::new();
     let attempt = 1;
     let reply = |step, reply| Body::Reply { attempt, step, reply };
-    let logged = |seq| Body::Forwarded { version: Version { pepoch: PEPOCH.0, seq }, attempt };
+    let credit = Credit::ENDLESS;
+    let logged = |seq| Body::Forwarded { version: Version { pepoch: PEPOCH.0, seq }, attempt, credit };
+    teacher.hears(Body::Granted { sent: teacher.now, credit });
     let listing = asked(&teacher.hears(reply(1, Reply::Done)));
     let [(_, step, Lesson::Digests { .. })] = listing[..] else { panic!("{listing:?}") };
 
@@ -221,7 +223,7 @@ fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     // Now it has both; what it syncs from here on is all that was flushed.
     let after_second = teacher.hears(logged(2));
     assert_eq!(asked(&after_second), [(attempt, step + 1, Lesson::Sync)]);
-    let granted = Body::Granted { sent: teacher.now };
+    let granted = Body::Granted { sent: teacher.now, credit };
     assert!(!is_proposed(&after_second) && !is_proposed(&teacher.hears(granted)));
     assert!(is_proposed(&teacher.hears(reply(step + 1, Reply::Done))));
 }
@@ -268,7 +270,7 @@ fn a_learner_that_does_not_answer_a_lesson_is_given_up() {
     let mut teacher = Teacher::new();
     let mut begins = 0;
     for _ in 0..40 {
-        let granted = Body::Granted { sent: teacher.now };
+        let granted = Body::Granted { sent: teacher.now, credit: Credit::ENDLESS };
         teacher.hears(granted);
         let attempts = asked(&teacher.tick()).into_iter().map(|(attempt, ..)| attempt);
         begins = attempts.max().unwrap_or(0).max(begins);

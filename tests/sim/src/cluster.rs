@@ -25,6 +25,7 @@ mod operation;
 mod placing;
 mod plot;
 mod snapshot;
+mod space;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -105,6 +106,8 @@ pub struct Summary {
     pub answered: u64,
     /// Operations that they gave up.
     pub given_up: u64,
+    /// Writes that were refused for want of space.
+    pub without_space: u64,
     /// Faults.
     pub faults: u64,
     /// Changes of in-sync sets.
@@ -131,6 +134,7 @@ impl Summary {
         self.events += other.events;
         self.answered += other.answered;
         self.given_up += other.given_up;
+        self.without_space += other.without_space;
         self.faults += other.faults;
         self.pepochs += other.pepochs;
         self.promotions += other.promotions;
@@ -283,6 +287,9 @@ impl Cluster {
         if self.shape.placement_every > 0 {
             let first = 500 * MS + self.random.below(2 * SECOND);
             self.at(first, Event::Place);
+        }
+        if self.habits.room.is_some() {
+            self.at(SECOND, Event::FillDisks);
         }
         if self.shape.has_snapshots {
             let first = 300 * MS + self.random.below(SECOND);

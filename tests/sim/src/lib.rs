@@ -14,6 +14,7 @@ mod history;
 #[cfg(test)]
 mod lessons;
 mod random;
+mod room;
 mod storage;
 
 pub use cluster::{Broken, Bug, Cluster, Failure, Summary};

@@ -75,10 +75,11 @@ fn run(from: u64, seeds: u64) -> ExitCode {
     let seconds = started.elapsed().as_secs_f64();
     println!("{seeds} seeds from {from}, none broke a promise: {:.0} seeds/s", seeds as f64 / seconds);
     println!(
-        "{} events, {} operations answered, {} given up, {} faults, {} pepochs, {} promotions, {} sets that lost all power, {} reads of damaged blocks, {} snapshots, {} clones, deletions and returns to a snapshot, {} resets, {} partitions opened by force",
+        "{} events, {} operations answered, {} given up, {} without space, {} faults, {} pepochs, {} promotions, {} sets that lost all power, {} reads of damaged blocks, {} snapshots, {} clones, deletions and returns to a snapshot, {} resets, {} partitions opened by force",
         all.events,
         all.answered,
         all.given_up,
+        all.without_space,
         all.faults,
         all.pepochs,
         all.promotions,

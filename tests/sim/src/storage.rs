@@ -8,9 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
-use huntaway_replica::{Block, Change, CopiedBlock, Entry, Outcome, Page, Recovered, Stored, Verified};
+use huntaway_replica::{
+    Block, Change, CopiedBlock, Credit, Entry, Outcome, Page, Recovered, Stored, Verified,
+};
 use huntaway_wire::{Oid, Version};
 
+use crate::room::Room;
 use crate::{Bug, Random};
 
 /// One replica's storage, as the node that drives the replica uses it.
@@ -76,13 +79,59 @@ pub(crate) struct ModelStorage {
     has_failed: bool,
     /// It may have lost entries that were on stable storage, and nobody taught it since.
     pub(crate) is_damaged: bool,
+    /// How much it takes; `None` for everything.
+    room: Option<Room>,
     /// What it does wrong.
     bug: Option<Bug>,
 }
 
 impl ModelStorage {
-    pub(crate) fn new(log_keeps: u64, bug: Option<Bug>) -> Self {
-        Self { log_keeps, bug, ..Self::default() }
+    pub(crate) fn new(log_keeps: u64, room: Option<Room>, bug: Option<Bug>) -> Self {
+        Self { log_keeps, room, bug, ..Self::default() }
+    }
+
+    /// What it has room for, if that is limited.
+    pub(crate) fn promise(&mut self) -> Option<Credit> {
+        self.room.as_mut().map(Room::promise)
+    }
+
+    /// Whether it has no room for blocks that are to be put in place.
+    pub(crate) fn refuses(&self, entry: &Entry) -> bool {
+        self.room.as_ref().is_some_and(|room| !room.takes(entry))
+    }
+
+    /// Whether it was given more than it has room for.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.room.as_ref().is_some_and(|room| room.is_overdrawn)
+    }
+
+    /// Whether all that was logged is in objects.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.tail.iter().all(|entry| matches!(entry, Entry::Known { .. }))
+    }
+
+    /// Others fill its disk, but for so much.
+    pub(crate) fn fill(&mut self, left_bytes: u64) {
+        self.room.iter_mut().for_each(|room| room.fill(left_bytes));
+    }
+
+    /// What others had on its disk is gone.
+    pub(crate) fn empty(&mut self) {
+        self.room.iter_mut().for_each(Room::empty);
+    }
+
+    /// It has room for everything.
+    pub(crate) fn enlarge(&mut self) {
+        self.room.iter_mut().for_each(Room::enlarge);
+    }
+
+    fn reckon(&mut self) {
+        if let Some(room) = &mut self.room {
+            // What is lost has no bytes.
+            let is_data =
+                |stored: &Stored| stored.content.as_ref().is_some_and(|block| !block.bytes.is_empty());
+            room.holds(self.folded.all().filter(|at| is_data(at.2)).count() as u64);
+        }
     }
 
     /// What is there now.
@@ -137,6 +186,7 @@ impl ModelStorage {
                     lost.get(block).is_none_or(|lost| lost.version != stored.version)
                 });
             }
+            self.reckon();
         }
     }
 }
@@ -246,6 +296,7 @@ impl Storage for ModelStorage {
     fn log(&mut self, entry: Entry) -> u64 {
         self.now.apply(&entry, self.bug);
         let is_checkpoint = matches!(entry, Entry::Known { .. });
+        self.room.iter_mut().for_each(|room| room.log(&entry));
         self.tail.push_back(entry);
         let last = self.last();
         if is_checkpoint {
@@ -272,6 +323,7 @@ impl Storage for ModelStorage {
         self.in_file = self.in_file.max(number);
         let is_stable = |number: &&u64| **number <= self.stable;
         let Some(checkpoint) = self.checkpoints.iter().rev().find(is_stable).copied() else { return };
+        let before = self.folded_entries;
         while self.folded_entries + self.log_keeps < self.stable
             && self.folded_entries + 1 < checkpoint
             && let Some(entry) = self.tail.pop_front()
@@ -282,6 +334,10 @@ impl Storage for ModelStorage {
                 self.folded_recovered.take(&entry);
             }
             self.folded_entries += 1;
+            self.room.iter_mut().for_each(|room| room.applied(&entry));
+        }
+        if self.folded_entries > before {
+            self.reckon();
         }
         self.checkpoints.retain(|number| *number > self.folded_entries);
     }
@@ -351,6 +407,8 @@ impl Storage for ModelStorage {
             self.now.apply(entry, self.bug);
             recovered.take(entry);
         }
+        self.room.iter_mut().for_each(|room| room.restart(self.tail.iter()));
+        self.reckon();
         recovered
     }
 }

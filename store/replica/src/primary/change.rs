@@ -13,6 +13,7 @@ use crate::order::Access;
 use crate::planted::PlantedBug;
 use crate::record::{Block, Change, Completion, Content};
 use crate::replica::is_change;
+use crate::room::Cost;
 use crate::site::Site;
 
 /// Blocks that a lock on a whole object covers.
@@ -55,6 +56,20 @@ pub(crate) fn durability(command: &Command) -> Durability {
         | Command::Remove { durability, .. } => *durability,
         Command::Read { .. } | Command::Flush => Durability::Logged,
     }
+}
+
+/// What a change takes of each replica, at most; `None` if it is none. What is left of a block that is discarded in part is
+/// written, as data is.
+pub(crate) fn cost(site: &Site, command: &Command) -> Option<Cost> {
+    let (access, _, blocks) = extent(command)?;
+    let data_blocks = match command {
+        Command::Discard { range, .. } => pieces(*range).filter(is_fragment).count(),
+        Command::Remove { .. } => 0,
+        _ => blocks.len(),
+    };
+    let mut cost = Cost::new(blocks.len(), data_blocks);
+    cost.is_freeing &= !site.has(PlantedBug::FreeingWaitsForSpace);
+    (access == Access::Write).then_some(cost)
 }
 
 /// Whether the data is what its checksums say.

@@ -18,6 +18,8 @@ pub(crate) struct Operation {
     pub(crate) request: Request,
     /// What it gets with its blocks, if it is to change them.
     pub(crate) version: Version,
+    /// What all replicas keep for it, until it has its record.
+    pub(crate) reserved_bytes: u64,
     /// What it has to know before it can be carried out.
     pub(crate) lookup: Lookup,
     /// It looks before it has its blocks.
@@ -62,7 +64,15 @@ pub(crate) struct Late {
 impl Operation {
     pub(crate) fn new(site: &Site, request: Request, state: State) -> Self {
         let lookup = lookup(site, &request.command);
-        Self { request, version: Version::NEVER, lookup, is_early: false, has_looked_elsewhere: false, state }
+        Self {
+            request,
+            version: Version::NEVER,
+            reserved_bytes: 0,
+            lookup,
+            is_early: false,
+            has_looked_elsewhere: false,
+            state,
+        }
     }
 
     pub(crate) fn is_change(&self) -> bool {
@@ -70,7 +80,7 @@ impl Operation {
     }
 
     /// The gateway sent it again: the answer is for that sending, and a stamp is as new as the last one.
-    pub(crate) fn sent_again(&mut self, request: Request) {
+    pub(crate) fn sent_again(&mut self, request: &Request) {
         if request.resend >= self.request.resend {
             self.request.resend = request.resend;
             self.request.stamp = self.request.stamp.max(request.stamp);

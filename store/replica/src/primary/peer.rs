@@ -2,6 +2,7 @@
 
 use crate::planted::PlantedBug;
 use crate::process::{LEASE_US, Moment, Process};
+use crate::room::Credit;
 use crate::site::Site;
 
 #[derive(Debug)]
@@ -9,13 +10,15 @@ pub(crate) struct Peer {
     pub(crate) process: Process,
     /// The in-sync lease that it granted.
     pub(crate) lease_until: Moment,
+    /// What it takes in this pepoch.
+    pub(crate) credit: Credit,
     /// When anything came from it last.
     pub(crate) heard: Moment,
 }
 
 impl Peer {
     pub(crate) fn new(process: Process, now: Moment) -> Self {
-        Self { process, lease_until: Moment::default(), heard: now }
+        Self { process, lease_until: Moment::default(), credit: Credit::NONE, heard: now }
     }
 
     pub(crate) fn granted(&mut self, site: &Site, sent: Moment) {

@@ -125,6 +125,8 @@ impl Primary {
         missing.extend(self.teaching.as_ref().and_then(Teaching::required));
         let (first_sent, sent) = (site.now, site.now);
         operation.state = State::Writing { record: record.clone(), logged: false, missing, first_sent, sent };
+        self.spending.give_back(std::mem::take(&mut operation.reserved_bytes));
+        self.spending.spend(site, record.size_bytes());
         site.log_write(&record, Pending::Operation(op));
         let settled = self.settled(site);
         for peer in &self.peers {
@@ -133,6 +135,9 @@ impl Primary {
         }
         if let Some(teaching) = &mut self.teaching {
             teaching.forward(site, record, settled);
+        }
+        if self.is_refused_late(site) {
+            return Err(Refused::NoSpace);
         }
         Ok(())
     }

@@ -20,6 +20,8 @@ pub(crate) struct Forwards {
     objects: BTreeMap<Oid, BTreeSet<u32>>,
     /// Those that may be sent for the first time by now.
     fresh: BTreeSet<u32>,
+    /// What all that were there take.
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -32,6 +34,7 @@ struct Forward {
 impl Forwards {
     pub(crate) fn add(&mut self, record: Arc<Record>) {
         let seq = record.version.seq;
+        self.bytes = self.bytes.saturating_add(record.size_bytes());
         self.objects.entry(record.oid).or_default().insert(seq);
         self.all.insert(seq, Forward { record, sent: None });
         self.fresh.insert(seq);
@@ -47,6 +50,15 @@ impl Forwards {
                 self.objects.remove(&oid);
             }
         }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// What the learner was given since it takes part, acknowledged or not.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// The first one that is not acknowledged.

@@ -42,6 +42,8 @@ pub(crate) enum Told {
     Data(Vec<Seen>),
     Miscompare,
     Damaged,
+    /// There was no space for it: it had no effect.
+    NoSpace,
     /// It failed; it has no effect from now on.
     Failed,
     /// It did not get as far as the gateway.
@@ -162,8 +164,9 @@ impl Cluster {
         let Some(operation) = state.current.take_if(|current| current.number == number) else { return };
         note!(self, "client {client} is told of {number}: {told:?}");
         match told {
-            Told::Done | Told::Data(_) | Told::Miscompare | Told::Damaged => {
-                self.summary.answered += 1;
+            Told::Done | Told::Data(_) | Told::Miscompare | Told::Damaged | Told::NoSpace => {
+                self.summary.answered += u64::from(told != Told::NoSpace);
+                self.summary.without_space += u64::from(told == Told::NoSpace);
                 self.remember(&operation, &told);
                 let is_last = self.clients[client].last_reads.is_some();
                 let pause = if is_last { MS } else { self.pause_between(client) };
@@ -221,6 +224,9 @@ impl Cluster {
             let effect = Effect::Write(*number);
             self.histories.failed(at.cell(0), Attempt { effect, start, end, answered: false, stable: false });
         }
+        if *told == Told::NoSpace {
+            return self.had_no_effect(operation, end);
+        }
         for (place, effect) in operation.what.effects(told, bits) {
             if let (What::ReadSnapshot { snapshot, .. }, Effect::Read(value)) = (&operation.what, effect) {
                 let disk = operation.what.at().map_or(0, |at| at.disk);
@@ -230,6 +236,16 @@ impl Cluster {
             let is_write = matches!(effect, Effect::Write(_) | Effect::Swap(..));
             let end = given_up.filter(|_| is_write).unwrap_or(end);
             self.histories.add(place, Attempt { effect, start, end, answered, stable });
+        }
+    }
+
+    /// What was to be written is never seen, but after a loss of what was not flushed: see [`super::judgement::Histories::failed`].
+    fn had_no_effect(&mut self, operation: &Operation, end: Time) {
+        self.mind_told_of_no_space(&operation.what);
+        for (place, effect) in operation.what.effects(&Told::Failed, 0) {
+            let effect = if let Effect::Swap(_, number) = effect { Effect::Write(number) } else { effect };
+            let attempt = Attempt { effect, start: operation.sent, end, answered: false, stable: false };
+            self.histories.failed(place, attempt);
         }
     }
 }

@@ -137,8 +137,9 @@ impl Cluster {
             !counting.iter().any(|start| image.1.ids().contains(start))
         };
         let log_keeps = self.habits.log_keeps();
-        let bug = self.bug;
-        let new = || (0..self.shape.partitions).map(|_| ModelStorage::new(log_keeps, bug)).collect();
+        let (room, bug) = (&self.habits.room, self.bug);
+        let new_disk = |_| ModelStorage::new(log_keeps, room.clone(), bug);
+        let new = || (0..self.shape.partitions).map(new_disk).collect();
         let state = &mut self.nodes[node];
         let image = state.image.take_if(is_old);
         let kind = if image.is_some() { "an old copy of its disk" } else { "a new disk" };
@@ -230,6 +231,7 @@ impl Cluster {
     /// Faults are over.
     pub(crate) fn mend_disk(&mut self, node: usize) {
         self.nodes[node].reads_fail_until = self.nodes[node].reads_fail_until.min(self.time);
+        self.nodes[node].storage.iter_mut().for_each(ModelStorage::enlarge);
         self.replace_disk(node);
         for number in 0..self.shape.partitions {
             let rate = self.scrub_bytes_per_second();

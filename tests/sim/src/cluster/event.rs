@@ -68,6 +68,10 @@ pub(crate) enum Event {
     PutDiskBack { node: usize },
     /// A disk that failed is to work again.
     ReplaceDisk { node: usize },
+    /// Others fill disks.
+    FillDisks,
+    /// They have enough of it.
+    EmptyDisk { node: usize },
     /// Somebody wants a snapshot.
     Snapshot,
     /// Writes are held for it.
@@ -112,6 +116,8 @@ pub(crate) enum AtNode {
     Request { from: Endpoint, partition: Partition, request: Request, is_checked: bool },
     /// Its store did something.
     Stored { partition: Partition, ticket: Ticket, outcome: Outcome, number: u64, synced: bool },
+    /// What is in its logs is to be applied.
+    Apply,
     /// Its disk failed.
     DiskFailed,
     /// Time went by.
@@ -173,6 +179,8 @@ impl Cluster {
             Event::OtherDisk { node } => self.other_disk(node),
             Event::PutDiskBack { node } => self.put_disk_back(node),
             Event::ReplaceDisk { node } => self.replace_disk(node),
+            Event::FillDisks => self.fill_disks(),
+            Event::EmptyDisk { node } => self.empty_disk(node),
             Event::Snapshot => self.snapshot(),
             Event::Hold => self.hold(),
             Event::AbortSnapshot { hold } => self.abort_snapshot(hold),

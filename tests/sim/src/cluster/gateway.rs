@@ -64,6 +64,8 @@ struct UnderWay {
     send_at: Moment,
     /// A store said that it cannot be done, for a block is damaged.
     is_damaged: bool,
+    /// When a store said that there is no space for it.
+    without_space_at: Option<Moment>,
 }
 
 impl Gateway {
@@ -211,6 +213,7 @@ impl Cluster {
             resend: 0,
             send_at: Moment(0),
             is_damaged: false,
+            without_space_at: None,
         };
         state.commands.insert(number, under_way);
         self.send_command(gateway, number);
@@ -281,6 +284,12 @@ impl Cluster {
                 command.send_at = Moment(u64::MAX);
                 return;
             }
+            // What was sent until now can have an effect only for so long.
+            Answer::Refused(Refused::NoSpace) => {
+                command.without_space_at.get_or_insert(now);
+                command.is_aborted = true;
+                return;
+            }
             Answer::Refused(Refused::OldStamp) if resend == command.resend => {
                 return self.send_command(gateway, id.number);
             }
@@ -329,7 +338,10 @@ impl Cluster {
         self.at_gateway_process(gateway, TICK, AtGateway::Tick);
         let state = &mut self.gateways[gateway];
         let now = state.clock.moment(self.time);
-        let is_old = |command: &UnderWay| now.since(command.sent) > FAILED_AFTER_US;
+        let is_settled = |since: Moment| u128::from(now.since(since)) > SETTLE_TIME.as_micros();
+        let is_old = |command: &UnderWay| {
+            now.since(command.sent) > FAILED_AFTER_US || command.without_space_at.is_some_and(is_settled)
+        };
         let numbers = |wanted: &dyn Fn(&UnderWay) -> bool| -> Vec<u64> {
             let commands = state.commands.iter().filter(|(_, command)| wanted(command));
             commands.map(|(number, _)| *number).collect()
@@ -337,7 +349,13 @@ impl Cluster {
         let (old, late) = (numbers(&is_old), numbers(&|command| command.send_at <= now));
         for number in old {
             if let Some(command) = self.gateways[gateway].commands.remove(&number) {
-                let told = if command.is_damaged { Told::Damaged } else { Told::Failed };
+                let told = if command.without_space_at.is_some() {
+                    Told::NoSpace
+                } else if command.is_damaged {
+                    Told::Damaged
+                } else {
+                    Told::Failed
+                };
                 self.tell(command.client, command.operation, told);
             }
         }

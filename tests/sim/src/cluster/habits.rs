@@ -4,6 +4,7 @@
 use super::{MS, SECOND};
 use crate::Random;
 use crate::clock::Time;
+use crate::room::Room;
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,10 @@ pub(crate) struct Habits {
     pub(crate) forced_percent: u64,
     /// After so many entries the log is told again what is known.
     pub(crate) checkpoint_every: u64,
+    /// What stores have room for; `None` for everything.
+    pub(crate) room: Option<Room>,
+    /// From one time that logs are applied to the next there is at most so much.
+    pub(crate) applied_every: Time,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
 }
@@ -79,13 +84,18 @@ impl Habits {
             kinds = vec![(Kind::Plot, 1)];
         }
         let is_calm = random.percent(30);
+        let damaged_logs_percent = random.pick(&[0, 0, 40]);
+        // A log that keeps what was applied is never empty.
+        let has_limits = damaged_logs_percent == 0 && random.percent(40);
         Self {
             kinds,
             longest_calms: if is_calm { [4 * SECOND; 3] } else { [200 * MS, SECOND, 4 * SECOND] },
             reads_instead_percent: random.pick(&[0, 0, 60]),
-            damaged_logs_percent: random.pick(&[0, 0, 40]),
+            damaged_logs_percent,
             forced_percent: random.pick(&[0, 0, 0, 10]),
             checkpoint_every: random.pick(&[4, 20, 100]),
+            room: has_limits.then(|| Room::draw(random)),
+            applied_every: random.pick(&[200 * MS, SECOND, 6 * SECOND]),
             roams: random.percent(30),
         }
     }

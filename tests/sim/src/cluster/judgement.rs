@@ -58,6 +58,25 @@ pub enum Broken {
         /// The node.
         node: usize,
     },
+    /// A store was given more than it had room for.
+    Overdrawn {
+        /// The partition.
+        partition: u16,
+        /// The node.
+        node: usize,
+    },
+    /// A replica was dropped because it had no room for what it had promised to take, or was given more.
+    DroppedForSpace {
+        /// The partition.
+        partition: u16,
+        /// The node.
+        node: usize,
+    },
+    /// Something was refused for want of space that was there, or that needs none.
+    RefusedForSpace {
+        /// The partition.
+        partition: u16,
+    },
     /// A snapshot is no consistent cut.
     Torn {
         /// Partition, object, block, and what of the block: half, or bit from 2 on.
@@ -105,6 +124,18 @@ impl fmt::Display for Broken {
             }
             Self::Disowned { partition, node } => {
                 write!(f, "what node {node} has of partition {partition} is taken to be on another disk")
+            }
+            Self::Overdrawn { partition, node } => {
+                write!(f, "node {node} was given more of partition {partition} than it had room for")
+            }
+            Self::DroppedForSpace { partition, node } => {
+                write!(f, "node {node} was dropped from partition {partition} for want of space")
+            }
+            Self::RefusedForSpace { partition } => {
+                write!(
+                    f,
+                    "something was refused in partition {partition} for want of space that it had, or needed not"
+                )
             }
             Self::Torn { place: (partition, object, block, cell), torn } => {
                 write!(

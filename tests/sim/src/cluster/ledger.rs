@@ -153,6 +153,7 @@ impl Cluster {
             return;
         }
         note!(self, "the ledger has {record:?} of {from}");
+        self.mind_drop(record);
         if let SetRecord::NodeStarted { node, .. } | SetRecord::NodeUp { node } = record {
             // Nobody waits for a node that is down: what it did not hear meanwhile, it has to know before it serves.
             self.ledger.there_since[endpoint_of(*node)] = self.ledger.sequence + 1;

@@ -35,6 +35,12 @@ pub(crate) struct Node {
     pub(crate) slow_disk: Time,
     /// Reads fail now and then until that time.
     pub(crate) reads_fail_until: Time,
+    /// When its disk was full last.
+    pub(crate) last_full: Time,
+    /// When its replicas were told last what it has room for.
+    pub(crate) told_room_at: Time,
+    /// When a primary wanted it to be in sync last.
+    pub(crate) last_proposed: Time,
     /// When an object of a partition was damaged last.
     pub(crate) damaged_at: BTreeMap<(u16, Oid), Time>,
     /// The disk failed, under the process that runs.
@@ -73,10 +79,15 @@ impl Node {
             stalled: Vec::new(),
             slow_disk: 0,
             reads_fail_until: 0,
+            last_full: 0,
+            told_room_at: 0,
+            last_proposed: 0,
             damaged_at: BTreeMap::new(),
             disk_failed: false,
             memory: Memory::Kept,
-            storage: (0..partitions).map(|_| ModelStorage::new(habits.log_keeps(), bug)).collect(),
+            storage: (0..partitions)
+                .map(|_| ModelStorage::new(habits.log_keeps(), habits.room.clone(), bug))
+                .collect(),
             copies: vec![Copies::default(); partitions],
             starts: Starts::first(),
             after: Vec::new(),
@@ -111,7 +122,7 @@ impl Node {
 
 impl Node {
     /// When it is time, has the log begin anew with what it has to keep.
-    fn log_what_is_known(&mut self, partition: u16, every: u64) {
+    pub(crate) fn log_what_is_known(&mut self, partition: u16, every: u64) {
         let number = usize::from(partition);
         if self.storage[number].since_checkpoint() >= every
             && let Some(known) = self.replica(partition).map(Replica::checkpoint)
@@ -149,6 +160,9 @@ impl Cluster {
             let mut replica = Replica::new(partition(number), me, now, storage.recover());
             planted.into_iter().for_each(|bug| replica.plant(bug));
             replica.scrub_at(scrub_bytes_per_second);
+            if let Some(promised) = storage.promise() {
+                replica.step(now, Input::Room(promised));
+            }
             replica
         });
         state.replicas = Some(replicas.collect());
@@ -160,6 +174,9 @@ impl Cluster {
         self.at_process(node, 2, AtNode::AskForLease);
         let first = self.random.below(TICK);
         self.at_process(node, first, AtNode::Tick);
+        if self.habits.room.is_some() {
+            self.at_process(node, first, AtNode::Apply);
+        }
     }
 
     /// The node's process dies, perhaps with its machine.
@@ -216,6 +233,7 @@ impl Cluster {
                 }
                 self.step(node, partition, Input::Requested(request));
             }
+            AtNode::Apply => self.apply_logs(node),
             AtNode::DiskFailed => self.disk_failed(node),
             AtNode::Stored { .. } if self.knows_of_failed_disk(node) => {}
             AtNode::Stored { partition, ticket, outcome, number, synced } => {
@@ -223,12 +241,16 @@ impl Cluster {
                 storage.written(number);
                 if synced {
                     storage.synced(number);
+                    self.tell_room(node, partition);
                 }
                 self.step(node, partition, Input::Stored { ticket, outcome });
             }
             AtNode::Tick => {
                 self.at_process(node, TICK, AtNode::Tick);
-                (0..self.shape.partitions).for_each(|number| self.step(node, partition(number), Input::Tick));
+                for number in 0..self.shape.partitions {
+                    self.tell_room(node, partition(number));
+                    self.step(node, partition(number), Input::Tick);
+                }
                 self.mind_mended(node);
             }
             AtNode::AskForLease => {
@@ -314,11 +336,19 @@ impl Cluster {
                 } else {
                     entry
                 };
-                note!(self, "node {node} {partition} logs {}", described(&entry));
                 if entry == Entry::Forget {
                     self.mind_removed(node, partition);
                 }
-                let number = self.nodes[node].storage[partition.index()].log(entry);
+                let storage = &mut self.nodes[node].storage[partition.index()];
+                if storage.refuses(&entry) {
+                    note!(self, "node {node} {partition} has no room for {}", described(&entry));
+                    return self.look_up(node, partition, ticket, Outcome::NoRoom);
+                }
+                let number = storage.log(entry.clone());
+                if storage.is_overdrawn() {
+                    self.broken = Some(super::Broken::Overdrawn { partition: partition.value(), node });
+                }
+                note!(self, "node {node} {partition} logs {}", described(&entry));
                 self.store(node, partition, ticket, Outcome::Done, number, false);
             }
             Output::Sync { ticket } => {
@@ -347,6 +377,7 @@ impl Cluster {
                 let gateway = to - self.shape.nodes;
                 note!(self, "node {node} {partition} answers {}#{resend}: {}", id.number, answered(&answer));
                 self.mind_loss(node, partition, &answer);
+                self.mind_refusal(node, partition, &answer);
                 if answer == Answer::Damaged
                     && let Some((oids, blocks)) = self.read_of(gateway, id, resend)
                 {
@@ -414,7 +445,7 @@ impl Cluster {
     }
 
     /// The log works in order. What waits for it for a second is taken at once with what comes after it.
-    fn store(
+    pub(crate) fn store(
         &mut self,
         node: usize,
         partition: Partition,
@@ -460,6 +491,9 @@ impl Cluster {
 
     fn propose(&mut self, node: usize, partition: Partition, proposal: Proposal) {
         note!(self, "node {node} {partition} proposes {:?} in {}", proposal.change, proposal.pepoch.0);
+        if let SetChange::Promote(learner) = proposal.change {
+            self.nodes[endpoint_of(learner.node)].last_proposed = self.time;
+        }
         let change = match proposal.change {
             SetChange::Drop(Process { node, incarnation }) => InSyncChange::Drop { node, incarnation },
             SetChange::Promote(Process { node, incarnation }) => InSyncChange::Promote { node, incarnation },
@@ -508,7 +542,7 @@ fn told(message: &Message) -> String {
         Body::Forward { record, settled, attempt } => {
             format!("in {pepoch}: forward {}, settled {settled}, attempt {attempt}", record.version)
         }
-        Body::Forwarded { version, attempt } => {
+        Body::Forwarded { version, attempt, .. } => {
             format!("in {pepoch}: forwarded {version}, attempt {attempt}")
         }
         Body::Gathered { records } | Body::RollForward { records } => {

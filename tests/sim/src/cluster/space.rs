@@ -1,0 +1,114 @@
+//! Disks that are full for a while, logs that are full until they are applied, and what clients are told of that.
+
+use huntaway_ledger::{InSyncChange, SetRecord};
+use huntaway_replica::{Answer, Input, Outcome, Process, Refused, Replica, Ticket};
+use huntaway_wire::Partition;
+
+use super::event::{AtNode, Event};
+use super::node::Node;
+use super::operation::What;
+use super::{Broken, Cluster, FAULTS_END, MS, SECOND, endpoint_of, note, partition};
+use crate::clock::Time;
+use crate::storage::Storage;
+
+/// A primary hears within this time that a disk is not full any more, or does not serve.
+const HEARD_WITHIN: Time = 4 * SECOND;
+
+impl Cluster {
+    /// The store tells a replica what it has room for.
+    pub(crate) fn tell_room(&mut self, node: usize, partition: Partition) {
+        if let Some(promised) = self.nodes[node].storage[partition.index()].promise() {
+            self.nodes[node].told_room_at = self.time;
+            if promised.is_full {
+                self.nodes[node].last_full = self.time;
+            }
+            self.step(node, partition, Input::Room(promised));
+        }
+    }
+
+    /// What is in the logs is applied.
+    pub(crate) fn apply_logs(&mut self, node: usize) {
+        let next = 10 * MS + self.random.below(self.habits.applied_every);
+        self.at_process(node, next, AtNode::Apply);
+        for number in 0..self.shape.partitions {
+            if self.nodes[node].storage[usize::from(number)].is_applied() {
+                continue;
+            }
+            self.nodes[node].log_what_is_known(number, 1);
+            let last = self.nodes[node].storage[usize::from(number)].last();
+            self.store(node, partition(number), Ticket(0), Outcome::Done, last, true);
+        }
+    }
+
+    /// Others fill disks: one, or those of a whole set.
+    pub(crate) fn fill_disks(&mut self) {
+        if self.time > FAULTS_END {
+            return;
+        }
+        let next = 200 * MS + self.random.below(4 * SECOND);
+        self.at(next, Event::FillDisks);
+        let longest = self.random.pick(&[SECOND, 7 * SECOND]);
+        let until = 300 * MS + self.random.below(longest);
+        let nodes = if self.random.percent(70) {
+            vec![self.victim()]
+        } else {
+            (0..self.shape.nodes).filter(|_| self.random.percent(60)).collect()
+        };
+        self.summary.faults += 1;
+        for node in nodes {
+            let left_bytes = self.random.pick(&[0, 0, 5000, 20000]);
+            note!(
+                self,
+                "the disk of node {node} is filled for {} ms, but for {left_bytes} bytes",
+                until / MS
+            );
+            self.nodes[node].storage.iter_mut().for_each(|storage| storage.fill(left_bytes));
+            self.at(until, Event::EmptyDisk { node });
+        }
+    }
+
+    pub(crate) fn empty_disk(&mut self, node: usize) {
+        note!(self, "there is space again on the disk of node {node}");
+        self.nodes[node].storage.iter_mut().for_each(crate::storage::ModelStorage::empty);
+    }
+
+    /// A client is told that there is no space: the disk of a replica that is in sync, or may be any moment, is full.
+    pub(crate) fn mind_refusal(&mut self, node: usize, partition: Partition, answer: &Answer) {
+        // One that was paused tells what it knew before that.
+        let is_awake = self.nodes[node].told_room_at + SECOND > self.time;
+        if *answer != Answer::Refused(Refused::NoSpace) || !is_awake {
+            return;
+        }
+        let is_recent = |at: Time| at + HEARD_WITHIN > self.time;
+        let replica = self.nodes[node].replica(partition.value());
+        let is_full = |(endpoint, state): (usize, &Node)| {
+            let is_in_sync = |process: &Process| endpoint_of(process.node) == endpoint;
+            let counts = replica.is_some_and(|it| it.configuration().in_sync.iter().any(is_in_sync));
+            is_recent(state.last_full) && (counts || is_recent(state.last_proposed))
+        };
+        if !self.nodes.iter().enumerate().any(is_full) {
+            self.broken = Some(Broken::RefusedForSpace { partition: partition.value() });
+        }
+    }
+
+    /// What frees space is not refused for want of it.
+    pub(crate) fn mind_told_of_no_space(&mut self, what: &What) {
+        if let What::Discard { at, .. } | What::Remove { at, .. } = what {
+            self.broken = Some(Broken::RefusedForSpace { partition: at.partition });
+        }
+    }
+
+    /// A replica that keeps what it promised is not dropped for want of space.
+    pub(crate) fn mind_drop(&mut self, record: &SetRecord) {
+        let SetRecord::Changed { change: InSyncChange::Drop { node, incarnation }, partition, .. } = record
+        else {
+            return;
+        };
+        let endpoint = endpoint_of(*node);
+        let is_it = self.nodes[endpoint].incarnation == *incarnation;
+        let beyond_credit = self.nodes[endpoint].replica(partition.value()).map_or(0, Replica::beyond_credit);
+        if is_it && beyond_credit > 0 {
+            self.broken = Some(Broken::DroppedForSpace { partition: partition.value(), node: endpoint });
+        }
+    }
+}
