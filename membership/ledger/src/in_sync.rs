@@ -144,6 +144,8 @@ pub enum InSyncChange {
         /// Its process.
         incarnation: Incarnation,
     },
+    /// The set is to stay as it is, in another pepoch.
+    Renew,
     /// The node is to enter the set.
     Promote {
         /// The node.
@@ -530,6 +532,7 @@ impl InSyncSets {
                 }
                 set.in_sync.push(node);
             }
+            InSyncChange::Renew => {}
             InSyncChange::Collected => {
                 if !set.is_all_doubtful() || set.is_lost() {
                     return Err(Void::Past);

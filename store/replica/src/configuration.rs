@@ -77,6 +77,8 @@ pub enum SetChange {
     Drop(Process),
     /// The process holds everything, and takes part in everything.
     Promote(Process),
+    /// Most versions of the pepoch are given: the same replicas go on in the next one.
+    Renew,
     /// The primary has the newest version of every block that any replica of a set without certainty has: it alone is in
     /// sync from now on.
     Collected,

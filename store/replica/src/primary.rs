@@ -40,6 +40,9 @@ pub(crate) const RESEND_US: u64 = 300_000;
 /// Places among the operations that are kept for what the primary locks by itself: nobody asks for such a lock again.
 const OWN_LOCKS: usize = 16;
 
+/// Most requests of one gateway, from the first that it has no answer to: one more is not taken.
+const MOST_UNANSWERED: u64 = 1 << 16;
+
 /// A primary that serves.
 #[derive(Debug)]
 pub(crate) struct Primary {
@@ -135,8 +138,14 @@ impl Primary {
 
     /// Whether the request is one that begins now, if there is room for it. If not, it is answered, or will be.
     fn is_to_begin(&mut self, site: &mut Site, request: &Request) -> bool {
-        if has_ended(request.id.gateway, &site.configuration.gateways) {
+        let is_late = request.id.number < request.unanswered_from;
+        if is_late || has_ended(request.id.gateway, &site.configuration.gateways) {
             site.answer(request, Answer::Refused(Refused::Late));
+            return false;
+        }
+        // What its gateway has no answers to is remembered here and on all replicas.
+        if request.id.number - request.unanswered_from >= MOST_UNANSWERED {
+            site.answer(request, Answer::Refused(Refused::NotServing));
             return false;
         }
         if is_change(&request.command) {
@@ -422,6 +431,9 @@ impl Primary {
             if site.now.since(peer.heard) > SILENCE_US {
                 site.propose(SetChange::Drop(peer.process));
             }
+        }
+        if self.last_seq >= site.renews_after {
+            site.propose(SetChange::Renew);
         }
         self.send_again(site, settled);
         self.mend(site, Mending::tick);

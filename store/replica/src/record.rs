@@ -14,7 +14,7 @@ use crate::requests::Requests;
 pub struct RequestId {
     /// The gateway's process.
     pub gateway: Process,
-    /// Counted from 1 by that process.
+    /// Counted from 1 by that process; best for each partition by itself, so that one that is down keeps no other from forgetting.
     pub number: u64,
 }
 

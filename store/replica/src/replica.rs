@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use huntaway_wire::{NodeId, Partition, Pepoch};
+use huntaway_wire::{NodeId, Partition, Pepoch, Version};
 
 use crate::collecting::Collecting;
 use crate::configuration::{Configuration, SetChange};
@@ -27,6 +27,9 @@ pub struct Replica {
     site: Site,
     role: Role,
 }
+
+/// So many versions are left when a primary asks for another pepoch: enough for what is written until there is one.
+const SPARE_VERSIONS: u32 = 1 << 24;
 
 /// What a replica is in its pepoch.
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl Replica {
             grant: Grant { to: None, until: now.after(GRANT_US) },
             ledger_lease_until: Moment::default(),
             scrub_bytes_per_second: 0,
+            renews_after: Version::MAX_SEQ - SPARE_VERSIONS,
             requests: recovered.requests,
             doubt: recovered.doubt,
             room: Room::endless(),
@@ -89,6 +93,11 @@ impl Replica {
     /// counted in bytes of one replica.
     pub fn scrub_at(&mut self, bytes_per_second: u64) {
         self.site.scrub_bytes_per_second = bytes_per_second;
+    }
+
+    /// Has it ask for another pepoch after so many versions, as long as this is the primary. Without that, it does when few are left.
+    pub fn renew_after(&mut self, versions: u32) {
+        self.site.renews_after = versions;
     }
 
     /// What was read again and mended in this pepoch; `None` if this is not the primary.

@@ -76,6 +76,8 @@ pub(crate) struct Site {
     pub(crate) ledger_lease_until: Moment,
     /// How fast a primary reads objects again, in bytes of one replica; 0: not at all.
     pub(crate) scrub_bytes_per_second: u64,
+    /// After this many versions a primary asks for another pepoch.
+    pub(crate) renews_after: u32,
     pub(crate) requests: Requests,
     pub(crate) doubt: InDoubt,
     pub(crate) room: Room,

@@ -1,14 +1,13 @@
 //! What went wrong in stores of this kind, and in earlier designs of this one, each as a scenario with a name. The simulation finds all of
 //! it by chance; here it is on purpose.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
-
 mod flock;
 
 use std::sync::Arc;
 
 use huntaway_replica::{
-    Answer, Block, Body, Change, Command, Hold, Lesson, Process, Record, Refused, Reply, Request, Vdi, Vdis,
+    Answer, Block, Body, Change, Command, Hold, Lesson, Process, Record, Refused, Reply, Request, RequestId,
+    SetChange, Vdi, Vdis,
 };
 use huntaway_wire::{BLOCK_SIZE_BYTES, ByteRange, Durability, Incarnation, Oid};
 
@@ -381,4 +380,42 @@ fn a_learner_is_synced_after_it_has_what_was_acknowledged_without_it() {
         flock.start(1);
         assert_eq!(flock.has(1, oid(1, 0)), Some(1));
     }
+}
+
+/// Versions that were used up left a partition without writes for good.
+#[test]
+fn another_pepoch_is_asked_for_before_versions_are_used_up() {
+    let mut flock = Flock::new(2);
+    flock.nodes[0].replica.as_mut().unwrap().renew_after(3);
+    for value in 1..4 {
+        flock.pass(100_000);
+        assert!(!flock.proposals.contains(&SetChange::Renew));
+        assert_eq!(flock.write(0, oid(1, 0), value), Some(Answer::Done));
+    }
+    flock.pass(100_000);
+    assert!(flock.proposals.contains(&SetChange::Renew));
+    assert_eq!(flock.write(0, oid(1, 0), 4), Some(Answer::Done), "it goes on until it is agreed on");
+    flock.agree(&[0, 1], &[]);
+    flock.pass(LEASES_RUN_OUT_US);
+    assert_eq!(flock.write(0, oid(1, 0), 5), Some(Answer::Done));
+    assert_eq!((flock.has(1, oid(1, 0)), flock.configuration.pepoch.0), (Some(5), 2));
+}
+
+/// What is remembered of requests grew without limit while one was not answered.
+#[test]
+fn a_gateway_runs_only_so_far_ahead_of_its_answers() {
+    let mut flock = Flock::new(1);
+    let last = flock.next_request(0, write(oid(1, 0), 1));
+    let numbered = |number| {
+        let id = RequestId { number, ..last.id };
+        Request { id, ..last.clone() }
+    };
+    assert_eq!(flock.request(0, numbered(1 << 16)), Some(Answer::Done));
+    assert_eq!(flock.request(0, numbered((1 << 16) + 1)), Some(Answer::Refused(Refused::NotServing)));
+    let answered = Request { unanswered_from: 7, ..numbered((1 << 16) + 1) };
+    assert_eq!(flock.request(0, answered), Some(Answer::Done));
+    assert_eq!(
+        flock.request(0, Request { unanswered_from: 3, ..numbered(2) }),
+        Some(Answer::Refused(Refused::Late))
+    );
 }

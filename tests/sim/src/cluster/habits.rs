@@ -70,6 +70,8 @@ pub(crate) struct Habits {
     pub(crate) room: Option<Room>,
     /// From one time that logs are applied to the next there is at most so much.
     pub(crate) applied_every: Time,
+    /// A primary asks for another pepoch after so many versions.
+    pub(crate) renew_after: Option<u32>,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
 }
@@ -96,6 +98,7 @@ impl Habits {
             checkpoint_every: random.pick(&[4, 20, 100]),
             room: has_limits.then(|| Room::draw(random)),
             applied_every: random.pick(&[200 * MS, SECOND, 6 * SECOND]),
+            renew_after: random.pick(&[None, None, None, Some(30)]),
             roams: random.percent(30),
         }
     }

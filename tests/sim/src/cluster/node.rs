@@ -143,6 +143,7 @@ impl Cluster {
             _ => None,
         };
         let scrub_bytes_per_second = self.scrub_bytes_per_second();
+        let renew_after = self.habits.renew_after;
         let state = &mut self.nodes[node];
         if state.is_alive() {
             return;
@@ -163,6 +164,7 @@ impl Cluster {
             if let Some(promised) = storage.promise() {
                 replica.step(now, Input::Room(promised));
             }
+            renew_after.into_iter().for_each(|versions| replica.renew_after(versions));
             replica
         });
         state.replicas = Some(replicas.collect());
@@ -497,6 +499,7 @@ impl Cluster {
         let change = match proposal.change {
             SetChange::Drop(Process { node, incarnation }) => InSyncChange::Drop { node, incarnation },
             SetChange::Promote(Process { node, incarnation }) => InSyncChange::Promote { node, incarnation },
+            SetChange::Renew => InSyncChange::Renew,
             SetChange::Collected => InSyncChange::Collected,
         };
         let record = SetRecord::Changed { partition, pepoch: proposal.pepoch, change };
