@@ -68,11 +68,19 @@ pub(super) fn block(value: u8) -> Block {
 impl Flock {
     /// So many nodes, all in sync, of which the first is primary and serves.
     pub(super) fn new(nodes: usize) -> Self {
-        let vdi = Vdi { parent: None, layout: 1, fence: 1, is_frozen: false, hold: None };
+        let vdi = Vdi {
+            parent: None,
+            layout: 1,
+            fence: 1,
+            is_frozen: false,
+            is_deleted: false,
+            hold: None,
+            holds_reads: false,
+        };
         let node = || Node {
             incarnation: Incarnation(0),
             replica: None,
-            storage: ModelStorage::new(0, None),
+            storage: ModelStorage::new(0, None, None),
             reads_fail: false,
             log_is_slow: false,
             logging: VecDeque::new(),
