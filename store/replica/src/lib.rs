@@ -4,6 +4,16 @@
 //! ([`Output`]). It keeps no data: its store has the blocks, and the log of [`Entry`]s that survives the process. What the
 //! ledger agreed on reaches it as a [`Configuration`]. `ARCHITECTURE.md` argues why this keeps what was promised.
 //!
+//! Whoever drives replicas
+//!
+//! - reads the clock in each step, after it took what it is to say from whatever queue that was in: a process may pause in between;
+//! - delivers a message to the process that it names, of that incarnation, and to no other;
+//! - carries out outputs in their order, and gives all entries of a step to the log before a [`Replica::checkpoint`] and the next step;
+//! - says of an entry that it is logged when it is in the log's file, and of a sync when the disk said so. When the disk says
+//!   anything else it never asks it again: [`Input::DiskFailed`], and whoever starts next there says that it may have lost writes;
+//! - has [`Entry::Replace`] and [`Entry::Copy`] happen at one moment for reads, and [`Entry::Replace`] also for whoever starts next;
+//! - hands on the ledger's lease only when all that the ledger says up to that moment was said to all replicas.
+//!
 //! [`order`] is the part of it that a partition with a single copy needs.
 
 mod collecting;
