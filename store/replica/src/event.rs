@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use huntaway_wire::{ByteRange, Durability, Oid, Pepoch, Stamp, Version};
+use huntaway_wire::{ByteRange, Durability, MappedRun, Oid, Pepoch, Stamp, Version};
 
 use crate::configuration::{Configuration, Proposal};
 use crate::message::Message;
@@ -131,6 +131,13 @@ pub enum Command {
         /// The blocks.
         blocks: Range<u32>,
     },
+    /// Which blocks hold data, of the object or of what it inherits? Answered by [`Answer::Map`].
+    Map {
+        /// The object.
+        oid: Oid,
+        /// The blocks.
+        blocks: Range<u32>,
+    },
     /// Answered by [`Answer::Done`].
     Write {
         /// The object.
@@ -195,6 +202,8 @@ pub enum Answer {
     Done,
     /// What the blocks hold.
     Data(Vec<Content>),
+    /// Which of the blocks hold data: runs in order, without gaps.
+    Map(Vec<MappedRun>),
     /// The range does not hold what was expected, and was left as it is.
     Miscompare {
         /// The first byte that differs, counted from the beginning of the range.

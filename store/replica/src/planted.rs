@@ -95,6 +95,8 @@ pub enum PlantedBug {
     NoLedgerLease,
     /// What a block inherits is not looked for: it reads as zeroes.
     InheritedReadAsZeroes,
+    /// Of what a block inherits it is not told that it holds data.
+    MappedWithoutAncestors,
     /// A fragment is merged with zeroes where the block inherits.
     MergedWithoutAncestors,
     /// Requests are taken whatever layout their gateway knows.

@@ -349,5 +349,5 @@ impl Replica {
 
 /// A request that changes something: it is carried out once, however often it comes.
 pub(crate) fn is_change(command: &Command) -> bool {
-    !matches!(command, Command::Read { .. } | Command::Flush)
+    !matches!(command, Command::Read { .. } | Command::Map { .. } | Command::Flush)
 }

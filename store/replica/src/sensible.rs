@@ -37,7 +37,7 @@ impl Message {
 /// Whether the blocks that a command names are an object's.
 pub(crate) fn is_command(command: &Command) -> bool {
     match command {
-        Command::Read { blocks, .. } => is_range(blocks),
+        Command::Read { blocks, .. } | Command::Map { blocks, .. } => is_range(blocks),
         _ => true,
     }
 }

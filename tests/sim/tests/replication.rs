@@ -181,6 +181,7 @@ each_is_found! {
     going_on_with_a_disk_that_failed_is_found: FailedDiskGoesOn,
     serving_without_the_lease_of_the_ledger_is_found: NoLedgerLease,
     reading_what_is_inherited_as_zeroes_is_found: InheritedReadAsZeroes,
+    a_map_without_what_is_inherited_is_found: MappedWithoutAncestors,
     merging_without_what_is_inherited_is_found: MergedWithoutAncestors,
     taking_requests_of_an_old_layout_is_found: LayoutNotChecked,
     taking_requests_that_a_reset_gave_up_is_found: FenceNotChecked,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
-use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, ByteRange, Durability, Oid, pieces};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, ByteRange, Durability, MappedRun, Oid, Provisioning, pieces,
+};
 use smallvec::SmallVec;
 
 use super::lookup::Lookup;
@@ -24,6 +26,8 @@ pub(crate) fn lookup(site: &Site, command: &Command) -> Lookup {
     let Some((_, oid, _)) = extent(command) else { return Lookup::default() };
     let inherits_nothing = if is_change(command) {
         site.has(PlantedBug::MergedWithoutAncestors)
+    } else if matches!(command, Command::Map { .. }) {
+        site.has(PlantedBug::MappedWithoutAncestors)
     } else {
         site.has(PlantedBug::InheritedReadAsZeroes)
     };
@@ -36,7 +40,9 @@ pub(crate) fn lookup(site: &Site, command: &Command) -> Lookup {
 /// What a command does to which blocks; `None` for a flush.
 pub(crate) fn extent(command: &Command) -> Option<(Access, Oid, Range<u32>)> {
     match command {
-        Command::Read { oid, blocks } => Some((Access::Read, *oid, blocks.clone())),
+        Command::Read { oid, blocks } | Command::Map { oid, blocks } => {
+            Some((Access::Read, *oid, blocks.clone()))
+        }
         Command::Write { oid, range, .. }
         | Command::CompareAndWrite { oid, range, .. }
         | Command::Or { oid, range, .. }
@@ -54,7 +60,7 @@ pub(crate) fn durability(command: &Command) -> Durability {
         | Command::Or { durability, .. }
         | Command::Discard { durability, .. }
         | Command::Remove { durability, .. } => *durability,
-        Command::Read { .. } | Command::Flush => Durability::Logged,
+        Command::Read { .. } | Command::Map { .. } | Command::Flush => Durability::Logged,
     }
 }
 
@@ -78,14 +84,18 @@ pub(crate) fn is_sound(command: &Command) -> bool {
         Command::Write { pieces, .. }
         | Command::CompareAndWrite { pieces, .. }
         | Command::Or { pieces, .. } => pieces.iter().all(Block::is_sound),
-        Command::Read { .. } | Command::Discard { .. } | Command::Remove { .. } | Command::Flush => true,
+        Command::Read { .. }
+        | Command::Map { .. }
+        | Command::Discard { .. }
+        | Command::Remove { .. }
+        | Command::Flush => true,
     }
 }
 
 /// The blocks whose content has to be known to carry the command out.
 fn wanted(command: &Command) -> SmallVec<[Range<u32>; 2]> {
     match command {
-        Command::Read { blocks, .. } => SmallVec::from_iter([blocks.clone()]),
+        Command::Read { blocks, .. } | Command::Map { blocks, .. } => SmallVec::from_iter([blocks.clone()]),
         Command::CompareAndWrite { range, .. } | Command::Or { range, .. } => {
             SmallVec::from_iter([range.blocks()])
         }
@@ -126,9 +136,23 @@ pub(crate) fn outcome(
             Change::Write { first_block: 0, blocks: vec![None; WHOLE_OBJECT.len()] }
         }
         Command::Remove { .. } => Change::Remove,
-        Command::Read { .. } | Command::Flush => Change::Nothing,
+        Command::Read { .. } | Command::Map { .. } | Command::Flush => Change::Nothing,
     };
     Ok((change, Completion::Done))
+}
+
+/// Which blocks hold data, by what they hold.
+pub(crate) fn map(blocks: &BTreeMap<u32, Content>) -> Vec<MappedRun> {
+    let mut runs: Vec<MappedRun> = Vec::new();
+    for (block, content) in blocks {
+        let is_data = content.is_some();
+        let provisioning = if is_data { Provisioning::Mapped } else { Provisioning::Deallocated };
+        match runs.last_mut() {
+            Some(run) if run.provisioning == provisioning => run.blocks += 1,
+            _ => runs.push(MappedRun { first_block: *block, blocks: 1, provisioning }),
+        }
+    }
+    runs
 }
 
 /// Puts bytes in the place of others.

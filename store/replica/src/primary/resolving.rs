@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use huntaway_wire::Version;
 
-use super::change::{durability, extent, outcome};
+use super::change::{durability, extent, map, outcome};
 use super::operation::State;
 use super::{Primary, has_fresh_stamp};
 use crate::event::{Answer, Command, Outcome, Refused};
@@ -148,7 +148,11 @@ impl Primary {
         let answer = if let Some(refused) = Self::refused_by_deletion(site, &operation.request) {
             Answer::Refused(refused)
         } else if self.has_leases(site) {
-            Answer::Data(operation.lookup.found().values().cloned().collect())
+            let found = operation.lookup.found();
+            match operation.request.command {
+                Command::Map { .. } => Answer::Map(map(found)),
+                _ => Answer::Data(found.values().cloned().collect()),
+            }
         } else {
             Answer::Refused(Refused::NotServing)
         };

@@ -88,6 +88,7 @@ impl Bug {
         Self::Replica(P::FailedDiskGoesOn),
         Self::Replica(P::NoLedgerLease),
         Self::Replica(P::InheritedReadAsZeroes),
+        Self::Replica(P::MappedWithoutAncestors),
         Self::Replica(P::MergedWithoutAncestors),
         Self::Replica(P::LayoutNotChecked),
         Self::Replica(P::FenceNotChecked),

@@ -40,6 +40,8 @@ struct Operation {
 pub(crate) enum Told {
     Done,
     Data(Vec<Seen>),
+    /// For each block, whether it holds data.
+    Map(Vec<bool>),
     Miscompare,
     Damaged,
     /// There was no space for it: it had no effect.
@@ -133,6 +135,7 @@ impl Cluster {
                 }
             }
             What::Read { .. }
+            | What::Map { .. }
             | What::ReadSnapshot { .. }
             | What::Discard { .. }
             | What::DiscardHalf { .. }
@@ -164,7 +167,7 @@ impl Cluster {
         let Some(operation) = state.current.take_if(|current| current.number == number) else { return };
         note!(self, "client {client} is told of {number}: {told:?}");
         match told {
-            Told::Done | Told::Data(_) | Told::Miscompare | Told::Damaged | Told::NoSpace => {
+            Told::Done | Told::Data(_) | Told::Map(_) | Told::Miscompare | Told::Damaged | Told::NoSpace => {
                 self.summary.answered += u64::from(told != Told::NoSpace);
                 self.summary.without_space += u64::from(told == Told::NoSpace);
                 self.remember(&operation, &told);
@@ -209,7 +212,7 @@ impl Cluster {
     /// Puts what the client knows into the histories of the blocks.
     fn remember(&mut self, operation: &Operation, told: &Told) {
         let (start, now) = (operation.sent, self.time);
-        let answered = matches!(told, Told::Done | Told::Data(_) | Told::Miscompare);
+        let answered = matches!(told, Told::Done | Told::Data(_) | Told::Map(_) | Told::Miscompare);
         let end = if answered { now } else { now.min(start + LATEST_EFFECT) };
         if let What::Flush { partition } = operation.what {
             if answered {

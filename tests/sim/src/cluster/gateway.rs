@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use huntaway_gateway::fencing::SETTLE_TIME;
 use huntaway_replica::{Answer, Command, Moment, Process, Refused, Request, RequestId};
-use huntaway_wire::{Incarnation, Oid, Pepoch, Stamp, Vid};
+use huntaway_wire::{Incarnation, MappedRun, Oid, Pepoch, Provisioning, Stamp, Vid};
 
 use super::block::{Seen, flip};
 use super::client::Told;
@@ -276,6 +276,11 @@ impl Cluster {
         let told = match answer {
             Answer::Done => Told::Done,
             Answer::Data(blocks) => Told::Data(blocks.iter().map(Seen::of).collect()),
+            Answer::Map(runs) => {
+                let is_mapped = |run: &MappedRun| run.provisioning == Provisioning::Mapped;
+                let blocks = runs.iter().flat_map(|run| (0..run.blocks).map(move |_| is_mapped(run)));
+                Told::Map(blocks.collect())
+            }
             Answer::Miscompare { .. } => Told::Miscompare,
             Answer::Damaged if command.what.is_read() => Told::Damaged,
             // An earlier sending may be on its way, so there is no answer before none of them can have an effect.
@@ -329,7 +334,11 @@ impl Cluster {
             state.incarnation == id.gateway.incarnation && command.resend == resend && command.what.is_read()
         };
         let command = state.commands.get(&id.number).filter(is_it)?;
-        let Command::Read { oid, blocks } = command.what.command(command.sent_to?) else { return None };
+        let (Command::Read { oid, blocks } | Command::Map { oid, blocks }) =
+            command.what.command(command.sent_to?)
+        else {
+            return None;
+        };
         let lineage = self.ledger.vdis().lineage(oid.vid());
         Some((lineage.into_iter().map(|vid| Oid::new(oid.kind(), vid, oid.index())).collect(), blocks))
     }

@@ -435,7 +435,9 @@ impl Cluster {
         let replica = self.nodes[node].replica(partition.value());
         let Some(configuration) = replica.map(Replica::configuration) else { return };
         let pepoch = configuration.pepoch;
-        if configuration.is_all_doubtful() && matches!(answer, Answer::Done | Answer::Data(_)) {
+        if configuration.is_all_doubtful()
+            && matches!(answer, Answer::Done | Answer::Data(_) | Answer::Map(_))
+        {
             let kept = self.kept(partition, false);
             self.histories.lost(partition, pepoch, self.time - 1, kept);
         }

@@ -52,6 +52,7 @@ pub(crate) fn clone_of(place: &Place) -> Option<usize> {
 #[derive(Debug, Clone)]
 pub(crate) enum What {
     Read { at: At, blocks: u32 },
+    Map { at: At, blocks: u32 },
     ReadSnapshot { at: At, blocks: u32, snapshot: usize },
     Write { at: At, numbers: Vec<u64>, durability: Durability },
     WriteHalf { at: At, half: u32, number: u64, durability: Durability },
@@ -79,7 +80,8 @@ impl What {
                 let (at, blocks) = (At { block: 0, ..at }, shape.blocks + u32::from(object == 0));
                 Self::ReadSnapshot { at, blocks, snapshot }
             }
-            0..42 => Self::Read { at, blocks },
+            0..38 => Self::Read { at, blocks },
+            38..42 => Self::Map { at, blocks },
             42..47 => Self::Flush { partition },
             _ if random.percent(shape.special_percent) => Self::draw_special(shape, at, durability, random),
             _ => Self::Write { at, numbers: vec![0; blocks as usize], durability },
@@ -98,6 +100,7 @@ impl What {
     pub(crate) fn into_read(self) -> Self {
         match self {
             Self::Read { at, blocks }
+            | Self::Map { at, blocks }
             | Self::Discard { at, blocks, .. }
             | Self::Remove { at, blocks, .. } => Self::Read { at, blocks },
             Self::Write { at, numbers, .. } => Self::Read { at, blocks: numbers.len() as u32 },
@@ -133,6 +136,7 @@ impl What {
         }
         match &mut self {
             Self::Read { at, .. }
+            | Self::Map { at, .. }
             | Self::ReadSnapshot { at, .. }
             | Self::Write { at, .. }
             | Self::WriteHalf { at, .. }
@@ -154,6 +158,7 @@ impl What {
     pub(crate) fn at(&self) -> Option<At> {
         match self {
             Self::Read { at, .. }
+            | Self::Map { at, .. }
             | Self::ReadSnapshot { at, .. }
             | Self::Write { at, .. }
             | Self::WriteHalf { at, .. }
@@ -180,6 +185,7 @@ impl What {
             Self::Read { at, blocks } | Self::ReadSnapshot { at, blocks, .. } => {
                 Command::Read { oid: oid(at), blocks: at.block..at.block + blocks }
             }
+            Self::Map { at, blocks } => Command::Map { oid: oid(at), blocks: at.block..at.block + blocks },
             Self::Write { at, numbers, durability } => {
                 let range = range_of(at.block, numbers.len() as u32);
                 let pieces = numbers.iter().copied().map(whole).collect();
@@ -219,13 +225,13 @@ impl What {
     }
 
     pub(crate) fn is_read(&self) -> bool {
-        matches!(self, Self::Read { .. } | Self::ReadSnapshot { .. })
+        matches!(self, Self::Read { .. } | Self::Map { .. } | Self::ReadSnapshot { .. })
     }
 
     /// Whether what it wrote is on stable storage when it is answered.
     pub(crate) fn is_stable(&self) -> bool {
         match self {
-            Self::Read { .. } | Self::ReadSnapshot { .. } | Self::Flush { .. } => false,
+            Self::Read { .. } | Self::Map { .. } | Self::ReadSnapshot { .. } | Self::Flush { .. } => false,
             Self::Write { durability, .. }
             | Self::WriteHalf { durability, .. }
             | Self::Swap { durability, .. }
@@ -248,6 +254,13 @@ impl What {
                     halves.chain((0..bits).map(move |number| (at.cell(2 + number), bit(number))))
                 });
                 found.collect()
+            }
+            // What holds no data reads as zeroes.
+            Self::Map { at, .. } => {
+                let Told::Map(mapped) = told else { return Vec::new() };
+                let blocks = (0..).map(|block| at.plus(block)).zip(mapped);
+                let free = blocks.filter(|(_, is_mapped)| !**is_mapped).map(|(at, _)| at);
+                free.flat_map(|at| (0..2 + bits).map(move |cell| (at.cell(cell), Effect::Read(0)))).collect()
             }
             Self::Write { at, numbers, .. } => {
                 let blocks = (0..).map(|block| at.plus(block)).zip(numbers);

@@ -127,3 +127,12 @@ fn a_removed_object_does_not_show_what_it_inherits() {
     let (first_block, blocks) = contents(outcome(&command, &old, true));
     assert_eq!((first_block, blocks), (0, vec![None; 1024]));
 }
+
+#[test]
+fn a_map_has_runs_of_blocks_that_hold_data_or_do_not() {
+    let found = (3..).zip([block(1), block(2), None, None, block(3)]).collect();
+    let (mapped, free) = (Provisioning::Mapped, Provisioning::Deallocated);
+    let runs = [(3, 2, mapped), (5, 2, free), (7, 1, mapped)];
+    let run = |(first_block, blocks, provisioning)| MappedRun { first_block, blocks, provisioning };
+    assert_eq!(map(&found), runs.map(run));
+}
