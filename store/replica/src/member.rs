@@ -252,7 +252,11 @@ impl Member {
             Pending::Lesson { .. } | Pending::Inspect { .. } => {
                 self.replied(site, pending, reply_of(outcome));
             }
-            Pending::Nothing | Pending::Operation(_) | Pending::OwnSide { .. } | Pending::Mending { .. } => {}
+            Pending::Nothing
+            | Pending::Freeing { .. }
+            | Pending::Operation(_)
+            | Pending::OwnSide { .. }
+            | Pending::Mending { .. } => {}
         }
     }
 }

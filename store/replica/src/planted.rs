@@ -103,6 +103,16 @@ pub enum PlantedBug {
     LayoutNotChecked,
     /// Requests are taken although they were given up.
     FenceNotChecked,
+    /// Blocks of a deleted VDI are freed although a VDI shows them.
+    FreedWhatChildrenShow,
+    /// What was made from a deleted VDI since the pepoch began is not looked at before its blocks are freed.
+    FreedByOldTree,
+    /// What hides a block may be under way when the block is freed.
+    FreedWithoutLocks,
+    /// A read of what was deleted meanwhile is answered.
+    DeletedReadAnswered,
+    /// Nothing is ever freed.
+    NothingFreed,
     /// Reads of a disk that goes back to a snapshot are not held.
     ReadsNotHeld,
     /// Writes that a snapshot holds go on after a while.

@@ -2,6 +2,7 @@
 
 mod change;
 mod elsewhere;
+mod freeing;
 mod holding;
 mod lookup;
 mod operation;
@@ -27,6 +28,7 @@ use crate::requests::{Known, has_ended};
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
 use change::{WHOLE_OBJECT, cost, extent, is_sound};
+use freeing::Freeing;
 use holding::Holding;
 use operation::{Operation, State};
 use peer::Peer;
@@ -63,6 +65,7 @@ pub(crate) struct Primary {
     peers: Vec<Peer>,
     holding: Holding,
     spending: Spending,
+    freeing: Freeing,
     pub(crate) teaching: Option<Teaching>,
     pub(crate) mending: Mending,
     attempts: u64,
@@ -86,6 +89,7 @@ impl Primary {
             peers,
             holding: Holding::new(site),
             spending: Spending::default(),
+            freeing: Freeing::new(site),
             teaching: None,
             mending: Mending::default(),
             attempts: 0,
@@ -179,10 +183,10 @@ impl Primary {
             self.changes.insert(request.id, op);
         }
         let reserved_bytes = self.spending.reserve(cost(site, &request.command));
+        let is_early = reads_early(site, &request.command);
         let mut operation = Operation::new(site, request, State::Waiting);
         operation.reserved_bytes = reserved_bytes;
-        operation.is_early =
-            reads_early(site, &operation.request.command) && operation.lookup.next().is_some();
+        operation.is_early = is_early && operation.lookup.next().is_some();
         let looks_now = operation.is_early || !operation.is_change() && site.has(PlantedBug::DirtyRead);
         self.operations.insert(op, operation);
         if looks_now {
@@ -193,8 +197,8 @@ impl Primary {
     }
 
     fn begin_operation(&mut self, site: &mut Site, op: OpId) {
-        let command = self.operations.get(&op).map(|operation| &operation.request.command);
-        if let Some((access, oid, blocks)) = command.and_then(extent) {
+        let request = self.operations.get(&op).and_then(|operation| operation.request.as_ref());
+        if let Some((access, oid, blocks)) = request.and_then(|request| extent(&request.command)) {
             self.begin(site, op, access, oid, blocks);
         }
     }
@@ -259,13 +263,15 @@ impl Primary {
     fn refuse(&mut self, site: &mut Site, op: OpId, answer: Answer) {
         if let Some(operation) = self.take(op) {
             self.unfinished.remove(&operation.version.seq);
-            site.answer(&operation.request, answer);
+            operation.answer(site, answer);
         }
     }
 
     fn take(&mut self, op: OpId) -> Option<Operation> {
         let operation = self.operations.remove(&op)?;
-        self.changes.remove(&operation.request.id);
+        if let Some(request) = &operation.request {
+            self.changes.remove(&request.id);
+        }
         self.spending.give_back(operation.reserved_bytes);
         Some(operation)
     }
@@ -300,6 +306,9 @@ impl Primary {
             (Pending::Operation(op), outcome) => self.has_read(site, op, outcome),
             (Pending::Mending { number }, outcome) => self.mend(site, |mending, site, primary| {
                 mending.own_side(site, primary, number, outcome);
+            }),
+            (Pending::Freeing { number }, outcome) => self.free(site, |freeing, site, primary| {
+                freeing.own_side(site, primary, number, outcome);
             }),
             (Pending::OwnSide { attempt, count }, outcome) => {
                 self.teach(site, |teaching, site, primary| {
@@ -336,7 +345,7 @@ impl Primary {
             if let Some(operation) = self.take(op)
                 && let State::Whole { completion } = operation.state
             {
-                site.answer(&operation.request, completion.into());
+                operation.answer(site, completion.into());
             }
             let outputs = self.order.step(Input::Logged { op });
             self.run(site, outputs);
@@ -403,6 +412,8 @@ impl Primary {
                     }
                 } else if self.mending.lock() == Some(op) {
                     self.mend(site, |mending, site, primary| mending.locked(site, primary, op));
+                } else if self.freeing.lock() == Some(op) {
+                    self.free(site, |freeing, site, _| freeing.locked(site));
                 } else {
                     self.unlock_object(op);
                 }
@@ -437,6 +448,7 @@ impl Primary {
         }
         self.send_again(site, settled);
         self.mend(site, Mending::tick);
+        self.free(site, Freeing::tick);
         self.teach(site, |teaching, site, primary| teaching.tick(site, primary));
         if self.teaching.as_ref().is_some_and(|teaching| teaching.is_given_up(site)) {
             self.give_up_learner(site);
@@ -508,11 +520,13 @@ impl Primary {
 
     /// A hold began or ended, or something else became of a VDI.
     pub(crate) fn vdis_changed(&mut self, site: &mut Site) {
+        self.freeing.hurry(site.now);
         self.go_on_holding(site, true);
     }
 
     /// After each step.
     pub(crate) fn go_on(&mut self, site: &mut Site) {
+        self.go_on_freeing(site);
         self.go_on_teaching(site);
         self.go_on_with_room(site);
         self.go_on_holding(site, false);
@@ -524,7 +538,7 @@ impl Primary {
         self.refuse_waiting(site, Refused::OtherPepoch { newest });
         self.refuse_waiting_for_room(site, Refused::OtherPepoch { newest });
         for operation in std::mem::take(&mut self.operations).into_values() {
-            site.answer(&operation.request, Answer::Refused(Refused::OtherPepoch { newest }));
+            operation.answer(site, Answer::Refused(Refused::OtherPepoch { newest }));
         }
     }
 }

@@ -71,8 +71,8 @@ pub struct Record {
     pub change: Change,
     /// What the request is answered by, also when it comes again.
     pub completion: Completion,
-    /// The request, which is not to be carried out again.
-    pub request: RequestId,
+    /// The request, which is not to be carried out again; `None` if the primary does it by itself.
+    pub request: Option<RequestId>,
     /// Its gateway has all answers to requests with lower numbers.
     pub unanswered_from: u64,
     /// Whether it is to be on stable storage before it is acknowledged.
@@ -91,6 +91,11 @@ pub enum Change {
     },
     /// The object is gone, as if it had never been written.
     Remove,
+    /// Blocks of a deleted VDI are gone, as if they had never been written: nothing shows them any more.
+    Free {
+        /// The blocks, in order.
+        runs: Vec<Range<u32>>,
+    },
     /// It stays as it is: COMPARE AND WRITE found something else than was expected.
     Nothing,
 }
@@ -115,6 +120,10 @@ impl Record {
                 *first_block..first_block.saturating_add(blocks.len() as u32)
             }
             Change::Remove => 0..BLOCKS_PER_OBJECT,
+            Change::Free { runs } => {
+                let first = runs.first().map_or(0, |run| run.start);
+                first..runs.last().map_or(first, |run| run.end)
+            }
             Change::Nothing => 0..0,
         }
     }
@@ -123,7 +132,7 @@ impl Record {
     pub fn contents(&self) -> &[Content] {
         match &self.change {
             Change::Write { blocks, .. } => blocks,
-            Change::Remove | Change::Nothing => &[],
+            Change::Remove | Change::Free { .. } | Change::Nothing => &[],
         }
     }
 

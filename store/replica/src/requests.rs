@@ -52,10 +52,11 @@ impl Requests {
 
     /// Takes in a request that is carried out, and what it says of earlier ones.
     pub fn add(&mut self, record: &Record) {
-        self.trim(record.request.gateway, record.unanswered_from);
-        let gateway = self.gateways.entry(record.request.gateway).or_default();
-        if record.request.number >= gateway.unanswered_from {
-            gateway.done.insert(record.request.number, record.completion);
+        let Some(request) = record.request else { return };
+        self.trim(request.gateway, record.unanswered_from);
+        let gateway = self.gateways.entry(request.gateway).or_default();
+        if request.number >= gateway.unanswered_from {
+            gateway.done.insert(request.number, record.completion);
         }
     }
 

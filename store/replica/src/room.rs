@@ -83,6 +83,7 @@ impl Record {
     pub fn size_bytes(&self) -> u64 {
         let blocks = match &self.change {
             Change::Write { blocks, .. } => blocks.len(),
+            Change::Free { runs } => runs.iter().map(ExactSizeIterator::len).sum(),
             Change::Remove | Change::Nothing => 0,
         };
         Cost::new(blocks, self.contents().iter().flatten().count()).bytes

@@ -52,6 +52,10 @@ fn is_record(record: &Record) -> bool {
             let most = BLOCKS_PER_OBJECT as usize - (*first_block).min(BLOCKS_PER_OBJECT) as usize;
             (1..=most).contains(&blocks.len()) && blocks.iter().all(is_content)
         }
+        Change::Free { runs } => {
+            let is_apart = |pair: &[Range<u32>]| pair[0].end < pair[1].start;
+            !runs.is_empty() && runs.iter().all(is_range) && runs.windows(2).all(is_apart)
+        }
         Change::Remove | Change::Nothing => true,
     }
 }

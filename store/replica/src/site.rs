@@ -36,6 +36,8 @@ pub(crate) enum Pending {
     Mend { to: Process, number: u64 },
     /// The primary's own side of mending an object.
     Mending { number: u64 },
+    /// What the primary asks to free what nothing shows any more.
+    Freeing { number: u64 },
     /// A lesson.
     Lesson { to: Process, attempt: Attempt, step: u64 },
     /// The primary's own side of a lesson, counted in each attempt.

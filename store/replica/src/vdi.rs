@@ -48,6 +48,16 @@ impl Vdis {
         std::iter::successors(Some(vid), parent).collect()
     }
 
+    /// The versions that are deleted.
+    pub(crate) fn deleted(&self) -> impl Iterator<Item = Vid> {
+        self.by_vid.iter().filter(|(_, vdi)| vdi.is_deleted).map(|(vid, _)| *vid)
+    }
+
+    /// The versions that were made from others, each with that one, in the order in which they were made.
+    pub(crate) fn made_from(&self) -> impl Iterator<Item = (Vid, Vid)> {
+        self.by_vid.iter().filter_map(|(vid, vdi)| Some((*vid, vdi.parent?)))
+    }
+
     /// The holds under way.
     pub fn holds(&self) -> &BTreeSet<Hold> {
         &self.holds

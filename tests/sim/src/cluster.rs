@@ -167,6 +167,8 @@ pub struct Cluster {
     trap: Option<Trap>,
     /// No fault begins before.
     undisturbed_until: Time,
+    /// When it was looked at last whether all is freed that can be.
+    freed_looked_at: Time,
     bug: Option<Bug>,
     random: Random,
     time: Time,
@@ -267,6 +269,7 @@ impl Cluster {
             mood: Mood::default(),
             trap: None,
             undisturbed_until: 0,
+            freed_looked_at: 0,
         }
     }
 
@@ -318,6 +321,16 @@ impl Cluster {
             && self.clients.iter().all(Client::is_done)
             && self.is_at_rest()
             && self.is_read_again()
+            && self.is_freed()
+    }
+
+    /// Whether what nothing shows any more is freed; it takes a moment to see, and so it is looked at now and then.
+    fn is_freed(&mut self) -> bool {
+        if self.time < self.freed_looked_at + 100 * MS {
+            return false;
+        }
+        self.freed_looked_at = self.time;
+        self.not_freed().is_none()
     }
 
     fn ledger_endpoint(&self) -> Endpoint {

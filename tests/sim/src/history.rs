@@ -229,9 +229,11 @@ impl History {
         let mut from = 0;
         for (place, loss) in losses.iter().enumerate() {
             self.between(from, loss.at).check()?;
-            // What is read after a loss of everything tells nothing of what was there before that.
-            let all_lost = losses[place + 1..].iter().find(|later| !later.keeps_stable);
-            let all = self.before(all_lost.map_or(u64::MAX, |loss| loss.at));
+            // What is read after a loss of everything tells nothing of what was there before that; nor is what a snapshot has
+            // on stable storage only because it is shown.
+            let is_end = |later: &&Loss<'_>| !later.keeps_stable || loss.is_shown;
+            let end = losses[place + 1..].iter().find(is_end);
+            let all = self.before(end.map_or(u64::MAX, |loss| loss.at));
             let is_shown = losses[..=place].iter().any(|loss| loss.is_shown);
             all.between(loss.at, u64::MAX).first_value(from, &Loss { is_shown, ..*loss }, &all)?;
             from = loss.at;

@@ -274,6 +274,13 @@ impl Objects {
                     }
                 }
                 Change::Remove => self.remove(record.oid),
+                Change::Free { runs } => {
+                    let Some(object) = self.blocks.get_mut(&record.oid) else { return };
+                    object.retain(|block, _| !runs.iter().any(|run| run.contains(block)));
+                    if object.is_empty() {
+                        self.blocks.remove(&record.oid);
+                    }
+                }
                 Change::Nothing => {}
             },
             Entry::Copy { oid, blocks } => self.put(*oid, blocks),

@@ -7,7 +7,7 @@ use huntaway_wire::Version;
 use super::change::lookup;
 use super::elsewhere::Elsewhere;
 use super::lookup::Lookup;
-use crate::event::Request;
+use crate::event::{Answer, Request};
 use crate::process::{Moment, Process};
 use crate::record::{Completion, Record};
 use crate::replica::is_change;
@@ -15,7 +15,8 @@ use crate::site::Site;
 
 #[derive(Debug)]
 pub(crate) struct Operation {
-    pub(crate) request: Request,
+    /// Who asked for it; `None` if the primary does it by itself.
+    pub(crate) request: Option<Request>,
     /// What it gets with its blocks, if it is to change them.
     pub(crate) version: Version,
     /// What all replicas keep for it, until it has its record.
@@ -65,7 +66,7 @@ impl Operation {
     pub(crate) fn new(site: &Site, request: Request, state: State) -> Self {
         let lookup = lookup(site, &request.command);
         Self {
-            request,
+            request: Some(request),
             version: Version::NEVER,
             reserved_bytes: 0,
             lookup,
@@ -76,14 +77,28 @@ impl Operation {
     }
 
     pub(crate) fn is_change(&self) -> bool {
-        is_change(&self.request.command)
+        self.request.as_ref().is_none_or(|request| is_change(&request.command))
+    }
+
+    /// What nobody asked for, and is known already.
+    pub(crate) fn unasked(version: Version) -> Self {
+        let (lookup, state) = (Lookup::default(), State::Waiting);
+        let (is_early, has_looked_elsewhere) = (false, false);
+        Self { request: None, version, reserved_bytes: 0, lookup, is_early, has_looked_elsewhere, state }
+    }
+
+    pub(crate) fn answer(&self, site: &mut Site, answer: Answer) {
+        if let Some(request) = &self.request {
+            site.answer(request, answer);
+        }
     }
 
     /// The gateway sent it again: the answer is for that sending, and a stamp is as new as the last one.
     pub(crate) fn sent_again(&mut self, request: &Request) {
-        if request.resend >= self.request.resend {
-            self.request.resend = request.resend;
-            self.request.stamp = self.request.stamp.max(request.stamp);
+        let Some(known) = &mut self.request else { return };
+        if request.resend >= known.resend {
+            known.resend = request.resend;
+            known.stamp = known.stamp.max(request.stamp);
         }
     }
 

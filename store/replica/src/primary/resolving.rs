@@ -27,15 +27,15 @@ impl Primary {
         version: Option<Version>,
     ) -> Result<(), Refused> {
         self.last_seq = version.map_or(self.last_seq, |version| version.seq);
+        if let Some(version) = version {
+            // From here on, what is settled is below it.
+            self.unfinished.insert(version.seq, op);
+        }
         let Some(operation) = self.operations.get_mut(&op) else {
             self.locked.push(op);
             return Ok(());
         };
-        if let Some(version) = version {
-            operation.version = version;
-            // From here on, what is settled is below it.
-            self.unfinished.insert(version.seq, op);
-        }
+        operation.version = version.unwrap_or(operation.version);
         self.look_up(site, op)
     }
 
@@ -98,7 +98,7 @@ impl Primary {
             self.answer_read(site, op);
             return Ok(());
         }
-        let request = &operation.request;
+        let Some(request) = &operation.request else { return Ok(()) };
         // While it waited, the request may have been given up.
         if let Some(refused) = Self::refused_by_vdi(site, request) {
             return Err(refused);
@@ -112,15 +112,26 @@ impl Primary {
         let Some((_, oid, _)) = extent(&request.command) else { return Ok(()) };
         let inherits = site.configuration.vdis.vdi(oid.vid()).is_some_and(|vdi| vdi.parent.is_some());
         let (change, completion) = outcome(&request.command, operation.lookup.found(), inherits)?;
-        let record = Arc::new(Record {
+        let record = Record {
             version: operation.version,
             oid,
             change,
             completion,
-            request: request.id,
+            request: Some(request.id),
             unanswered_from: request.unanswered_from,
             durability: durability(&request.command),
-        });
+        };
+        self.write(site, op, record);
+        if self.is_refused_late(site) {
+            return Err(Refused::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// It is known what the operation comes to: to the log, here and on the other replicas.
+    pub(super) fn write(&mut self, site: &mut Site, op: OpId, record: Record) {
+        let Some(operation) = self.operations.get_mut(&op) else { return };
+        let record = Arc::new(record);
         let mut missing: Vec<Process> = self.peers.iter().map(|peer| peer.process).collect();
         missing.extend(self.teaching.as_ref().and_then(Teaching::required));
         let (first_sent, sent) = (site.now, site.now);
@@ -136,27 +147,24 @@ impl Primary {
         if let Some(teaching) = &mut self.teaching {
             teaching.forward(site, record, settled);
         }
-        if self.is_refused_late(site) {
-            return Err(Refused::NoSpace);
-        }
-        Ok(())
     }
 
     fn answer_read(&mut self, site: &mut Site, op: OpId) {
         let Some(operation) = self.take(op) else { return };
         // Only now: while the store read, another may have become primary, and what was deleted may be gone.
-        let answer = if let Some(refused) = Self::refused_by_deletion(site, &operation.request) {
+        let refused = operation.request.as_ref().and_then(|request| Self::refused_by_deletion(site, request));
+        let answer = if let Some(refused) = refused {
             Answer::Refused(refused)
         } else if self.has_leases(site) {
             let found = operation.lookup.found();
-            match operation.request.command {
-                Command::Map { .. } => Answer::Map(map(found)),
+            match operation.request.as_ref().map(|request| &request.command) {
+                Some(Command::Map { .. }) => Answer::Map(map(found)),
                 _ => Answer::Data(found.values().cloned().collect()),
             }
         } else {
             Answer::Refused(Refused::NotServing)
         };
-        site.answer(&operation.request, answer);
+        operation.answer(site, answer);
         let outputs = self.order.step(Input::Done { op });
         self.run(site, outputs);
     }

@@ -50,7 +50,7 @@ impl Primary {
     }
 
     /// What keeps all replicas from taking it.
-    fn lack(&self, site: &Site, cost: Cost) -> Option<Lack> {
+    pub(super) fn lack(&self, site: &Site, cost: Cost) -> Option<Lack> {
         let reserved_bytes = self.spending.reserved_bytes;
         let spent_bytes = self.spending.spent_bytes.saturating_add(reserved_bytes);
         let peers = self.peers.iter().map(|peer| peer.credit);

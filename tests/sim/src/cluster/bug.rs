@@ -109,6 +109,9 @@ impl Bug {
         Self::StartsForgotten,
         Self::RolledBackBeforeAllHold,
         Self::Replica(P::ReadsNotHeld),
+        Self::Replica(P::FreedWhatChildrenShow),
+        Self::Replica(P::FreedByOldTree),
+        Self::Replica(P::NothingFreed),
     ];
 
     /// The bug named `name`.

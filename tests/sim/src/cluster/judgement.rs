@@ -5,7 +5,7 @@ use std::fmt;
 
 use huntaway_ledger::InSyncSet;
 use huntaway_replica::Stored;
-use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch};
+use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch, Vid};
 
 use super::block::Seen;
 use super::cut::{Snapshot, Torn};
@@ -77,6 +77,13 @@ pub enum Broken {
         /// The partition.
         partition: u16,
     },
+    /// Long after the last fault a replica has a block of a deleted disk that nothing shows.
+    NotFreed {
+        /// The partition.
+        partition: u16,
+        /// The object.
+        oid: Oid,
+    },
     /// A snapshot is no consistent cut.
     Torn {
         /// Partition, object, block, and what of the block: half, or bit from 2 on.
@@ -136,6 +143,9 @@ impl fmt::Display for Broken {
                     f,
                     "something was refused in partition {partition} for want of space that it had, or needed not"
                 )
+            }
+            Self::NotFreed { partition, oid } => {
+                write!(f, "nothing shows all of {oid} of partition {partition}, and it is there")
             }
             Self::Torn { place: (partition, object, block, cell), torn } => {
                 write!(
@@ -403,8 +413,42 @@ impl Cluster {
         (!serves).then(|| format!("partition {number} is not served by node {primary}"))
     }
 
+    /// An object of a deleted version with a block that no version shows which is not deleted.
+    pub(crate) fn not_freed(&self) -> Option<(u16, Oid)> {
+        let vdis = self.ledger.vdis();
+        let versions: Vec<(Vid, bool)> =
+            self.ledger.disks.versions().map(|(vid, version, _)| (vid, version.is_deleted)).collect();
+        if versions.iter().all(|(_, is_deleted)| !is_deleted) {
+            return None;
+        }
+        let living = versions.iter().filter(|(_, is_deleted)| !is_deleted);
+        let lineages: Vec<Vec<Vid>> = living.map(|(vid, _)| vdis.lineage(*vid)).collect();
+        let is_deleted = |vid: Vid| versions.contains(&(vid, true));
+        for number in 0..self.shape.partitions {
+            for process in &self.ledger.rows[usize::from(number)].configuration.in_sync {
+                let storage = &self.nodes[endpoint_of(process.node)].storage[usize::from(number)];
+                let there: BTreeSet<(Oid, u32)> =
+                    storage.objects().all().map(|(oid, block, _)| (oid, block)).collect();
+                let is_shown = |oid: Oid, block: u32| {
+                    lineages.iter().any(|lineage| {
+                        let mut oids = lineage.iter().map(|vid| Oid::new(oid.kind(), *vid, oid.index()));
+                        oids.find(|oid| there.contains(&(*oid, block))) == Some(oid)
+                    })
+                };
+                let hidden = |(oid, block): &&(Oid, u32)| is_deleted(oid.vid()) && !is_shown(*oid, *block);
+                if let Some((oid, _)) = there.iter().find(hidden) {
+                    return Some((number, *oid));
+                }
+            }
+        }
+        None
+    }
+
     pub(crate) fn stuck(&self) -> Broken {
         let unrest = (0..self.shape.partitions).find_map(|number| self.unrest(number));
+        if let Some((partition, oid)) = self.not_freed().filter(|_| unrest.is_none()) {
+            return Broken::NotFreed { partition, oid };
+        }
         let what = unrest.unwrap_or_else(|| "a client has no answer".to_owned());
         Broken::Stuck { what: format!("{what}, after {} events", self.summary.events) }
     }

@@ -409,7 +409,7 @@ impl Cluster {
     /// The entry as it would be if replicas merged halves of blocks with what they have themselves.
     fn resolved_alone(&self, node: usize, partition: Partition, entry: Entry) -> Entry {
         let Entry::Write { record, settled } = &entry else { return entry };
-        let (first, request) = (record.extent().start, record.request);
+        let (first, Some(request)) = (record.extent().start, record.request) else { return entry };
         let gateway = endpoint_of(request.gateway.node) - self.shape.nodes;
         let Some(half) = self.gateways[gateway].half_of(request.number) else { return entry };
         let stored = self.nodes[node].storage[partition.index()].read(record.oid, first..first + 1);
@@ -576,10 +576,12 @@ fn described(entry: &Entry) -> String {
     match entry {
         Entry::Write { record, settled } => {
             let seen: Vec<Seen> = record.contents().iter().map(Seen::of).collect();
-            let what =
-                if record.change == Change::Remove { "remove".to_owned() } else { format!("{seen:?}") };
+            let what = match &record.change {
+                Change::Write { .. } => format!("{seen:?}"),
+                change => format!("{change:?} of {}", record.oid),
+            };
             let place = (record.oid.index(), record.extent());
-            let (version, number) = (record.version, record.request.number);
+            let (version, number) = (record.version, record.request.map_or(0, |request| request.number));
             format!("{version} at {place:?} {what} for {number}, {:?}, settled {settled}", record.completion)
         }
         Entry::Copy { oid, blocks } => {

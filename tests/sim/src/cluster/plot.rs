@@ -161,14 +161,14 @@ impl Cluster {
     /// A primary sends a write.
     pub(crate) fn forwards(&mut self, node: Endpoint, in_partition: Partition, record: &Record) {
         let Some(Trap::Forward { partition, primary, .. }) = &self.trap else { return };
-        if (*partition, *primary) != (in_partition, node) {
+        let Some(request) = record.request.filter(|_| (*partition, *primary) == (in_partition, node)) else {
             return;
-        }
+        };
         let Some(Trap::Forward { partition, primary, reaches: reached }) = self.trap.take() else { return };
         let (_, _, others) = self.configuration(partition.value());
         let lacking = others.into_iter().filter(|node| !reached.contains(node));
         lacking.for_each(|node| self.network.block(primary, node));
-        let gateway = endpoint_of(record.request.gateway.node) - self.shape.nodes;
+        let gateway = endpoint_of(request.gateway.node) - self.shape.nodes;
         let latest = self.random.pick(&[100, 1500]);
         let after = self.after(1, latest);
         note!(self, "the trap springs: only nodes {reached:?} get the write {}", record.version);
