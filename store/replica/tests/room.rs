@@ -109,7 +109,7 @@ fn discard(number: u64) -> Input {
 
 /// The requests that are forwarded.
 fn forwarded(outputs: &[Output]) -> Vec<u64> {
-    records(outputs).iter().map(|record| record.request.number).collect()
+    records(outputs).iter().filter_map(|record| Some(record.request?.number)).collect()
 }
 
 fn records(outputs: &[Output]) -> Vec<Arc<Record>> {
