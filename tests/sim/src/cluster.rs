@@ -5,6 +5,7 @@
 //! slow, out of reach, and wrong about who lives. A gateway here knows how old a command is, which a real one learns from
 //! what initiators acknowledge.
 
+mod below;
 mod block;
 mod branch;
 mod bug;
@@ -32,6 +33,7 @@ use std::collections::BinaryHeap;
 
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
+pub(crate) use below::{Report, Said};
 pub use bug::Bug;
 use client::Client;
 use event::{Event, Scheduled};
@@ -191,6 +193,8 @@ pub struct Cluster {
     broken: Option<Broken>,
     /// For each partition, when all was written: the pepoch, and how often its objects had been read again in it.
     passes: Option<Vec<(Pepoch, u64)>>,
+    /// What there is to tell to those above it, if its gateways are simulated elsewhere.
+    told: Option<Vec<Report>>,
 }
 
 /// Adds a line to the trace, if there is one: the line is made only then.
@@ -240,10 +244,22 @@ impl Cluster {
         let mut random = Random::new(seed);
         let shape = Shape::draw(&mut random);
         let habits = Habits::draw(&mut random);
+        Self::of(shape, habits, usize::MAX, random, bug, traced)
+    }
+
+    fn of(
+        shape: Shape,
+        habits: Habits,
+        most_clients: usize,
+        mut random: Random,
+        bug: Option<Bug>,
+        traced: bool,
+    ) -> Self {
         let nodes: Vec<Node> =
             (0..shape.nodes).map(|_| Node::new(&shape, &habits, bug, &mut random)).collect();
         let gateways = (0..shape.gateways).map(|_| Gateway::new(&shape, &mut random)).collect();
-        let clients = (0..random.between(2, 4)).map(|_| Client::new(&shape, &mut random)).collect();
+        let clients = (0..random.between(2, 4)).map(|_| Client::new(&shape, &mut random));
+        let clients = clients.take(most_clients).collect();
         Self {
             clients,
             ledger: Ledger::new(&shape, bug, &mut random),
@@ -270,6 +286,7 @@ impl Cluster {
             trap: None,
             undisturbed_until: 0,
             freed_looked_at: 0,
+            told: None,
         }
     }
 

@@ -10,7 +10,7 @@ use huntaway_wire::{Incarnation, MappedRun, Oid, Pepoch, Provisioning, Stamp, Vi
 use super::block::{Seen, flip};
 use super::client::Told;
 use super::event::{AtGateway, AtNode, Event};
-use super::operation::What;
+use super::operation::{At, What};
 use super::snapshot::Target;
 use super::{Bug, Cluster, Endpoint, MS, Shape, id_of, note, partition};
 use crate::Random;
@@ -92,6 +92,16 @@ impl Gateway {
         }
     }
 
+    /// The node that it takes for the primary of a partition.
+    pub(crate) fn primary(&self, partition: usize) -> Endpoint {
+        self.view[partition].1
+    }
+
+    /// The pepoch of a place, and the version of its disk, as it knows them.
+    pub(crate) fn knows(&self, at: At) -> Option<(Pepoch, Target)> {
+        Some((self.view[usize::from(at.partition)].0, (*self.disks.get(at.disk)?)?))
+    }
+
     pub(crate) fn is_alive(&self) -> bool {
         self.alive
     }
@@ -109,6 +119,7 @@ impl Cluster {
         state.last_number = 0;
         state.stamps.clear();
         note!(self, "gateway {gateway} starts");
+        self.tell_above(super::Report::Started { gateway });
         let node = id_of(self.gateway_endpoint(gateway));
         self.ledger.gateways[gateway] = Process { node, incarnation: self.gateways[gateway].incarnation };
         self.publish();
@@ -118,6 +129,7 @@ impl Cluster {
 
     pub(crate) fn crash_gateway(&mut self, gateway: usize) {
         note!(self, "gateway {gateway} is killed");
+        self.tell_above(super::Report::Killed { gateway });
         let state = &mut self.gateways[gateway];
         state.alive = false;
         state.paused_until = 0;
@@ -154,6 +166,9 @@ impl Cluster {
         match what {
             AtGateway::Command { client, operation, sent } => {
                 self.take_command(gateway, client, operation, sent);
+            }
+            AtGateway::Answer { id, resend, answer, stamp, .. } if self.told.is_some() => {
+                self.tell_answer(gateway, id, resend, &answer, stamp);
             }
             AtGateway::Answer { from, id, resend, answer, stamp } => {
                 self.answered(gateway, from, id, resend, answer, stamp);
@@ -247,7 +262,19 @@ impl Cluster {
             fence: command.fence,
             command: command.what.command(target.vid),
         };
-        let partition = partition(command.partition);
+        let partition = command.partition;
+        self.send_request(endpoint, primary, partition, &request);
+    }
+
+    /// A gateway's socket takes a request to a store.
+    pub(super) fn send_request(
+        &mut self,
+        endpoint: Endpoint,
+        primary: Endpoint,
+        number: u16,
+        request: &Request,
+    ) {
+        let partition = partition(number);
         let passage = self.network.pass(endpoint, primary, &mut self.random);
         for after in passage.after {
             let mut request = request.clone();

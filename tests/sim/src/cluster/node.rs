@@ -351,6 +351,9 @@ impl Cluster {
                     self.broken = Some(super::Broken::Overdrawn { partition: partition.value(), node });
                 }
                 note!(self, "node {node} {partition} logs {}", described(&entry));
+                if self.told.is_some() {
+                    self.tell_if_versioned(node, partition.value(), &entry);
+                }
                 self.store(node, partition, ticket, Outcome::Done, number, false);
             }
             Output::Sync { ticket } => {

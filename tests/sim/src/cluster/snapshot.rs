@@ -15,7 +15,7 @@ use super::cut::Snapshot;
 use super::event::Event;
 use super::judgement::Shown;
 use super::ledger::Ledger;
-use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, SECOND, id_of, note};
+use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, Report, SECOND, note};
 use crate::clock::Time;
 
 /// A version of a disk, as requests name it.
@@ -204,6 +204,9 @@ impl Cluster {
     }
 
     pub(crate) fn reset(&mut self) {
+        if self.told.is_some() {
+            return self.tell_above(Report::Reset);
+        }
         let disks = self.ledger.living();
         let (disk, named, _) = self.random.pick(&disks);
         if self.ledger.disks.apply(&DiskRecord::Fence { disk: named.first }).is_ok() {
@@ -218,11 +221,7 @@ impl Cluster {
     /// Whether every store that may serve knows of the reset.
     pub(crate) fn reset_done(&mut self, reset: usize) {
         let sequence = self.resets[reset].sequence;
-        let is_done = |node: Endpoint| {
-            let is_up = self.ledger.sets.node(id_of(node)).is_some_and(|known| known.is_up);
-            !is_up || self.nodes[node].applied >= sequence
-        };
-        if (0..self.shape.nodes).all(is_done) {
+        if self.is_known(sequence) {
             note!(self, "disk {} was reset", self.resets[reset].disk);
             self.resets[reset].answered = Some(self.time);
             self.summary.resets += 1;

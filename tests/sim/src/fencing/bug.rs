@@ -3,12 +3,18 @@
 use std::fmt;
 
 use huntaway_gateway::fencing::PlantedBug;
+use huntaway_replica::PlantedBug as Store;
+
+/// Begins the names of the bugs of clusters.
+const CLUSTER: &str = "Cluster:";
 
 /// A rule that is broken on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// Within the gateway's fencing.
     Gateway(PlantedBug),
+    /// Within the stores, if they are a cluster.
+    Cluster(crate::Bug),
     /// The clock is read before the stamp is taken, not after.
     ProofBeforeStamp,
     /// The time of statuses is taken after they were written to the socket.
@@ -84,9 +90,60 @@ impl Bug {
         Self::LayoutNotChecked,
     ];
 
+    /// Those that are found when the stores are a cluster.
+    pub const WITH_CLUSTER: [Self; 36] = [
+        Self::Gateway(PlantedBug::NoPathProof),
+        Self::Gateway(PlantedBug::SentAgainWithoutProof),
+        Self::Gateway(PlantedBug::ErrorBeforeSettled),
+        Self::Gateway(PlantedBug::AbortBeforeSettled),
+        Self::Gateway(PlantedBug::DroppedAndForgotten),
+        Self::Gateway(PlantedBug::SettledWithoutMargin),
+        Self::Gateway(PlantedBug::SettledByLastRefusal),
+        Self::Gateway(PlantedBug::GivenUpSentAgain),
+        Self::Gateway(PlantedBug::NotJudgedAgain),
+        Self::Gateway(PlantedBug::GivenUpJudgedToStand),
+        Self::Gateway(PlantedBug::SettledByFenceRefusal),
+        Self::ProofBeforeStamp,
+        Self::StatusTimeAfterWrite,
+        Self::ShownNumberProves,
+        Self::ClockBeforeSocket,
+        Self::LoginBeforeSettled,
+        Self::LogoutBeforeSettled,
+        Self::RestartListensAtOnce,
+        Self::RefusedLosesTurn,
+        Self::AnsweredBeforeStoresKnow,
+        Self::SettledByTheRecord,
+        Self::FenceAtSending,
+        Self::FencedLosesTurn,
+        Self::OldLayoutLosesTurn,
+        Self::Cluster(crate::Bug::StampCheckedOnArrival),
+        Self::Cluster(crate::Bug::Replica(Store::RequestsForgotten)),
+        Self::Cluster(crate::Bug::Replica(Store::RequestsNotRolledForward)),
+        Self::Cluster(crate::Bug::Replica(Store::RequestsTrimmedByTime)),
+        Self::Cluster(crate::Bug::Replica(Store::RequestsKeptAtRollback)),
+        Self::Cluster(crate::Bug::Replica(Store::AnsweredCarriedOut)),
+        Self::Cluster(crate::Bug::Replica(Store::FenceNotChecked)),
+        Self::Cluster(crate::Bug::Replica(Store::LayoutNotChecked)),
+        Self::Cluster(crate::Bug::Replica(Store::NoLedgerLease)),
+        Self::Cluster(crate::Bug::Replica(Store::NoInSyncLease)),
+        Self::Cluster(crate::Bug::Replica(Store::NoGraceWait)),
+        Self::Cluster(crate::Bug::Replica(Store::NoRollForward)),
+    ];
+
     /// The bug that is called so.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|bug| bug.to_string().eq_ignore_ascii_case(name))
+        match name.strip_prefix(CLUSTER) {
+            Some(name) => crate::Bug::named(name).map(Self::Cluster),
+            None => Self::ALL.into_iter().find(|bug| bug.to_string().eq_ignore_ascii_case(name)),
+        }
+    }
+
+    /// What is planted within the cluster.
+    pub(super) fn in_cluster(self) -> Option<crate::Bug> {
+        match self {
+            Self::Cluster(bug) => Some(bug),
+            _ => None,
+        }
     }
 
     /// What is planted within the gateway's fencing.
@@ -102,6 +159,7 @@ impl fmt::Display for Bug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gateway(bug) => write!(f, "{bug:?}"),
+            Self::Cluster(bug) => write!(f, "{CLUSTER}{bug}"),
             bug => write!(f, "{bug:?}"),
         }
     }

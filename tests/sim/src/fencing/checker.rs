@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::ledger::Record;
+use crate::Effect;
 use crate::clock::{FASTEST, Ms};
 
 /// Blocks of the one disk: few, so that writes meet.
@@ -24,6 +25,8 @@ pub enum Violation {
     Banned,
     /// A write takes effect on what a snapshot froze.
     Frozen,
+    /// What initiators saw of a block of a cluster cannot be explained.
+    Unexplained,
 }
 
 impl fmt::Display for Violation {
@@ -36,6 +39,7 @@ impl fmt::Display for Violation {
             Self::Late => "late: its initiator had sent the command again",
             Self::Banned => "banned: a reset, a preemption or an unmapping that gave it up had been answered",
             Self::Frozen => "frozen: it changes what a snapshot had frozen",
+            Self::Unexplained => "what was seen of a block cannot be explained",
             Self::Overtaken => "overtaken: a later write of the session was before it",
         })
     }
@@ -45,6 +49,7 @@ impl fmt::Display for Violation {
 #[derive(Debug)]
 pub(super) struct Operation {
     pub(super) block: usize,
+    pub(super) is_read: bool,
     /// Unlike that of any other.
     pub(super) value: u64,
     acknowledged_at: Option<Ms>,
@@ -60,8 +65,12 @@ struct Attempt {
     /// When a gateway had it.
     received_at: Option<Ms>,
     effects: u32,
+    sent_at: Ms,
     path_failed_at: Option<Ms>,
     sent_again_at: Option<Ms>,
+    answered_at: Option<Ms>,
+    /// What a read found.
+    found: Option<u64>,
 }
 
 /// What is not to be any more once something was answered.
@@ -86,6 +95,13 @@ impl Ban {
             _ => (None, true, false),
         };
         Self { initiator, gives_up, excludes, wanted_at: now, answered_at: None, lifted_at: None }
+    }
+
+    /// When it was answered, if it gave up the attempt for good.
+    fn gave_up(&self, attempt: &Attempt) -> Option<Ms> {
+        let concerns = self.initiator.is_none_or(|one| one == attempt.initiator);
+        let is_before = attempt.received_at.is_some_and(|at| at < self.wanted_at);
+        self.answered_at.filter(|_| self.gives_up && concerns && is_before)
     }
 
     /// Whether what a gateway had at that time must not take effect now.
@@ -120,9 +136,9 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    pub(super) fn begin(&mut self, block: usize) -> usize {
+    pub(super) fn begin(&mut self, block: usize, is_read: bool) -> usize {
         let value = self.operations.len() as u64 + 1;
-        self.operations.push(Operation { block, value, acknowledged_at: None, last_attempt: None });
+        self.operations.push(Operation { block, is_read, value, acknowledged_at: None, last_attempt: None });
         self.operations.len() - 1
     }
 
@@ -139,8 +155,11 @@ impl Checker {
             connection: from.1,
             received_at: None,
             effects: 0,
+            sent_at: now,
             path_failed_at: None,
             sent_again_at: None,
+            answered_at: None,
+            found: None,
         });
         number
     }
@@ -177,9 +196,17 @@ impl Checker {
         self.attempts[attempt].path_failed_at = Some(now);
     }
 
-    pub(super) fn acknowledge(&mut self, operation: usize, now: Ms) {
+    pub(super) fn acknowledge(&mut self, attempt: usize, now: Ms) {
+        let attempt = &mut self.attempts[attempt];
+        attempt.answered_at = Some(now);
+        let operation = attempt.operation;
         self.operations[operation].acknowledged_at = Some(now);
         self.acknowledged += 1;
+    }
+
+    /// A store says what a read found.
+    pub(super) fn found(&mut self, attempt: usize, value: u64) {
+        self.attempts[attempt].found = Some(value);
     }
 
     pub(super) fn operation(&self, attempt: usize) -> &Operation {
@@ -188,33 +215,68 @@ impl Checker {
 
     /// An attempt takes effect, perhaps on what a snapshot froze. Returns what is wrong with that.
     pub(super) fn effect(&mut self, number: usize, is_frozen: bool, now: Ms) -> Vec<Violation> {
-        let attempt = &mut self.attempts[number];
+        let attempt = &self.attempts[number];
         let operation = &self.operations[attempt.operation];
-        if let Some(failed_at) = attempt.path_failed_at {
-            self.worst_us = self.worst_us.max((now - failed_at) * FASTEST);
-        }
         let content = &mut self.blocks[operation.block];
         let changes = *content != operation.value;
         *content = operation.value;
-        attempt.effects += 1;
-        let is_first = attempt.effects == 1;
-        let last = self.last_effects.entry((attempt.connection, operation.block)).or_default();
-        let is_overtaken = is_first && *last > number;
-        *last = (*last).max(number);
-        let is_before = |at: Option<Ms>| at.is_some_and(|at| at < now);
-        let received_at = attempt.received_at.unwrap_or(now);
-        let is_banned = self.bans.iter().any(|ban| ban.forbids(attempt.initiator, received_at, now));
+        let is_acknowledged = operation.acknowledged_at.is_some_and(|at| at < now);
         let found = [
-            (changes && is_before(operation.acknowledged_at), Violation::Ghost),
-            (changes && !is_first, Violation::Twice),
-            (is_before(attempt.sent_again_at), Violation::Late),
-            (is_overtaken, Violation::Overtaken),
-            (is_banned, Violation::Banned),
+            (changes && is_acknowledged, Violation::Ghost),
+            (changes && attempt.effects > 0, Violation::Twice),
             (is_frozen, Violation::Frozen),
         ];
-        let found: Vec<_> =
-            found.into_iter().filter_map(|(is_wrong, what)| is_wrong.then_some(what)).collect();
+        let mut found = self.violated(&found);
+        found.extend(self.version(number, now));
+        found
+    }
+
+    /// An attempt gets a version, under which it may be seen from here on. Returns what is wrong with that, whatever becomes
+    /// of it.
+    pub(super) fn version(&mut self, number: usize, now: Ms) -> Vec<Violation> {
+        let attempt = &mut self.attempts[number];
+        let block = self.operations[attempt.operation].block;
+        if let Some(failed_at) = attempt.path_failed_at {
+            self.worst_us = self.worst_us.max((now - failed_at) * FASTEST);
+        }
+        attempt.effects += 1;
+        let last = self.last_effects.entry((attempt.connection, block)).or_default();
+        let is_overtaken = attempt.effects == 1 && *last > number;
+        *last = (*last).max(number);
+        let received_at = attempt.received_at.unwrap_or(now);
+        let is_banned = self.bans.iter().any(|ban| ban.forbids(attempt.initiator, received_at, now));
+        let is_late = attempt.sent_again_at.is_some_and(|at| at < now);
+        let found = [
+            (is_late, Violation::Late),
+            (is_overtaken, Violation::Overtaken),
+            (is_banned, Violation::Banned),
+        ];
+        self.violated(&found)
+    }
+
+    fn violated(&mut self, found: &[(bool, Violation)]) -> Vec<Violation> {
+        let found: Vec<_> = found.iter().filter_map(|(is_wrong, what)| is_wrong.then_some(*what)).collect();
         self.violations.extend(&found);
         found
+    }
+
+    /// What initiators know of each attempt, by block: when it took effect, if it did. A write that was not acknowledged has no
+    /// effect after it was sent again, or was given up by a reset that was answered.
+    pub(super) fn observations(&self) -> impl Iterator<Item = (usize, crate::Attempt)> {
+        let us = |ms: Ms| ms * 1000;
+        (1..).zip(&self.attempts).filter_map(move |(value, attempt)| {
+            let operation = &self.operations[attempt.operation];
+            let effect = match attempt.found.filter(|_| operation.is_read) {
+                Some(found) => Effect::Read(found),
+                None if operation.is_read => return None,
+                None => Effect::Write(value),
+            };
+            let given_up = self.bans.iter().filter_map(|ban| ban.gave_up(attempt));
+            let ends = [attempt.answered_at, attempt.sent_again_at].into_iter().flatten().chain(given_up);
+            let end = ends.min().map_or(u64::MAX, |end| us(end) + 999);
+            let answered = attempt.answered_at.is_some();
+            let start = us(attempt.sent_at);
+            Some((operation.block, crate::Attempt { effect, start, end, answered, stable: false }))
+        })
     }
 }

@@ -62,12 +62,15 @@ pub struct Conditions {
     /// The clocks and habits that come closest to the bound on that.
     #[arg(long)]
     tight: bool,
+    /// The stores are a cluster that replicates, with all its faults.
+    #[arg(long)]
+    cluster: bool,
 }
 
 impl Conditions {
     fn setting(&self) -> Setting {
         let replacement_timeout = Duration::from_millis(self.replacement_timeout_ms);
-        Setting { replacement_timeout, is_tight: self.tight }
+        Setting { replacement_timeout, is_tight: self.tight, has_cluster: self.cluster }
     }
 }
 
@@ -126,7 +129,12 @@ fn run_mutants(seeds: Seeds, conditions: &Conditions) -> io::Result<bool> {
     let setting = conditions.setting();
     let mut all_found = true;
     writeln!(out, "{:<24} {:>6}  found by", "planted bug", "seeds")?;
-    for bug in Bug::ALL.into_iter().filter(|bug| conditions.bug.is_none_or(|wanted| wanted == *bug)) {
+    let bugs = match conditions.bug {
+        Some(bug) => vec![bug],
+        None if conditions.cluster => Bug::WITH_CLUSTER.to_vec(),
+        None => Bug::ALL.to_vec(),
+    };
+    for bug in bugs {
         let found = seeds.range().find_map(|seed| {
             let outcome = run(seed, Some(bug), &setting);
             (!outcome.violations.is_empty()).then(|| (seed - seeds.from + 1, outcome.verdict()))

@@ -105,6 +105,8 @@ pub(super) struct Early {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Done,
+    /// What a read found.
+    Found(u64),
     Stale,
     NotPrimary,
     Fenced,
@@ -148,7 +150,8 @@ pub(super) enum Event {
         incarnation: u64,
         work: Work,
     },
-    Listen(usize),
+    /// A gateway's process listens, if it is the one of this incarnation.
+    Listen(usize, u64),
     /// A request reaches its store.
     Arrive(Request),
     /// It has its turn there.
@@ -207,6 +210,11 @@ struct Due {
 }
 
 impl Queue {
+    /// When something happens next.
+    pub(super) fn next_at(&self) -> Option<Ms> {
+        self.heap.peek().map(|due| due.at)
+    }
+
     pub(super) fn push(&mut self, at: Ms, event: Event) {
         self.count += 1;
         self.heap.push(Due { at, count: self.count, event });

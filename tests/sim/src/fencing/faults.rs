@@ -14,12 +14,13 @@ impl World {
         let initiator = self.random.index(self.initiators.len());
         let gateway = self.random.index(self.gateways.len());
         let store = self.random.index(self.stores.all.len());
+        let has_stores = self.cluster.is_none();
         let longest = self.random.pick(&[500, 3_000, 15_000, 15_000, 60_000]);
         let long = self.random.below(longest);
         let until = self.now + long;
         if self.random.permille(self.habits.records) {
             self.regulate(initiator, gateway);
-            let next = self.random.below(4_000);
+            let next = self.random.below(self.habits.longest_calm_ms);
             return self.after(next, Event::Fault);
         }
         match self.random.below(14) {
@@ -46,7 +47,7 @@ impl World {
                 self.slow_network_until = until;
                 self.note(|| "FAULT the network is slow".to_owned());
             }
-            10 => {
+            10 if has_stores => {
                 self.stores.all[store].paused_until = self.now + long.min(8_000);
                 self.note(|| format!("FAULT store {store} is paused"));
             }
@@ -55,9 +56,11 @@ impl World {
                 self.log_out(initiator, gateway);
             }
             12 => self.path_dies(initiator, gateway, long),
-            _ => self.hand_over(store),
+            _ if has_stores => self.hand_over(store),
+            // A cluster has faults of its own.
+            _ => {}
         }
-        let next = self.random.below(4_000);
+        let next = self.random.below(self.habits.longest_calm_ms);
         self.after(next, Event::Fault);
     }
 

@@ -137,7 +137,8 @@ impl World {
     }
 
     fn on_write(&mut self, connection: usize, attempt: usize, solicited: bool) {
-        let lba = self.checker.operation(attempt).block as u64;
+        let operation = self.checker.operation(attempt);
+        let (lba, writes) = (operation.block as u64, !operation.is_read);
         let Connection { initiator, gateway, .. } = self.connections[connection];
         self.checker.received(attempt, self.now);
         if self.target(connection).is_logging_out {
@@ -149,7 +150,7 @@ impl World {
         }
         let fence = unit.fence;
         let target = self.target(connection);
-        target.order.enter(attempt, Footprint { lba, blocks: 1, lun: 0, writes: true, ordered: false });
+        target.order.enter(attempt, Footprint { lba, blocks: 1, lun: 0, writes, ordered: false });
         target.waiting.insert(attempt, fence);
         if solicited {
             self.respond(connection, ToInitiator::ReadyToTransfer { attempt });
@@ -341,20 +342,40 @@ impl World {
 
     /// The process is killed and started again. Requests that its kernel has still reach the stores.
     pub(super) fn restart_gateway(&mut self, gateway: usize) {
+        let start = 10 + self.random.below(200);
+        match &mut self.cluster {
+            Some(cluster) => {
+                cluster.at_time(self.now).restart_gateway(gateway, start);
+                self.hear_cluster();
+            }
+            None => {
+                self.kill_gateway(gateway);
+                self.start_gateway(gateway, start);
+            }
+        }
+    }
+
+    /// The process is gone.
+    pub(super) fn kill_gateway(&mut self, gateway: usize) {
         self.outcome.restarts += 1;
         let Gateway { clock, incarnation, .. } = self.gateways[gateway];
         let mut restarted = Gateway::new(clock, self.bug);
         (restarted.incarnation, restarted.is_listening) = (incarnation + 1, false);
         restarted.records = self.ledger.records();
         self.gateways[gateway] = restarted;
-        let wait = if self.bug == Some(Bug::RestartListensAtOnce) { 0 } else { clock.ms_until(SETTLE_TIME) };
-        let start = 10 + self.random.below(200);
-        self.after(start + wait, Event::Listen(gateway));
         for connection in 0..self.connections.len() {
             if self.connections[connection].gateway == gateway && self.target(connection).is_open {
                 self.target(connection).is_open = false;
                 self.send_fin(connection);
             }
         }
+    }
+
+    /// A process starts after so long, and listens when what the one before it sent has settled.
+    pub(super) fn start_gateway(&mut self, gateway: usize, after: Ms) {
+        let Gateway { clock, incarnation, .. } = self.gateways[gateway];
+        let waits = incarnation > 1 && self.bug != Some(Bug::RestartListensAtOnce);
+        let wait = if waits { clock.ms_until(SETTLE_TIME) } else { 0 };
+        self.after(after + wait, Event::Listen(gateway, incarnation));
     }
 }

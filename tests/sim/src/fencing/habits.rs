@@ -76,6 +76,10 @@ pub(super) struct Habits {
     pub(super) reconnect_ms: Ms,
     /// An initiator aborts a command after this much of its time.
     pub(super) command_timeout: Duration,
+    /// Longest time between two faults.
+    pub(super) longest_calm_ms: Ms,
+    /// Longest stall.
+    pub(super) longest_stall_ms: Ms,
     /// Longest time between two commands of one slot.
     pub(super) idle_ms: Ms,
     /// An initiator sends the commands of a failed path on another after this much of its time.
@@ -100,9 +104,20 @@ impl Habits {
             solicited: random.pick(&[0, 300, 700]),
             reconnect_ms: random.pick(&[5, 5, 12_000]),
             command_timeout: Duration::from_secs(random.pick(&[30, 5, 2])),
+            longest_calm_ms: 4_000,
+            longest_stall_ms: 60_000,
             idle_ms: random.pick(&[50, 400, 2000]),
             replacement_timeout: Duration::from_secs(5),
         }
+    }
+
+    /// The same for a short run, in which all has to come sooner.
+    pub(super) fn hurry(&mut self, random: &mut Random) {
+        self.command_timeout = Duration::from_secs(random.pick(&[1, 2, 5]));
+        self.idle_ms = random.pick(&[5, 50, 400]);
+        self.reconnect_ms = random.pick(&[5, 5, 7_000]);
+        self.longest_calm_ms = 2_000;
+        self.longest_stall_ms = 8_000;
     }
 
     /// The time before a step: mostly none, sometimes a stall.
@@ -112,7 +127,7 @@ impl Habits {
             return random.below(2);
         }
         let longest = if is_favourite { [700, 2_500, 12_000, 12_000] } else { [700, 2_500, 8_000, 60_000] };
-        let longest = random.pick(&longest);
-        random.below(longest)
+        let longest: Ms = random.pick(&longest);
+        random.below(longest.min(self.longest_stall_ms))
     }
 }

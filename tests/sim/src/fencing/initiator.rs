@@ -13,6 +13,9 @@ use crate::clock::{Clock, Ms};
 /// Silence after which a path counts as failed, logged in or not yet.
 const SILENCE: [Duration; 2] = [Duration::from_secs(8), Duration::from_secs(4)];
 
+/// Reads in a thousand commands, if there is something to be read.
+const READS: u64 = 400;
+
 /// One initiator.
 #[derive(Debug)]
 pub(super) struct Initiator {
@@ -97,7 +100,8 @@ impl Initiator {
 impl World {
     pub(super) fn next_operation(&mut self, initiator: usize, slot: usize) {
         let block = self.random.index(BLOCKS);
-        self.initiators[initiator].slots[slot].operation = self.checker.begin(block);
+        let is_read = self.cluster.is_some() && self.random.permille(READS);
+        self.initiators[initiator].slots[slot].operation = self.checker.begin(block, is_read);
         self.issue(initiator, slot, None, None);
     }
 
@@ -214,10 +218,8 @@ impl World {
             }
         }
         self.note(|| format!("attempt {attempt} is acknowledged"));
-        let Slot { command, operation, .. } = &mut self.initiators[initiator].slots[slot];
-        *command = Command::Idle;
-        let operation = *operation;
-        self.checker.acknowledge(operation, self.now);
+        self.initiators[initiator].slots[slot].command = Command::Idle;
+        self.checker.acknowledge(attempt, self.now);
         let idle = self.random.below(self.habits.idle_ms);
         self.after(idle, Event::NextOperation { initiator, slot });
     }

@@ -135,6 +135,9 @@ pub(super) struct Waiter {
 impl World {
     /// A record is there.
     pub(super) fn record(&mut self, record: Record, waiter: Option<Waiter>) {
+        if let Some(cluster) = self.cluster.as_mut().filter(|_| record == Record::Snapshot) {
+            return cluster.at_time(self.now).wish_snapshot();
+        }
         self.ledger.append(record);
         let records = self.ledger.records();
         let fence = self.ledger.newest().fence;
@@ -145,6 +148,11 @@ impl World {
         for gateway in 0..self.gateways.len() {
             let delay = self.news_delay();
             self.work_after(delay, gateway, Work::Learn(records));
+        }
+        if let Some(cluster) = self.cluster.as_mut().filter(|_| record.raises_fence()) {
+            let sequence = cluster.at_time(self.now).raise_fence();
+            self.sequences.insert(records, sequence);
+            self.hear_cluster();
         }
         for store in 0..self.stores.all.len() {
             let delay = self.news_delay();
@@ -171,7 +179,14 @@ impl World {
 
     /// Whether every store knows of a record: then it is in force.
     pub(super) fn await_stores(&mut self, records: usize, waiter: Option<Waiter>) {
-        let is_known = self.stores.all.iter().all(|store| store.records >= records);
+        let is_known = match &self.cluster {
+            Some(cluster) => self
+                .sequences
+                .range(..=records)
+                .next_back()
+                .is_none_or(|(_, sequence)| cluster.is_known(*sequence)),
+            None => self.stores.all.iter().all(|store| store.records >= records),
+        };
         if !is_known && self.bug != Some(Bug::AnsweredBeforeStoresKnow) {
             return self.after(5, Event::Await { records, waiter });
         }

@@ -11,6 +11,7 @@
 
 mod bug;
 mod checker;
+mod cluster;
 mod command;
 mod connection;
 mod event;
@@ -40,11 +41,13 @@ pub struct Setting {
     pub replacement_timeout: Duration,
     /// Clocks and habits are those that come closest to the bound on that.
     pub is_tight: bool,
+    /// The stores are a cluster that replicates, not one that hands its state over whole.
+    pub has_cluster: bool,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { replacement_timeout: Duration::from_secs(5), is_tight: false }
+        Self { replacement_timeout: Duration::from_secs(5), is_tight: false, has_cluster: false }
     }
 }
 

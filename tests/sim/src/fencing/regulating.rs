@@ -100,13 +100,17 @@ impl World {
             return;
         }
         self.note(|| format!("FAULT initiator {of} loses its LUN"));
+        self.demand(Record::Unmap { of });
+        let back = 2 + self.random.below(4_000);
+        self.after(back, Event::Record(Record::Map { of }, None));
+    }
+
+    /// Somebody who is no initiator wants a record.
+    pub(super) fn demand(&mut self, record: Record) {
         let gateway = self.random.index(self.gateways.len());
-        let record = Record::Unmap { of };
         let ban = Some(self.checker.ban(Ban::new(record, self.now)));
         let incarnation = self.gateways[gateway].incarnation;
         let waiter = Waiter { gateway, incarnation, connection: None, answer: ToInitiator::Fin, ban };
         self.after(1, Event::Record(record, Some(waiter)));
-        let back = 2 + self.random.below(4_000);
-        self.after(back, Event::Record(Record::Map { of }, None));
     }
 }

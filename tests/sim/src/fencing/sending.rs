@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use huntaway_gateway::fencing::{Decision, RequestNumber, Stamped};
-use huntaway_wire::Stamp;
+use huntaway_wire::{NodeId, Stamp};
 
 use super::bug::Bug;
 use super::connection::Connection;
@@ -28,10 +28,7 @@ impl World {
                 Work::TakeStamp(number, owner, now),
             );
         }
-        let guess = self.random.index(self.stores.all.len());
-        let knows = self.random.permille(900);
-        let store = self.stores.primary.filter(|_| knows).unwrap_or(guess);
-        let store = self.stores.all[store].id;
+        let store = self.store_for(gateway, owner);
         let Some(stamped) = self.gateways[gateway].under_way.take_stamp(number, store) else { return };
         match early {
             Some(now) => self.decide(stamped, owner, now),
@@ -39,6 +36,17 @@ impl World {
                 self.work_after_stall(owner.connection, Step::CheckProof, Work::CheckProof(stamped, owner))
             }
         }
+    }
+
+    /// The store to which a gateway sends a request: where it takes the primary to be.
+    fn store_for(&mut self, gateway: usize, owner: Owner) -> NodeId {
+        if let Some(cluster) = &self.cluster {
+            return cluster.primary_of(gateway, self.checker.operation(owner.attempt).block);
+        }
+        let guess = self.random.index(self.stores.all.len());
+        let knows = self.random.permille(900);
+        let store = self.stores.primary.filter(|_| knows).unwrap_or(guess);
+        self.stores.all[store].id
     }
 
     pub(super) fn check_proof(&mut self, stamped: Stamped, owner: Owner) {
@@ -87,6 +95,9 @@ impl World {
         let overdue = Work::Overdue(request.sending.number, request.sending.send);
         let patience = 100 + self.random.below(2_000);
         self.work_after(patience, request.gateway, overdue);
+        if self.cluster.is_some() {
+            return self.submit(request);
+        }
         let delay = self.store_delay();
         self.after(delay, Event::Arrive(request));
     }
@@ -105,8 +116,11 @@ impl World {
         }
         let under_way = &mut self.gateways[gateway].under_way;
         under_way.note_stamp(sending.store, stamp, read_at);
-        if answer == Answer::Done {
+        if matches!(answer, Answer::Done | Answer::Found(_)) {
             if let Some(ended) = under_way.done(sending.number) {
+                if let Answer::Found(value) = answer {
+                    self.checker.found(owner.attempt, value);
+                }
                 self.on_ended(gateway, ended);
             }
             return;
@@ -121,7 +135,10 @@ impl World {
             self.outcome.out_of_date += 1;
             self.look_up_records(gateway);
         }
-        if is_due {
+        let waits = matches!(answer, Answer::NotPrimary | Answer::OldLayout) && self.cluster.is_some();
+        if is_due && waits {
+            self.wait_for_store(gateway, number);
+        } else if is_due {
             self.start_send(gateway, number);
         }
         let loses_turn = match answer {

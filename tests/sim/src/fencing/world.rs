@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use huntaway_gateway::fencing::RequestNumber;
+
 use super::bug::Bug;
 use super::checker::Checker;
 use super::connection::{Connection, Direction};
-use super::event::{Event, Queue, Work};
+use super::event::{Event, Owner, Queue, Request, Work};
 use super::gateway::Gateway;
 use super::habits::{Habits, Step};
 use super::initiator::Initiator;
@@ -15,9 +17,13 @@ use super::store::Stores;
 use super::{Outcome, Setting};
 use crate::Random;
 use crate::clock::{Clock, FASTEST, Ms, SLOWEST};
+use crate::cluster::Cluster;
 
 /// Length of a run.
 const END_MS: Ms = 150_000;
+
+/// The same if there is a cluster, which has no faults in the end.
+const END_WITH_CLUSTER_MS: Ms = 26_000;
 
 /// A stall that outlasts a path proof.
 const LONG_STALL_MS: Ms = 2_000;
@@ -34,6 +40,14 @@ pub(super) struct World {
     pub(super) stores: Stores,
     pub(super) ledger: Ledger,
     pub(super) connections: Vec<Connection>,
+    /// The stores, if they are a cluster.
+    pub(super) cluster: Option<Box<Cluster>>,
+    /// What went to the cluster: by gateway, its incarnation, number and send.
+    pub(super) sent: BTreeMap<(usize, u64, u64, u32), Request>,
+    /// Whose a request is that went there.
+    pub(super) owners: BTreeMap<(usize, u64, RequestNumber), Owner>,
+    /// What stores of the cluster have to have heard to know of a record, by the number of records.
+    pub(super) sequences: BTreeMap<usize, u64>,
     /// Nothing arrives before that time.
     pub(super) cuts: BTreeMap<(usize, usize, Direction), Ms>,
     pub(super) slow_network_until: Ms,
@@ -66,6 +80,10 @@ impl World {
             stores: Stores::new(of_stores.into_iter().take(stores)),
             ledger,
             connections: Vec::new(),
+            cluster: None,
+            sent: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            sequences: BTreeMap::new(),
             cuts: BTreeMap::new(),
             slow_network_until: 0,
             slow_stores_until: 0,
@@ -74,6 +92,13 @@ impl World {
             is_traced,
             random,
         };
+        if setting.has_cluster {
+            world.habits.hurry(&mut world.random);
+            world.stores.all.clear();
+            let (seed, bug) = (world.random.draw(), bug.and_then(Bug::in_cluster));
+            let cluster = Cluster::below(seed, world.gateways.len(), bug, is_traced);
+            world.cluster = Some(Box::new(cluster));
+        }
         if setting.is_tight {
             world.tighten();
         }
@@ -104,13 +129,16 @@ impl World {
             }
         }
         self.after(1_000, Event::Fault);
-        while let Some((at, event)) = self.queue.pop() {
-            if at > END_MS {
-                break;
+        let end = if self.cluster.is_some() { END_WITH_CLUSTER_MS } else { END_MS };
+        while let Some(at) = self.queue.next_at().filter(|at| *at <= end) {
+            if self.cluster_goes_on(at) {
+                continue;
             }
+            let Some((at, event)) = self.queue.pop() else { break };
             self.now = at;
             self.step(event);
         }
+        self.judge_cluster();
         let Checker { violations, acknowledged, retries, worst_us, .. } = self.checker;
         Outcome { violations, acknowledged, retries, worst: Duration::from_micros(worst_us), ..self.outcome }
     }
@@ -150,7 +178,10 @@ impl World {
             Event::ToGateway(connection, exp_stat_sn, pdu) => self.on_bytes(connection, exp_stat_sn, pdu),
             Event::ToInitiator(connection, numbered) => self.on_response(connection, numbered),
             Event::Gateway { gateway, incarnation, work } => self.wake(gateway, incarnation, work),
-            Event::Listen(gateway) => self.gateways[gateway].is_listening = true,
+            Event::Listen(gateway, incarnation) => {
+                let state = &mut self.gateways[gateway];
+                state.is_listening |= state.incarnation == incarnation;
+            }
             Event::Arrive(request) => self.arrive(request),
             Event::Execute(request, early) => self.execute(request, early),
             Event::NewPrimary(store) => self.become_primary(store),
@@ -170,7 +201,10 @@ impl World {
 
     /// A thread of a gateway goes on, unless its process is gone or paused.
     fn wake(&mut self, gateway: usize, incarnation: u64, work: Work) {
-        let Gateway { incarnation: current, paused_until, .. } = self.gateways[gateway];
+        let Gateway { incarnation: current, mut paused_until, .. } = self.gateways[gateway];
+        if let Some(cluster) = &self.cluster {
+            paused_until = paused_until.max(cluster.paused_until(gateway));
+        }
         if incarnation != current {
             return;
         }
