@@ -2,7 +2,8 @@
 //! know of; the code is what the binary has. Checkers look for broken promises, and planted bugs show that they find them.
 //!
 //! There are two worlds. [`Cluster`] replicates: nodes, disks, networks and clocks below gateways that are made up.
-//! [`fencing`] gives up commands: initiators and gateways above a store that is made up.
+//! [`fencing`] gives up commands: initiators and gateways above a store that is made up, or above a [`Cluster`] without its
+//! gateways: then both are one world.
 //!
 //! Everything random is drawn from one [`Random`], everything that happens is in one queue ordered by time. Nothing here does
 //! I/O but the binary, which prints.

@@ -1,13 +1,17 @@
 //! With many active gateways no command takes effect after it was given up; and the checker finds whoever breaks a rule that
-//! this rests on.
+//! this rests on. Once more over clusters that replicate, with seeds that nobody has run: the command that repeats a run which
+//! broke a promise is told with it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use huntaway_gateway::fencing::PlantedBug;
 use huntaway_sim::fencing::{Bug, Outcome, Setting, replay, run};
 
 /// Runs without a bug.
 const SEEDS: u64 = 2000;
+
+/// Runs over clusters, each time others.
+const SEEDS_OF_CLUSTERS: u64 = 6000;
 
 /// Seeds within which each planted bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 5000;
@@ -18,8 +22,9 @@ fn run_sound(seed: u64, setting: &Setting) -> Outcome {
     if !outcome.is_sound() {
         let trace = replay(seed, None, setting).trace.join("\n");
         panic!(
-            "{trace}\nseed {seed}: {}\nto repeat: cargo run --release -p huntaway-sim -- fencing replay {seed}",
-            outcome.verdict()
+            "{trace}\nseed {seed}: {}\nto repeat: cargo run --release -p huntaway-sim -- fencing replay {seed}{}",
+            outcome.verdict(),
+            if setting.has_cluster { " --cluster" } else { "" }
         );
     }
     outcome
@@ -37,19 +42,41 @@ fn no_command_takes_effect_after_it_was_given_up() {
     assert!(asked.iter().chain(&fenced).all(|count| *count >= SEEDS), "the runs are all alike: {all}");
 }
 
+/// A seed from which on nobody has run any.
+fn fresh() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.expect("it is after 1970").as_millis() as u64 * 1000
+}
+
+fn over_cluster() -> Setting {
+    Setting { has_cluster: true, ..Setting::default() }
+}
+
+#[test]
+fn clusters_below_active_gateways_keep_every_promise() {
+    let (mut all, from) = (Outcome::default(), fresh());
+    (from..from + SEEDS_OF_CLUSTERS).for_each(|seed| all.add(run_sound(seed, &over_cluster())));
+    println!("{SEEDS_OF_CLUSTERS} seeds from {from}: {all}");
+    let happened = [all.acknowledged, all.retries, all.aborts, all.restarts, all.records, all.unproven];
+    assert!(happened.iter().all(|count| *count >= SEEDS_OF_CLUSTERS), "the runs are all alike: {all}");
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
-    for seed in 0..10 {
-        let (one, other) = (replay(seed, None, &Setting::default()), replay(seed, None, &Setting::default()));
-        assert!(one == other, "seed {seed}");
-        assert_eq!(run(seed, None, &Setting::default()), Outcome { trace: Vec::new(), ..one });
+    for setting in [Setting::default(), over_cluster()] {
+        for seed in 0..10 {
+            let (one, other) = (replay(seed, None, &setting), replay(seed, None, &setting));
+            assert!(one == other, "seed {seed}");
+            assert_eq!(run(seed, None, &setting), Outcome { trace: Vec::new(), ..one });
+        }
     }
 }
 
 /// 2.86 s is (2 s of path proof + 0.6 s of stamp) by a clock that is a tenth faster.
 #[test]
 fn an_initiator_may_fail_over_after_2_86_seconds_and_not_much_sooner() {
-    let after = |ms| Setting { replacement_timeout: Duration::from_millis(ms), is_tight: true };
+    let after =
+        |ms| Setting { replacement_timeout: Duration::from_millis(ms), is_tight: true, has_cluster: false };
     let mut worst = Duration::ZERO;
     for seed in 0..SEEDS / 4 {
         worst = worst.max(run_sound(seed, &after(2_860)).worst);
@@ -60,10 +87,12 @@ fn an_initiator_may_fail_over_after_2_86_seconds_and_not_much_sooner() {
     assert!(too_soon.is_some(), "2 s are as good: the runs do not come near the bound");
 }
 
-fn is_found(bug: Bug) {
+/// Looks for a seed that finds the bug, and is sound without it.
+fn is_found(bug: Bug, setting: &Setting) {
     for seed in 0..SEEDS_FOR_A_BUG {
-        if let [first, ..] = run(seed, Some(bug), &Setting::default()).violations[..] {
+        if let [first, ..] = run(seed, Some(bug), setting).violations[..] {
             println!("{bug} is found after {} seeds: {first}", seed + 1);
+            run_sound(seed, setting);
             return;
         }
     }
@@ -75,7 +104,7 @@ macro_rules! each_is_found {
         $(
             #[test]
             fn $name() {
-                is_found($bug);
+                is_found($bug, &Setting::default());
             }
         )*
 
@@ -118,4 +147,31 @@ each_is_found! {
     a_command_that_loses_its_turn_by_its_fence_is_found: Bug::FencedLosesTurn,
     a_command_that_loses_its_turn_by_a_snapshot_is_found: Bug::OldLayoutLosesTurn,
     a_store_that_writes_to_what_is_frozen_is_found: Bug::LayoutNotChecked,
+}
+
+/// In four parts, which run at the same time.
+fn are_found_over_clusters(part: usize) {
+    for bug in Bug::WITH_CLUSTER.into_iter().skip(part).step_by(4) {
+        is_found(bug, &over_cluster());
+    }
+}
+
+#[test]
+fn what_breaks_a_rule_over_a_cluster_is_found_1() {
+    are_found_over_clusters(0);
+}
+
+#[test]
+fn what_breaks_a_rule_over_a_cluster_is_found_2() {
+    are_found_over_clusters(1);
+}
+
+#[test]
+fn what_breaks_a_rule_over_a_cluster_is_found_3() {
+    are_found_over_clusters(2);
+}
+
+#[test]
+fn what_breaks_a_rule_over_a_cluster_is_found_4() {
+    are_found_over_clusters(3);
 }

@@ -7,7 +7,8 @@
 //! The disk may be reset, initiators may lose their registrations (PREEMPT, with AND ABORT or without) or their LUN, and snapshots
 //! make requests out of date: all of these are records of a ledger that gateways and stores hear of late.
 //!
-//! Not here: how the state is replicated, and reads (at one primary they return what the effects say).
+//! With [`Setting::has_cluster`] the stores are a [`Cluster`](crate::Cluster), initiators read as well, and what they saw is
+//! judged block by block. Without, it is not here how the state is replicated, nor reads: they return what the effects say.
 
 mod bug;
 mod checker;
