@@ -55,7 +55,8 @@ impl Said {
             Answer::Refused(Refused::Fenced) => Self::Fenced,
             Answer::Refused(Refused::OldLayout) => Self::OldLayout,
             Answer::Refused(Refused::Late) => Self::Late,
-            Answer::Refused(_) | Answer::Damaged => Self::NotNow,
+            // Nobody asks for a map here.
+            Answer::Refused(_) | Answer::Damaged | Answer::Map(_) => Self::NotNow,
         }
     }
 }
@@ -188,10 +189,11 @@ impl Cluster {
     /// write had come before the lease ran out.
     pub(super) fn tell_if_versioned(&mut self, node: Endpoint, partition: u16, entry: &Entry) {
         let Entry::Write { record, .. } = entry else { return };
+        let Some(request) = record.request else { return };
         let serving = self.nodes[node].replica(partition).filter(|replica| replica.is_serving());
         if serving.is_some_and(|replica| record.version.pepoch == replica.configuration().pepoch.0) {
-            let gateway = endpoint_of(record.request.gateway.node) - self.shape.nodes;
-            let (incarnation, number) = (record.request.gateway.incarnation.0, record.request.number);
+            let gateway = endpoint_of(request.gateway.node) - self.shape.nodes;
+            let (incarnation, number) = (request.gateway.incarnation.0, request.number);
             self.tell_above(Report::Versioned { gateway, incarnation, number });
         }
     }

@@ -91,7 +91,7 @@ impl Bug {
     ];
 
     /// Those that are found when the stores are a cluster.
-    pub const WITH_CLUSTER: [Self; 36] = [
+    pub const WITH_CLUSTER: [Self; 34] = [
         Self::Gateway(PlantedBug::NoPathProof),
         Self::Gateway(PlantedBug::SentAgainWithoutProof),
         Self::Gateway(PlantedBug::ErrorBeforeSettled),
@@ -102,10 +102,8 @@ impl Bug {
         Self::Gateway(PlantedBug::GivenUpSentAgain),
         Self::Gateway(PlantedBug::NotJudgedAgain),
         Self::Gateway(PlantedBug::GivenUpJudgedToStand),
-        Self::Gateway(PlantedBug::SettledByFenceRefusal),
         Self::ProofBeforeStamp,
         Self::StatusTimeAfterWrite,
-        Self::ShownNumberProves,
         Self::ClockBeforeSocket,
         Self::LoginBeforeSettled,
         Self::LogoutBeforeSettled,
