@@ -301,6 +301,15 @@ impl InSyncSets {
         self.any_disk_will_do = true;
     }
 
+    /// Has old copies of the partition given up although it is not whole, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_recovered(&mut self, partition: Partition) {
+        if let Some(set) = self.sets.get_mut(&partition) {
+            set.former.clear();
+            set.pepoch = Pepoch(set.pepoch.0.saturating_add(1));
+        }
+    }
+
     /// Replicas that each partition shall have.
     pub fn copies(&self) -> usize {
         self.copies

@@ -26,6 +26,8 @@ pub struct Configuration {
     pub candidates: Vec<Process>,
     /// Nodes that keep what they have of the partition, in sync or not. All others may remove it. The same throughout a pepoch.
     pub keepers: Vec<NodeId>,
+    /// Replicas that it shall have.
+    pub copies: usize,
     /// Writes are taken only while so many replicas are in sync.
     pub min_copies: usize,
     /// The newest process of each gateway: what older ones sent is refused.

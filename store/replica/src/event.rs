@@ -38,6 +38,14 @@ pub enum Input {
     },
     /// A gateway asks for something.
     Requested(Request),
+    /// A primary may teach the learner, unless it teaches another one: see [`Recovery`](crate::Recovery). Said again, it changes
+    /// the pace.
+    Teach {
+        /// One of the candidates, or nothing comes of it.
+        learner: Process,
+        /// How much to copy; 0: nothing, while the learner takes part in writes nevertheless.
+        bytes_per_second: u64,
+    },
     /// The node wants room: what this replica has is to be removed, unless it may be needed. See [`OldCopy`](crate::OldCopy).
     Forget,
     /// The store has room for so many bytes of writes ([`Record::size_bytes`](crate::Record::size_bytes)), counted since the
@@ -318,6 +326,11 @@ pub enum Output {
     },
     /// Ask the ledger.
     Propose(Proposal),
+    /// A learner does not learn, at least not now. That another one is in sync is told by the ledger alone.
+    GaveUp {
+        /// The learner.
+        learner: Process,
+    },
     /// Tell the ledger that no write to what is held is under way in the partition, and none begins before the hold ends.
     Held {
         /// The pepoch of the primary that says so: in another one this says nothing.

@@ -453,9 +453,6 @@ impl Primary {
         if self.teaching.as_ref().is_some_and(|teaching| teaching.is_given_up(site)) {
             self.give_up_learner(site);
         }
-        if self.teaching.is_none() {
-            self.begin_teaching(site);
-        }
         self.answer_whole(site);
         self.go_on_holding(site, true);
     }
@@ -485,17 +482,20 @@ impl Primary {
         }
     }
 
-    fn begin_teaching(&mut self, site: &mut Site) {
-        let candidates = &site.configuration.candidates;
-        let place = self.attempts as usize % candidates.len().max(1);
-        if let Some(learner) = candidates.get(place).copied() {
+    /// Begins to teach the learner, or goes on at another pace.
+    pub(crate) fn teach_at(&mut self, site: &mut Site, learner: Process, bytes_per_second: u64) {
+        if self.teaching.is_none() && site.configuration.candidates.contains(&learner) {
             self.attempts += 1;
             self.teaching = Some(Teaching::new(site, self, learner, self.attempts));
+        }
+        if let Some(teaching) = self.teaching.as_mut().filter(|teaching| teaching.learner == learner) {
+            teaching.copy_at(bytes_per_second);
         }
     }
 
     pub(crate) fn give_up_learner(&mut self, site: &mut Site) {
         let Some(teaching) = self.teaching.take() else { return };
+        site.gave_up(teaching.learner);
         if let Some(op) = teaching.lock() {
             self.unlock_object(op);
         }

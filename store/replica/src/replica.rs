@@ -58,6 +58,7 @@ impl Replica {
             primary: NodeId([0; 16]),
             candidates: Vec::new(),
             keepers: Vec::new(),
+            copies: 1,
             min_copies: 1,
             gateways: Vec::new(),
             vdis: Arc::default(),
@@ -71,6 +72,7 @@ impl Replica {
             ledger_lease_until: Moment::default(),
             scrub_bytes_per_second: 0,
             renews_after: Version::MAX_SEQ - SPARE_VERSIONS,
+            copied_bytes: 0,
             requests: recovered.requests,
             doubt: recovered.doubt,
             room: Room::endless(),
@@ -110,6 +112,17 @@ impl Replica {
     /// had promised: none, unless there is a mistake.
     pub fn beyond_credit(&self) -> u64 {
         if let Role::Member(member) = &self.role { member.beyond_credit() } else { 0 }
+    }
+
+    /// Whether this is the primary and all in-sync replicas have all writes that were given a version.
+    pub fn is_settled(&self) -> bool {
+        let site = &self.site;
+        matches!(&self.role, Role::Primary(primary) if primary.settled(site) == primary.last_version(site))
+    }
+
+    /// Bytes that it copied to learners since the process started.
+    pub fn copied_bytes(&self) -> u64 {
+        self.site.copied_bytes
     }
 
     /// The partition.
@@ -170,6 +183,11 @@ impl Replica {
             Input::Tick => self.tick(),
             Input::Received { from, message } => self.receive(from, message),
             Input::Requested(request) => self.request(request),
+            Input::Teach { learner, bytes_per_second } => {
+                if let Role::Primary(primary) = &mut self.role {
+                    primary.teach_at(&mut self.site, learner, bytes_per_second);
+                }
+            }
             Input::Forget => self.forget(),
             Input::Room(promised) => self.site.room.promise(promised),
             Input::DiskFailed => self.disk_failed(),

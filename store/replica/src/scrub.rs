@@ -7,6 +7,7 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, Oid};
 
 use crate::event::Page;
 use crate::message::Lesson;
+use crate::pace::Pace;
 use crate::primary::RESEND_US;
 use crate::process::{Moment, Process};
 use crate::site::Site;
@@ -24,11 +25,9 @@ pub(crate) struct Scrub {
     is_ending: bool,
     /// How often it went through all objects since the pepoch began.
     pub(crate) passes: u64,
-    /// Bytes that may be read, in millionths; negative: that were read ahead of time.
-    budget: i128,
-    /// What was read when the budget was reckoned.
+    pace: Pace,
+    /// What was read when the pace was reckoned.
     blocks: u64,
-    reckoned_at: Moment,
 }
 
 /// Which objects come next, on each replica.
@@ -41,13 +40,11 @@ struct Listing {
 }
 
 impl Scrub {
-    /// Reckons what may be read by now, after `blocks` were read in all.
-    fn reckon(&mut self, site: &Site, blocks: u64) {
-        let second = i128::from(site.scrub_bytes_per_second) * 1_000_000;
-        let earned = i128::from(site.scrub_bytes_per_second) * i128::from(site.now.since(self.reckoned_at));
-        let spent = i128::from((blocks - self.blocks) * BLOCK_SIZE_BYTES as u64) * 1_000_000;
-        self.budget = (self.budget + earned).min(second) - spent;
-        (self.blocks, self.reckoned_at) = (blocks, site.now);
+    /// Whether more may be read by now, after `blocks` were read in all.
+    fn may_read(&mut self, site: &Site, blocks: u64) -> bool {
+        let spent_bytes = (blocks - self.blocks) * u64::from(BLOCK_SIZE_BYTES);
+        self.blocks = blocks;
+        self.pace.is_open(site.now, site.scrub_bytes_per_second, spent_bytes)
     }
 
     /// When nothing is left to mend: has the next objects listed, if it is time. Returns who is to be asked what, as `number`.
@@ -57,7 +54,7 @@ impl Scrub {
         blocks: u64,
         number: impl FnOnce() -> u64,
     ) -> Option<(u64, Vec<Process>, Lesson)> {
-        self.reckon(site, blocks);
+        let may_read = self.may_read(site, blocks);
         if let Some(listing) = &mut self.listing {
             let is_late = site.now.since(listing.asked_at) >= RESEND_US;
             listing.asked_at = if is_late { site.now } else { listing.asked_at };
@@ -68,7 +65,7 @@ impl Scrub {
         if std::mem::take(&mut self.is_ending) {
             self.passes += 1;
         }
-        if self.budget <= 0 || site.scrub_bytes_per_second == 0 {
+        if !may_read || site.scrub_bytes_per_second == 0 {
             return None;
         }
         let all = site.configuration.in_sync.clone();

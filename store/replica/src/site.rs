@@ -76,6 +76,8 @@ pub(crate) struct Site {
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) grant: Grant,
     pub(crate) ledger_lease_until: Moment,
+    /// Bytes that learners were given since the process started.
+    pub(crate) copied_bytes: u64,
     /// How fast a primary reads objects again, in bytes of one replica; 0: not at all.
     pub(crate) scrub_bytes_per_second: u64,
     /// After this many versions a primary asks for another pepoch.
@@ -128,6 +130,10 @@ impl Site {
     pub(crate) fn propose(&mut self, change: SetChange) {
         let pepoch = self.pepoch();
         self.outputs.push(Output::Propose(Proposal { pepoch, change }));
+    }
+
+    pub(crate) fn gave_up(&mut self, learner: Process) {
+        self.outputs.push(Output::GaveUp { learner });
     }
 
     fn ticket(&mut self, pending: Pending) -> Ticket {

@@ -18,6 +18,7 @@ use crate::configuration::SetChange;
 use crate::event::{Outcome, Page};
 use crate::message::{Attempt, Body, Lesson, Reply};
 use crate::order::{OpId, Order};
+use crate::pace::Pace;
 use crate::planted::PlantedBug;
 use crate::primary::{Primary, RESEND_US, lease_end};
 use crate::process::{Moment, Process, SILENCE_US};
@@ -57,6 +58,10 @@ pub(crate) struct Teaching {
     /// Where the next page begins; `None` after the last one.
     next_page: Option<Option<Oid>>,
     has_failed: bool,
+    bytes_per_second: u64,
+    pace: Pace,
+    /// Bytes that were copied and are not reckoned with.
+    spent_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -67,6 +72,8 @@ enum Phase {
     Beginning,
     /// Which objects are there, here and there?
     Listing { own: Option<Page>, theirs: Option<Page> },
+    /// The next object waits until more may be copied.
+    Pausing,
     /// Nobody may write to an object that is compared.
     Locking { oid: Oid, op: OpId },
     /// One object is compared; the learner's may be missing as a whole.
@@ -107,6 +114,9 @@ impl Teaching {
             queue: VecDeque::new(),
             next_page: Some(None),
             has_failed: false,
+            bytes_per_second: 0,
+            pace: Pace::default(),
+            spent_bytes: 0,
         };
         teaching.begin_if_settled(site, primary);
         teaching
@@ -123,6 +133,11 @@ impl Teaching {
             let settled = Version { pepoch: site.pepoch().0, seq: self.takes_part_from - 1 };
             self.ask(site, Lesson::Begin { requests, settled });
         }
+    }
+
+    /// Copies at most so many bytes in a second from now on; 0: none for now.
+    pub(crate) fn copy_at(&mut self, bytes_per_second: u64) {
+        self.bytes_per_second = bytes_per_second;
     }
 
     /// The learner, if no write is whole without it.
@@ -255,6 +270,13 @@ impl Teaching {
         if site.now.since(self.asked_at) >= RESEND_US {
             self.send_lesson(site);
         }
+        if matches!(self.phase, Phase::Pausing) {
+            if self.forwards.first().is_none() {
+                // Nobody asks it for anything.
+                self.heard = site.now;
+            }
+            self.next_object(site, primary);
+        }
         let late = self.forwards.late(site.now, RESEND_US);
         self.send_forwards(site, settled, late);
         let (settled, attempt) = (self.settled(settled), self.attempt);
@@ -315,6 +337,7 @@ impl Teaching {
             }
             Phase::Syncing => self.synced(site),
             Phase::Settling { .. }
+            | Phase::Pausing
             | Phase::Locking { .. }
             | Phase::Crowded
             | Phase::Admitting { .. }
@@ -381,6 +404,12 @@ impl Teaching {
     }
 
     fn next_object(&mut self, site: &mut Site, primary: &mut Primary) {
+        let may_copy =
+            self.pace.is_open(site.now, self.bytes_per_second, std::mem::take(&mut self.spent_bytes));
+        if !may_copy && !self.queue.is_empty() {
+            self.phase = Phase::Pausing;
+            return;
+        }
         let Some(oid) = self.queue.pop_front() else { return self.list(site, primary) };
         let op = primary.lock_object(site, oid);
         self.phase = Phase::Locking { oid, op };
@@ -460,6 +489,11 @@ impl Teaching {
             self.has_failed = true;
             return;
         };
+        let bytes =
+            |copied: &CopiedBlock| copied.stored.content.as_ref().map_or(0, |block| block.bytes.len());
+        let bytes = blocks.iter().map(bytes).sum::<usize>() as u64;
+        self.spent_bytes += bytes;
+        site.copied_bytes += bytes;
         let blocks = Arc::new(blocks);
         let lesson = if is_whole { Lesson::Replace { oid, blocks } } else { Lesson::Copy { oid, blocks } };
         self.ask(site, lesson);

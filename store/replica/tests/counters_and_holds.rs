@@ -44,6 +44,7 @@ fn configuration(vdi: Vdi) -> Input {
         primary: ME.node,
         candidates: Vec::new(),
         keepers: Vec::new(),
+        copies: 1,
         min_copies: 1,
         gateways: vec![GATEWAY],
         vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),

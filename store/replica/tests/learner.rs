@@ -66,6 +66,7 @@ impl Teacher {
             primary: PRIMARY.node,
             candidates,
             keepers: vec![PRIMARY.node, LEARNER.node],
+            copies: 2,
             min_copies: 1,
             gateways: vec![GATEWAY],
             vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),
@@ -91,7 +92,9 @@ impl Teacher {
 
     fn tick(&mut self) -> Vec<Output> {
         self.now = self.now.after(150_000);
-        self.step(Input::Tick)
+        let mut outputs = self.step(Input::Tick);
+        outputs.extend(self.step(Input::Teach { learner: LEARNER, bytes_per_second: 1 << 20 }));
+        outputs
     }
 
     fn hears(&mut self, body: Body) -> Vec<Output> {

@@ -49,6 +49,7 @@ fn start(me: Process) -> Replica {
         primary: PRIMARY.node,
         candidates: Vec::new(),
         keepers: vec![PRIMARY.node, MEMBER.node],
+        copies: 2,
         min_copies: 1,
         gateways: vec![GATEWAY],
         vdis: Arc::new(Vdis::from_iter([(oid().vid(), vdi)])),

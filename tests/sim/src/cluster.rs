@@ -25,11 +25,12 @@ mod old_copies;
 mod operation;
 mod placing;
 mod plot;
+mod recovering;
 mod snapshot;
 mod space;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
@@ -186,6 +187,8 @@ pub struct Cluster {
     last_number: u64,
     holding: Option<Holding>,
     resets: Vec<Reset>,
+    /// Nodes that have an old copy of each partition that is not to be removed.
+    counted_on: Vec<BTreeSet<Endpoint>>,
     /// How many bits were set in each partition.
     bits: Vec<u32>,
     summary: Summary,
@@ -275,6 +278,7 @@ impl Cluster {
             last_number: 0,
             holding: None,
             resets: Vec::new(),
+            counted_on: vec![BTreeSet::new(); usize::from(shape.partitions)],
             bits: vec![0; usize::from(shape.partitions)],
             summary: Summary::default(),
             trace: traced.then(Vec::new),

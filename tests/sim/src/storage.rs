@@ -207,6 +207,16 @@ impl Objects {
         }
     }
 
+    /// Whether all blocks have the versions that they have in the other one, but for objects that are missing in one of them.
+    pub(crate) fn has_versions_of(&self, other: &Self) -> bool {
+        let versions = |objects: &'_ Self| -> Vec<(Oid, u32, Version)> {
+            let is_there = |oid: &Oid| !self.missing.contains(oid) && !other.missing.contains(oid);
+            let blocks = objects.all().filter(|(oid, ..)| is_there(oid));
+            blocks.map(|(oid, block, stored)| (oid, block, stored.version)).collect()
+        };
+        versions(self) == versions(other)
+    }
+
     /// The first object that differs. What is damaged in both is the same.
     pub(crate) fn difference(&self, other: &Self) -> Option<Oid> {
         let mut oids: Vec<Oid> = self.blocks.keys().chain(other.blocks.keys()).copied().collect();

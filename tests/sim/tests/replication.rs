@@ -128,6 +128,16 @@ fn taking_whatever_disk_a_node_comes_back_with_is_found() {
     is_found(Bug::AnyDiskWillDo);
 }
 
+#[test]
+fn health_that_is_told_from_progress_is_found() {
+    is_found(Bug::HealthFromProgress);
+}
+
+#[test]
+fn a_recovery_that_failed_and_counts_as_done_is_found() {
+    is_found(Bug::FailedRecoveryCountsAsDone);
+}
+
 each_is_found! {
     acknowledging_before_all_replicas_have_a_write_is_found: AcknowledgedBeforeAll,
     acknowledging_what_is_not_in_the_log_is_found: AcknowledgedFromMemory,
@@ -188,6 +198,7 @@ each_is_found! {
     a_hold_that_ends_by_itself_is_found: HoldEndedByTimeout,
     a_new_primary_that_does_not_hold_is_found: NewPrimaryDoesNotHold,
     a_hold_that_is_told_of_before_writes_are_done_is_found: HeldWithWritesUnderWay,
+    an_old_copy_that_is_removed_early_is_found: OldCopyRemovedEarly,
     a_checkpoint_without_requests_is_found: RequestsNotInCheckpoint,
     a_checkpoint_without_what_is_in_doubt_is_found: DoubtNotInCheckpoint,
 }

@@ -25,6 +25,10 @@ pub enum Bug {
     HoleNotKept,
     /// In the ledger's state: a node that comes back with a new or an old disk is in sync as before.
     AnyDiskWillDo,
+    /// In who tells of health: a partition is called whole when nobody is left to be taught.
+    HealthFromProgress,
+    /// In the ledger's state: old copies are given up when a learner is.
+    FailedRecoveryCountsAsDone,
     /// In a node: its disk remembers two starts, however many may be recorded.
     StartsForgotten,
     /// In who has a disk go back to a snapshot: that is recorded although some partitions do not hold.
@@ -112,6 +116,8 @@ impl Bug {
         Self::Replica(P::FreedWhatChildrenShow),
         Self::Replica(P::FreedByOldTree),
         Self::Replica(P::NothingFreed),
+        Self::HealthFromProgress,
+        Self::FailedRecoveryCountsAsDone,
     ];
 
     /// The bug named `name`.

@@ -121,7 +121,7 @@ impl Cluster {
 
     /// A node comes back with a new disk, or with an old copy of its own.
     pub(crate) fn other_disk(&mut self, node: usize) {
-        if self.nodes[node].disk_failed {
+        if self.nodes[node].disk_failed || self.time > FAULTS_END {
             return;
         }
         let is_kept = self.random.percent(50);

@@ -1,6 +1,9 @@
 //! What a run is inclined to: each seed draws what goes wrong often, seldom or never, and how clients go about. Faults that are
 //! drawn with the same chance in every run get in each other's way; some of them alone show what all of them hide.
 
+use huntaway_replica::RecoveryLimits;
+
+use super::recovering::draw_limits;
 use super::{MS, SECOND};
 use crate::Random;
 use crate::clock::Time;
@@ -72,6 +75,10 @@ pub(crate) struct Habits {
     pub(crate) applied_every: Time,
     /// A primary asks for another pepoch after so many versions.
     pub(crate) renew_after: Option<u32>,
+    /// What recovery may take.
+    pub(crate) recovery: RecoveryLimits,
+    /// In so many of a hundred cases clients seem to wait too long.
+    pub(crate) slow_clients_percent: u64,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
 }
@@ -99,6 +106,8 @@ impl Habits {
             room: has_limits.then(|| Room::draw(random)),
             applied_every: random.pick(&[200 * MS, SECOND, 6 * SECOND]),
             renew_after: random.pick(&[None, None, None, Some(30)]),
+            recovery: draw_limits(random),
+            slow_clients_percent: random.pick(&[0, 10, 60]),
             roams: random.percent(30),
         }
     }

@@ -51,6 +51,11 @@ pub enum Broken {
         /// The partition.
         partition: u16,
     },
+    /// A partition is told to be whole, and is not.
+    FalseHealth {
+        /// The partition.
+        partition: u16,
+    },
     /// A node's disk was taken for another one, although it never had another.
     Disowned {
         /// The partition.
@@ -128,6 +133,9 @@ impl fmt::Display for Broken {
                     f,
                     "replicas of partition {partition} differed, or let damage in, without a fault of a disk"
                 )
+            }
+            Self::FalseHealth { partition } => {
+                write!(f, "partition {partition} is told to be whole, and its stores are not")
             }
             Self::Disowned { partition, node } => {
                 write!(f, "what node {node} has of partition {partition} is taken to be on another disk")

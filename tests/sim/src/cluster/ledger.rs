@@ -120,6 +120,7 @@ impl Ledger {
             primary: set.primary().expect("a set is never empty"),
             candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
             keepers: set.keepers(),
+            copies: self.sets.copies(),
             min_copies: self.sets.min_copies(),
             gateways: self.gateways.clone(),
             vdis,
@@ -159,6 +160,7 @@ impl Cluster {
             self.ledger.there_since[endpoint_of(*node)] = self.ledger.sequence + 1;
         }
         self.mind_disowned(record);
+        self.mind_counted_on(record);
         match *record {
             SetRecord::NodeStarted { node, incarnation, .. } => {
                 // Power may have gone again since the process said so.
@@ -258,6 +260,7 @@ impl Cluster {
     pub(crate) fn detect(&mut self) {
         self.at(DETECT, Event::Detect);
         self.force_open();
+        self.mind_health();
         let patience = 2 + self.random.below(5);
         let mut silent_nodes = Vec::new();
         for node in 0..self.shape.nodes {

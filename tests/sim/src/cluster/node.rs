@@ -8,7 +8,7 @@ use bytes::Bytes;
 use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{
     Answer, Block, Body, Change, CopiedBlock, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output,
-    Process, Proposal, Record, Replica, Reply, SetChange, Ticket,
+    Process, Proposal, Record, Recovery, Replica, Reply, SetChange, Ticket,
 };
 use huntaway_wire::{Oid, Partition, Stamp};
 
@@ -49,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) memory: Memory,
     pub(crate) storage: Vec<ModelStorage>,
     pub(crate) copies: Vec<Copies>,
+    pub(crate) recovery: Recovery,
     /// What the disk says of starts of processes on it.
     pub(crate) starts: Starts,
     /// What it said before the last one.
@@ -89,6 +90,7 @@ impl Node {
                 .map(|_| ModelStorage::new(habits.log_keeps(), habits.room.clone(), bug))
                 .collect(),
             copies: vec![Copies::default(); partitions],
+            recovery: Recovery::new(habits.recovery),
             starts: Starts::first(),
             after: Vec::new(),
             image: None,
@@ -168,6 +170,7 @@ impl Cluster {
             replica
         });
         state.replicas = Some(replicas.collect());
+        state.recovery = Recovery::new(self.habits.recovery);
         state.applied = 0;
         state.configured.fill(0);
         state.log_free_at.fill(self.time);
@@ -233,6 +236,7 @@ impl Cluster {
                 if is_checked {
                     request.stamp = self.stamp_of(node);
                 }
+                self.nodes[node].recovery.asked_for(partition);
                 self.step(node, partition, Input::Requested(request));
             }
             AtNode::Apply => self.apply_logs(node),
@@ -253,6 +257,7 @@ impl Cluster {
                     self.tell_room(node, partition(number));
                     self.step(node, partition(number), Input::Tick);
                 }
+                self.teach(node);
                 self.mind_mended(node);
             }
             AtNode::AskForLease => {
@@ -315,7 +320,9 @@ impl Cluster {
             let (version, configuration) = (row.version, row.configuration.clone());
             self.nodes[node].configured[usize::from(number)] = version;
             self.step(node, partition(number), Input::Configured(configuration));
+            self.recovery_configured(node, partition(number));
         }
+        self.teach(node);
         self.nodes[node].applied = self.ledger.sequence;
         self.make_room(node);
     }
@@ -399,6 +406,7 @@ impl Cluster {
                     self.at(after, Event::Gateway { gateway, incarnation, what });
                 }
             }
+            Output::GaveUp { learner } => self.recovery_failed(node, partition, learner),
             Output::Propose(proposal) => self.propose(node, partition, proposal),
             Output::Held { pepoch, hold } => {
                 let passage = self.network.pass(node, self.ledger_endpoint(), &mut self.random);

@@ -1,9 +1,10 @@
 //! Copies that nodes have of partitions in which they are not in sync any more, and what is known of those that they removed.
 
+use huntaway_ledger::SetRecord;
 use huntaway_replica::{Input, OldCopy, to_remove};
 use huntaway_wire::{BLOCK_SIZE_BYTES, Epoch, Partition};
 
-use super::{Cluster, id_of, partition};
+use super::{Cluster, endpoint_of, id_of, partition};
 use crate::storage::Objects;
 
 /// What a node has of one partition, and had.
@@ -41,10 +42,23 @@ impl Cluster {
         }
     }
 
+    /// Who dropped out of a set has a copy that counts, until the set is whole, or the node gets another disk.
+    pub(crate) fn mind_counted_on(&mut self, record: &SetRecord) {
+        for (number, counted_on) in (0..).zip(&mut self.counted_on) {
+            let Some(set) = self.ledger.sets.set(partition(number)) else { continue };
+            counted_on.extend(set.former.iter().copied().map(endpoint_of));
+            counted_on.retain(|node| !set.is_whole() && !set.in_sync.contains(&id_of(*node)));
+            if let SetRecord::NodeStarted { node, .. } = record
+                && !set.former.contains(node)
+            {
+                counted_on.remove(&endpoint_of(*node));
+            }
+        }
+    }
+
     /// The node is about to remove what it has of the partition.
     pub(crate) fn mind_removed(&mut self, node: usize, partition: Partition) {
-        let counts_on_it = |set: &huntaway_ledger::InSyncSet| set.former.contains(&id_of(node));
-        if self.ledger.sets.set(partition).is_some_and(counts_on_it) {
+        if self.counted_on[partition.index()].contains(&node) {
             let state = &mut self.nodes[node];
             let objects = state.storage[partition.index()].objects().clone();
             state.copies[partition.index()].removed = Some(objects);

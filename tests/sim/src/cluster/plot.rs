@@ -107,14 +107,20 @@ impl Cluster {
         self.at(rushes_after, Event::Rush { partition: number, stale_gateway: gateway });
     }
 
-    /// All replicas but the primary drop out, and then the primary loses its disk: what they had is all that is left.
+    /// All replicas but the primary drop out, and then the primary loses its disk: what they had is all that is left. Perhaps
+    /// it tries to teach them before that, to no avail.
     fn leave_old_copies(&mut self, number: u16) {
         let (_, primary, others) = self.configuration(number);
         note!(self, "old copies of partition {number} are to be all that is left");
+        let mut after = LEASE_RUNS_OUT + self.random.below(300 * MS);
+        if self.random.percent(50) {
+            others.iter().for_each(|other| self.network.block(primary, *other));
+            after += self.after(3500 * MS, 5 * SECOND);
+            self.at(after, Event::Reconnect);
+        }
         self.take_down(others);
-        let after = LEASE_RUNS_OUT + self.random.below(300 * MS);
         self.at(after, Event::OtherDisk { node: primary });
-        self.let_it_work(6 * SECOND);
+        self.let_it_work(after + 5 * SECOND);
     }
 
     /// What these nodes send to `to` takes longer for a while.
