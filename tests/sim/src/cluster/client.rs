@@ -44,8 +44,10 @@ pub(crate) enum Told {
     Map(Vec<bool>),
     Miscompare,
     Damaged,
-    /// There was no space for it: it had no effect.
-    NoSpace,
+    /// There was no space for it. It has no effect from now on, and had none if it got to a store once.
+    NoSpace {
+        had_no_effect: bool,
+    },
     /// It failed; it has no effect from now on.
     Failed,
     /// It did not get as far as the gateway.
@@ -167,9 +169,15 @@ impl Cluster {
         let Some(operation) = state.current.take_if(|current| current.number == number) else { return };
         note!(self, "client {client} is told of {number}: {told:?}");
         match told {
-            Told::Done | Told::Data(_) | Told::Map(_) | Told::Miscompare | Told::Damaged | Told::NoSpace => {
-                self.summary.answered += u64::from(told != Told::NoSpace);
-                self.summary.without_space += u64::from(told == Told::NoSpace);
+            Told::Done
+            | Told::Data(_)
+            | Told::Map(_)
+            | Told::Miscompare
+            | Told::Damaged
+            | Told::NoSpace { .. } => {
+                let is_refused = matches!(told, Told::NoSpace { .. });
+                self.summary.answered += u64::from(!is_refused);
+                self.summary.without_space += u64::from(is_refused);
                 self.remember(&operation, &told);
                 let is_last = self.clients[client].last_reads.is_some();
                 let pause = if is_last { MS } else { self.pause_between(client) };
@@ -227,9 +235,13 @@ impl Cluster {
             let effect = Effect::Write(*number);
             self.histories.failed(at.cell(0), Attempt { effect, start, end, answered: false, stable: false });
         }
-        if *told == Told::NoSpace {
-            return self.had_no_effect(operation, end);
+        if let Told::NoSpace { had_no_effect } = told {
+            self.mind_told_of_no_space(&operation.what);
+            if *had_no_effect {
+                return self.had_no_effect(operation, end);
+            }
         }
+        let told = if matches!(told, Told::NoSpace { .. }) { &Told::Failed } else { told };
         for (place, effect) in operation.what.effects(told, bits) {
             if let (What::ReadSnapshot { snapshot, .. }, Effect::Read(value)) = (&operation.what, effect) {
                 let disk = operation.what.at().map_or(0, |at| at.disk);
@@ -244,7 +256,6 @@ impl Cluster {
 
     /// What was to be written is never seen, but after a loss of what was not flushed: see [`super::judgement::Histories::failed`].
     fn had_no_effect(&mut self, operation: &Operation, end: Time) {
-        self.mind_told_of_no_space(&operation.what);
         for (place, effect) in operation.what.effects(&Told::Failed, 0) {
             let effect = if let Effect::Swap(_, number) = effect { Effect::Write(number) } else { effect };
             let attempt = Attempt { effect, start: operation.sent, end, answered: false, stable: false };

@@ -61,6 +61,8 @@ struct UnderWay {
     /// It was given up on purpose: it is not sent any more.
     is_aborted: bool,
     resend: u32,
+    /// How many requests are to reach a store: the network may repeat them.
+    copies: usize,
     send_at: Moment,
     /// A store said that it cannot be done, for a block is damaged.
     is_damaged: bool,
@@ -226,6 +228,7 @@ impl Cluster {
             sent_to: None,
             is_aborted: false,
             resend: 0,
+            copies: 0,
             send_at: Moment(0),
             is_damaged: false,
             without_space_at: None,
@@ -263,19 +266,23 @@ impl Cluster {
             command: command.what.command(target.vid),
         };
         let partition = command.partition;
-        self.send_request(endpoint, primary, partition, &request);
+        let copies = self.send_request(endpoint, primary, partition, &request);
+        if let Some(command) = self.gateways[gateway].commands.get_mut(&number) {
+            command.copies += copies;
+        }
     }
 
-    /// A gateway's socket takes a request to a store.
+    /// A gateway's socket takes a request to a store. Returns how often it gets there.
     pub(super) fn send_request(
         &mut self,
         endpoint: Endpoint,
         primary: Endpoint,
         number: u16,
         request: &Request,
-    ) {
+    ) -> usize {
         let partition = partition(number);
         let passage = self.network.pass(endpoint, primary, &mut self.random);
+        let copies = passage.after.len();
         for after in passage.after {
             let mut request = request.clone();
             if passage.is_damaged {
@@ -284,6 +291,7 @@ impl Cluster {
             let what = AtNode::Request { from: endpoint, partition, request, is_checked: false };
             self.at_process(primary, after, what);
         }
+        copies
     }
 
     fn answered(
@@ -386,7 +394,8 @@ impl Cluster {
         for number in old {
             if let Some(command) = self.gateways[gateway].commands.remove(&number) {
                 let told = if command.without_space_at.is_some() {
-                    Told::NoSpace
+                    // One that was refused can be followed by one that is carried out.
+                    Told::NoSpace { had_no_effect: command.copies == 1 }
                 } else if command.is_damaged {
                     Told::Damaged
                 } else {
