@@ -97,6 +97,7 @@ impl Flock {
                 primary: NodeId([1; 16]),
                 candidates: Vec::new(),
                 keepers: Vec::new(),
+                copies: nodes,
                 min_copies: 1,
                 gateways: Vec::new(),
                 vdis: Arc::new(Vdis::from_iter([(vid(1), vdi), (vid(2), vdi)])),
@@ -158,6 +159,8 @@ impl Flock {
             self.tell(node);
         }
         self.deliver();
+        (0..self.nodes.len()).for_each(|node| self.step_to_teach(node));
+        self.deliver();
     }
 
     pub(super) fn tell(&mut self, node: usize) {
@@ -174,8 +177,20 @@ impl Flock {
         let end = self.now.after(us);
         while self.now < end {
             self.now = self.now.after(TICK_US);
-            (0..self.nodes.len()).for_each(|node| self.step(node, Input::Tick));
+            for node in 0..self.nodes.len() {
+                self.step(node, Input::Tick);
+                self.step_to_teach(node);
+            }
             self.deliver();
+        }
+    }
+
+    /// Whoever is primary may teach the learners, each in its turn, as fast as it can.
+    fn step_to_teach(&mut self, node: usize) {
+        let candidates = &self.configuration.candidates;
+        let turn = (self.now.0 / TICK_US) as usize % candidates.len().max(1);
+        if let Some(learner) = candidates.get(turn).copied() {
+            self.step(node, Input::Teach { learner, bytes_per_second: u64::MAX });
         }
     }
 
