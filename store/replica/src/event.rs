@@ -49,9 +49,9 @@ pub enum Input {
     /// The node wants room: what this replica has is to be removed, unless it may be needed. See [`OldCopy`](crate::OldCopy).
     Forget,
     /// The store has room for so many bytes of writes ([`Record::size_bytes`](crate::Record::size_bytes)), counted since the
-    /// process began, and keeps it for them, whatever else it is given. The limit only grows. It lets the largest write there
-    /// is begin, beside [`FREEING_BYTES`](crate::FREEING_BYTES), or will, unless the disk is full. Until a store says so it has
-    /// room for everything.
+    /// process began, and keeps it for them, whatever else it is given. The limits only grow. When what it took is applied,
+    /// they let the largest write there is begin, unless the disk is full: then they let it if it takes no space. Until a store says
+    /// this it has room for everything.
     Room(Credit),
     /// The disk failed: what the store was asked for will not be done, and what was logged may be lost.
     DiskFailed,
@@ -242,7 +242,7 @@ pub enum Refused {
     /// A reset, a preemption or an unmapping came after the gateway received the command, which is perhaps not to be carried
     /// out any more: never send it again unless it is found to be.
     Fenced,
-    /// There is no room for what it writes, and none to come before something is freed. Nobody saw it.
+    /// There is no room on a disk for what it writes, and none to come before something is freed. Nobody saw it.
     NoSpace,
     /// The data is not what its checksums or its range say: it was damaged on its way. Send it again.
     Unsound,

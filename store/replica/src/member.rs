@@ -107,7 +107,7 @@ impl Member {
             Receipt::Logged if !again => forwarded(site, from, version, attempt),
             Receipt::Logging | Receipt::Settled if !again => {}
             // It is sent again.
-            Receipt::New if !has_room(site, record) => self.beyond_credit += u64::from(attempt == 0),
+            Receipt::New if !has_room(site, record, attempt) => self.beyond_credit += u64::from(attempt == 0),
             _ => {
                 site.log_write(record, Pending::Forward { to: from, version, attempt });
                 if site.has(PlantedBug::AcknowledgedFromMemory) {
@@ -274,11 +274,11 @@ fn forwarded(site: &mut Site, to: Process, version: Version, attempt: Attempt) {
 }
 
 /// Whether the write was promised to be taken.
-fn has_room(site: &Site, record: &Record) -> bool {
+fn has_room(site: &Site, record: &Record, attempt: Attempt) -> bool {
     if site.has(PlantedBug::ForwardRefusedForSpace) && site.room.credit().is_full {
         return false;
     }
-    site.room.fits(record)
+    site.room.fits(record, attempt != 0)
 }
 
 /// Whether all blocks are what their checksums say.

@@ -79,8 +79,8 @@ pub enum PlantedBug {
     CreditOutlivesPepoch,
     /// Whether there is room for a write is looked at when others have it.
     RefusedAfterVersioning,
-    /// What frees space waits for space.
-    FreeingWaitsForSpace,
+    /// A write goes on when a disk is full, whether it replaces what is there or not.
+    AnyWriteReplaces,
     /// A learner that is not proposed yet makes writes be refused when its disk is full.
     FullLearnerCounts,
     /// COMPARE AND WRITE compares before it has the blocks to itself.

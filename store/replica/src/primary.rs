@@ -27,14 +27,14 @@ use crate::replica::is_change;
 use crate::requests::{Known, has_ended};
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
-use change::{WHOLE_OBJECT, cost, extent, is_sound};
+use change::{WHOLE_OBJECT, cost, extent, is_sound, lookup_of_all};
 use freeing::Freeing;
 use holding::Holding;
 use operation::{Operation, State};
 use peer::Peer;
 pub(crate) use peer::lease_end;
 use resolving::reads_early;
-use room::Spending;
+use room::{Space, Spending};
 
 /// What is not answered is sent again after so long, in microseconds.
 pub(crate) const RESEND_US: u64 = 300_000;
@@ -132,11 +132,12 @@ impl Primary {
         if !is_sound(&request.command) && !site.has(PlantedBug::GatewaysNotVerified) {
             return site.answer(&request, Answer::Refused(Refused::Unsound));
         }
-        if !self.is_waiting_for_room(&request)
-            && self.is_to_begin(site, &request)
-            && !self.waits_for_room(site, &request)
-        {
-            self.begin_request(site, request);
+        if self.is_waiting_for_room(&request) || !self.is_to_begin(site, &request) {
+            return;
+        }
+        match self.room_for(site, &request) {
+            Some(room) => self.begin_request(site, request, room),
+            None => self.wait_for_room(site, request),
         }
     }
 
@@ -171,7 +172,7 @@ impl Primary {
         !self.is_held(site, request)
     }
 
-    fn begin_request(&mut self, site: &mut Site, request: Request) {
+    fn begin_request(&mut self, site: &mut Site, request: Request, room: Space) {
         if self.order.operations() + OWN_LOCKS >= Order::MAX_OPERATIONS {
             return site.answer(&request, Answer::Refused(Refused::NotServing));
         }
@@ -182,10 +183,12 @@ impl Primary {
         if is_change(&request.command) {
             self.changes.insert(request.id, op);
         }
-        let reserved_bytes = self.spending.reserve(cost(site, &request.command));
+        let reserved_bytes = self.spending.reserve(cost(&request.command));
         let is_early = reads_early(site, &request.command);
+        let all = (room == Space::Taken).then(|| lookup_of_all(site, &request.command));
         let mut operation = Operation::new(site, request, State::Waiting);
-        operation.reserved_bytes = reserved_bytes;
+        (operation.reserved_bytes, operation.is_to_replace) = (reserved_bytes, all.is_some());
+        operation.lookup = all.unwrap_or(operation.lookup);
         operation.is_early = is_early && operation.lookup.next().is_some();
         let looks_now = operation.is_early || !operation.is_change() && site.has(PlantedBug::DirtyRead);
         self.operations.insert(op, operation);

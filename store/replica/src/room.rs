@@ -15,41 +15,43 @@ const ENTRY_BYTES: u64 = 8;
 /// What a block of data takes.
 const DATA_BYTES: u64 = huntaway_wire::BLOCK_SIZE_BYTES as u64;
 
-/// The last bytes of each promise are for what takes no space on the disk: holes and removals, which give some back. A store
-/// promises them also when its disk is full.
-pub const FREEING_BYTES: u64 = 16 << 10;
-
 /// What a replica promises to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credit {
     /// Bytes of writes, counted from the beginning of the pepoch, or of the attempt to teach the replica. It only grows.
     pub limit_bytes: u64,
-    /// It does not grow any more before something on the disk is freed: whoever waits for it waits for a person.
+    /// As long as no more are counted, also for what takes space on the disk that was not taken before. It only grows.
+    pub space_limit_bytes: u64,
+    /// That does not grow faster than what is counted before something on the disk is freed: whoever waits for it waits for a
+    /// person.
     pub is_full: bool,
 }
 
 impl Credit {
     /// Nothing was promised yet.
-    pub(crate) const NONE: Self = Self { limit_bytes: 0, is_full: false };
+    pub(crate) const NONE: Self = Self { limit_bytes: 0, space_limit_bytes: 0, is_full: false };
 
     /// As much as anybody wants.
-    pub const ENDLESS: Self = Self { limit_bytes: u64::MAX, is_full: false };
+    pub const ENDLESS: Self = Self { limit_bytes: u64::MAX, space_limit_bytes: u64::MAX, is_full: false };
 
     /// Takes in what a replica promises. What overtook it promised more.
     pub(crate) fn hear(&mut self, other: Self) {
-        if other.limit_bytes >= self.limit_bytes {
+        if other.limit_bytes >= self.limit_bytes && other.space_limit_bytes >= self.space_limit_bytes {
             *self = other;
         }
     }
 
     /// What keeps a change from going on when `spent_bytes` were counted before.
     pub(crate) fn lack(self, cost: Cost, spent_bytes: u64) -> Option<Lack> {
-        let margin_bytes = if cost.is_freeing { 0 } else { FREEING_BYTES };
-        if spent_bytes.saturating_add(cost.bytes + margin_bytes) <= self.limit_bytes {
-            return None;
+        let bytes = spent_bytes.saturating_add(cost.bytes);
+        if bytes > self.limit_bytes {
+            // The log of a full disk can be applied and used again.
+            Some(Lack::ForNow)
+        } else if cost.takes_space && bytes > self.space_limit_bytes {
+            Some(if self.is_full { Lack::ForGood } else { Lack::ForNow })
+        } else {
+            None
         }
-        // The log of a full disk can be applied and used again.
-        Some(if self.is_full && !cost.is_freeing { Lack::ForGood } else { Lack::ForNow })
     }
 }
 
@@ -57,25 +59,25 @@ impl Credit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cost {
     pub(crate) bytes: u64,
-    /// It puts no data on the disk.
-    pub(crate) is_freeing: bool,
+    /// It puts data on the disk where there was none.
+    pub(crate) takes_space: bool,
 }
 
 impl Cost {
     /// Of a record that touches so many blocks, and puts data into so many of them.
     pub(crate) fn new(blocks: usize, data_blocks: usize) -> Self {
         let bytes = RECORD_BYTES + ENTRY_BYTES * blocks as u64 + DATA_BYTES * data_blocks as u64;
-        Self { bytes, is_freeing: data_blocks == 0 }
+        Self { bytes, takes_space: data_blocks > 0 }
     }
 }
 
-/// There is no room.
+/// There is no room; of several replicas the last of these counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lack {
-    /// Some will be there when what was logged is applied.
-    ForNow,
     /// A disk is full.
     ForGood,
+    /// Some will be there when what was logged is applied.
+    ForNow,
 }
 
 impl Record {
@@ -115,9 +117,13 @@ impl Room {
         self.before_bytes = self.taken_bytes;
     }
 
-    /// Whether the record was promised to be taken.
-    pub(crate) fn fits(&self, record: &Record) -> bool {
-        self.taken_bytes.saturating_add(record.size_bytes()) <= self.promised.limit_bytes
+    /// Whether the record was promised to be taken. A learner may not have what its blocks take the place of.
+    pub(crate) fn fits(&self, record: &Record, is_learner: bool) -> bool {
+        let has_data = record.contents().iter().any(Option::is_some);
+        let Credit { limit_bytes, space_limit_bytes, .. } = self.promised;
+        let limit_bytes =
+            if is_learner && has_data { limit_bytes.min(space_limit_bytes) } else { limit_bytes };
+        self.taken_bytes.saturating_add(record.size_bytes()) <= limit_bytes
     }
 
     /// The record goes to the log.
@@ -128,6 +134,7 @@ impl Room {
     /// What is promised to whoever counts now.
     pub(crate) fn credit(&self) -> Credit {
         let limit_bytes = self.promised.limit_bytes.saturating_sub(self.before_bytes);
-        Credit { limit_bytes, ..self.promised }
+        let space_limit_bytes = self.promised.space_limit_bytes.saturating_sub(self.before_bytes);
+        Credit { limit_bytes, space_limit_bytes, ..self.promised }
     }
 }

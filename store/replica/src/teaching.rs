@@ -356,7 +356,8 @@ impl Teaching {
 
     /// Whether it has no room for some of the writes that began.
     fn is_crowded(&self, primary: &Primary) -> bool {
-        self.credit.limit_bytes < self.forwards.bytes().saturating_add(primary.reserved_bytes())
+        let limit_bytes = self.credit.limit_bytes.min(self.credit.space_limit_bytes);
+        limit_bytes < self.forwards.bytes().saturating_add(primary.reserved_bytes())
     }
 
     /// From here on writes wait for its room, so it has to have some.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Answer, Block, Body, Command, Configuration, Credit, Entry, FREEING_BYTES, Input, Message, Moment,
-    Outcome, Output, Process, Record, Recovered, Refused, Replica, Request, RequestId, Vdi, Vdis,
+    Answer, Block, Body, Command, Configuration, Credit, Entry, Input, Message, Moment, Outcome, Output,
+    Process, Record, Recovered, Refused, Replica, Request, RequestId, Stored, Vdi, Vdis,
 };
 use huntaway_wire::{
-    ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Vid,
+    ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Version, Vid,
 };
 
 const PRIMARY: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
@@ -22,8 +22,8 @@ const PEPOCH: Pepoch = Pepoch(1);
 /// Later than whatever an earlier process of the node may have granted.
 const NOW: Moment = Moment(1_000_000);
 
-/// Room for one write of a block and a little.
-const ONE_WRITE_BYTES: u64 = FREEING_BYTES + 5000;
+/// Room for one write of a block, and a discard of one.
+const ONE_WRITE_BYTES: u64 = 5200;
 
 fn oid() -> Oid {
     Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), 0)
@@ -79,7 +79,7 @@ fn primary(limit_bytes: u64, is_full: bool) -> Replica {
 }
 
 fn promises(primary: &mut Replica, limit_bytes: u64, is_full: bool) -> Vec<Output> {
-    let credit = Credit { limit_bytes, is_full };
+    let credit = Credit { limit_bytes, space_limit_bytes: limit_bytes, is_full };
     hears(primary, MEMBER, Body::Granted { sent: NOW, credit })
 }
 
@@ -96,9 +96,13 @@ fn request(number: u64, command: Command) -> Input {
     })
 }
 
+fn block() -> Block {
+    Block::new(Bytes::from(vec![7; 4096]))
+}
+
 /// A write to a block of its own.
 fn write(number: u64) -> Input {
-    let pieces = vec![Block::new(Bytes::from(vec![7; 4096]))];
+    let pieces = vec![block()];
     let range = ByteRange::new(number as u32 * 4096, 4096).unwrap();
     request(number, Command::Write { oid: oid(), range, pieces, durability: Durability::Logged })
 }
@@ -140,45 +144,57 @@ fn a_write_waits_in_order_until_there_is_room_and_discards_do_not() {
     assert_eq!(forwarded(&primary.step(NOW, discard(4))), [4]);
     // What overtook this promised more.
     assert_eq!(forwarded(&promises(&mut primary, 10, false)), [0; 0]);
-    assert_eq!(forwarded(&promises(&mut primary, ONE_WRITE_BYTES + 5200, false)), [2]);
-    assert_eq!(forwarded(&promises(&mut primary, ONE_WRITE_BYTES + 10200, false)), [3]);
+    assert_eq!(forwarded(&promises(&mut primary, 2 * ONE_WRITE_BYTES, false)), [2]);
+    assert_eq!(forwarded(&promises(&mut primary, 3 * ONE_WRITE_BYTES, false)), [3]);
+}
+
+/// The answer of the primary's store when it is asked what is in the block that is to be written.
+fn finds(primary: &mut Replica, outputs: &[Output], content: Option<Block>) -> Vec<Output> {
+    let [Output::Read { ticket, .. }] = outputs else { panic!("{outputs:?}") };
+    let stored = Stored { version: Version { pepoch: 1, seq: 1 }, content };
+    primary.step(NOW, Input::Stored { ticket: *ticket, outcome: Outcome::Blocks(vec![stored]) })
 }
 
 #[test]
-fn a_write_is_refused_when_a_disk_is_full_and_has_no_version() {
-    let mut primary = primary(FREEING_BYTES, true);
-    let no_space = |number| vec![(number, Answer::Refused(Refused::NoSpace))];
-    assert_eq!(refused(&primary.step(NOW, write(1))), no_space(1));
-    let discarded = records(&primary.step(NOW, discard(2)));
-    assert_eq!(discarded.iter().map(|record| record.version.seq).collect::<Vec<_>>(), [1]);
-    assert_eq!(forwarded(&promises(&mut primary, ONE_WRITE_BYTES + 600, false)), [0; 0]);
-    assert_eq!(forwarded(&primary.step(NOW, write(3))), [3]);
-    assert_eq!(primary.step(NOW, write(4)), []);
-    assert_eq!(refused(&promises(&mut primary, ONE_WRITE_BYTES + 600, true)), no_space(4));
+fn when_a_disk_is_full_a_write_may_only_replace_what_is_there() {
+    let mut primary = primary(0, true);
+    let full = Credit { limit_bytes: ONE_WRITE_BYTES + 4000, space_limit_bytes: 0, is_full: true };
+    hears(&mut primary, MEMBER, Body::Granted { sent: NOW, credit: full });
+    let hole = primary.step(NOW, write(1));
+    let refused = refused(&finds(&mut primary, &hole, None));
+    assert_eq!(refused, [(1, Answer::Refused(Refused::NoSpace))]);
+    let data = primary.step(NOW, write(2));
+    assert_eq!(forwarded(&finds(&mut primary, &data, Some(block()))), [2]);
+    assert_eq!(forwarded(&primary.step(NOW, discard(3))), [3]);
+    // The log is full as well: that passes.
+    assert_eq!(primary.step(NOW, write(4)), [] as [Output; 0]);
+    assert_eq!(primary.step(NOW, write(5)), [] as [Output; 0]);
+    let freed = promises(&mut primary, 9 * ONE_WRITE_BYTES, false);
+    assert_eq!(forwarded(&freed), [4, 5]);
 }
 
 #[test]
 fn the_primarys_own_store_has_to_have_room_as_well() {
     let mut primary = primary(u64::MAX, false);
-    let limited = |limit_bytes, is_full| Input::Room(Credit { limit_bytes, is_full });
-    primary.step(NOW, limited(ONE_WRITE_BYTES, false));
+    let limited = |limit_bytes| Input::Room(Credit { limit_bytes, ..Credit::ENDLESS });
+    primary.step(NOW, limited(ONE_WRITE_BYTES));
     assert_eq!(forwarded(&primary.step(NOW, write(1))), [1]);
     assert_eq!(primary.step(NOW, write(2)), []);
-    assert_eq!(forwarded(&primary.step(NOW, limited(2 * ONE_WRITE_BYTES, false))), [2]);
+    assert_eq!(forwarded(&primary.step(NOW, limited(2 * ONE_WRITE_BYTES))), [2]);
 }
 
 #[test]
 fn a_replica_takes_what_it_promised_and_no_more() {
     let mut primary = primary(u64::MAX, false);
-    let forward = |record: &Arc<Record>| Body::Forward {
-        record: record.clone(),
-        settled: huntaway_wire::Version::NEVER,
-        attempt: 0,
+    let forward = |record: &Arc<Record>| {
+        let (record, settled) = (record.clone(), Version::NEVER);
+        Body::Forward { record, settled, attempt: 0 }
     };
     let writes: Vec<Arc<Record>> =
         (1..3).flat_map(|number| records(&primary.step(NOW, write(number)))).collect();
     let mut member = start(MEMBER);
-    member.step(NOW, Input::Room(Credit { limit_bytes: writes[0].size_bytes(), is_full: true }));
+    let limit_bytes = writes[0].size_bytes();
+    member.step(NOW, Input::Room(Credit { limit_bytes, space_limit_bytes: 0, is_full: true }));
     let is_logged = |outputs: &[Output]| {
         outputs.iter().any(|output| matches!(output, Output::Log { entry: Entry::Write { .. }, .. }))
     };

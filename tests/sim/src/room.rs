@@ -1,7 +1,9 @@
 //! How much a model store can take: its log is bounded and used again when what is in it was applied, and its disk may be
 //! full. It promises replicas what it has room for, and keeps that for them.
 
-use huntaway_replica::{Credit, Entry, FREEING_BYTES};
+use std::collections::VecDeque;
+
+use huntaway_replica::{Credit, Entry};
 
 use crate::Random;
 
@@ -12,7 +14,7 @@ const DATA_BYTES: u64 = 4096;
 const LARGEST_BYTES: u64 = 10 << 10;
 
 /// A store promises no more at a time.
-const MOST_PROMISED_BYTES: u64 = FREEING_BYTES + 2 * LARGEST_BYTES;
+const MOST_PROMISED_BYTES: u64 = 2 * LARGEST_BYTES;
 
 /// Kept for what is rolled forward to a process that does not know what the one before it had promised: no more than that.
 const ROLL_FORWARD_RESERVE_BYTES: u64 = MOST_PROMISED_BYTES;
@@ -29,14 +31,15 @@ pub(crate) struct Room {
     others_bytes: u64,
     /// Data in objects.
     applied_bytes: u64,
-    /// Of the entries in the log: all of them, and the data in them, which may come to objects.
+    /// Of the entries in the log: all of them, and the data in them that comes to objects where there was none.
     logged_bytes: u64,
     logged_data_bytes: u64,
-    /// Writes since the process began, and how many were promised to be taken.
+    /// The same, entry by entry.
+    logged: VecDeque<(u64, u64)>,
+    /// Writes since the process began, and how many were promised to be taken: all, and those that take space.
     taken_bytes: u64,
     promised_bytes: u64,
-    /// It was given more than it has room for.
-    pub(crate) is_overdrawn: bool,
+    promised_space_bytes: u64,
 }
 
 impl Room {
@@ -49,15 +52,16 @@ impl Room {
             applied_bytes: 0,
             logged_bytes: 0,
             logged_data_bytes: 0,
+            logged: VecDeque::new(),
             taken_bytes: 0,
             promised_bytes: 0,
-            is_overdrawn: false,
+            promised_space_bytes: 0,
         }
     }
 
     /// A store draws what it has room for.
     pub(crate) fn draw(random: &mut Random) -> Self {
-        let log_bytes = FREEING_BYTES + random.pick(&[1, 2, 4]) * LARGEST_BYTES;
+        let log_bytes = random.pick(&[2, 4, 8]) * LARGEST_BYTES;
         Self::new(log_bytes, random.pick(&[4, 8, 20]))
     }
 
@@ -68,19 +72,20 @@ impl Room {
 
     /// What is promised and not taken yet, of the disk.
     fn set_aside_bytes(&self) -> u64 {
-        self.promised_bytes.saturating_sub(self.taken_bytes + FREEING_BYTES)
+        self.promised_space_bytes.saturating_sub(self.taken_bytes)
     }
 
     /// What it promises by now.
     pub(crate) fn promise(&mut self) -> Credit {
         let reserves = ROLL_FORWARD_RESERVE_BYTES + COPY_RESERVE_BYTES;
-        let disk = self.free_bytes().saturating_sub(reserves) + FREEING_BYTES;
-        let log = self.log_bytes.saturating_sub(self.logged_bytes);
-        let promised = self.taken_bytes + disk.min(log).min(MOST_PROMISED_BYTES);
-        self.promised_bytes = self.promised_bytes.max(promised);
+        let log = self.log_bytes.saturating_sub(self.logged_bytes).min(MOST_PROMISED_BYTES);
+        let disk = self.free_bytes().saturating_sub(reserves).min(log);
+        self.promised_bytes = self.promised_bytes.max(self.taken_bytes + log);
+        self.promised_space_bytes = self.promised_space_bytes.max(self.taken_bytes + disk);
         let when_applied = self.disk_bytes.saturating_sub(self.others_bytes + self.applied_bytes);
         let is_full = when_applied < reserves + LARGEST_BYTES;
-        Credit { limit_bytes: self.promised_bytes, is_full }
+        let space_limit_bytes = self.promised_space_bytes;
+        Credit { limit_bytes: self.promised_bytes, space_limit_bytes, is_full }
     }
 
     /// Whether blocks can be put in place: what is kept for promises and for what is rolled forward is not for them.
@@ -94,25 +99,32 @@ impl Room {
         }
     }
 
-    /// An entry goes to the log.
-    pub(crate) fn log(&mut self, entry: &Entry) {
-        self.is_overdrawn |= data_bytes(entry) > self.free_bytes();
-        if let Entry::Write { record, .. } = entry {
-            self.taken_bytes += record.size_bytes();
-        }
-        self.is_overdrawn |= self.taken_bytes > self.promised_bytes + ROLL_FORWARD_RESERVE_BYTES;
-        self.add(entry);
+    /// Whether an entry is more than there is room for, or than was promised and may be rolled forward.
+    pub(crate) fn is_overdrawn_by(&self, entry: &Entry, new_blocks: u64) -> bool {
+        let taken_bytes = self.taken_bytes + written_bytes(entry);
+        new_blocks * DATA_BYTES > self.free_bytes()
+            || taken_bytes > self.promised_bytes + ROLL_FORWARD_RESERVE_BYTES
     }
 
-    fn add(&mut self, entry: &Entry) {
-        self.logged_bytes += size_bytes(entry);
-        self.logged_data_bytes += data_bytes(entry);
+    /// An entry goes to the log, with data for so many blocks that had none.
+    pub(crate) fn log(&mut self, entry: &Entry, new_blocks: u64) {
+        self.taken_bytes += written_bytes(entry);
+        self.add(entry, new_blocks);
     }
 
-    /// An entry was applied, and left the log.
-    pub(crate) fn applied(&mut self, entry: &Entry) {
-        self.logged_bytes -= size_bytes(entry);
-        self.logged_data_bytes -= data_bytes(entry);
+    /// An entry is in the log.
+    pub(crate) fn add(&mut self, entry: &Entry, new_blocks: u64) {
+        let (bytes, data_bytes) = (size_bytes(entry), new_blocks * DATA_BYTES);
+        self.logged_bytes += bytes;
+        self.logged_data_bytes += data_bytes;
+        self.logged.push_back((bytes, data_bytes));
+    }
+
+    /// The first entry was applied, and left the log.
+    pub(crate) fn applied(&mut self) {
+        let (bytes, data_bytes) = self.logged.pop_front().unwrap_or_default();
+        self.logged_bytes -= bytes;
+        self.logged_data_bytes -= data_bytes;
     }
 
     /// So many blocks of data are in objects.
@@ -120,11 +132,11 @@ impl Room {
         self.applied_bytes = data_blocks * DATA_BYTES;
     }
 
-    /// A process begins with these entries in the log.
-    pub(crate) fn restart<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) {
+    /// A process begins, whose log is still to be looked through.
+    pub(crate) fn restart(&mut self) {
         (self.logged_bytes, self.logged_data_bytes) = (0, 0);
-        (self.taken_bytes, self.promised_bytes) = (0, 0);
-        entries.for_each(|entry| self.add(entry));
+        self.logged.clear();
+        (self.taken_bytes, self.promised_bytes, self.promised_space_bytes) = (0, 0, 0);
     }
 
     /// Others fill the disk, but for what is kept and a little.
@@ -160,4 +172,8 @@ fn size_bytes(entry: &Entry) -> u64 {
         Entry::Write { record, .. } => record.size_bytes(),
         entry => data_bytes(entry) + 1024,
     }
+}
+
+fn written_bytes(entry: &Entry) -> u64 {
+    if let Entry::Write { record, .. } = entry { record.size_bytes() } else { 0 }
 }

@@ -100,9 +100,10 @@ impl ModelStorage {
         self.room.as_ref().is_some_and(|room| !room.takes(entry))
     }
 
-    /// Whether it was given more than it has room for.
-    pub(crate) fn is_overdrawn(&self) -> bool {
-        self.room.as_ref().is_some_and(|room| room.is_overdrawn)
+    /// Whether it has less room than the entry takes, or than was promised.
+    pub(crate) fn is_overdrawn_by(&self, entry: &Entry) -> bool {
+        let new_blocks = self.now.new_blocks(entry);
+        self.room.as_ref().is_some_and(|room| !self.refuses(entry) && room.is_overdrawn_by(entry, new_blocks))
     }
 
     /// Whether all that was logged is in objects.
@@ -241,6 +242,29 @@ impl Objects {
         })
     }
 
+    /// For how many blocks the entry has data that have none so far.
+    fn new_blocks(&self, entry: &Entry) -> u64 {
+        let is_new = |oid: Oid, block: u32| {
+            let stored = self.blocks.get(&oid).and_then(|object| object.get(&block));
+            stored.is_none_or(|stored| !is_data(stored))
+        };
+        let count = match entry {
+            Entry::Write { record, .. } => {
+                let blocks = record.extent().zip(record.contents()).filter(|(_, content)| content.is_some());
+                blocks.filter(|(block, _)| is_new(record.oid, *block)).count()
+            }
+            Entry::Copy { oid, blocks } => {
+                let data = blocks.iter().filter(|copied| copied.stored.content.is_some());
+                data.filter(|copied| is_new(*oid, copied.block)).count()
+            }
+            Entry::Replace { blocks, .. } => {
+                blocks.iter().filter(|copied| copied.stored.content.is_some()).count()
+            }
+            Entry::Remove { .. } | Entry::Forget | Entry::Known { .. } => 0,
+        };
+        count as u64
+    }
+
     fn remove(&mut self, oid: Oid) {
         self.missing.remove(&oid);
         self.blocks.remove(&oid);
@@ -305,15 +329,21 @@ impl Objects {
     }
 }
 
+/// What is lost has no bytes.
+fn is_data(stored: &Stored) -> bool {
+    stored.content.as_ref().is_some_and(|block| !block.bytes.is_empty())
+}
+
 fn is_whole(stored: &Stored) -> bool {
     stored.content.as_ref().is_none_or(Block::is_sound)
 }
 
 impl Storage for ModelStorage {
     fn log(&mut self, entry: Entry) -> u64 {
+        let new_blocks = self.now.new_blocks(&entry);
+        self.room.iter_mut().for_each(|room| room.log(&entry, new_blocks));
         self.now.apply(&entry, self.bug);
         let is_checkpoint = matches!(entry, Entry::Known { .. });
-        self.room.iter_mut().for_each(|room| room.log(&entry));
         self.tail.push_back(entry);
         let last = self.last();
         if is_checkpoint {
@@ -351,7 +381,7 @@ impl Storage for ModelStorage {
                 self.folded_recovered.take(&entry);
             }
             self.folded_entries += 1;
-            self.room.iter_mut().for_each(|room| room.applied(&entry));
+            self.room.iter_mut().for_each(Room::applied);
         }
         if self.folded_entries > before {
             self.reckon();
@@ -420,11 +450,13 @@ impl Storage for ModelStorage {
     fn recover(&mut self) -> Recovered {
         self.now = self.folded.clone();
         let mut recovered = self.folded_recovered.clone();
+        self.room.iter_mut().for_each(Room::restart);
         for entry in &self.tail {
+            let new_blocks = self.now.new_blocks(entry);
+            self.room.iter_mut().for_each(|room| room.add(entry, new_blocks));
             self.now.apply(entry, self.bug);
             recovered.take(entry);
         }
-        self.room.iter_mut().for_each(|room| room.restart(self.tail.iter()));
         self.reckon();
         recovered
     }

@@ -175,7 +175,7 @@ each_is_found! {
     sending_more_than_was_promised_to_be_taken_is_found: CreditSpentTwice,
     credit_that_outlives_its_pepoch_is_found: CreditOutlivesPepoch,
     refusing_a_write_that_others_have_is_found: RefusedAfterVersioning,
-    discards_that_wait_for_space_are_found: FreeingWaitsForSpace,
+    writes_that_take_space_of_a_full_disk_are_found: AnyWriteReplaces,
     writes_that_are_refused_because_of_a_learner_are_found: FullLearnerCounts,
     a_flush_of_one_replica_is_found: FlushOfThePrimaryAlone,
     stable_writes_without_a_sync_are_found: StableWithoutSync,

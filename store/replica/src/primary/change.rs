@@ -1,6 +1,6 @@
 //! What a command comes to, given what its blocks hold: results only, so that whoever logs them has the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -21,9 +21,20 @@ use crate::site::Site;
 /// Blocks that a lock on a whole object covers.
 pub(crate) const WHOLE_OBJECT: Range<u32> = 0..BLOCKS_PER_OBJECT;
 
+/// A search for what the command has to know, and for what its blocks hold already.
+pub(crate) fn lookup_of_all(site: &Site, command: &Command) -> Lookup {
+    let Some((_, _, blocks)) = extent(command) else { return Lookup::default() };
+    Lookup::new(lineage(site, command), [blocks])
+}
+
 /// A search for what the command has to know.
 pub(crate) fn lookup(site: &Site, command: &Command) -> Lookup {
-    let Some((_, oid, _)) = extent(command) else { return Lookup::default() };
+    Lookup::new(lineage(site, command), wanted(command))
+}
+
+/// Where the command looks: in its object, and in those that it inherits from.
+fn lineage(site: &Site, command: &Command) -> VecDeque<Oid> {
+    let Some((_, oid, _)) = extent(command) else { return VecDeque::new() };
     let inherits_nothing = if is_change(command) {
         site.has(PlantedBug::MergedWithoutAncestors)
     } else if matches!(command, Command::Map { .. }) {
@@ -33,8 +44,7 @@ pub(crate) fn lookup(site: &Site, command: &Command) -> Lookup {
     };
     let mut lineage = site.configuration.vdis.lineage(oid.vid());
     lineage.truncate(if inherits_nothing { 1 } else { lineage.len() });
-    let oids = lineage.into_iter().map(|vid| Oid::new(oid.kind(), vid, oid.index()));
-    Lookup::new(oids.collect(), wanted(command))
+    lineage.into_iter().map(|vid| Oid::new(oid.kind(), vid, oid.index())).collect()
 }
 
 /// What a command does to which blocks; `None` for a flush.
@@ -66,16 +76,14 @@ pub(crate) fn durability(command: &Command) -> Durability {
 
 /// What a change takes of each replica, at most; `None` if it is none. What is left of a block that is discarded in part is
 /// written, as data is.
-pub(crate) fn cost(site: &Site, command: &Command) -> Option<Cost> {
+pub(crate) fn cost(command: &Command) -> Option<Cost> {
     let (access, _, blocks) = extent(command)?;
     let data_blocks = match command {
         Command::Discard { range, .. } => pieces(*range).filter(is_fragment).count(),
         Command::Remove { .. } => 0,
         _ => blocks.len(),
     };
-    let mut cost = Cost::new(blocks.len(), data_blocks);
-    cost.is_freeing &= !site.has(PlantedBug::FreeingWaitsForSpace);
-    (access == Access::Write).then_some(cost)
+    (access == Access::Write).then_some(Cost::new(blocks.len(), data_blocks))
 }
 
 /// Whether the data is what its checksums say.

@@ -1,7 +1,7 @@
 //! What blocks hold before a request changes them, or for a read: asked of the store run by run, and of one ancestor after
 //! the other for blocks that inherit.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
 use huntaway_wire::{BLOCK_SIZE_BYTES, Oid, Version};
@@ -18,6 +18,9 @@ pub(crate) struct Lookup {
     /// Runs that it has nothing of.
     inherited: VecDeque<Range<u32>>,
     found: BTreeMap<u32, Content>,
+    /// Those that hold data in the object itself.
+    own: BTreeSet<u32>,
+    is_below: bool,
 }
 
 /// The store answered with something else than whole blocks, as many as it was asked for.
@@ -27,7 +30,8 @@ pub(crate) struct Unasked;
 impl Lookup {
     pub(crate) fn new(oids: VecDeque<Oid>, wanted: impl IntoIterator<Item = Range<u32>>) -> Self {
         let (wanted, inherited) = (wanted.into_iter().collect(), VecDeque::new());
-        Self { oids, wanted, inherited, found: BTreeMap::new() }
+        let (found, own, is_below) = (BTreeMap::new(), BTreeSet::new(), false);
+        Self { oids, wanted, inherited, found, own, is_below }
     }
 
     /// What to read next; `None` when everything was found.
@@ -47,11 +51,15 @@ impl Lookup {
             if stored.version == Version::NEVER && !is_last {
                 self.inherit(block);
             } else {
+                if stored.content.is_some() && !self.is_below {
+                    self.own.insert(block);
+                }
                 self.found.insert(block, stored.content);
             }
         }
         if self.wanted.is_empty() && !is_last {
             self.oids.pop_front();
+            self.is_below = true;
             self.wanted = std::mem::take(&mut self.inherited);
         }
         Ok(())
@@ -62,6 +70,11 @@ impl Lookup {
             Some(run) if run.end == block => run.end += 1,
             _ => self.inherited.push_back(block..block + 1),
         }
+    }
+
+    /// The blocks, as far as they were found, that hold data in the object itself.
+    pub(crate) fn own(&self) -> &BTreeSet<u32> {
+        &self.own
     }
 
     /// What the blocks hold.

@@ -21,6 +21,8 @@ pub(crate) struct Operation {
     pub(crate) version: Version,
     /// What all replicas keep for it, until it has its record.
     pub(crate) reserved_bytes: u64,
+    /// There is no room for it unless it only replaces what is there.
+    pub(crate) is_to_replace: bool,
     /// What it has to know before it can be carried out.
     pub(crate) lookup: Lookup,
     /// It looks before it has its blocks.
@@ -69,6 +71,7 @@ impl Operation {
             request: Some(request),
             version: Version::NEVER,
             reserved_bytes: 0,
+            is_to_replace: false,
             lookup,
             is_early: false,
             has_looked_elsewhere: false,
@@ -84,7 +87,17 @@ impl Operation {
     pub(crate) fn unasked(version: Version) -> Self {
         let (lookup, state) = (Lookup::default(), State::Waiting);
         let (is_early, has_looked_elsewhere) = (false, false);
-        Self { request: None, version, reserved_bytes: 0, lookup, is_early, has_looked_elsewhere, state }
+        let (reserved_bytes, is_to_replace) = (0, false);
+        Self {
+            request: None,
+            version,
+            reserved_bytes,
+            is_to_replace,
+            lookup,
+            is_early,
+            has_looked_elsewhere,
+            state,
+        }
     }
 
     pub(crate) fn answer(&self, site: &mut Site, answer: Answer) {

@@ -121,8 +121,11 @@ impl Primary {
             unanswered_from: request.unanswered_from,
             durability: durability(&request.command),
         };
+        if self.operations.get(&op).is_some_and(|operation| !self.has_space(site, operation, &record)) {
+            return Err(self.without_space(site));
+        }
         self.write(site, op, record);
-        if self.is_refused_late(site) {
+        if self.is_refused_late(site, op) {
             return Err(Refused::NoSpace);
         }
         Ok(())

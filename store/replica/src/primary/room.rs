@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 
 use super::Primary;
 use super::change::cost;
+use super::operation::Operation;
 use crate::event::{Answer, Refused, Request};
-use crate::order::Order;
+use crate::order::{OpId, Order};
 use crate::planted::PlantedBug;
+use crate::record::Record;
 use crate::room::{Cost, Lack};
 use crate::site::Site;
 
@@ -18,8 +20,17 @@ pub(super) struct Spending {
     spent_bytes: u64,
     /// By changes that have no record yet, at most.
     reserved_bytes: u64,
-    /// In order, but those that free space first: they do not wait for a disk that is full.
+    /// In order, but those that take no space first.
     waiting: VecDeque<Request>,
+}
+
+/// What room there is for a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Space {
+    /// As much as it takes, at most.
+    Enough,
+    /// A disk is full: it may go on only if it takes the place of what is there.
+    Taken,
 }
 
 impl Spending {
@@ -59,36 +70,43 @@ impl Primary {
         lack.chain(learner).max()
     }
 
-    /// Takes a request for which there is no room, or for which others wait.
-    pub(super) fn waits_for_room(&mut self, site: &mut Site, request: &Request) -> bool {
-        let Some(cost) = cost(site, &request.command) else { return false };
-        let freeing = self.waiting_to_free(site);
-        let is_behind = !cost.is_freeing && self.spending.waiting.len() > freeing;
-        let Some(lack) = self.lack(site, cost).or(is_behind.then_some(Lack::ForNow)) else { return false };
-        if lack == Lack::ForGood && site.has(PlantedBug::RefusedAfterVersioning) {
-            return false;
+    /// What room there is for a request; `None` if it has to wait for some, or for others that do.
+    pub(super) fn room_for(&self, site: &Site, request: &Request) -> Option<Space> {
+        let Some(cost) = cost(&request.command) else { return Some(Space::Enough) };
+        let is_first = self.spending.waiting.front().is_none_or(|first| first.id == request.id);
+        match self.lack(site, cost) {
+            None if is_first || !cost.takes_space => Some(Space::Enough),
+            Some(Lack::ForGood) => Some(Space::Taken),
+            _ => None,
         }
-        if lack == Lack::ForGood {
-            self.refuse_for_space(site, request);
-        } else if self.spending.waiting.len() < Order::MAX_OPERATIONS {
-            let place = if cost.is_freeing { freeing } else { self.spending.waiting.len() };
-            self.spending.waiting.insert(place, request.clone());
-        } else {
-            site.answer(request, Answer::Refused(Refused::NotServing));
+    }
+
+    pub(super) fn wait_for_room(&mut self, site: &mut Site, request: Request) {
+        if self.spending.waiting.len() >= Order::MAX_OPERATIONS {
+            return site.answer(&request, Answer::Refused(Refused::NotServing));
         }
-        true
+        let takes_space = |request: &Request| cost(&request.command).is_some_and(|cost| cost.takes_space);
+        let waiting = &self.spending.waiting;
+        let first_of_these = waiting.partition_point(|waiting| !takes_space(waiting));
+        let place = if takes_space(&request) { waiting.len() } else { first_of_these };
+        self.spending.waiting.insert(place, request);
+    }
+
+    /// Whether there is space for a record by now, if it was not known before, or it only takes the place of what is there.
+    pub(super) fn has_space(&self, site: &Site, operation: &Operation, record: &Record) -> bool {
+        let blocks = record.extent().zip(record.contents()).filter(|(_, content)| content.is_some());
+        let replaces = blocks.map(|(block, _)| block).all(|block| operation.lookup.own().contains(&block));
+        let cost = Cost { bytes: 0, takes_space: true };
+        !operation.is_to_replace
+            || replaces
+            || site.has(PlantedBug::AnyWriteReplaces)
+            || site.has(PlantedBug::RefusedAfterVersioning)
+            || self.lack(site, cost).is_none()
     }
 
     /// What others said of their disks holds as long as their leases.
-    fn refuse_for_space(&self, site: &mut Site, request: &Request) {
-        let refused = if self.has_leases(site) { Refused::NoSpace } else { Refused::NotServing };
-        site.answer(request, Answer::Refused(refused));
-    }
-
-    /// How many of those that wait free space.
-    fn waiting_to_free(&self, site: &Site) -> usize {
-        let is_freeing = |request: &Request| cost(site, &request.command).is_some_and(|cost| cost.is_freeing);
-        self.spending.waiting.partition_point(is_freeing)
+    pub(super) fn without_space(&self, site: &Site) -> Refused {
+        if self.has_leases(site) { Refused::NoSpace } else { Refused::NotServing }
     }
 
     /// Whether the request waits already; the last sending is what is answered.
@@ -105,18 +123,10 @@ impl Primary {
     /// Begins what there is room for by now.
     pub(super) fn go_on_with_room(&mut self, site: &mut Site) {
         while let Some(next) = self.spending.waiting.front() {
-            let lack = cost(site, &next.command).and_then(|cost| self.lack(site, cost));
-            if lack == Some(Lack::ForNow) {
-                return;
-            }
+            let Some(room) = self.room_for(site, next) else { return };
             let Some(request) = self.spending.waiting.pop_front() else { return };
-            if !self.is_to_begin(site, &request) {
-                continue;
-            }
-            if lack.is_some() {
-                self.refuse_for_space(site, &request);
-            } else {
-                self.begin_request(site, request);
+            if self.is_to_begin(site, &request) {
+                self.begin_request(site, request, room);
             }
         }
     }
@@ -129,9 +139,9 @@ impl Primary {
     }
 
     /// Refuses a write when it has a version and others have it, which is wrong.
-    pub(super) fn is_refused_late(&self, site: &Site) -> bool {
+    pub(super) fn is_refused_late(&self, site: &Site, op: OpId) -> bool {
         site.has(PlantedBug::RefusedAfterVersioning)
+            && self.operations.get(&op).is_some_and(|operation| operation.is_to_replace)
             && self.has_leases(site)
-            && self.lack(site, Cost::new(0, 1)) == Some(Lack::ForGood)
     }
 }

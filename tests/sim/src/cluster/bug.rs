@@ -76,7 +76,7 @@ impl Bug {
         Self::Replica(P::CreditSpentTwice),
         Self::Replica(P::CreditOutlivesPepoch),
         Self::Replica(P::RefusedAfterVersioning),
-        Self::Replica(P::FreeingWaitsForSpace),
+        Self::Replica(P::AnyWriteReplaces),
         Self::Replica(P::FullLearnerCounts),
         Self::Replica(P::FlushOfThePrimaryAlone),
         Self::Replica(P::StableWithoutSync),

@@ -348,16 +348,11 @@ impl Cluster {
                 if entry == Entry::Forget {
                     self.mind_removed(node, partition);
                 }
-                let storage = &mut self.nodes[node].storage[partition.index()];
-                if storage.refuses(&entry) {
-                    note!(self, "node {node} {partition} has no room for {}", described(&entry));
-                    return self.look_up(node, partition, ticket, Outcome::NoRoom);
-                }
-                let number = storage.log(entry.clone());
-                if storage.is_overdrawn() {
-                    self.broken = Some(super::Broken::Overdrawn { partition: partition.value(), node });
-                }
                 note!(self, "node {node} {partition} logs {}", described(&entry));
+                if !self.has_room(node, partition, &entry) {
+                    return self.has_no_room(node, partition, ticket);
+                }
+                let number = self.nodes[node].storage[partition.index()].log(entry.clone());
                 if self.told.is_some() {
                     self.tell_if_versioned(node, partition.value(), &entry);
                 }
@@ -454,7 +449,7 @@ impl Cluster {
         }
     }
 
-    fn disk_delay(&mut self, node: usize) -> Time {
+    pub(crate) fn disk_delay(&mut self, node: usize) -> Time {
         let slow = self.nodes[node].slow_disk;
         50 + self.random.below(300) + if slow > 0 { self.random.below(slow) } else { 0 }
     }

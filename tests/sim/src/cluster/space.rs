@@ -1,7 +1,7 @@
 //! Disks that are full for a while, logs that are full until they are applied, and what clients are told of that.
 
 use huntaway_ledger::{InSyncChange, SetRecord};
-use huntaway_replica::{Answer, Input, Outcome, Process, Refused, Replica, Ticket};
+use huntaway_replica::{Answer, Entry, Input, Outcome, Process, Refused, Replica, Ticket};
 use huntaway_wire::Partition;
 
 use super::event::{AtNode, Event};
@@ -24,6 +24,23 @@ impl Cluster {
             }
             self.step(node, partition, Input::Room(promised));
         }
+    }
+
+    /// Whether there is room for an entry. For a write there always is, and if not, somebody was mistaken.
+    pub(crate) fn has_room(&mut self, node: usize, partition: Partition, entry: &Entry) -> bool {
+        let storage = &self.nodes[node].storage[partition.index()];
+        if storage.is_overdrawn_by(entry) {
+            self.broken = Some(Broken::Overdrawn { partition: partition.value(), node });
+        }
+        !storage.refuses(entry)
+    }
+
+    /// The store says that there is no room for blocks that were to be put in place.
+    pub(crate) fn has_no_room(&mut self, node: usize, partition: Partition, ticket: Ticket) {
+        note!(self, "node {node} {partition} has no room for that");
+        let (outcome, number, synced) = (Outcome::NoRoom, 0, false);
+        let after = self.disk_delay(node);
+        self.at_process(node, after, AtNode::Stored { partition, ticket, outcome, number, synced });
     }
 
     /// What is in the logs is applied.
