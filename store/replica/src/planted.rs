@@ -31,6 +31,8 @@ pub enum PlantedBug {
     RequestsNotRolledForward,
     /// A request whose gateway has its answer is carried out.
     AnsweredCarriedOut,
+    /// A request of a gateway's process that has ended is carried out, though what it asked for before is forgotten.
+    EndedGatewayServed,
     /// A read does not wait for writes that are under way.
     DirtyRead,
     /// The clock by which leases are checked is read now and then, not with each step.

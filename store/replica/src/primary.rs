@@ -144,7 +144,9 @@ impl Primary {
     /// Whether the request is one that begins now, if there is room for it. If not, it is answered, or will be.
     fn is_to_begin(&mut self, site: &mut Site, request: &Request) -> bool {
         let is_late = request.id.number < request.unanswered_from;
-        if is_late || has_ended(request.id.gateway, &site.configuration.gateways) {
+        let has_ended = has_ended(request.id.gateway, &site.configuration.gateways)
+            && !site.has(PlantedBug::EndedGatewayServed);
+        if is_late || has_ended {
             site.answer(request, Answer::Refused(Refused::Late));
             return false;
         }

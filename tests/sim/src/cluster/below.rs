@@ -9,10 +9,10 @@ use huntaway_replica::{Answer, Command, Entry, Process, Refused, Request, Reques
 use huntaway_wire::{Durability, NodeId, ObjectKind, Oid, Stamp};
 
 use super::block::{Seen, range_of, whole};
-use super::event::Event;
+use super::event::{AtNode, Event};
 use super::habits::Habits;
 use super::operation::At;
-use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note};
+use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition as partition_of};
 use crate::clock::{Ms, Time};
 use crate::{Attempt, Random};
 
@@ -129,10 +129,45 @@ impl Cluster {
 
     /// A gateway sends a request to a store: to write a value to a block, or to read it.
     pub(crate) fn submit(&mut self, gateway: usize, sending: &Sending, block: usize, writes: Option<u64>) {
+        let Some(request) = self.request(gateway, sending, block, writes) else { return };
+        note!(
+            self,
+            "gateway {gateway} sends {}#{} under fence {} to node {}",
+            sending.number.0,
+            sending.send,
+            sending.fence,
+            endpoint_of(sending.store)
+        );
+        let (endpoint, partition) = (self.gateway_endpoint(gateway), self.block_at(block).partition);
+        self.send_request(endpoint, endpoint_of(sending.store), partition, &request);
+    }
+
+    /// A copy of such a request reaches the store so late.
+    pub(crate) fn submit_late(
+        &mut self,
+        gateway: usize,
+        sending: &Sending,
+        block: usize,
+        writes: Option<u64>,
+        late: Ms,
+    ) {
+        let Some(request) = self.request(gateway, sending, block, writes) else { return };
+        let (from, partition) = (self.gateway_endpoint(gateway), self.block_at(block).partition);
+        let what = AtNode::Request { from, partition: partition_of(partition), request, is_checked: false };
+        self.at_process(endpoint_of(sending.store), late * MS, what);
+    }
+
+    fn request(
+        &self,
+        gateway: usize,
+        sending: &Sending,
+        block: usize,
+        writes: Option<u64>,
+    ) -> Option<Request> {
         let at = self.block_at(block);
         let endpoint = self.gateway_endpoint(gateway);
         let incarnation = self.gateways[gateway].incarnation;
-        let Some((pepoch, target)) = self.gateways[gateway].knows(at) else { return };
+        let (pepoch, target) = self.gateways[gateway].knows(at)?;
         let oid = Oid::new(ObjectKind::Data, target.vid, at.object);
         let command = match writes {
             Some(value) => Command::Write {
@@ -143,7 +178,7 @@ impl Cluster {
             },
             None => Command::Read { oid, blocks: at.block..at.block + 1 },
         };
-        let request = Request {
+        Some(Request {
             id: RequestId {
                 gateway: Process { node: id_of(endpoint), incarnation },
                 number: sending.number.0,
@@ -155,16 +190,7 @@ impl Cluster {
             layout: target.layout,
             fence: sending.fence,
             command,
-        };
-        note!(
-            self,
-            "gateway {gateway} sends {}#{} under fence {} to node {}",
-            sending.number.0,
-            sending.send,
-            sending.fence,
-            endpoint_of(sending.store)
-        );
-        self.send_request(endpoint, endpoint_of(sending.store), at.partition, &request);
+        })
     }
 
     /// What a store says reaches a gateway.

@@ -116,10 +116,10 @@ impl Bug {
         Self::OldLayoutLosesTurn,
         Self::Cluster(crate::Bug::StampCheckedOnArrival),
         Self::Cluster(crate::Bug::Replica(Store::RequestsForgotten)),
-        Self::Cluster(crate::Bug::Replica(Store::RequestsNotRolledForward)),
         Self::Cluster(crate::Bug::Replica(Store::RequestsTrimmedByTime)),
         Self::Cluster(crate::Bug::Replica(Store::RequestsKeptAtRollback)),
         Self::Cluster(crate::Bug::Replica(Store::AnsweredCarriedOut)),
+        Self::Cluster(crate::Bug::Replica(Store::EndedGatewayServed)),
         Self::Cluster(crate::Bug::Replica(Store::FenceNotChecked)),
         Self::Cluster(crate::Bug::Replica(Store::LayoutNotChecked)),
         Self::Cluster(crate::Bug::Replica(Store::NoLedgerLease)),
@@ -130,10 +130,9 @@ impl Bug {
 
     /// The bug that is called so.
     pub fn named(name: &str) -> Option<Self> {
-        match name.strip_prefix(CLUSTER) {
-            Some(name) => crate::Bug::named(name).map(Self::Cluster),
-            None => Self::ALL.into_iter().find(|bug| bug.to_string().eq_ignore_ascii_case(name)),
-        }
+        let mut listed = Self::ALL.into_iter().chain(Self::WITH_CLUSTER);
+        let of_cluster = || crate::Bug::named(name.strip_prefix(CLUSTER)?).map(Self::Cluster);
+        listed.find(|bug| bug.to_string().eq_ignore_ascii_case(name)).or_else(of_cluster)
     }
 
     /// What is planted within the cluster.

@@ -14,6 +14,9 @@ use crate::cluster::{Report, Said};
 /// Longest time until a request is sent again that a store has no use for now.
 const LONGEST_PATIENCE_MS: Ms = 100;
 
+/// Latest arrival of a copy of a request that the network made.
+const LATEST_COPY_MS: Ms = 600;
+
 /// Longest stall of a store's thread that reads requests.
 const LONGEST_STALL_MS: Ms = 700;
 
@@ -53,15 +56,24 @@ impl World {
     /// The socket to a store takes a request.
     pub(super) fn submit(&mut self, request: Request) {
         let Request { gateway, incarnation, owner, sending, .. } = &request;
-        let (operation, gateway) = (self.checker.operation(owner.attempt), *gateway);
+        let operation = self.checker.operation(owner.attempt);
+        let (block, gateway) = (operation.block, *gateway);
         let writes = (!operation.is_read).then_some(owner.attempt as u64 + 1);
         let is_slow = self.random.permille(self.habits.slow_queue / 3);
         let stall = if is_slow { self.random.below(LONGEST_STALL_MS) } else { 0 };
+        let late = self.random.permille(self.habits.restless).then(|| self.random.below(LATEST_COPY_MS));
+        if late.is_some() && self.random.permille(500) {
+            let after = self.random.below(50);
+            self.work_after(after, gateway, Work::Die);
+        }
         let Some(cluster) = &mut self.cluster else { return };
+        if let Some(late) = late {
+            cluster.at_time(self.now).submit_late(gateway, sending, block, writes, late);
+        }
         if stall > 0 {
             cluster.at_time(self.now).stall_reader(gateway, sending.store, stall);
         }
-        cluster.at_time(self.now).submit(gateway, sending, operation.block, writes);
+        cluster.at_time(self.now).submit(gateway, sending, block, writes);
         self.owners.insert((gateway, *incarnation, sending.number), *owner);
         self.sent.insert((gateway, *incarnation, sending.number.0, sending.send), request);
         self.hear_cluster();
@@ -98,6 +110,13 @@ impl World {
             let now = self.now;
             self.cluster.iter_mut().for_each(|cluster| cluster.at_time(now).dethrone_soon(block, gateway));
         }
+    }
+
+    /// Something goes wrong in the cluster at the worst moment.
+    pub(super) fn plot(&mut self) {
+        let now = self.now;
+        self.cluster.iter_mut().for_each(|cluster| cluster.at_time(now).plot());
+        self.hear_cluster();
     }
 
     /// A request for which its store has no use now is sent again after a while.

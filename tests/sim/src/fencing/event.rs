@@ -126,6 +126,8 @@ pub(super) enum Work {
     /// A command has taken too long: it is failed.
     OutOfPatience(usize, usize),
     Settle,
+    /// The process is killed, and started again.
+    Die,
     /// Numbers the responses of a connection.
     Number(usize),
     Write(usize, Vec<Numbered>),

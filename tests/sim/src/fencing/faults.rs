@@ -57,8 +57,7 @@ impl World {
             }
             12 => self.path_dies(initiator, gateway, long),
             _ if has_stores => self.hand_over(store),
-            // A cluster has faults of its own.
-            _ => {}
+            _ => self.plot(),
         }
         let next = self.random.below(self.habits.longest_calm_ms);
         self.after(next, Event::Fault);

@@ -219,6 +219,10 @@ impl World {
             Work::Send(request) => self.send(request),
             Work::Overdue(number, send) => self.overdue(gateway, number, send),
             Work::OutOfPatience(connection, attempt) => self.out_of_patience(connection, attempt),
+            Work::Die => {
+                self.note(|| format!("FAULT gateway {gateway} restarts"));
+                self.restart_gateway(gateway);
+            }
             Work::Settle => self.settle(gateway),
             Work::Number(connection) => self.number(connection),
             Work::Write(connection, batch) => self.write(connection, batch),
