@@ -91,7 +91,7 @@ impl Bug {
     ];
 
     /// Those that are found when the stores are a cluster.
-    pub const WITH_CLUSTER: [Self; 34] = [
+    pub const WITH_CLUSTER: [Self; 31] = [
         Self::Gateway(PlantedBug::NoPathProof),
         Self::Gateway(PlantedBug::SentAgainWithoutProof),
         Self::Gateway(PlantedBug::ErrorBeforeSettled),
@@ -102,7 +102,6 @@ impl Bug {
         Self::Gateway(PlantedBug::GivenUpSentAgain),
         Self::Gateway(PlantedBug::NotJudgedAgain),
         Self::Gateway(PlantedBug::GivenUpJudgedToStand),
-        Self::ProofBeforeStamp,
         Self::StatusTimeAfterWrite,
         Self::ClockBeforeSocket,
         Self::LoginBeforeSettled,
@@ -111,13 +110,11 @@ impl Bug {
         Self::RefusedLosesTurn,
         Self::AnsweredBeforeStoresKnow,
         Self::SettledByTheRecord,
-        Self::FenceAtSending,
         Self::FencedLosesTurn,
         Self::OldLayoutLosesTurn,
         Self::Cluster(crate::Bug::StampCheckedOnArrival),
         Self::Cluster(crate::Bug::Replica(Store::RequestsForgotten)),
         Self::Cluster(crate::Bug::Replica(Store::RequestsTrimmedByTime)),
-        Self::Cluster(crate::Bug::Replica(Store::RequestsKeptAtRollback)),
         Self::Cluster(crate::Bug::Replica(Store::AnsweredCarriedOut)),
         Self::Cluster(crate::Bug::Replica(Store::EndedGatewayServed)),
         Self::Cluster(crate::Bug::Replica(Store::FenceNotChecked)),
