@@ -111,8 +111,6 @@ pub enum PlantedBug {
     FreedByOldTree,
     /// What hides a block may be under way when the block is freed.
     FreedWithoutLocks,
-    /// A read of what was deleted meanwhile is answered.
-    DeletedReadAnswered,
     /// Nothing is ever freed.
     NothingFreed,
     /// Reads of a disk that goes back to a snapshot are not held.

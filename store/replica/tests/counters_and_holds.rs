@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use huntaway_replica::{
     Answer, Block, Command, Configuration, Hold, Input, Moment, Outcome, Output, Process, Recovered, Refused,
-    Replica, Request, RequestId, Ticket, Vdi, Vdis,
+    Replica, Request, RequestId, Stored, Ticket, Vdi, Vdis,
 };
 use huntaway_wire::{
     ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Vid,
@@ -169,4 +169,42 @@ fn a_write_that_was_held_goes_elsewhere_after_the_commit() {
     let outputs = replica.step(NOW, write(2, 2, 1));
     let expected = vec![(2, Answer::Refused(Refused::OldLayout))];
     assert_eq!(answers(&outputs), expected, "nobody writes to what is frozen");
+}
+
+/// A read of the first block.
+fn read(number: u64) -> Input {
+    let Input::Requested(request) = write(number, 1, 1) else { unreachable!("it is a request") };
+    let oid = Oid::new(ObjectKind::Data, vid(), 0);
+    Input::Requested(Request { command: Command::Read { oid, blocks: 0..1 }, ..request })
+}
+
+fn reading(outputs: &[Output]) -> Option<Ticket> {
+    outputs.iter().find_map(|output| match output {
+        Output::Read { ticket, .. } => Some(*ticket),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_read_of_what_was_deleted_meanwhile_is_not_answered() {
+    let mut replica = primary();
+    let ticket = reading(&replica.step(NOW, read(1))).unwrap();
+    replica.step(NOW, configuration(Vdi { layout: 2, is_frozen: true, is_deleted: true, ..VDI }));
+    let outcome = Outcome::Blocks(vec![Stored::default()]);
+    let outputs = replica.step(NOW, Input::Stored { ticket, outcome });
+    assert_eq!(answers(&outputs), [(1, Answer::Refused(Refused::OldLayout))]);
+}
+
+#[test]
+fn reads_are_held_when_a_disk_goes_back_to_a_snapshot() {
+    let mut replica = primary();
+    let ticket = reading(&replica.step(NOW, read(1))).unwrap();
+    let hold = Vdi { hold: Some(Hold(5)), holds_reads: true, ..VDI };
+    assert!(!is_held(&replica.step(NOW, configuration(hold))), "one is under way");
+    let outcome = Outcome::Blocks(vec![Stored::default()]);
+    let outputs = replica.step(NOW, Input::Stored { ticket, outcome });
+    assert!(is_held(&outputs) && answers(&outputs) == [(1, Answer::Data(vec![None]))]);
+    assert_eq!(reading(&replica.step(NOW, read(2))), None);
+    let outputs = replica.step(NOW, configuration(VDI));
+    assert!(reading(&outputs).is_some(), "the hold came to nothing");
 }

@@ -59,7 +59,7 @@ impl Primary {
     pub(super) fn refused_by_deletion(site: &Site, request: &Request) -> Option<Refused> {
         let (_, oid, _) = extent(&request.command)?;
         let vdi = site.configuration.vdis.vdi(oid.vid()).filter(|vdi| vdi.is_deleted);
-        vdi.filter(|_| !site.has(PlantedBug::DeletedReadAnswered)).map(|_| Refused::OldLayout)
+        vdi.map(|_| Refused::OldLayout)
     }
 
     /// Takes a request that may not begin now.

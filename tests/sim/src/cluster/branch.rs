@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 
 use huntaway_ledger::DiskRecord;
-use huntaway_replica::Hold;
-use huntaway_wire::Vid;
+use huntaway_replica::{Hold, Record};
+use huntaway_wire::{Partition, Vid};
 
+use super::event::Event;
 use super::judgement::Shown;
 use super::ledger::Ledger;
 use super::operation::{At, What};
+use super::plot::Trap;
 use super::snapshot::{Holding, Purpose};
-use super::{Cluster, MAX_DISKS, MS, note};
+use super::{Cluster, Endpoint, MAX_DISKS, MS, SECOND, endpoint_of, note, partition};
 
 /// Most disks that are made of snapshots in a run.
-const MOST_CLONES: usize = 3;
+const MOST_CLONES: usize = 6;
 
 /// A disk of the run.
 #[derive(Debug, Clone, Copy)]
@@ -58,17 +60,63 @@ impl Cluster {
         }
         let snapshot = self.random.pick(&all);
         match self.random.below(100) {
-            0..35 => self.begin_roll_back(snapshot),
-            35..65 => self.clone_disk(snapshot),
-            65..85 => self.delete(DiskRecord::DeleteSnapshot { version: snapshot.2 }),
-            _ => {
-                let clones = self.ledger.clones();
-                if !clones.is_empty() {
-                    let (_, named) = self.random.pick(&clones);
-                    self.delete(DiskRecord::DeleteDisk { disk: named.first });
-                }
-            }
+            0..25 => self.begin_roll_back(snapshot),
+            25..60 => self.clone_disk(snapshot),
+            60..75 => self.delete(&DiskRecord::DeleteSnapshot { version: snapshot.2 }),
+            _ => self.delete_clone(),
         }
+    }
+
+    fn delete_clone(&mut self) {
+        let clones = self.ledger.clones();
+        if !clones.is_empty() {
+            let (_, named) = self.random.pick(&clones);
+            self.delete(&DiskRecord::DeleteDisk { disk: named.first });
+        }
+    }
+
+    /// A snapshot was taken: a trap is set for a write that hides what it has.
+    pub(crate) fn perhaps_trap_what_hides(&mut self) {
+        if self.shape.branch_percent == 0 || !self.random.percent(25) || self.trap.is_some() {
+            return;
+        }
+        let number = self.random.below(self.shape.partitions.into()) as u16;
+        let (partition, primary) = (partition(number), self.ledger.primary(number.into()).1);
+        self.trap = Some(Trap::Hide { partition, primary });
+    }
+
+    /// If a write hides what a snapshot has, it does not get to the other replicas at once, and the snapshot is deleted. When
+    /// space may have been freed, the primary goes, and the gateway that would send the write again.
+    pub(crate) fn hides(&mut self, node: Endpoint, in_partition: Partition, record: &Record) {
+        let Some(Trap::Hide { partition, primary }) = self.trap else { return };
+        let parent = self.ledger.disks.version(record.oid.vid()).and_then(|version| version.parent);
+        let version = parent.filter(|parent| self.ledger.is_there(*parent));
+        let request = record.request.filter(|_| (partition, primary) == (in_partition, node));
+        let (Some(request), Some(version)) = (request, version) else { return };
+        self.trap = None;
+        let others = (0..self.shape.nodes).filter(|other| *other != primary);
+        others.for_each(|other| self.network.block(primary, other));
+        self.at(1, Event::Reconnect);
+        self.at(1, Event::Delete { record: DiskRecord::DeleteSnapshot { version } });
+        note!(
+            self,
+            "the trap springs: {} hides what {version} has, and others do not get it",
+            record.version
+        );
+        let gateway = endpoint_of(request.gateway.node) - self.shape.nodes;
+        let after = 160 * MS + self.random.below(130 * MS);
+        self.at(after, Event::Leave { node: primary, gateway });
+        self.let_it_work(7 * SECOND);
+    }
+
+    pub(crate) fn leave_with_gateway(&mut self, node: usize, gateway: usize) {
+        self.leaves_for_good(node);
+        if self.gateways[gateway].is_alive() {
+            self.crash_gateway(gateway);
+            let back = 2500 * MS + self.random.below(2 * SECOND);
+            self.at(back, Event::StartGateway { gateway });
+        }
+        self.lull(6 * SECOND);
     }
 
     /// The disk goes back to its snapshot, or a disk that was made of it does.
@@ -116,12 +164,12 @@ impl Cluster {
         // What was to be kept for it, and is not, is noticed sooner.
         if self.random.percent(30) {
             let after = self.random.below(20 * MS);
-            self.at(after, super::event::Event::Delete { version: vid });
+            self.at(after, Event::Delete { record: DiskRecord::DeleteSnapshot { version: vid } });
         }
     }
 
-    pub(crate) fn delete(&mut self, record: DiskRecord) {
-        if self.ledger.disks.apply(&record).is_ok() {
+    pub(crate) fn delete(&mut self, record: &DiskRecord) {
+        if self.ledger.disks.apply(record).is_ok() {
             note!(self, "{record:?}");
             self.summary.branches += 1;
             self.publish();

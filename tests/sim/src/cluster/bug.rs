@@ -118,6 +118,7 @@ impl Bug {
         Self::Replica(P::NothingFreed),
         Self::HealthFromProgress,
         Self::FailedRecoveryCountsAsDone,
+        Self::Replica(P::FreedWithoutLocks),
     ];
 
     /// The bug named `name`.

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use huntaway_ledger::{DiskRecord, SetRecord};
 use huntaway_replica::{Answer, Hold, Message, Moment, Outcome, Request, RequestId, Ticket};
-use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp, Vid};
+use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp};
 
 use super::client::Told;
 use super::plot::Sprung;
@@ -78,8 +78,10 @@ pub(crate) enum Event {
     Hold,
     /// Somebody has waited for it long enough.
     AbortSnapshot { hold: Hold },
-    /// Somebody deletes a snapshot.
-    Delete { version: Vid },
+    /// Somebody deletes something.
+    Delete { record: DiskRecord },
+    /// A node goes for a long time, and a gateway is killed.
+    Leave { node: usize, gateway: usize },
     /// A primary tells the ledger that its partition holds.
     Held { partition: Partition, pepoch: Pepoch, hold: Hold },
     /// Somebody resets a disk.
@@ -184,7 +186,8 @@ impl Cluster {
             Event::Snapshot => self.snapshot(),
             Event::Hold => self.hold(),
             Event::AbortSnapshot { hold } => self.abort_snapshot(hold),
-            Event::Delete { version } => self.delete(DiskRecord::DeleteSnapshot { version }),
+            Event::Delete { record } => self.delete(&record),
+            Event::Leave { node, gateway } => self.leave_with_gateway(node, gateway),
             Event::Held { partition, pepoch, hold } => self.held(partition, pepoch, hold),
             Event::Reset => self.reset(),
             Event::ResetDone { reset } => self.reset_done(reset),

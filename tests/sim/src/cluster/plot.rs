@@ -17,6 +17,8 @@ use crate::storage::Crash;
 pub(crate) enum Trap {
     /// The primary forwards a write: it reaches only these.
     Forward { partition: Partition, primary: Endpoint, reaches: Vec<Endpoint> },
+    /// The primary forwards a write that hides what a snapshot has.
+    Hide { partition: Partition, primary: Endpoint },
     /// The primary answers.
     Answer { partition: Partition, primary: Endpoint },
 }
@@ -166,6 +168,7 @@ impl Cluster {
 
     /// A primary sends a write.
     pub(crate) fn forwards(&mut self, node: Endpoint, in_partition: Partition, record: &Record) {
+        self.hides(node, in_partition, record);
         let Some(Trap::Forward { partition, primary, .. }) = &self.trap else { return };
         let Some(request) = record.request.filter(|_| (*partition, *primary) == (in_partition, node)) else {
             return;
@@ -203,7 +206,7 @@ impl Cluster {
         }
     }
 
-    fn leaves_for_good(&mut self, node: Endpoint) {
+    pub(crate) fn leaves_for_good(&mut self, node: Endpoint) {
         self.crash(node, Crash::Killed, 8 * SECOND);
         self.take_down(vec![node]);
     }

@@ -188,6 +188,7 @@ impl Cluster {
             self.network.late_news[primary] = self.time + self.random.below(800 * MS);
         }
         self.summary.snapshots += 1;
+        self.perhaps_trap_what_hides();
         let versions = before.iter().zip(self.ledger.living());
         let frozen = versions.filter(|(before, after)| before.2 != after.2);
         let frozen: BTreeMap<usize, Vid> = frozen.map(|((disk, _, version), _)| (*disk, *version)).collect();
