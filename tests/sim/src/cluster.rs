@@ -28,6 +28,7 @@ mod plot;
 mod recovering;
 mod snapshot;
 mod space;
+mod telling;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};

@@ -7,15 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{
-    Answer, Block, Body, Change, CopiedBlock, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output,
-    Process, Proposal, Record, Recovery, Replica, Reply, SetChange, Ticket,
+    Answer, Block, Body, Change, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output, Process, Proposal,
+    Record, Recovery, Replica, Reply, SetChange, Ticket,
 };
 use huntaway_wire::{Oid, Partition, Stamp};
 
-use super::block::{Seen, flip};
+use super::block::flip;
 use super::event::{AtGateway, AtNode, Event};
 use super::habits::Habits;
 use super::old_copies::Copies;
+use super::telling::{answered, described, told};
 use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
@@ -339,25 +340,7 @@ impl Cluster {
     fn carry_out(&mut self, node: usize, partition: Partition, output: Output) {
         let storage = &mut self.nodes[node].storage[partition.index()];
         match output {
-            Output::Log { ticket, entry } => {
-                let entry = if self.bug == Some(Bug::ReplicaResolves) {
-                    self.resolved_alone(node, partition, entry)
-                } else {
-                    entry
-                };
-                if entry == Entry::Forget {
-                    self.mind_removed(node, partition);
-                }
-                note!(self, "node {node} {partition} logs {}", described(&entry));
-                if !self.has_room(node, partition, &entry) {
-                    return self.has_no_room(node, partition, ticket);
-                }
-                let number = self.nodes[node].storage[partition.index()].log(entry.clone());
-                if self.told.is_some() {
-                    self.tell_if_versioned(node, partition.value(), &entry);
-                }
-                self.store(node, partition, ticket, Outcome::Done, number, false);
-            }
+            Output::Log { ticket, entry } => self.log(node, partition, ticket, entry),
             Output::Sync { ticket } => {
                 let number = storage.last();
                 self.store(node, partition, ticket, Outcome::Done, number, true);
@@ -410,6 +393,26 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    fn log(&mut self, node: usize, partition: Partition, ticket: Ticket, entry: Entry) {
+        let entry = if self.bug == Some(Bug::ReplicaResolves) {
+            self.resolved_alone(node, partition, entry)
+        } else {
+            entry
+        };
+        if entry == Entry::Forget {
+            self.mind_removed(node, partition);
+        }
+        note!(self, "node {node} {partition} logs {}", described(&entry));
+        if !self.has_room(node, partition, &entry) {
+            return self.has_no_room(node, partition, ticket);
+        }
+        let number = self.nodes[node].storage[partition.index()].log(entry.clone());
+        if self.told.is_some() {
+            self.tell_if_versioned(node, partition.value(), &entry);
+        }
+        self.store(node, partition, ticket, Outcome::Done, number, false);
     }
 
     /// The entry as it would be if replicas merged halves of blocks with what they have themselves.
@@ -544,58 +547,5 @@ fn damaged(message: &Message) -> Message {
 fn flip_written(record: &mut Arc<Record>) {
     if let Change::Write { blocks, .. } = &mut Arc::make_mut(record).change {
         flip(blocks.iter_mut().flatten().next());
-    }
-}
-
-fn told(message: &Message) -> String {
-    let pepoch = message.pepoch.0;
-    match &message.body {
-        Body::Forward { record, settled, attempt } => {
-            format!("in {pepoch}: forward {}, settled {settled}, attempt {attempt}", record.version)
-        }
-        Body::Forwarded { version, attempt, .. } => {
-            format!("in {pepoch}: forwarded {version}, attempt {attempt}")
-        }
-        Body::Gathered { records } | Body::RollForward { records } => {
-            let versions: Vec<String> = records.iter().map(|record| record.version.to_string()).collect();
-            format!("in {pepoch}: of {} records {versions:?}", records.len())
-        }
-        Body::Ask { attempt, step, lesson: Lesson::Copy { oid, blocks } } => {
-            let blocks: Vec<u32> = blocks.iter().map(|copied| copied.block).collect();
-            format!("in {pepoch}: copy {blocks:?} of {}, attempt {attempt} step {step}", oid.index())
-        }
-        Body::Reply { attempt, step, reply: Reply::Blocks(blocks) } => {
-            format!("in {pepoch}: {} blocks, attempt {attempt} step {step}", blocks.len())
-        }
-        body => format!("in {pepoch}: {body:?}"),
-    }
-}
-
-fn answered(answer: &Answer) -> String {
-    match answer {
-        Answer::Data(blocks) => format!("{:?}", blocks.iter().map(Seen::of).collect::<Vec<_>>()),
-        answer => format!("{answer:?}"),
-    }
-}
-
-fn described(entry: &Entry) -> String {
-    match entry {
-        Entry::Write { record, settled } => {
-            let seen: Vec<Seen> = record.contents().iter().map(Seen::of).collect();
-            let what = match &record.change {
-                Change::Write { .. } => format!("{seen:?}"),
-                change => format!("{change:?} of {}", record.oid),
-            };
-            let place = (record.oid.index(), record.extent());
-            let (version, number) = (record.version, record.request.map_or(0, |request| request.number));
-            format!("{version} at {place:?} {what} for {number}, {:?}, settled {settled}", record.completion)
-        }
-        Entry::Copy { oid, blocks } => {
-            let seen = |copied: &CopiedBlock| {
-                (copied.block, copied.stored.version, Seen::of(&copied.stored.content))
-            };
-            format!("copies to {}: {:?}", oid.index(), blocks.iter().map(seen).collect::<Vec<_>>())
-        }
-        entry => format!("{entry:?}"),
     }
 }
