@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use huntaway_ledger::InSyncSet;
-use huntaway_replica::Stored;
+use huntaway_replica::{Process, Stored};
 use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch, Vid};
 
 use super::block::Seen;
@@ -376,8 +376,12 @@ impl Cluster {
     /// too, and what was removed that was to be kept.
     pub(crate) fn kept(&self, partition: Partition, is_forced: bool) -> Kept {
         let in_sync = &self.ledger.rows[partition.index()].configuration.in_sync;
-        let nodes: Vec<&Node> =
-            in_sync.iter().map(|process| &self.nodes[endpoint_of(process.node)]).collect();
+        // Who was started anew meanwhile may have another disk than the one that was asked.
+        let asked = |process: &Process| {
+            let node = &self.nodes[endpoint_of(process.node)];
+            (node.incarnation == process.incarnation).then_some(node)
+        };
+        let nodes: Vec<&Node> = in_sync.iter().filter_map(asked).collect();
         let storages = nodes.iter().map(|node| &node.storage[partition.index()]);
         let sound: Vec<&ModelStorage> = storages.filter(|storage| is_forced || !storage.is_damaged).collect();
         let removed = nodes.iter().filter_map(|node| node.copies[partition.index()].removed.as_ref());
