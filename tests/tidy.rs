@@ -45,7 +45,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("huntaway-membership", &["huntaway-ledger", "huntaway-wire"]),
     ("huntaway-replica", &["huntaway-wire"]),
     ("huntaway-scsi", &[]),
-    ("huntaway-sim", &["huntaway-gateway", "huntaway-ledger", "huntaway-replica", "huntaway-wire"]),
+    (
+        "huntaway-sim",
+        &["huntaway-gateway", "huntaway-ledger", "huntaway-replica", "huntaway-store", "huntaway-wire"],
+    ),
     ("huntaway-store", &["huntaway-membership", "huntaway-replica", "huntaway-wire"]),
     ("huntaway-wire", &[]),
     ("iscsi-target-rs", &[]),

@@ -9,6 +9,7 @@ mod partition;
 
 use std::ops::AddAssign;
 use std::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use huntaway_wire::{Oid, Partition};
 
@@ -85,9 +86,20 @@ impl<D: Disk> Store<D> {
     /// Whether [`Store::apply`] should be called now: there are many recent writes, the log fills up, or somebody waits for it.
     pub fn apply_is_due(&self) -> bool {
         self.account.held_bytes() >= self.options.apply_at_bytes
-            || self.wal.live_bytes() >= self.options.wal_bytes / 2
+            || self.unapplied_log_bytes() >= self.options.wal_bytes / 2
             || self.backlog.len() > 0
             || self.waiters.any_for_applied()
+    }
+
+    /// Bytes of the log that are not known to be applied.
+    fn unapplied_log_bytes(&self) -> u64 {
+        let applied = self.wal.released().0.max(self.applied.load(Ordering::Acquire));
+        self.wal.written().0.saturating_sub(applied)
+    }
+
+    /// Whether what stays in the log would soon leave no room for more.
+    fn is_log_filling(&self) -> bool {
+        self.wal.live_bytes() >= self.options.wal_bytes / 4 * 3
     }
 
     /// Applies all that was written before the call, releases the log, and carries out requests that waited for room.
@@ -100,6 +112,10 @@ impl<D: Disk> Store<D> {
         self.rung.clear();
         self.check_not_failed().map_err(|_| DiskStopped)?;
         let cut = self.wal.written();
+        // What replicas know of requests is in the log alone.
+        let needed = self.trails.needed(self.wal.durable());
+        #[cfg(feature = "planted-bugs")]
+        let needed = needed.filter(|_| !self.options.has(crate::PlantedBug::ReleasedBeforeKnown));
         #[cfg(feature = "planted-bugs")]
         if self.options.has(crate::PlantedBug::ReleasedBeforeApplied) {
             self.release_early(cut)?;
@@ -113,7 +129,8 @@ impl<D: Disk> Store<D> {
         self.room.refresh(&*self.disk);
         self.room.freed(cut);
         if applied.objects_without_room == 0 {
-            self.release(cut)?;
+            self.applied.fetch_max(cut.0, Ordering::AcqRel);
+            self.release(cut, needed)?;
         }
         self.drain_backlog();
         if self.dirty.is_empty() {
@@ -177,7 +194,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    fn release(&self, cut: Lsn) -> Result<(), DiskStopped> {
+    /// Releases the log up to `cut`, of which all is applied, but for what is `needed` from some place on.
+    fn release(&self, cut: Lsn, needed: Option<Lsn>) -> Result<(), DiskStopped> {
         if !self.save_known()? {
             return Ok(());
         }
@@ -185,7 +203,7 @@ impl<D: Disk> Store<D> {
         if cut > self.wal.durable() {
             self.sync()?;
         }
-        let mut released = self.wal.release(cut);
+        let mut released = self.wal.release(needed.map_or(cut, |needed| needed.min(cut)));
         // While nothing is left to be applied, the mark follows: what was applied is not replayed, so that a record that
         // cannot be read any more does not bring back what was there before it.
         if self.dirty.is_empty() {

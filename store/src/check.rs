@@ -3,18 +3,20 @@
 mod objects;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use bytes::Bytes;
 use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Partition, Version};
 
 pub use report::{Finding, Problem, Report};
 
 use crate::disk::{Disk, FileDisk};
 use crate::error::OpenError;
+use crate::replicated::{self, States};
 use crate::service::lock_directory;
 use crate::superblock::{self, Superblock, SuperblockError};
-use crate::wal::{self, Change, Record, WalError};
+use crate::wal::{self, Change, Record, RecordHeader, WalError};
 
 /// Words of a bit set with one bit for each block of an object.
 const WORDS: usize = BLOCKS_PER_OBJECT as usize / 64;
@@ -70,6 +72,10 @@ pub fn check_disk<D: Disk>(disk: &D) -> Result<Report, OpenError> {
 #[derive(Debug, Default)]
 struct Logged {
     objects: BTreeMap<(Partition, Oid), LoggedObject>,
+    /// Partitions of which nothing is left.
+    forgotten: BTreeSet<Partition>,
+    /// Records that are whole and say nothing known.
+    unknown_records: u64,
 }
 
 /// What the log will do to one object.
@@ -91,6 +97,12 @@ impl LoggedObject {
 
 impl Logged {
     fn add(&mut self, record: &Record<'_>) {
+        if let Change::Replicated { meta, crcs } = record.header.change {
+            if !self.add_replicated(&record.header, meta, crcs) {
+                self.unknown_records += 1;
+            }
+            return;
+        }
         let new =
             || LoggedObject { first_version: record.header.version, blocks: [0; WORDS], is_removed: false };
         let object = self.objects.entry((record.header.partition, record.header.oid)).or_insert_with(new);
@@ -99,7 +111,7 @@ impl Logged {
                 object.cover(*first_block..first_block.saturating_add(crcs.len() as u32));
             }
             Change::Discard { blocks } => object.cover(blocks.clone()),
-            Change::Reserve => {}
+            Change::Reserve | Change::Replicated { .. } => {}
             Change::Remove => {
                 object.cover(0..BLOCKS_PER_OBJECT);
                 object.is_removed = true;
@@ -107,20 +119,46 @@ impl Logged {
         }
     }
 
+    /// False if it is nothing known.
+    fn add_replicated(&mut self, header: &RecordHeader<'_>, meta: &[u8], crcs: &[u32]) -> bool {
+        let read = replicated::decode((header.oid, header.version), meta, crcs, &Bytes::new());
+        let Some((logged, States { replaces, blocks })) = read else { return false };
+        if logged == replicated::Logged::Forget {
+            self.forgotten.insert(header.partition);
+        }
+        if !replaces && blocks.is_empty() {
+            return true;
+        }
+        let versions = blocks.iter().map(|(_, state)| state.version().unwrap_or_default());
+        let least = if replaces { Version::NEVER } else { versions.min().unwrap_or_default() };
+        let new = || LoggedObject { first_version: least, blocks: [0; WORDS], is_removed: false };
+        let object = self.objects.entry((header.partition, header.oid)).or_insert_with(new);
+        object.first_version = object.first_version.min(least);
+        if replaces {
+            object.cover(0..BLOCKS_PER_OBJECT);
+            object.is_removed = true;
+        }
+        blocks.iter().for_each(|(block, _)| object.cover(*block..block + 1));
+        true
+    }
+
     /// The first version of the object that the log has, if it says anything about it.
     fn first_version(&self, partition: Partition, oid: Oid) -> Option<Version> {
-        self.objects.get(&(partition, oid)).map(|object| object.first_version)
+        let of_object = self.objects.get(&(partition, oid)).map(|object| object.first_version);
+        if self.forgotten.contains(&partition) { Some(Version::NEVER) } else { of_object }
     }
 
     /// Whether the object's file does not matter, because the log removes the object.
     fn removes(&self, partition: Partition, oid: Oid) -> bool {
-        self.objects.get(&(partition, oid)).is_some_and(|object| object.is_removed)
+        self.forgotten.contains(&partition)
+            || self.objects.get(&(partition, oid)).is_some_and(|object| object.is_removed)
     }
 
     /// Whether the block's content in the file does not matter, because the log replaces it.
     fn replaces(&self, partition: Partition, oid: Oid, block: u32) -> bool {
         let object = self.objects.get(&(partition, oid));
-        object.is_some_and(|object| object.blocks[block as usize / 64] >> (block % 64) & 1 != 0)
+        self.forgotten.contains(&partition)
+            || object.is_some_and(|object| object.blocks[block as usize / 64] >> (block % 64) & 1 != 0)
     }
 }
 
@@ -134,6 +172,10 @@ fn check_log<D: Disk>(disk: &D, superblock: &Superblock, report: &mut Report) ->
         Ok(())
     });
     report.log_records = records;
+    if logged.unknown_records > 0 {
+        let reason = format!("{} of its records are of no known kind", logged.unknown_records);
+        report.add("wal", None, Problem::DamagedLog { reason, cause: None });
+    }
     if let Err(error) = end {
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         report.add("wal", None, Problem::DamagedLog { reason: error.to_string(), cause });

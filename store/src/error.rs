@@ -101,6 +101,14 @@ pub enum OpenError {
     /// The write-ahead log cannot be used.
     #[error("{0}; nothing was changed: `huntaway store check` tells more")]
     Wal(#[from] WalError),
+    /// The log has a record that says nothing known here, although it is whole.
+    #[error(
+        "the write-ahead log has a record, which ends at {end}, that this version does not know: use the version that wrote it"
+    )]
+    UnknownRecord {
+        /// Where it ends in the log.
+        end: u64,
+    },
     /// The index of a partition cannot be read or mended now, and writes to the partition wait in the log.
     #[error(
         "the index of objects in {directory} cannot be used: {reason}; `huntaway store check` tells more"

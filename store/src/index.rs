@@ -9,6 +9,7 @@ mod sector;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use huntaway_wire::{Epoch, Oid, Partition, Version};
@@ -154,6 +155,12 @@ impl Index {
         );
         after.extend(items.iter().map(|item| (item.oid, *item)));
         after.into_values().collect()
+    }
+
+    /// Its objects after `after`, in order.
+    pub(crate) fn oids(&self, after: Option<Oid>) -> impl Iterator<Item = Oid> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.objects.range((from, Bound::Unbounded)).map(|(oid, _)| *oid)
     }
 
     /// How many objects it has.

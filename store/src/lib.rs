@@ -28,6 +28,7 @@ mod read;
 mod read_modify_write;
 mod reads;
 mod recover;
+mod replicated;
 mod room;
 mod service;
 mod store;
@@ -44,6 +45,7 @@ pub use node_store::{DiskDirectory, DiskState, DiskStatus, DisksError, DisksStop
 pub use options::{ReadEngine, StoreOptions};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
+pub use replicated::LogError;
 pub use service::LocalStore;
 pub use store::{DiskStopped, Store, Task};
 pub use superblock::{BootId, ClusterId, DiskId, Superblock};

@@ -1,9 +1,9 @@
 //! What was written lately and is not in the object files yet, ahead of the files in every read. Its data stays in the log:
 //! here is where it lies.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,6 +41,8 @@ impl Account {
 pub(crate) struct Memory {
     account: Arc<Account>,
     objects: BTreeMap<Oid, RecentObject>,
+    /// Where the record ends by which nothing was left of the partition, while it is not known of which objects that is true.
+    forgotten: Option<Lsn>,
 }
 
 /// What happened to one object since it was last applied.
@@ -59,6 +61,8 @@ pub(crate) struct RecentObject {
     reservers: Vec<Lsn>,
     /// Bytes of disk that its application was promised.
     promised_bytes: u64,
+    /// It is a replica's: see [`Memory::replicate`].
+    is_replicated: bool,
 }
 
 /// One block's newest content.
@@ -87,8 +91,19 @@ pub(crate) enum Recent {
     },
     /// It reads as zeroes.
     Zero,
+    /// No replica has what it held.
+    Lost,
     /// Nothing: look into the file.
     Unknown,
+}
+
+/// What an entry of a replica does to an object.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Effect {
+    /// What was there before is gone, whatever state it was in.
+    pub(crate) replaces: bool,
+    /// What blocks become.
+    pub(crate) blocks: Vec<(u32, Change)>,
 }
 
 /// A copy of all that is to be applied to one object.
@@ -102,6 +117,8 @@ pub(crate) struct Captured {
     /// Where the records end of those who wait for the reservation.
     pub(crate) reservers: Vec<Lsn>,
     pub(crate) promised_bytes: u64,
+    /// It is a replica's: see [`Memory::replicate`].
+    pub(crate) is_replicated: bool,
     /// The newest version in it.
     pub(crate) version: Version,
     /// Where its newest record ends.
@@ -111,7 +128,7 @@ pub(crate) struct Captured {
 
 impl Memory {
     pub(crate) fn new(account: Arc<Account>) -> Self {
-        Self { account, objects: BTreeMap::new() }
+        Self { account, objects: BTreeMap::new(), forgotten: None }
     }
 
     /// Of how many objects something is here, and of how many blocks.
@@ -159,6 +176,54 @@ impl Memory {
         object.reservation = Some((stamp, false));
         // They come about with the removal: the object was reserved before.
         object.reservers.clear();
+    }
+
+    /// What an entry of a replica does to an object, whose record ends at `lsn`. The object is a replica's from here on: holes
+    /// count as something, and versions go down as well as up.
+    pub(crate) fn replicate(&mut self, oid: Oid, lsn: Lsn, effect: Effect) {
+        let least = effect.blocks.iter().map(|(_, change)| change.version()).min();
+        let stamp = Stamp { lsn, version: Version::NEVER };
+        if effect.replaces {
+            self.remove(oid, stamp);
+        }
+        let first = Stamp { lsn, version: least.unwrap_or_default() };
+        let object = entry(&mut self.objects, &self.account, oid, first);
+        object.first_version = object.first_version.min(first.version);
+        object.is_replicated = true;
+        object.set(&self.account, lsn, effect.blocks.into_iter());
+    }
+
+    /// Nothing is left of the partition, which has these objects in its index, by the record that ends at `lsn`.
+    pub(crate) fn forget_all(&mut self, lsn: Lsn, indexed: Vec<Oid>) {
+        let oids: BTreeSet<Oid> = self.objects.keys().copied().chain(indexed).collect();
+        oids.into_iter()
+            .for_each(|oid| self.replicate(oid, lsn, Effect { replaces: true, ..Effect::default() }));
+    }
+
+    /// As [`Memory::forget_all`], but what the index has will be known later.
+    pub(crate) fn forget_replayed(&mut self, lsn: Lsn) {
+        self.forget_all(lsn, Vec::new());
+        self.forgotten = Some(lsn);
+    }
+
+    /// The index was found to have these objects.
+    pub(crate) fn indexed(&mut self, oids: impl Iterator<Item = Oid>) {
+        let Some(lsn) = self.forgotten.take() else { return };
+        let stamp = Stamp { lsn, version: Version::NEVER };
+        for oid in oids {
+            let object = entry(&mut self.objects, &self.account, oid, stamp);
+            if object.erased.is_none() {
+                // What is known of its blocks came later.
+                (object.erased, object.reservation) = (Some(stamp), Some((stamp, false)));
+            }
+            (object.first_version, object.is_replicated) = (Version::NEVER, true);
+        }
+    }
+
+    /// Objects after `after` of which something is here, in order.
+    pub(crate) fn oids(&self, after: Option<Oid>) -> impl Iterator<Item = Oid> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.objects.range((from, Bound::Unbounded)).map(|(oid, _)| *oid)
     }
 
     fn erase(&mut self, oid: Oid, stamp: Stamp) {
@@ -264,25 +329,46 @@ fn entry<'a>(
             reservation: None,
             reservers: Vec::new(),
             promised_bytes: 0,
+            is_replicated: false,
         }
     })
+}
+
+impl Captured {
+    /// What the index is told that was removed: all that a file may hold of it. Versions of a replica's object may go down, and
+    /// the file may be damaged.
+    pub(crate) fn removed_version(&self) -> Version {
+        if self.is_replicated { Version { pepoch: u32::MAX, seq: Version::MAX_SEQ } } else { self.version }
+    }
 }
 
 impl RecentBlock {
     fn held_bytes(&self) -> u64 {
         match self.change {
             Change::Data { .. } => u64::from(BLOCK_SIZE_BYTES) + BLOCK_OVERHEAD_BYTES,
-            Change::Hole { .. } => BLOCK_OVERHEAD_BYTES,
+            Change::Hole { .. } | Change::Lost { .. } | Change::Never => BLOCK_OVERHEAD_BYTES,
         }
     }
 }
 
 impl RecentObject {
+    /// What was last done to a block, if anything was.
+    pub(crate) fn change(&self, block: u32) -> Option<&Change> {
+        let erased = self.erased.map(|_| &Change::Never);
+        self.blocks.get(&block).map(|found| &found.change).or(erased)
+    }
+
+    /// What was last done to each block that anything was done to, in order.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (u32, &Change)> {
+        self.blocks.iter().map(|(block, found)| (*block, &found.change))
+    }
+
     /// What is known of a block.
     pub(crate) fn block(&self, block: u32) -> Recent {
         match self.blocks.get(&block).map(|found| &found.change) {
             Some(Change::Data { at, crc, .. }) => Recent::Data { at: *at, crc: *crc },
-            Some(Change::Hole { .. }) => Recent::Zero,
+            Some(Change::Hole { .. } | Change::Never) => Recent::Zero,
+            Some(Change::Lost { .. }) => Recent::Lost,
             None if self.erased.is_some() => Recent::Zero,
             None => Recent::Unknown,
         }
@@ -353,6 +439,7 @@ impl RecentObject {
             reservation: self.reservation,
             reservers: self.reservers.clone(),
             promised_bytes: std::mem::take(&mut self.promised_bytes),
+            is_replicated: self.is_replicated,
             version,
             lsn,
         }
@@ -384,6 +471,7 @@ mod tests {
         match memory.object(oid())?.block(block) {
             Recent::Data { at, .. } => Some(at.0 >> 32),
             Recent::Zero => Some(0),
+            Recent::Lost => panic!("nothing is lost"),
             Recent::Unknown => None,
         }
     }

@@ -80,10 +80,12 @@ impl PartitionState {
             }
             _ => Index::load(disk, place, &Loading::Quiet)?,
         };
+        let mut memory = memory.unwrap_or_else(|| Memory::new(account.clone()));
+        memory.indexed(index.oids(None));
         Ok(Self {
             order: Order::new(partition, pepoch),
             index,
-            memory: memory.unwrap_or_else(|| Memory::new(account.clone())),
+            memory,
             directory: directory.into(),
             has_directory,
             is_inherited,

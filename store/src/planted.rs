@@ -1,8 +1,9 @@
 //! Bugs put in on purpose, to see that the simulation finds them. Only with the feature `planted-bugs`.
 
 use std::io::{self, IoSlice};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use huntaway_replica::Entry as ReplicaEntry;
 use huntaway_wire::{Oid, Partition, Version};
 
 use crate::disk::Disk;
@@ -43,6 +44,16 @@ pub enum PlantedBug {
     ReleasedBeforeApplied,
     /// The names of new object files are not synced before the index has them.
     NamesNotSynced,
+    /// Blocks that a replica is taught get one version for all.
+    CopiedWithoutVersion,
+    /// What a replica's log was told that is known counts for nothing when it is read again.
+    KnownNotReplayed,
+    /// The log is released without regard to what replicas need of it.
+    ReleasedBeforeKnown,
+    /// A block that nobody has any more reads as zeroes.
+    LostReadAsZeroes,
+    /// The index keeps the version of a replica's object when it goes down.
+    IndexNotLowered,
 }
 
 impl<D: Disk> Store<D> {
@@ -72,6 +83,19 @@ impl<D: Disk> Store<D> {
             }
             _ => None,
         }
+    }
+
+    /// What a replica logs in place of an entry, if anything.
+    pub(crate) fn log_wrongly(&self, entry: &ReplicaEntry) -> Option<ReplicaEntry> {
+        let ReplicaEntry::Copy { oid, blocks } = entry else { return None };
+        if !self.options.has(PlantedBug::CopiedWithoutVersion) {
+            return None;
+        }
+        let mut blocks = Vec::clone(blocks);
+        let newest = blocks.iter().map(|copied| copied.stored.version).max()?;
+        let written = blocks.iter_mut().filter(|copied| copied.stored.version != Version::NEVER);
+        written.for_each(|copied| copied.stored.version = newest);
+        Some(ReplicaEntry::Copy { oid: *oid, blocks: Arc::new(blocks) })
     }
 
     /// What gets into the index of `items`.

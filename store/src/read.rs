@@ -202,9 +202,11 @@ impl<D: Disk> Store<D> {
         match known {
             Recent::Data { at, crc } => Ok(Source::Log { at, crc }),
             Recent::Zero => Ok(Source::Zero),
+            Recent::Lost => Err(self.corrupt(oid, block, "no replica has what it held")),
             Recent::Unknown => match entry(block) {
                 Entry::Inherit | Entry::Hole { .. } => Ok(Source::Zero),
                 Entry::Data { crc, .. } => Ok(Source::File { crc }),
+                Entry::Lost { .. } => Err(self.corrupt(oid, block, "no replica has what it held")),
                 Entry::Damaged => Err(self.corrupt(oid, block, "its table entry is damaged")),
             },
         }
@@ -220,7 +222,12 @@ impl<D: Disk> Store<D> {
     }
 
     /// Fills `bytes` with what is in the log from `position` on.
-    fn read_log(&self, log: &LogFiles<D::File>, position: u64, bytes: &mut [u8]) -> io::Result<()> {
+    pub(crate) fn read_log(
+        &self,
+        log: &LogFiles<D::File>,
+        position: u64,
+        bytes: &mut [u8],
+    ) -> io::Result<()> {
         let (file, offset) = log.find(Lsn(position)).ok_or(io::ErrorKind::NotFound)?;
         match self.disk.read_at(file, bytes, offset)? {
             count if count < bytes.len() => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -301,7 +308,7 @@ impl<D: Disk> Store<D> {
         let known = recent.map_or(Recent::Unknown, |recent| recent.block(block));
         let object = match known {
             Recent::Unknown => self.object(state, oid)?,
-            Recent::Data { .. } | Recent::Zero => None,
+            Recent::Data { .. } | Recent::Zero | Recent::Lost => None,
         };
         let entry =
             |block| object.as_ref().map_or(Entry::Inherit, |object| object.content().table.entry(block));
@@ -421,10 +428,10 @@ impl<D: Disk> Store<D> {
         let is_mapped = |block| {
             reserved
                 || match recent.map_or(Recent::Unknown, |recent| recent.block(block)) {
-                    Recent::Data { .. } => true,
+                    Recent::Data { .. } | Recent::Lost => true,
                     Recent::Zero => false,
                     Recent::Unknown => content.as_ref().is_some_and(|content| {
-                        matches!(content.table.entry(block), Entry::Data { .. } | Entry::Damaged)
+                        !matches!(content.table.entry(block), Entry::Inherit | Entry::Hole { .. })
                     }),
                 }
         };

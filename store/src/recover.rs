@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use huntaway_wire::{Epoch, OBJECT_SIZE_BYTES, PARTITIONS, Partition, Pepoch};
@@ -20,6 +20,7 @@ use crate::object::ObjectCache;
 use crate::options::StoreOptions;
 use crate::partition::{Epochs, OBJECTS, PartitionState, Slot, directory_name, parse_directory_name};
 use crate::reads::Reads;
+use crate::replicated::{Consequence, Replay};
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
 use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
@@ -53,7 +54,8 @@ impl<D: Disk> Store<D> {
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
         let directories = find_directories(&*disk, &known, options.epoch)?;
         let account = Arc::<Account>::default();
-        let (wal, replayed) = replay(&disk, &options, &superblock, is_complete, &account)?;
+        let (wal, replayed, replicas) = replay(&disk, &options, &superblock, is_complete, &account)?;
+        let (recovered, trails) = replicas.recovered();
         let dirty = DirtyPartitions::new();
         let metrics = Metrics::new(&options.directory);
         let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
@@ -100,6 +102,9 @@ impl<D: Disk> Store<D> {
             known: Mutex::new(known),
             account,
             dirty,
+            trails,
+            applied: AtomicU64::new(0),
+            recovered: Mutex::new(recovered),
             room,
         })
     }
@@ -195,7 +200,7 @@ fn replay<D: Disk>(
     superblock: &Superblock,
     is_complete: bool,
     account: &Arc<Account>,
-) -> Result<(Wal<D>, Replayed), OpenError> {
+) -> Result<(Wal<D>, Replayed, Replay), OpenError> {
     let wal_options = WalOptions {
         disk_uuid: superblock.disk.0,
         segment_bytes: options.wal_segment_bytes.max(MIN_SEGMENT_BYTES),
@@ -203,17 +208,34 @@ fn replay<D: Disk>(
         may_be_new: !is_complete,
     };
     let mut replayed = Replayed::new();
+    let mut replicas = Replay::default();
+    #[cfg(feature = "planted-bugs")]
+    {
+        replicas.forgets_known = options.has(crate::PlantedBug::KnownNotReplayed);
+    }
     let wal = Wal::open(disk.clone(), wal_options, &mut |lsn, record| -> Result<(), OpenError> {
         let partition = record.header.partition;
+        let mut consequence = Consequence::None;
+        if let Change::Replicated { meta, crcs } = record.header.change {
+            let known = replicas.take(lsn, &record.header, (meta, crcs, &record.payload));
+            consequence = known.ok_or(OpenError::UnknownRecord { end: lsn.0 })?;
+            if matches!(consequence, Consequence::None) {
+                return Ok(());
+            }
+        }
         let memory = replayed.entry(partition).or_insert_with(|| Memory::new(account.clone()));
-        remember(memory, lsn, &record.header);
+        match consequence {
+            Consequence::None => remember(memory, lsn, &record.header),
+            Consequence::Changed(effect) => memory.replicate(record.header.oid, lsn, effect),
+            Consequence::Forgotten => memory.forget_replayed(lsn),
+        }
         Ok(())
     })?;
     #[cfg(feature = "planted-bugs")]
     if options.has(crate::PlantedBug::ReplayedOnce) {
         wal.release(wal.durable()).and_then(|()| wal.checkpoint())?;
     }
-    Ok((wal, replayed))
+    Ok((wal, replayed, replicas))
 }
 
 /// Loads a partition of which the log said something. If its index is damaged, that is lost: the partition answers that it
@@ -254,5 +276,7 @@ fn remember(memory: &mut Memory, lsn: Lsn, header: &RecordHeader<'_>) {
         Change::Discard { blocks } => memory.discard(oid, blocks.clone(), stamp),
         Change::Reserve => memory.reserve(oid, stamp),
         Change::Remove => memory.remove(oid, stamp),
+        // It says more than what happens to blocks.
+        Change::Replicated { .. } => {}
     }
 }

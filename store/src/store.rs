@@ -2,9 +2,11 @@
 //!
 //! It has no threads and reads no clock. Whoever runs it calls [`Store::sync`] and [`Store::apply`] when they are due.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use huntaway_replica::Recovered;
 use huntaway_wire::{
     Answer, BLOCK_SIZE_BYTES, Broken, Error, ObjectRequest, Operation, Partition, Pepoch, Read, Refusal,
     Reply, Request, Submission,
@@ -22,6 +24,7 @@ use crate::object::ObjectCache;
 use crate::options::StoreOptions;
 use crate::partition::{Epochs, PartitionState, Slot};
 use crate::reads::{Entered, Reads};
+use crate::replicated::Trails;
 use crate::room::Room;
 use crate::superblock::Superblock;
 use crate::waiters::{Sender, Until, Waiters};
@@ -51,6 +54,12 @@ pub struct Store<D: Disk> {
     pub(crate) objects: ObjectCache<D>,
     pub(crate) account: Arc<Account>,
     pub(crate) dirty: DirtyPartitions,
+    /// From where on replicas need the log.
+    pub(crate) trails: Trails,
+    /// Up to where all of the log was applied, as far as is known.
+    pub(crate) applied: AtomicU64,
+    /// What replicas are to learn from the log.
+    pub(crate) recovered: Mutex<BTreeMap<Partition, Recovered>>,
     pub(crate) room: Room,
     pub(crate) waiters: Waiters,
     pub(crate) backlog: Backlog,

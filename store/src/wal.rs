@@ -67,6 +67,15 @@ impl fmt::Display for Lsn {
     }
 }
 
+/// Whether a record keeps to the log's bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// It does.
+    Usual,
+    /// The log can be released only when the record is there: if need be, the log takes another segment for it.
+    Releases,
+}
+
 /// How a log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WalOptions {
@@ -195,13 +204,23 @@ impl<D: Disk> Wal<D> {
         })
     }
 
-    /// Adds a record and returns where it ends. `payload` is the content of a [`Change::Write`]'s blocks, which must
-    /// match the CRCs; otherwise empty.
+    /// Adds a record and returns where it ends. `payload` is the content of the change's blocks, which must match
+    /// the CRCs.
     ///
     /// # Errors
     /// `Full`, `NoSpace` and `Shortage`: nothing was written, try again after a release. `TooLarge` and `Malformed`: the caller's
     /// mistake, nothing was written. `Exhausted`: nothing can be added any more. `Io` and `Poisoned`: the log has stopped.
     pub fn append(&self, record: &RecordHeader<'_>, payload: &[IoSlice<'_>]) -> Result<Lsn, WalError> {
+        self.append_as(record, payload, Urgency::Usual)
+    }
+
+    /// As [`Wal::append`], whose urgency is the usual one.
+    pub(crate) fn append_as(
+        &self,
+        record: &RecordHeader<'_>,
+        payload: &[IoSlice<'_>],
+        urgency: Urgency,
+    ) -> Result<Lsn, WalError> {
         let payload_bytes: u64 = payload.iter().map(|part| part.len() as u64).sum();
         if !record.is_well_formed() || payload_bytes != record.payload_bytes() {
             return Err(WalError::Malformed);
@@ -210,10 +229,8 @@ impl<D: Disk> Wal<D> {
         if RECORDS_OFFSET + bytes > self.options.segment_bytes {
             return Err(WalError::TooLarge { bytes });
         }
-        let crcs: SmallVec<[u8; 64]> = match record.change {
-            Change::Write { crcs, .. } => crcs.iter().flat_map(|crc| crc.to_le_bytes()).collect(),
-            Change::Discard { .. } | Change::Reserve | Change::Remove => SmallVec::new(),
-        };
+        let mut table: SmallVec<[u8; 64]> = record.crcs().iter().flat_map(|crc| crc.to_le_bytes()).collect();
+        table.extend_from_slice(record.meta());
         let mut tail = lock(&self.tail);
         self.check()?;
         let lsn = self.written();
@@ -222,12 +239,12 @@ impl<D: Disk> Wal<D> {
             return Err(WalError::Exhausted);
         }
         if tail.current.offset(lsn) + bytes > self.options.segment_bytes {
-            self.begin_segment(&mut tail, lsn)?;
+            self.begin_segment(&mut tail, lsn, urgency)?;
         }
         let place = Place { lsn, durable_before: self.durable() };
-        let fixed: [u8; HEADER_BYTES] = record::encode(record, place, tail.current.seed, &crcs);
+        let fixed: [u8; HEADER_BYTES] = record::encode(record, place, tail.current.seed, &table);
         let mut parts: SmallVec<[IoSlice<'_>; INLINE_PARTS]> = SmallVec::new();
-        parts.extend([IoSlice::new(&fixed), IoSlice::new(&crcs)]);
+        parts.extend([IoSlice::new(&fixed), IoSlice::new(&table)]);
         parts.extend_from_slice(payload);
         let written = self.disk.write_at(&tail.current.file, &parts, tail.current.offset(lsn));
         self.poison_on_error(written, "write", || segment::path(tail.current.number))?;
@@ -376,7 +393,7 @@ impl<D: Disk> Wal<D> {
     }
 
     /// Goes on in another segment, which begins at `base`.
-    fn begin_segment(&self, tail: &mut Tail<D::File>, base: Lsn) -> Result<(), WalError> {
+    fn begin_segment(&self, tail: &mut Tail<D::File>, base: Lsn, urgency: Urgency) -> Result<(), WalError> {
         let number = tail.current.number + 1;
         let path = segment::path(number);
         let next = match tail.free.pop() {
@@ -396,7 +413,8 @@ impl<D: Disk> Wal<D> {
             }
             None => {
                 let segments = tail.full.len() as u64 + 1;
-                if segments >= (self.options.bound_bytes / self.options.segment_bytes).max(MIN_SEGMENTS) {
+                let most = (self.options.bound_bytes / self.options.segment_bytes).max(MIN_SEGMENTS);
+                if segments >= most && urgency == Urgency::Usual {
                     return Err(WalError::Full { live_bytes: self.live_bytes() });
                 }
                 create(&*self.disk, &self.options, number, base).map_err(|source| match () {

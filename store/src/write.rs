@@ -322,7 +322,7 @@ impl<D: Disk> Store<D> {
         }
         let takes_space = |block: &u32| match recent.map_or(Recent::Unknown, |recent| recent.block(*block)) {
             Recent::Data { .. } => false,
-            Recent::Zero => true,
+            Recent::Zero | Recent::Lost => true,
             Recent::Unknown => !content
                 .as_ref()
                 .is_some_and(|content| matches!(content.table.entry(*block), Entry::Data { .. })),

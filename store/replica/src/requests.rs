@@ -54,10 +54,26 @@ impl Requests {
     pub fn add(&mut self, record: &Record) {
         let Some(request) = record.request else { return };
         self.trim(request.gateway, record.unanswered_from);
+        self.put(request, record.completion);
+    }
+
+    /// Takes in what a request came to, unless its gateway has the answer.
+    pub fn put(&mut self, request: RequestId, completion: Completion) {
         let gateway = self.gateways.entry(request.gateway).or_default();
         if request.number >= gateway.unanswered_from {
-            gateway.done.insert(request.number, record.completion);
+            gateway.done.insert(request.number, completion);
         }
+    }
+
+    /// Each gateway with the number below which it has all answers, and how many of its requests are remembered.
+    pub fn gateways(&self) -> impl Iterator<Item = (Process, u64, usize)> {
+        self.gateways.iter().map(|(process, of)| (*process, of.unanswered_from, of.done.len()))
+    }
+
+    /// The requests of a gateway that are remembered, and what they came to, in order.
+    pub fn of(&self, gateway: Process) -> impl Iterator<Item = (u64, Completion)> {
+        let done = self.gateways.get(&gateway).into_iter().flat_map(|of| &of.done);
+        done.map(|(number, completion)| (*number, *completion))
     }
 
     /// The gateway has the answers to all requests below `unanswered_from`.

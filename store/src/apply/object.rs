@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Partition};
+use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Partition, Version};
 
 use super::ApplyError;
 use crate::disk::Disk;
 use crate::error::{DiskError, is_shortage};
+use crate::index::{Item, State};
 use crate::memory::{Captured, Stamp};
 use crate::object::{Change, Header, LoadError, ObjectFile, ObjectPath};
 use crate::store::Store;
@@ -43,6 +44,17 @@ pub(super) struct Target<D: Disk> {
 }
 
 impl<D: Disk> Changed<D> {
+    /// What the index is to say before the file of a replica's object, which it has since `created`, changes: versions may go
+    /// down, and none of the file would be as new as that any more.
+    pub(super) fn lowered(&self, created: Version) -> Option<Item> {
+        if !self.captured.is_replicated || self.target.is_new {
+            return None;
+        }
+        let newest = self.target.object.table_after(self.changes()).versions().max().unwrap_or_default();
+        let item = Item { oid: self.captured.oid, version: newest, state: State::Present };
+        (newest < created).then_some(item)
+    }
+
     /// What becomes of blocks, in their order.
     pub(super) fn changes(&self) -> &[(u32, Change)] {
         self.target.every_block.as_deref().unwrap_or(&self.captured.changes)
@@ -58,7 +70,13 @@ impl<D: Disk> Store<D> {
         captured: &Captured,
     ) -> Result<Plan<D>, ApplyError> {
         let path = ObjectPath::new(directory, captured.oid);
-        let has_data = captured.changes.iter().any(|(_, change)| matches!(change, Change::Data { .. }));
+        // A hole is nothing, unless others are to know since when it is there.
+        let is_something = |(_, change): &(u32, Change)| match change {
+            Change::Data { .. } | Change::Lost { .. } => true,
+            Change::Hole { .. } => captured.is_replicated,
+            Change::Never => false,
+        };
+        let has_data = captured.changes.iter().any(is_something);
         // Removed, whatever it was: the old file does not matter, were it damaged or gone.
         let starts_anew = captured.erased.is_some() && captured.reservation.is_some();
         let (is_indexed, old) = self.find_old(partition, captured.oid, starts_anew)?;
@@ -78,10 +96,13 @@ impl<D: Disk> Store<D> {
             };
             return Ok(Plan::Change(Target { object, reserved, is_new: true, path, every_block: None }));
         };
-        let every_block = captured.erased.map(|stamp| with_erasure(&captured.changes, stamp));
+        let every_block = captured.erased.map(|stamp| with_erasure(captured, stamp));
         let changes = every_block.as_deref().unwrap_or(&captured.changes);
-        if !reserved && !has_data && object.is_empty_after(changes) {
-            return Ok(Plan::Remove);
+        if !reserved && !has_data {
+            let after = object.table_after(changes);
+            if if captured.is_replicated { after.is_unwritten() } else { after.is_empty() } {
+                return Ok(Plan::Remove);
+            }
         }
         Ok(Plan::Change(Target { object, reserved, is_new: false, path, every_block }))
     }
@@ -163,10 +184,13 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// `changes`, and a hole in every other block: what was there before is gone.
-fn with_erasure(changes: &[(u32, Change)], erased: Stamp) -> Vec<(u32, Change)> {
-    let mut written = changes.iter().peekable();
-    let hole = Change::Hole { version: erased.version };
+/// What was captured, and nothing in every other block: what was there before is gone.
+fn with_erasure(captured: &Captured, erased: Stamp) -> Vec<(u32, Change)> {
+    let mut written = captured.changes.iter().peekable();
+    let hole = match captured.is_replicated {
+        true => Change::Never,
+        false => Change::Hole { version: erased.version },
+    };
     (0..BLOCKS_PER_OBJECT)
         .map(|block| written.next_if(|(next, _)| *next == block).cloned().unwrap_or((block, hole.clone())))
         .collect()

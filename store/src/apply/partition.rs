@@ -33,6 +33,10 @@ impl<D: Disk> Store<D> {
                 Ok(Plan::Remove) => removed.push(captured),
                 Ok(Plan::Change(target)) => changed.push(Changed { captured, target }),
                 Err(error) if error.may_pass() => self.put_back(batch.partition, &captured, applied),
+                // Until the object is mended, the log has what was written to it since.
+                Err(ApplyError::Object(_)) if captured.is_replicated && !self.is_log_filling() => {
+                    self.put_back(batch.partition, &captured, applied);
+                }
                 Err(ApplyError::Object(_)) => self.give_up(batch.partition, &captured),
                 Err(error) => return Err(error),
             }
@@ -114,7 +118,7 @@ impl<D: Disk> Store<D> {
         }
         let item = |captured: &Captured| Item {
             oid: captured.oid,
-            version: captured.version,
+            version: captured.removed_version(),
             state: State::Removed,
         };
         let items: Vec<_> = removed.iter().map(item).collect();
@@ -161,7 +165,7 @@ impl<D: Disk> Store<D> {
                 Err(error) if error.may_pass() => {
                     self.with_loaded(partition, |state| {
                         state.names_unsynced = true;
-                        let removed = gone.iter().map(|captured| (captured.oid, captured.version));
+                        let removed = gone.iter().map(|captured| (captured.oid, captured.removed_version()));
                         removed.for_each(|(oid, version)| state.index.may_come_back(oid, version));
                     });
                     gone.iter().for_each(|captured| self.put_back(partition, captured, applied));
@@ -186,6 +190,7 @@ impl<D: Disk> Store<D> {
         changed: Vec<Changed<D>>,
         applied: &mut Applied,
     ) -> Result<(), ApplyError> {
+        let Some(changed) = self.lower_in_index(partition, place, changed, applied)? else { return Ok(()) };
         let log = self.wal.files();
         let mut done = Vec::with_capacity(changed.len());
         for plan in changed {
@@ -219,6 +224,41 @@ impl<D: Disk> Store<D> {
         }
         self.publish(partition, &items, done, applied);
         Ok(())
+    }
+
+    /// Makes the index say of objects no more than will be in their files; `None` if there is no room for that now.
+    fn lower_in_index(
+        &self,
+        partition: Partition,
+        place: &Place,
+        changed: Vec<Changed<D>>,
+        applied: &mut Applied,
+    ) -> Result<Option<Vec<Changed<D>>>, ApplyError> {
+        if !changed.iter().any(|plan| plan.captured.is_replicated) {
+            return Ok(Some(changed));
+        }
+        let lowered = |state: &mut PartitionState| -> Vec<Item> {
+            let lowered =
+                changed.iter().filter_map(|plan| plan.lowered(state.index.version(plan.captured.oid)?));
+            lowered.collect()
+        };
+        let items = self.with_loaded(partition, lowered).unwrap_or_default();
+        #[cfg(feature = "planted-bugs")]
+        let items = if self.options.has(crate::PlantedBug::IndexNotLowered) { Vec::new() } else { items };
+        if !items.is_empty() {
+            match self.append_to_index(partition, place, &items) {
+                Err(error) if error.may_pass() => {
+                    for plan in changed {
+                        self.unmake_object(partition, &plan)?;
+                        self.put_back(partition, &plan.captured, applied);
+                    }
+                    return Ok(None);
+                }
+                appended => appended?,
+            }
+            self.with_loaded(partition, |state| state.index.publish(&items));
+        }
+        Ok(Some(changed))
     }
 
     /// Makes what was applied seen, and forgets it in memory, in one step.

@@ -88,7 +88,8 @@ fn check_partition<D: Disk>(
     let IndexPlace { partition, directory, .. } = place.clone();
     report.partitions += 1;
     let replayed = |oid| logged.first_version(partition, oid);
-    let is_replayed = logged.objects.keys().any(|(of, _)| *of == partition);
+    let is_replayed =
+        logged.forgotten.contains(&partition) || logged.objects.keys().any(|(of, _)| *of == partition);
     let loading = if is_replayed { Loading::Looking(&replayed) } else { Loading::Quiet };
     let index = match Index::load(disk, place, &loading) {
         Ok(index) => index,
@@ -164,7 +165,7 @@ fn check_object<D: Disk>(
     for block in (0..BLOCKS_PER_OBJECT).filter(|block| !logged.replaces(partition, oid, *block)) {
         match content.table.entry(block) {
             Entry::Inherit | Entry::Hole { .. } => {}
-            Entry::Damaged => {
+            Entry::Lost { .. } | Entry::Damaged => {
                 report.add(path.as_str(), Some(entry_offset(block)), Problem::DamagedEntry { block });
             }
             Entry::Data { crc: expected, .. } => {

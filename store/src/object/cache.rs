@@ -62,6 +62,19 @@ impl<D: Disk> ObjectCache<D> {
         slots.slots.push(Slot { key, object, used: true });
     }
 
+    /// Lets go of an object whose file was found to be `found`, unless somebody holds it. The caller holds the partition's lock.
+    pub(crate) fn renew(&self, key: ObjectKey, found: Option<Arc<ObjectFile<D>>>) {
+        let mut slots = lock(&self.slots);
+        let place = slots.places.get(&key).copied();
+        match (place, found) {
+            (Some(place), _) if Arc::strong_count(&slots.slots[place].object) > 1 => {}
+            (Some(place), Some(object)) => slots.slots[place].object = object,
+            (Some(place), None) => slots.remove(place),
+            // Who asks next opens it.
+            (None, _) => {}
+        }
+    }
+
     /// Lets go of objects beyond the limit, which there are when all of them were held.
     pub(crate) fn trim(&self) {
         let mut slots = lock(&self.slots);

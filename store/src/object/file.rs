@@ -60,20 +60,27 @@ pub(crate) enum Change {
     Data { at: Lsn, crc: u32, version: Version },
     /// It holds nothing.
     Hole { version: Version },
+    /// Nobody has any more what that write put there.
+    Lost { version: Version },
+    /// It is as if it had never been written.
+    Never,
 }
 
 impl Change {
     /// The write that made it so.
     pub(crate) fn version(&self) -> Version {
         match *self {
-            Self::Data { version, .. } | Self::Hole { version } => version,
+            Self::Data { version, .. } | Self::Hole { version } | Self::Lost { version } => version,
+            Self::Never => Version::NEVER,
         }
     }
 
-    fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         match *self {
             Self::Data { crc, version, .. } => Entry::Data { crc, version },
             Self::Hole { version } => Entry::Hole { version },
+            Self::Lost { version } => Entry::Lost { version },
+            Self::Never => Entry::Inherit,
         }
     }
 }
@@ -161,7 +168,7 @@ impl<D: Disk> ObjectFile<D> {
                     self.read(disk, block, &mut data)?;
                     data.iter().any(|byte| *byte != 0)
                 }
-                (false, Entry::Data { .. } | Entry::Damaged) => false,
+                (false, Entry::Data { .. } | Entry::Lost { .. } | Entry::Damaged) => false,
             };
             if is_wrong {
                 content.table.set(block, Entry::Damaged);
@@ -314,11 +321,11 @@ impl<D: Disk> ObjectFile<D> {
         }
     }
 
-    /// Whether it would be empty after `changes`.
-    pub(crate) fn is_empty_after(&self, changes: &[(u32, Change)]) -> bool {
+    /// The table as it would be after `changes`.
+    pub(crate) fn table_after(&self, changes: &[(u32, Change)]) -> Table {
         let mut table = self.content().table.clone();
         changes.iter().for_each(|(block, change)| table.set(*block, change.entry()));
-        table.is_empty()
+        table
     }
 }
 
@@ -351,7 +358,7 @@ fn is_data(change: &Change) -> bool {
 fn extents<F>(run: &[(u32, Change)], log: &LogFiles<F>) -> io::Result<Vec<Extent<F>>> {
     let places = run.iter().filter_map(|(_, change)| match change {
         Change::Data { at, .. } => Some(at.0),
-        Change::Hole { .. } => None,
+        Change::Hole { .. } | Change::Lost { .. } | Change::Never => None,
     });
     let places: Vec<u64> = places.collect();
     let together = places.chunk_by(|a, b| a + u64::from(BLOCK_SIZE_BYTES) == *b);

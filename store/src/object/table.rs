@@ -44,6 +44,7 @@ pub(crate) fn put_sums(sums: &mut TableSums, first_sector: usize, bytes: &[u8]) 
 const STATE_SHIFT: u32 = 30;
 const DATA: u32 = 1;
 const HOLE: u32 = 2;
+const DAMAGED: u32 = 3;
 
 /// What is known of one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +55,21 @@ pub(crate) enum Entry {
     Data { crc: u32, version: Version },
     /// It was discarded and reads as zeroes.
     Hole { version: Version },
+    /// No replica has any more what that write put there.
+    Lost { version: Version },
     /// The entry does not match its own check: what the block holds is not known.
     Damaged,
 }
 
 impl Entry {
+    /// The write that last touched the block, if there was one and it is known.
+    pub(crate) fn version(self) -> Option<Version> {
+        match self {
+            Self::Data { version, .. } | Self::Hole { version } | Self::Lost { version } => Some(version),
+            Self::Inherit | Self::Damaged => None,
+        }
+    }
+
     /// The bytes of the entry of `block` of `oid`.
     pub(crate) fn encode(self, oid: Oid, block: u32) -> [u8; ENTRY_BYTES] {
         let mut bytes = [0; ENTRY_BYTES];
@@ -66,8 +77,8 @@ impl Entry {
             Self::Inherit => return bytes,
             Self::Data { crc, version } => (crc, version, DATA),
             Self::Hole { version } => (0, version, HOLE),
-            // Says state 3, which no reader accepts.
-            Self::Damaged => (0, Version::NEVER, 3),
+            Self::Lost { version } => (0, version, DAMAGED),
+            Self::Damaged => (0, Version::NEVER, DAMAGED),
         };
         put(&mut bytes, 0, &crc.to_le_bytes());
         put(&mut bytes, 4, &version.pepoch.to_le_bytes());
@@ -99,6 +110,7 @@ impl Entry {
             0 => Self::Inherit,
             DATA => Self::Data { crc: u32_at(bytes, 0), version },
             HOLE => Self::Hole { version },
+            _ if version != Version::NEVER => Self::Lost { version },
             _ => Self::Damaged,
         }
     }
@@ -161,10 +173,7 @@ impl Table {
 
     /// The versions of the entries that have one.
     pub(crate) fn versions(&self) -> impl Iterator<Item = Version> {
-        self.decoded().filter_map(|entry| match entry {
-            Entry::Data { version, .. } | Entry::Hole { version } => Some(version),
-            Entry::Inherit | Entry::Damaged => None,
-        })
+        self.decoded().filter_map(Entry::version)
     }
 
     /// Whether an entry is damaged.
@@ -172,7 +181,7 @@ impl Table {
         self.decoded().any(|entry| entry == Entry::Damaged)
     }
 
-    fn decoded(&self) -> impl Iterator<Item = Entry> {
+    pub(crate) fn decoded(&self) -> impl Iterator<Item = Entry> {
         self.entries.iter().map(Entry::decode_checked)
     }
 
@@ -180,11 +189,16 @@ impl Table {
     pub(crate) fn is_empty(&self) -> bool {
         self.data_blocks == 0
     }
+
+    /// Whether no block was ever written, for certain.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.is_empty() && self.decoded().all(|entry| entry == Entry::Inherit)
+    }
 }
 
 /// Damaged entries count: what they stood for is not known to be nothing.
 fn holds_something(entry: Entry) -> bool {
-    matches!(entry, Entry::Data { .. } | Entry::Damaged)
+    matches!(entry, Entry::Data { .. } | Entry::Lost { .. } | Entry::Damaged)
 }
 
 #[cfg(test)]
@@ -206,7 +220,9 @@ mod tests {
         let mut covered = bytes[..12].to_vec();
         covered.extend([0x12, 0, 0, 0, 0xef, 0xcd, 0xab, 0, 5, 0, 0, 0]);
         assert_eq!(u32_at(&bytes, 12), crc32c::crc32c(&covered));
-        for entry in [Entry::Inherit, data, hole, Entry::Damaged] {
+        let lost = Entry::Lost { version };
+        assert_eq!(lost.encode(oid(), 5)[..12], [0, 0, 0, 0, 4, 3, 2, 1, 8, 7, 6, 0xc5]);
+        for entry in [Entry::Inherit, data, hole, lost, Entry::Damaged] {
             assert_eq!(Entry::decode(&entry.encode(oid(), 5), oid(), 5), entry);
         }
     }

@@ -13,6 +13,9 @@ pub(super) const HEADER_BYTES: usize = 56;
 /// Records begin at multiples of this many bytes.
 pub(super) const ALIGNMENT_BYTES: u64 = 8;
 
+/// Most bytes of what an entry of a replica says, without data: with the blocks of a whole object it fits in a segment.
+const MAX_META_BYTES: usize = 1 << 19;
+
 /// What every record begins with.
 pub(super) const MAGIC: [u8; 4] = *b"HWrc";
 
@@ -48,6 +51,13 @@ pub enum Change<'a> {
     Reserve,
     /// The object is gone, reserved or not.
     Remove,
+    /// An entry of a replica's log. The payload is the blocks of data that belong to it.
+    Replicated {
+        /// What it says: see `store/FORMAT.md`, "Entries of replicas".
+        meta: &'a [u8],
+        /// CRC32C of each block of the payload, as with [`Change::Write`].
+        crcs: &'a [u32],
+    },
 }
 
 /// A record as replay finds it.
@@ -55,41 +65,56 @@ pub enum Change<'a> {
 pub struct Record<'a> {
     /// What it says.
     pub header: RecordHeader<'a>,
-    /// For [`Change::Write`]: the blocks, 4 KiB each, verified against their CRCs; otherwise empty.
+    /// The blocks, 4 KiB each, verified against their CRCs, if the change has any; otherwise empty.
     pub payload: Bytes,
 }
 
 impl RecordHeader<'_> {
     /// Bytes of payload that go with it.
     pub fn payload_bytes(&self) -> u64 {
-        match &self.change {
-            Change::Write { crcs, .. } => crcs.len() as u64 * u64::from(BLOCK_SIZE_BYTES),
-            Change::Discard { .. } | Change::Reserve | Change::Remove => 0,
-        }
+        self.crcs().len() as u64 * u64::from(BLOCK_SIZE_BYTES)
     }
 
     /// Bytes it takes in the log, payload and alignment included.
     pub fn logged_bytes(&self) -> u64 {
-        (HEADER_BYTES as u64 + self.crcs_bytes() + self.payload_bytes()).next_multiple_of(ALIGNMENT_BYTES)
+        (HEADER_BYTES as u64 + self.table_bytes() + self.payload_bytes()).next_multiple_of(ALIGNMENT_BYTES)
     }
 
     /// Where in the log its payload begins; `end`: where the record ends.
     pub fn payload_at(&self, end: Lsn) -> Lsn {
-        Lsn(end.0 - self.logged_bytes() + HEADER_BYTES as u64 + self.crcs_bytes())
+        Lsn(end.0 - self.logged_bytes() + HEADER_BYTES as u64 + self.table_bytes())
     }
 
-    fn crcs_bytes(&self) -> u64 {
-        match &self.change {
-            Change::Write { crcs, .. } => crcs.len() as u64 * 4,
-            Change::Discard { .. } | Change::Reserve | Change::Remove => 0,
+    /// The CRCs of the payload's blocks.
+    pub(super) fn crcs(&self) -> &[u32] {
+        match self.change {
+            Change::Write { crcs, .. } | Change::Replicated { crcs, .. } => crcs,
+            Change::Discard { .. } | Change::Reserve | Change::Remove => &[],
         }
+    }
+
+    /// What follows the CRCs.
+    pub(super) fn meta(&self) -> &[u8] {
+        match self.change {
+            Change::Replicated { meta, .. } => meta,
+            _ => &[],
+        }
+    }
+
+    /// Bytes between the fixed part and the payload.
+    fn table_bytes(&self) -> u64 {
+        self.crcs().len() as u64 * 4 + self.meta().len() as u64
     }
 
     /// Whether it can be read back: blocks that exist, at least one where it names any.
     pub(super) fn is_well_formed(&self) -> bool {
         let blocks = self.blocks();
-        let needs_blocks = matches!(self.change, Change::Write { .. } | Change::Discard { .. });
-        needs_blocks != blocks.is_empty() && blocks.end <= BLOCKS_PER_OBJECT
+        let has_blocks = match self.change {
+            Change::Write { .. } | Change::Discard { .. } => !blocks.is_empty(),
+            Change::Reserve | Change::Remove => blocks.is_empty(),
+            Change::Replicated { meta, .. } => meta.len() <= MAX_META_BYTES,
+        };
+        has_blocks && blocks.end <= BLOCKS_PER_OBJECT
     }
 
     fn kind(&self) -> u8 {
@@ -98,6 +123,7 @@ impl RecordHeader<'_> {
             Change::Discard { .. } => 2,
             Change::Reserve => 3,
             Change::Remove => 4,
+            Change::Replicated { .. } => 5,
         }
     }
 
@@ -108,6 +134,7 @@ impl RecordHeader<'_> {
             }
             Change::Discard { blocks } => blocks.clone(),
             Change::Reserve | Change::Remove => 0..0,
+            Change::Replicated { crcs, .. } => 0..crcs.len() as u32,
         }
     }
 }
@@ -131,7 +158,8 @@ pub(super) struct Fixed {
     kind: Kind,
     first_block: u32,
     blocks: u32,
-    crcs_crc: u32,
+    meta_bytes: usize,
+    table_crc: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,10 +168,19 @@ enum Kind {
     Discard,
     Reserve,
     Remove,
+    Replicated,
 }
 
-/// The fixed part's bytes. `seed` is the segment's own CRC, so that no record is taken for one of another segment.
-pub(super) fn encode(header: &RecordHeader<'_>, place: Place, seed: u32, crcs: &[u8]) -> [u8; HEADER_BYTES] {
+/// What follows a record's fixed part, but for its payload.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    crcs: Vec<u32>,
+    meta: Vec<u8>,
+}
+
+/// The fixed part's bytes; `table` is what follows it. `seed` is the segment's own CRC, so that no record is taken for one of
+/// another segment.
+pub(super) fn encode(header: &RecordHeader<'_>, place: Place, seed: u32, table: &[u8]) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
     let blocks = header.blocks();
     bytes[0..4].copy_from_slice(&MAGIC);
@@ -156,7 +193,8 @@ pub(super) fn encode(header: &RecordHeader<'_>, place: Place, seed: u32, crcs: &
     bytes[42] = header.kind();
     bytes[44..46].copy_from_slice(&(blocks.start as u16).to_le_bytes());
     bytes[46..48].copy_from_slice(&(blocks.len() as u16).to_le_bytes());
-    bytes[48..52].copy_from_slice(&crc32c::crc32c(crcs).to_le_bytes());
+    bytes[48..52].copy_from_slice(&crc32c::crc32c(table).to_le_bytes());
+    bytes[52..56].copy_from_slice(&(header.meta().len() as u32).to_le_bytes());
     let crc = crc32c::crc32c_append(seed, &bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -173,12 +211,18 @@ impl Fixed {
             2 => Kind::Discard,
             3 => Kind::Reserve,
             4 => Kind::Remove,
+            5 => Kind::Replicated,
             _ => return None,
         };
         let first_block = u32_at(bytes, 44) & 0xffff;
         let blocks = u32_at(bytes, 44) >> 16;
-        let has_blocks = matches!(kind, Kind::Write | Kind::Discard);
-        if has_blocks != (blocks > 0) || first_block + blocks > BLOCKS_PER_OBJECT {
+        let meta_bytes = if kind == Kind::Replicated { u32_at(bytes, 52) as usize } else { 0 };
+        let has_blocks = match kind {
+            Kind::Write | Kind::Discard => blocks > 0,
+            Kind::Reserve | Kind::Remove => blocks == 0,
+            Kind::Replicated => meta_bytes <= MAX_META_BYTES,
+        };
+        if !has_blocks || first_block + blocks > BLOCKS_PER_OBJECT {
             return None;
         }
         Some(Self {
@@ -189,18 +233,19 @@ impl Fixed {
             kind,
             first_block,
             blocks,
-            crcs_crc: u32_at(bytes, 48),
+            meta_bytes,
+            table_crc: u32_at(bytes, 48),
         })
     }
 
     /// Blocks whose CRCs and content follow the fixed part.
     fn payload_blocks(&self) -> usize {
-        if self.kind == Kind::Write { self.blocks as usize } else { 0 }
+        if matches!(self.kind, Kind::Write | Kind::Replicated) { self.blocks as usize } else { 0 }
     }
 
-    /// Bytes of CRCs and blocks that follow.
+    /// Bytes of all that follows: the table and the blocks.
     pub(super) fn rest_bytes(&self) -> usize {
-        self.payload_blocks() * (4 + BLOCK_SIZE_BYTES as usize)
+        self.payload_blocks() * (4 + BLOCK_SIZE_BYTES as usize) + self.meta_bytes
     }
 
     /// Bytes of the whole record, alignment included.
@@ -208,15 +253,19 @@ impl Fixed {
         ((HEADER_BYTES + self.rest_bytes()) as u64).next_multiple_of(ALIGNMENT_BYTES)
     }
 
-    /// The record, given all that follows the fixed part; `None` when that does not match its CRCs. `crcs` is room for
-    /// those of the blocks.
-    pub(super) fn complete<'a>(&self, rest: Bytes, crcs: &'a mut Vec<u32>) -> Option<Record<'a>> {
-        let table_bytes = self.payload_blocks() * 4;
-        if rest.len() != self.rest_bytes() || crc32c::crc32c(&rest[..table_bytes]) != self.crcs_crc {
+    /// The record, given all that follows the fixed part; `None` when that does not match its CRCs. `table` is room for what
+    /// precedes the payload.
+    pub(super) fn complete<'a>(&self, rest: Bytes, table: &'a mut Table) -> Option<Record<'a>> {
+        let crcs_bytes = self.payload_blocks() * 4;
+        let table_bytes = crcs_bytes + self.meta_bytes;
+        if rest.len() != self.rest_bytes() || crc32c::crc32c(&rest[..table_bytes]) != self.table_crc {
             return None;
         }
+        let Table { crcs, meta } = table;
         crcs.clear();
-        crcs.extend(rest[..table_bytes].chunks_exact(4).map(|bytes| u32_at(bytes, 0)));
+        crcs.extend(rest[..crcs_bytes].chunks_exact(4).map(|bytes| u32_at(bytes, 0)));
+        meta.clear();
+        meta.extend_from_slice(&rest[crcs_bytes..table_bytes]);
         let payload = rest.slice(table_bytes..);
         let intact = |(block, crc): (&[u8], &u32)| crc32c::crc32c(block) == *crc;
         if !payload.chunks_exact(BLOCK_SIZE_BYTES as usize).zip(&*crcs).all(intact) {
@@ -227,6 +276,7 @@ impl Fixed {
             Kind::Discard => Change::Discard { blocks: self.first_block..self.first_block + self.blocks },
             Kind::Reserve => Change::Reserve,
             Kind::Remove => Change::Remove,
+            Kind::Replicated => Change::Replicated { meta, crcs },
         };
         let header = RecordHeader { partition: self.partition, oid: self.oid, version: self.version, change };
         Some(Record { header, payload })

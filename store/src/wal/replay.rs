@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::record::{self, ALIGNMENT_BYTES, Fixed, HEADER_BYTES, Record};
+use super::record::{self, ALIGNMENT_BYTES, Fixed, HEADER_BYTES, Record, Table};
 use super::segment::{self, Header, RECORDS_OFFSET, Segment};
 use super::{DIRECTORY, Lsn, WalError};
 use crate::disk::{Disk, Open};
@@ -103,7 +103,7 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
     how: Replay,
     replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
-    let mut crcs = Vec::new();
+    let mut table = Table::default();
     let mut lsn = released;
     for (place, segment) in live.iter().enumerate() {
         let next = live.get(place + 1);
@@ -111,7 +111,7 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
             let Some(Raw { header, fixed, rest }) = read(disk, segment, lsn)? else {
                 return Ok(end(disk, live, place, lsn, durable)?);
             };
-            let Some(record) = fixed.complete(rest.clone(), &mut crcs) else {
+            let Some(record) = fixed.complete(rest.clone(), &mut table) else {
                 return Ok(end(disk, live, place, lsn, durable)?);
             };
             let offset = segment.offset(lsn);

@@ -1,8 +1,13 @@
-//! What lies below a replica: its part of the log, and the blocks.
+//! What lies below a replica: its part of the log, and the blocks. Mostly that is a model; sometimes it is a store.
 //!
 //! [`ModelStorage`] behaves as a store does at a crash: what is in the log's file survives the process, what was synced
 //! survives power loss, and of the rest a prefix may be left. What is on stable storage may rot, block by block or as a whole
 //! object: the index still has it then. A disk that failed keeps what it has.
+
+#[cfg(test)]
+mod compared;
+mod either;
+mod real;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -12,6 +17,9 @@ use huntaway_replica::{
     Block, Change, CopiedBlock, Credit, Entry, Outcome, Page, Recovered, Stored, Verified,
 };
 use huntaway_wire::{Oid, Version};
+
+pub(crate) use either::ReplicaStorage;
+pub(crate) use real::RealStorage;
 
 use crate::room::Room;
 use crate::{Bug, Random};
@@ -29,7 +37,7 @@ pub(crate) trait Storage {
     /// Reads blocks.
     fn read(&self, oid: Oid, blocks: Range<u32>) -> Outcome;
     /// Lists objects.
-    fn digests(&self, after: Option<Oid>, most: usize) -> Page;
+    fn digests(&self, after: Option<Oid>, most: usize) -> Outcome;
     /// Lists versions.
     fn versions(&self, oid: Oid) -> Outcome;
     /// Reads an object again.
@@ -398,7 +406,7 @@ impl Storage for ModelStorage {
         }
     }
 
-    fn digests(&self, after: Option<Oid>, most: usize) -> Page {
+    fn digests(&self, after: Option<Oid>, most: usize) -> Outcome {
         let mut oids: Vec<Oid> = self.now.blocks.keys().chain(&self.now.missing).copied().collect();
         oids.sort_unstable();
         oids.dedup();
@@ -408,7 +416,7 @@ impl Storage for ModelStorage {
         };
         let mut rest = oids.into_iter().filter(|oid| after.is_none_or(|after| *oid > after));
         let objects = rest.by_ref().take(most).map(|oid| (oid, sum(&oid))).collect();
-        Page { objects, is_last: rest.next().is_none() }
+        Outcome::Digests(Page { objects, is_last: rest.next().is_none() })
     }
 
     fn versions(&self, oid: Oid) -> Outcome {

@@ -3,12 +3,15 @@
 use std::fmt;
 
 use huntaway_replica::PlantedBug;
+use huntaway_store::PlantedBug as StoreBug;
 
 /// A bug of the replication core, or of the agreed state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
     /// In a replica.
     Replica(PlantedBug),
+    /// In a store.
+    Store(StoreBug),
     /// In the ledger's state: a process that starts goes on in the pepoch of the one before it.
     SamePepochAfterRestart,
     /// In what drives a replica: the age of a stamp is looked at when the request arrives, not when it gets its version.
@@ -102,6 +105,11 @@ impl Bug {
         Self::Replica(P::RequestsNotInCheckpoint),
         Self::Replica(P::DoubtNotInCheckpoint),
         Self::Replica(P::OldCopyRemovedEarly),
+        Self::Store(StoreBug::CopiedWithoutVersion),
+        Self::Store(StoreBug::KnownNotReplayed),
+        Self::Store(StoreBug::ReleasedBeforeKnown),
+        Self::Store(StoreBug::LostReadAsZeroes),
+        Self::Store(StoreBug::IndexNotLowered),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
         Self::AbortedSentAgain,
@@ -131,6 +139,7 @@ impl fmt::Display for Bug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Replica(bug) => write!(f, "{bug:?}"),
+            Self::Store(bug) => write!(f, "{bug:?}"),
             bug => write!(f, "{bug:?}"),
         }
     }

@@ -10,7 +10,7 @@ use super::event::{AtNode, Event};
 use super::old_copies::Copies;
 use super::{Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, id_of, note, partition};
 use crate::clock::Time;
-use crate::storage::{Crash, ModelStorage};
+use crate::storage::{Crash, ReplicaStorage};
 
 /// How long what was read while reads failed can take to become an answer.
 const ANSWERED_WITHIN: Time = 4 * SECOND;
@@ -99,7 +99,7 @@ impl Cluster {
         if is_heeded && state.memory == Memory::Kept {
             state.memory = Memory::Stable;
         }
-        state.storage.iter_mut().for_each(ModelStorage::fail);
+        state.storage.iter_mut().for_each(ReplicaStorage::fail);
         self.at_process(node, 1, AtNode::DiskFailed);
         let longest = [SECOND, 6 * SECOND][self.random.below(2) as usize];
         let after = 300 * MS + self.random.below(longest);
@@ -133,13 +133,10 @@ impl Cluster {
         let sets = (0..self.shape.partitions).filter_map(|number| self.ledger.sets.set(partition(number)));
         let mut counting: Vec<StartId> = sets.filter_map(|set| set.lost).collect();
         counting.extend(self.ledger.sets.node(id_of(node)).map(|known| known.start));
-        let is_old = |image: &mut (Vec<ModelStorage>, Starts)| {
+        let is_old = |image: &mut (Vec<ReplicaStorage>, Starts)| {
             !counting.iter().any(|start| image.1.ids().contains(start))
         };
-        let log_keeps = self.habits.log_keeps();
-        let (room, bug) = (&self.habits.room, self.bug);
-        let new_disk = |_| ModelStorage::new(log_keeps, room.clone(), bug);
-        let new = || (0..self.shape.partitions).map(new_disk).collect();
+        let mut new = || self.habits.new_disk(self.shape.partitions, self.bug, &mut self.random);
         let state = &mut self.nodes[node];
         let image = state.image.take_if(is_old);
         let kind = if image.is_some() { "an old copy of its disk" } else { "a new disk" };
@@ -231,7 +228,7 @@ impl Cluster {
     /// Faults are over.
     pub(crate) fn mend_disk(&mut self, node: usize) {
         self.nodes[node].reads_fail_until = self.nodes[node].reads_fail_until.min(self.time);
-        self.nodes[node].storage.iter_mut().for_each(ModelStorage::enlarge);
+        self.nodes[node].storage.iter_mut().for_each(ReplicaStorage::enlarge);
         self.replace_disk(node);
         for number in 0..self.shape.partitions {
             let rate = self.scrub_bytes_per_second();

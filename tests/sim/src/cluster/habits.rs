@@ -2,12 +2,17 @@
 //! drawn with the same chance in every run get in each other's way; some of them alone show what all of them hide.
 
 use huntaway_replica::RecoveryLimits;
+use huntaway_wire::Partition;
 
 use super::recovering::draw_limits;
-use super::{MS, SECOND};
+use super::{Bug, MS, SECOND, partition};
 use crate::Random;
 use crate::clock::Time;
 use crate::room::Room;
+use crate::storage::{ModelStorage, RealStorage, ReplicaStorage};
+
+/// So many of a hundred runs have stores where the others have models of stores.
+const REAL_STORES_PERCENT: u64 = 4;
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +86,8 @@ pub(crate) struct Habits {
     pub(crate) slow_clients_percent: u64,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
+    /// So many of a hundred replicas have a store, not a model of one.
+    real_stores_percent: u64,
 }
 
 impl Habits {
@@ -96,6 +103,7 @@ impl Habits {
         let damaged_logs_percent = random.pick(&[0, 0, 40]);
         // A log that keeps what was applied is never empty.
         let has_limits = damaged_logs_percent == 0 && random.percent(40);
+        let has_real_stores = !has_limits && random.percent(REAL_STORES_PERCENT);
         Self {
             kinds,
             longest_calms: if is_calm { [4 * SECOND; 3] } else { [200 * MS, SECOND, 4 * SECOND] },
@@ -109,12 +117,37 @@ impl Habits {
             recovery: draw_limits(random),
             slow_clients_percent: random.pick(&[0, 10, 60]),
             roams: random.percent(30),
+            real_stores_percent: if has_real_stores { random.pick(&[60, 100]) } else { 0 },
         }
     }
 
     /// How many entries are lost at most, of those on stable storage, when a log is damaged: most of a run's.
     pub(crate) fn log_keeps(&self) -> u64 {
         if self.damaged_logs_percent > 0 { 200 } else { 0 }
+    }
+
+    /// What replicas find on a new disk.
+    pub(crate) fn new_disk(
+        &self,
+        partitions: u16,
+        bug: Option<Bug>,
+        random: &mut Random,
+    ) -> Vec<ReplicaStorage> {
+        (0..partitions).map(|number| self.new_storage(partition(number), bug, random)).collect()
+    }
+
+    /// What a replica finds on a new disk. Only with bugs of stores, and without bugs, stores are real.
+    fn new_storage(&self, partition: Partition, bug: Option<Bug>, random: &mut Random) -> ReplicaStorage {
+        let (percent, planted) = match bug {
+            None => (self.real_stores_percent, None),
+            Some(Bug::Store(planted)) => (100, Some(planted)),
+            Some(_) => (0, None),
+        };
+        if self.room.is_none() && random.percent(percent) {
+            RealStorage::new(partition, self.log_keeps() > 0, planted, random).into()
+        } else {
+            ModelStorage::new(self.log_keeps(), self.room.clone(), bug).into()
+        }
     }
 
     /// What goes wrong next.

@@ -14,7 +14,7 @@ use super::operation::{clone_of, on_disk};
 use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
-use crate::storage::{ModelStorage, Objects};
+use crate::storage::{Objects, ReplicaStorage};
 use crate::{Attempt, Effect, History, Violation};
 
 /// Partition, object, block, and what of the block: half, or bit from 2 on.
@@ -96,6 +96,11 @@ pub enum Broken {
         /// How not.
         torn: Torn,
     },
+    /// A store cannot be opened after a crash.
+    Unopened {
+        /// The node.
+        node: usize,
+    },
     /// Long after the last fault something is not at rest.
     Stuck {
         /// What.
@@ -161,6 +166,7 @@ impl fmt::Display for Broken {
                     "cell {cell} of block {block} of object {object} of partition {partition} in a snapshot: {torn}"
                 )
             }
+            Self::Unopened { node } => write!(f, "the store of node {node} cannot be opened"),
             Self::Stuck { what } => write!(f, "not at rest long after the last fault: {what}"),
         }
     }
@@ -383,11 +389,12 @@ impl Cluster {
         };
         let nodes: Vec<&Node> = in_sync.iter().filter_map(asked).collect();
         let storages = nodes.iter().map(|node| &node.storage[partition.index()]);
-        let sound: Vec<&ModelStorage> = storages.filter(|storage| is_forced || !storage.is_damaged).collect();
+        let sound = storages.filter(|storage| is_forced || !storage.is_damaged());
+        let sound: Vec<_> = sound.map(ReplicaStorage::objects).collect();
         let removed = nodes.iter().filter_map(|node| node.copies[partition.index()].removed.as_ref());
         let removed = removed.filter(|_| is_forced).flat_map(Objects::all);
         let mut newest: BTreeMap<(Oid, u32), &Stored> = BTreeMap::new();
-        for (oid, block, stored) in sound.iter().flat_map(|storage| storage.objects().all()).chain(removed) {
+        for (oid, block, stored) in sound.iter().flat_map(|objects| objects.all()).chain(removed) {
             let known = newest.entry((oid, block)).or_insert(stored);
             if known.version < stored.version {
                 *known = stored;
@@ -457,6 +464,10 @@ impl Cluster {
     }
 
     pub(crate) fn stuck(&self) -> Broken {
+        let is_gone = |node: &Node| node.storage.iter().any(ReplicaStorage::is_gone);
+        if let Some(node) = self.nodes.iter().position(is_gone) {
+            return Broken::Unopened { node };
+        }
         let unrest = (0..self.shape.partitions).find_map(|number| self.unrest(number));
         if let Some((partition, oid)) = self.not_freed().filter(|_| unrest.is_none()) {
             return Broken::NotFreed { partition, oid };
@@ -478,7 +489,7 @@ impl Cluster {
             let nodes: Vec<usize> = in_sync.iter().map(|process| endpoint_of(process.node)).collect();
             for pair in nodes.windows(2) {
                 let objects = |node: usize| self.nodes[node].storage[partition(number).index()].objects();
-                if let Some(oid) = objects(pair[0]).difference(objects(pair[1])) {
+                if let Some(oid) = objects(pair[0]).difference(&objects(pair[1])) {
                     return Err(Broken::Unequal { partition: number, nodes: (pair[0], pair[1]), oid });
                 }
             }

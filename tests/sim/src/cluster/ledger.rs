@@ -212,7 +212,7 @@ impl Cluster {
     fn has_all_again(&mut self, process: Process, partition: Partition) {
         let state = &mut self.nodes[endpoint_of(process.node)];
         if state.is_alive() && state.incarnation == process.incarnation {
-            state.storage[partition.index()].is_damaged = false;
+            state.storage[partition.index()].is_taught();
             state.copies[partition.index()].removed = None;
         }
     }

@@ -20,7 +20,7 @@ use super::telling::{answered, described, told};
 use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
-use crate::storage::{Crash, ModelStorage, Storage};
+use crate::storage::{Crash, ReplicaStorage, Storage};
 
 /// How often replicas are told the time.
 const TICK: Time = 150 * MS;
@@ -48,7 +48,7 @@ pub(crate) struct Node {
     pub(crate) disk_failed: bool,
     /// What is left of what was acknowledged, since the ledger last heard of it.
     pub(crate) memory: Memory,
-    pub(crate) storage: Vec<ModelStorage>,
+    pub(crate) storage: Vec<ReplicaStorage>,
     pub(crate) copies: Vec<Copies>,
     pub(crate) recovery: Recovery,
     /// What the disk says of starts of processes on it.
@@ -56,9 +56,9 @@ pub(crate) struct Node {
     /// What it said before the last one.
     after: Vec<StartId>,
     /// A copy of the disk from some time ago, with what it says.
-    pub(crate) image: Option<(Vec<ModelStorage>, Starts)>,
+    pub(crate) image: Option<(Vec<ReplicaStorage>, Starts)>,
     /// The disk that was taken out, with what it says, and what is left there of what was acknowledged.
-    pub(crate) taken_out: Option<(Vec<ModelStorage>, Starts, Memory)>,
+    pub(crate) taken_out: Option<(Vec<ReplicaStorage>, Starts, Memory)>,
     /// It never had another disk.
     pub(crate) is_original: bool,
     /// When the log of each partition has written all it was given.
@@ -87,9 +87,7 @@ impl Node {
             damaged_at: BTreeMap::new(),
             disk_failed: false,
             memory: Memory::Kept,
-            storage: (0..partitions)
-                .map(|_| ModelStorage::new(habits.log_keeps(), habits.room.clone(), bug))
-                .collect(),
+            storage: habits.new_disk(shape.partitions, bug, random),
             copies: vec![Copies::default(); partitions],
             recovery: Recovery::new(habits.recovery),
             starts: Starts::first(),
@@ -350,7 +348,7 @@ impl Cluster {
                 self.look_up(node, partition, ticket, outcome);
             }
             Output::Digests { ticket, after, most } => {
-                let outcome = Outcome::Digests(storage.digests(after, most));
+                let outcome = storage.digests(after, most);
                 self.look_up(node, partition, ticket, outcome);
             }
             Output::Versions { ticket, oid } => {

@@ -60,7 +60,7 @@ impl Cluster {
     pub(crate) fn mind_removed(&mut self, node: usize, partition: Partition) {
         if self.counted_on[partition.index()].contains(&node) {
             let state = &mut self.nodes[node];
-            let objects = state.storage[partition.index()].objects().clone();
+            let objects = state.storage[partition.index()].objects().into_owned();
             state.copies[partition.index()].removed = Some(objects);
         }
     }

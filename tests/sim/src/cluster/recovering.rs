@@ -102,6 +102,6 @@ impl Cluster {
             || state.disk_failed
             || state.memory != Memory::Kept;
         let objects = |node: Endpoint| self.nodes[node].storage[usize::from(number)].objects();
-        is_in_sync && is_news || objects(node).has_versions_of(objects(primary))
+        is_in_sync && is_news || objects(node).has_versions_of(&objects(primary))
     }
 }

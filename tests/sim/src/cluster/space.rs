@@ -86,7 +86,7 @@ impl Cluster {
 
     pub(crate) fn empty_disk(&mut self, node: usize) {
         note!(self, "there is space again on the disk of node {node}");
-        self.nodes[node].storage.iter_mut().for_each(crate::storage::ModelStorage::empty);
+        self.nodes[node].storage.iter_mut().for_each(crate::storage::ReplicaStorage::empty);
     }
 
     /// A client is told that there is no space: the disk of a replica that is in sync, or may be any moment, is full.

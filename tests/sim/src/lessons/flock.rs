@@ -252,9 +252,7 @@ impl Flock {
                 (ticket, Outcome::Done)
             }
             Output::Read { ticket, oid, blocks } => (ticket, found(storage.read(oid, blocks))),
-            Output::Digests { ticket, after, most } => {
-                (ticket, found(Outcome::Digests(storage.digests(after, most))))
-            }
+            Output::Digests { ticket, after, most } => (ticket, found(storage.digests(after, most))),
             Output::Versions { ticket, oid } => (ticket, found(storage.versions(oid))),
             Output::Verify { ticket, oid } => (ticket, found(storage.verify(oid))),
             Output::Send { to, message } => {

@@ -1,0 +1,223 @@
+//! The store of a disk as what lies below replicas: their log, with what they know of requests, and their blocks with versions.
+//!
+//! A replica orders and resolves; what it logs says what blocks become. Versions go down as well as up, a hole is something, and
+//! what nobody has any more is remembered as lost. Everything here is carried out at once; whoever drives a replica calls
+//! [`Store::sync`] and [`Store::apply`] when they are due, and has the partitions of [`Store::checkpoints_due`] tell the log
+//! what they know.
+
+mod looking;
+mod meta;
+mod replay;
+#[cfg(test)]
+mod tests;
+mod trail;
+
+use std::io::IoSlice;
+
+use huntaway_replica::{Entry, Recovered};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Partition, Refusal};
+
+pub(crate) use meta::{Logged, States, decode};
+pub(crate) use replay::{Consequence, Replay};
+pub(crate) use trail::Trails;
+
+use crate::disk::Disk;
+use crate::locking::lock;
+use crate::memory::Effect;
+use crate::object::{Change as BlockChange, Entry as BlockState, NEW_OBJECT_BYTES};
+use crate::partition::PartitionState;
+use crate::store::Store;
+use crate::wal::{Change, Lsn, RecordHeader, Urgency, WalError};
+
+/// The part of the log's bound after which a partition is to tell the log again what it knows.
+const CHECKPOINT_SHARE: u64 = 4;
+
+/// Why an entry was not logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// There is no room among the recent writes, or in the log: have checkpoints logged that are due, sync, apply, and try again.
+    #[error("there is no room for recent writes until some are applied")]
+    Full,
+    /// The disk is full.
+    #[error("the disk lacks {needed_bytes} bytes")]
+    NoSpace {
+        /// How much.
+        needed_bytes: u64,
+    },
+    /// The system is short of something: try again later.
+    #[error("the system is short of something")]
+    NotNow,
+    /// The entry names blocks that no object has, or has blocks of another size: the caller's mistake.
+    #[error("the entry has blocks or versions that there cannot be")]
+    Malformed,
+    /// The partition's index cannot be used: what it had is not known.
+    #[error("the partition's index is damaged")]
+    DamagedIndex,
+    /// The disk has failed.
+    #[error("the disk has failed and was stopped")]
+    DiskFailed,
+}
+
+impl From<Error> for LogError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(Refusal::NoSpace { needed_bytes }) => Self::NoSpace { needed_bytes },
+            Error::Refused(_) => Self::NotNow,
+            Error::Broken(Broken::DiskFailed { .. }) => Self::DiskFailed,
+            Error::Broken(_) => Self::DamagedIndex,
+        }
+    }
+}
+
+/// Where a record is in the log.
+#[derive(Debug, Clone, Copy)]
+struct Placed {
+    end: Lsn,
+    /// Where its data begins.
+    payload: Lsn,
+}
+
+/// What states mean for the recent writes, when the data is where the record has it.
+fn effect(states: States, placed: Placed) -> Effect {
+    let mut at = placed.payload;
+    let change = |(block, state): (u32, BlockState)| {
+        let change = match state {
+            BlockState::Data { crc, version } => {
+                let change = BlockChange::Data { at, crc, version };
+                at = Lsn(at.0 + u64::from(BLOCK_SIZE_BYTES));
+                change
+            }
+            BlockState::Hole { version } => BlockChange::Hole { version },
+            BlockState::Lost { version } => BlockChange::Lost { version },
+            BlockState::Inherit | BlockState::Damaged => BlockChange::Never,
+        };
+        (block, change)
+    };
+    Effect { replaces: states.replaces, blocks: states.blocks.into_iter().map(change).collect() }
+}
+
+impl<D: Disk> Store<D> {
+    /// Adds an entry to a replica's log, and returns where it ends: it survives the process then, and power loss once
+    /// [`Store::sync`] has got there. Whoever reads finds it. The data must match its checksums: a record that does not cannot
+    /// be read again.
+    ///
+    /// # Errors
+    /// See [`LogError`]. Nothing came of the entry.
+    pub fn log_entry(&self, partition: Partition, entry: &Entry) -> Result<Lsn, LogError> {
+        self.check_not_failed()?;
+        #[cfg(feature = "planted-bugs")]
+        let changed = self.log_wrongly(entry);
+        #[cfg(feature = "planted-bugs")]
+        let entry = changed.as_ref().unwrap_or(entry);
+        let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
+        let work = |state: &mut PartitionState| Ok(self.log_locked(state, entry));
+        // The partition is what is damaged: to a replica on it, that is no better than a disk that failed.
+        self.with_partition(partition, work, damaged).map_err(|error| match LogError::from(error) {
+            LogError::DiskFailed if !self.has_failed() => LogError::DamagedIndex,
+            error => error,
+        })?
+    }
+
+    fn log_locked(&self, state: &mut PartitionState, entry: &Entry) -> Result<Lsn, LogError> {
+        let records = meta::encode(entry).ok_or(LogError::Malformed)?;
+        let states = meta::states(entry);
+        let data_bytes = records.iter().map(|record| record.data.len() as u64).sum::<u64>();
+        if states.is_some() && !self.has_memory_for(data_bytes * u64::from(BLOCK_SIZE_BYTES)) {
+            return Err(LogError::Full);
+        }
+        let promised_bytes = states.as_ref().map_or(0, |(oid, states)| {
+            let recent = state.memory.object(*oid);
+            let is_new = |(block, state): &&(u32, BlockState)| {
+                let known = recent.and_then(|recent| recent.change(*block));
+                matches!(state, BlockState::Data { .. }) && !matches!(known, Some(BlockChange::Data { .. }))
+            };
+            let blocks = states.blocks.iter().filter(is_new).count() as u64;
+            let is_new = recent.is_none() && !states.blocks.is_empty();
+            blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 }
+        });
+        if let Err(refusal) = self.room.promise(&*self.disk, promised_bytes) {
+            let may_grow = self.room.may_grow_for(self.room.frees());
+            return Err(if may_grow { LogError::Full } else { Error::from(refusal).into() });
+        }
+        let logged = self.log_records(state, entry, &records);
+        let placed = logged.inspect_err(|_| self.room.give_back(promised_bytes))?;
+        if let Some((oid, states)) = states {
+            let replaces = states.replaces;
+            state.memory.replicate(oid, placed.end, effect(states, placed));
+            state.memory.promise(oid, promised_bytes);
+            if replaces {
+                self.room.will_free(placed.end);
+            }
+            self.ring_unapplied();
+        } else if *entry == Entry::Forget {
+            let oids: Vec<_> = state.index.oids(None).collect();
+            state.memory.forget_all(placed.end, oids);
+            self.room.will_free(placed.end);
+            self.ring_unapplied();
+        }
+        Ok(placed.end)
+    }
+
+    /// Logs all records of an entry; where the last one is.
+    fn log_records(
+        &self,
+        state: &PartitionState,
+        entry: &Entry,
+        records: &[meta::Encoded<'_>],
+    ) -> Result<Placed, LogError> {
+        let partition = state.order.partition();
+        let is_known = matches!(entry, Entry::Known { .. });
+        if !is_known {
+            self.dirty.insert(partition);
+        }
+        self.trails.begin(partition, self.wal.written());
+        let urgency = if is_known { Urgency::Releases } else { Urgency::Usual };
+        let mut placed: Option<(Lsn, Placed)> = None;
+        for record in records {
+            let crcs: Vec<u32> = record.data.iter().map(|block| block.crc).collect();
+            let payload: Vec<IoSlice<'_>> =
+                record.data.iter().map(|block| IoSlice::new(&block.bytes)).collect();
+            let oid = record.oid.or_else(meta::no_object).ok_or(LogError::Malformed)?;
+            let change = Change::Replicated { meta: &record.meta, crcs: &crcs };
+            let header = RecordHeader { partition, oid, version: record.version, change };
+            let end = self
+                .wal
+                .append_as(&header, &payload, urgency)
+                .map_err(|error| self.replicated_log_failed(error))?;
+            let begins = placed.map_or(Lsn(end.0 - header.logged_bytes()), |(begins, _)| begins);
+            placed = Some((begins, Placed { end, payload: header.payload_at(end) }));
+        }
+        let (begins, placed) = placed.ok_or(LogError::Malformed)?;
+        match entry {
+            Entry::Known { .. } => self.trails.known(partition, begins, placed.end),
+            Entry::Forget => self.trails.known(partition, placed.end, placed.end),
+            _ => {}
+        }
+        Ok(placed)
+    }
+
+    fn replicated_log_failed(&self, error: WalError) -> LogError {
+        match error {
+            WalError::Malformed | WalError::TooLarge { .. } => LogError::Malformed,
+            WalError::Full { .. } => LogError::Full,
+            WalError::NoSpace { .. } | WalError::Shortage { .. } if self.wal.live_bytes() > 0 => {
+                LogError::Full
+            }
+            WalError::NoSpace { needed_bytes } => LogError::NoSpace { needed_bytes },
+            WalError::Shortage { .. } => LogError::NotNow,
+            error => self.fail(&error).into(),
+        }
+    }
+
+    /// What a partition's replica learns from the log: once, after the store was opened.
+    pub fn recovered(&self, partition: Partition) -> Recovered {
+        lock(&self.recovered).remove(&partition).unwrap_or_default()
+    }
+
+    /// The partitions whose replicas are to log an [`Entry::Known`]: what they know is in a part of the log that could be used
+    /// again otherwise. Once that is on stable storage, [`Store::apply`] releases the log.
+    pub fn checkpoints_due(&self) -> Vec<Partition> {
+        let share = self.options.wal_bytes / CHECKPOINT_SHARE;
+        self.trails.before(Lsn(self.wal.written().0.saturating_sub(share)))
+    }
+}

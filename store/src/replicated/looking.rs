@@ -1,0 +1,240 @@
+//! What replicas ask for: blocks with their versions, and what objects there are.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use huntaway_replica::{Block, Outcome, Page, Stored, Verified};
+use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Broken, Oid, Partition, Version};
+
+use crate::disk::Disk;
+use crate::error::is_shortage;
+use crate::memory::RecentObject;
+use crate::object::{Change, Entry, LoadError, ObjectFile, ObjectPath};
+use crate::partition::PartitionState;
+use crate::store::Store;
+use crate::wal::Lsn;
+
+/// The file of an object, as far as it matters.
+enum Behind<D: Disk> {
+    /// There is none, or what was written since leaves nothing of it.
+    Nothing,
+    /// It can be read.
+    File(Arc<ObjectFile<D>>),
+    /// There should be one: what it held is not known.
+    Missing,
+    /// It cannot be told now.
+    Unknown,
+}
+
+/// The last state of a block, and where its data is.
+enum Place {
+    /// It has none.
+    None,
+    /// In the log, from here on.
+    Log(Lsn),
+    /// In the file.
+    File,
+}
+
+/// An object with all that was written to it.
+struct Looked<'a, D: Disk> {
+    recent: Option<&'a RecentObject>,
+    behind: Behind<D>,
+}
+
+impl<D: Disk> Looked<'_, D> {
+    /// What the block is; `None` if that is not known.
+    fn block(&self, block: u32) -> Option<(Entry, Place)> {
+        if let Some(change) = self.recent.and_then(|recent| recent.change(block)) {
+            return Some((change.entry(), place_of(change)));
+        }
+        match &self.behind {
+            Behind::Nothing => Some((Entry::Inherit, Place::None)),
+            Behind::File(object) => match object.content().table.entry(block) {
+                Entry::Damaged => None,
+                entry => Some((entry, Place::File)),
+            },
+            Behind::Missing | Behind::Unknown => None,
+        }
+    }
+
+    /// What each block is that was ever written, in order; `None` if that is not known of all.
+    fn written(&self) -> Option<Vec<(u32, Entry)>> {
+        let object = match &self.behind {
+            Behind::Nothing => return Some(self.written_since()),
+            Behind::File(object) => object,
+            Behind::Missing | Behind::Unknown => return None,
+        };
+        let mut recent = self.recent.into_iter().flat_map(RecentObject::changes).peekable();
+        let mut written = Vec::new();
+        for (block, entry) in (0..).zip(object.content().table.decoded()) {
+            let changed = recent.next_if(|(next, _)| *next == block);
+            match changed.map_or(entry, |(_, change)| change.entry()) {
+                Entry::Inherit => {}
+                Entry::Damaged => return None,
+                entry => written.push((block, entry)),
+            }
+        }
+        Some(written)
+    }
+
+    /// Of these, those that are not in the file.
+    fn written_since(&self) -> Vec<(u32, Entry)> {
+        let changes = self.recent.into_iter().flat_map(RecentObject::changes);
+        let entries = changes.map(|(block, change)| (block, change.entry()));
+        entries.filter(|(_, entry)| *entry != Entry::Inherit).collect()
+    }
+}
+
+fn place_of(change: &Change) -> Place {
+    match change {
+        Change::Data { at, .. } => Place::Log(*at),
+        Change::Hole { .. } | Change::Lost { .. } | Change::Never => Place::None,
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Reads blocks of a replica's object, each with its version.
+    pub fn read_blocks(&self, partition: Partition, oid: Oid, blocks: Range<u32>) -> Outcome {
+        self.look(partition, |state| {
+            let looked = self.look_at(state, oid);
+            if matches!(looked.behind, Behind::Unknown) {
+                return Outcome::Failed;
+            }
+            let blocks = blocks.start..blocks.end.min(BLOCKS_PER_OBJECT);
+            let found: Vec<_> = blocks.map(|block| self.read_stored(&looked, block)).collect();
+            if found.iter().all(Option::is_some) {
+                Outcome::Blocks(found.into_iter().flatten().collect())
+            } else {
+                Outcome::Damaged(found)
+            }
+        })
+    }
+
+    /// The objects of a partition after `after`, at most so many, each with a sum of its blocks' numbers and versions.
+    pub fn digests(&self, partition: Partition, after: Option<Oid>, most: usize) -> Outcome {
+        self.look(partition, |state| {
+            let mut oids: BTreeSet<Oid> = state.memory.oids(after).collect();
+            // Of those in the index, some may be gone since.
+            oids.extend(state.index.oids(after).take(most + 1 + oids.len()));
+            let mut objects = Vec::new();
+            for oid in oids {
+                let looked = self.look_at(state, oid);
+                let sum = match looked.written() {
+                    _ if matches!(looked.behind, Behind::Unknown) => return Outcome::Failed,
+                    Some(written) if written.is_empty() => continue,
+                    written => written.map(|written| digest(&written)),
+                };
+                if objects.len() == most {
+                    return Outcome::Digests(Page { objects, is_last: false });
+                }
+                objects.push((oid, sum));
+            }
+            Outcome::Digests(Page { objects, is_last: true })
+        })
+    }
+
+    /// The versions of all blocks of an object that were ever written.
+    pub fn versions(&self, partition: Partition, oid: Oid) -> Outcome {
+        self.look(partition, |state| {
+            let looked = self.look_at(state, oid);
+            let version = |(block, entry): &(u32, Entry)| Some((*block, entry.version()?));
+            match looked.written() {
+                _ if matches!(looked.behind, Behind::Unknown) => Outcome::Failed,
+                Some(written) => Outcome::Versions(written.iter().filter_map(version).collect()),
+                None => Outcome::Missing(self.verify_all(&looked, &looked.written_since())),
+            }
+        })
+    }
+
+    /// Reads an object again from the disk, whatever is known of it, and tells the state of its blocks.
+    pub fn verify(&self, partition: Partition, oid: Oid) -> Outcome {
+        self.look(partition, |state| {
+            self.look_anew(state, oid);
+            let looked = self.look_at(state, oid);
+            match looked.written() {
+                _ if matches!(looked.behind, Behind::Unknown) => Outcome::Failed,
+                Some(written) => Outcome::Verified(self.verify_all(&looked, &written)),
+                None => Outcome::Missing(self.verify_all(&looked, &looked.written_since())),
+            }
+        })
+    }
+
+    fn look(&self, partition: Partition, work: impl FnOnce(&mut PartitionState) -> Outcome) -> Outcome {
+        let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
+        self.with_partition(partition, |state| Ok(work(state)), damaged).unwrap_or(Outcome::Failed)
+    }
+
+    fn look_at<'a>(&self, state: &'a PartitionState, oid: Oid) -> Looked<'a, D> {
+        let recent = state.memory.object(oid);
+        let behind = match self.find_object(state, oid) {
+            _ if recent.is_some_and(RecentObject::starts_anew) => Behind::Nothing,
+            Ok(object) => object.map_or(Behind::Nothing, Behind::File),
+            // It may be read another time.
+            Err(LoadError::Io(error)) => {
+                tracing::warn!(%oid, %error, is_shortage = is_shortage(&error), "an object cannot be read");
+                Behind::Unknown
+            }
+            Err(error) => {
+                tracing::warn!(%oid, %error, "the file of an object cannot be used");
+                Behind::Missing
+            }
+        };
+        Looked { recent, behind }
+    }
+
+    /// Opens the object's file again, and keeps what is found in place of what was known, unless the file is being changed.
+    fn look_anew(&self, state: &PartitionState, oid: Oid) {
+        let Some(created) = state.index.version(oid) else { return };
+        let recent = state.memory.object(oid);
+        let is_redone = |block| recent.is_some_and(|recent| recent.change(block).is_some());
+        let path = ObjectPath::new(&state.directory, oid);
+        let found = ObjectFile::open_indexed(&*self.disk, &path, oid, created, &is_redone);
+        self.objects.renew((state.order.partition(), oid), found.ok().map(Arc::new));
+    }
+
+    fn verify_all(&self, looked: &Looked<'_, D>, written: &[(u32, Entry)]) -> Vec<Verified> {
+        let verified = |(block, entry): &(u32, Entry)| {
+            let stored = self.read_stored(looked, *block);
+            let crc = stored.map(|stored| stored.content.map_or(0, |content| content.crc));
+            Some(Verified { block: *block, version: entry.version()?, crc })
+        };
+        written.iter().filter_map(verified).collect()
+    }
+
+    /// Reads a block; `None` if it is damaged, lost, or cannot be read.
+    fn read_stored(&self, looked: &Looked<'_, D>, block: u32) -> Option<Stored> {
+        let (entry, place) = looked.block(block)?;
+        let (crc, version) = match entry {
+            Entry::Inherit => return Some(Stored::default()),
+            Entry::Hole { version } => return Some(Stored { version, content: None }),
+            #[cfg(feature = "planted-bugs")]
+            Entry::Lost { version } if self.options.has(crate::PlantedBug::LostReadAsZeroes) => {
+                return Some(Stored { version, content: None });
+            }
+            Entry::Lost { .. } | Entry::Damaged => return None,
+            Entry::Data { crc, version } => (crc, version),
+        };
+        let mut bytes = vec![0; BLOCK_SIZE_BYTES as usize];
+        let read = match (place, &looked.behind) {
+            (Place::Log(at), _) => self.read_log(&self.wal.files(), at.0, &mut bytes),
+            (_, Behind::File(object)) => object.read(&self.disk, block, &mut bytes),
+            _ => return None,
+        };
+        if let Err(error) = &read {
+            tracing::warn!(block, %error, "a block cannot be read");
+        }
+        let block = Block { crc, bytes: bytes.into() };
+        (read.is_ok() && block.is_sound()).then_some(Stored { version, content: Some(block) })
+    }
+}
+
+/// A sum (FNV-1a) over the numbers and versions of blocks. All replicas must have the same for the same blocks.
+fn digest(written: &[(u32, Entry)]) -> u64 {
+    let add = |sum: u64, word: u32| (sum ^ u64::from(word)).wrapping_mul(0x0100_0000_01b3);
+    written.iter().fold(0xcbf2_9ce4_8422_2325, |sum, (block, entry)| {
+        let version = entry.version().unwrap_or(Version::NEVER);
+        add(add(add(sum, *block), version.pepoch), version.seq)
+    })
+}

@@ -1,0 +1,447 @@
+//! The bytes of what a replica's entry says (`store/FORMAT.md`, "Entries of replicas").
+//!
+//! Blocks of data are not among them: these are the record's payload, in the order in which the entry names them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_replica::{
+    Block, Change, Completion, Content, CopiedBlock, Entry, Process, Record, RequestId, Requests,
+};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Durability, Incarnation, NodeId, ObjectKind, Oid, Version, Vid,
+};
+
+use crate::object::Entry as BlockState;
+
+const WRITE: u8 = 1;
+const COPY: u8 = 2;
+const REPLACE: u8 = 3;
+const REMOVE: u8 = 4;
+const KNOWN: u8 = 5;
+const IN_DOUBT: u8 = 6;
+const FORGET: u8 = 7;
+
+const CHANGE_WRITE: u8 = 0;
+const CHANGE_REMOVE: u8 = 1;
+const CHANGE_NOTHING: u8 = 2;
+const CHANGE_FREE: u8 = 3;
+
+const NEVER: u8 = 0;
+const DATA: u8 = 1;
+const HOLE: u8 = 2;
+const LOST: u8 = 3;
+
+/// An entry, or a part of one, as a record of the log.
+#[derive(Debug, Default)]
+pub(crate) struct Encoded<'a> {
+    /// The object, if it is about one.
+    pub(crate) oid: Option<Oid>,
+    pub(crate) version: Version,
+    pub(crate) meta: Vec<u8>,
+    /// The payload.
+    pub(crate) data: Vec<&'a Block>,
+}
+
+/// What a record of the log says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Logged {
+    /// A write.
+    Write { record: Record, settled: Version },
+    /// Blocks are replaced; if `replaces`, all others are gone.
+    Copy { replaces: bool },
+    /// The object is gone.
+    Remove,
+    /// What is known, once so many records of writes in doubt have followed.
+    Known { requests: Requests, settled: Version, in_doubt: u32 },
+    /// One of these.
+    InDoubt { record: Record },
+    /// Nothing of the partition is kept.
+    Forget,
+}
+
+/// What a record does to blocks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct States {
+    /// The object was as if it had never been written, before.
+    pub(crate) replaces: bool,
+    /// What blocks become, in order, with the checksums of data.
+    pub(crate) blocks: Vec<(u32, BlockState)>,
+}
+
+/// What the record of an entry that is about no object says in place of one: the first object that there can be.
+pub(crate) fn no_object() -> Option<Oid> {
+    Vid::new(1).map(|vid| Oid::new(ObjectKind::Data, vid, 0)).ok()
+}
+
+/// The records that an entry becomes, in order; `None` if one cannot be read again as it is.
+pub(crate) fn encode(entry: &Entry) -> Option<Vec<Encoded<'_>>> {
+    Some(match entry {
+        Entry::Write { record, settled } => vec![encode_record(WRITE, record, *settled)?],
+        Entry::Copy { oid, blocks } => vec![encode_copy(COPY, *oid, blocks)?],
+        Entry::Replace { oid, blocks } => vec![encode_copy(REPLACE, *oid, blocks)?],
+        Entry::Remove { oid } => {
+            vec![Encoded { oid: Some(*oid), meta: vec![REMOVE], ..Encoded::default() }]
+        }
+        Entry::Known { requests, settled, in_doubt } => {
+            let known = encode_known(requests, *settled, in_doubt.len());
+            let records = in_doubt.iter().map(|record| encode_record(IN_DOUBT, record, *settled));
+            [Some(known)].into_iter().chain(records).collect::<Option<Vec<_>>>()?
+        }
+        Entry::Forget => vec![Encoded { meta: vec![FORGET], ..Encoded::default() }],
+    })
+}
+
+/// What an entry does to blocks of an object; `None` if it is not about one.
+pub(crate) fn states(entry: &Entry) -> Option<(Oid, States)> {
+    let removed = States { replaces: true, blocks: Vec::new() };
+    match entry {
+        Entry::Write { record, .. } => match &record.change {
+            Change::Write { first_block, blocks } => {
+                let blocks = (*first_block..).zip(blocks);
+                let blocks = blocks.map(|(block, content)| (block, written(record.version, content)));
+                Some((record.oid, States { replaces: false, blocks: blocks.collect() }))
+            }
+            Change::Remove => Some((record.oid, removed)),
+            Change::Free { runs } => {
+                let blocks = runs.iter().cloned().flatten().map(|block| (block, BlockState::Inherit));
+                Some((record.oid, States { replaces: false, blocks: blocks.collect() }))
+            }
+            Change::Nothing => None,
+        },
+        Entry::Copy { oid, blocks } => Some((*oid, States { replaces: false, blocks: copied(blocks) })),
+        Entry::Replace { oid, blocks } => Some((*oid, States { replaces: true, blocks: copied(blocks) })),
+        Entry::Remove { oid } => Some((*oid, removed)),
+        Entry::Known { .. } | Entry::Forget => None,
+    }
+}
+
+fn written(version: Version, content: &Content) -> BlockState {
+    match content {
+        Some(block) => BlockState::Data { crc: block.crc, version },
+        None => BlockState::Hole { version },
+    }
+}
+
+fn copied(blocks: &[CopiedBlock]) -> Vec<(u32, BlockState)> {
+    blocks.iter().map(|copied| (copied.block, copied_state(copied))).collect()
+}
+
+fn copied_state(copied: &CopiedBlock) -> BlockState {
+    let version = copied.stored.version;
+    match (version == Version::NEVER, copied.is_lost) {
+        (true, _) => BlockState::Inherit,
+        (false, true) => BlockState::Lost { version },
+        (false, false) => written(version, &copied.stored.content),
+    }
+}
+
+fn encode_record(kind: u8, record: &Record, settled: Version) -> Option<Encoded<'_>> {
+    let durability = u8::from(record.durability == Durability::Stable);
+    let mut meta = vec![kind, durability];
+    put_completion(&mut meta, record.completion);
+    meta.push(u8::from(record.request.is_some()));
+    if let Some(request) = record.request {
+        put_process(&mut meta, request.gateway);
+        put(&mut meta, &request.number.to_le_bytes());
+    }
+    put(&mut meta, &record.unanswered_from.to_le_bytes());
+    put_version(&mut meta, settled);
+    match &record.change {
+        Change::Write { first_block, blocks } => {
+            meta.push(CHANGE_WRITE);
+            put_numbers(&mut meta, &[*first_block, blocks.len() as u32]);
+            meta.extend(blocks.iter().map(|content| if content.is_some() { DATA } else { HOLE }));
+        }
+        Change::Remove => meta.push(CHANGE_REMOVE),
+        Change::Free { runs } => {
+            meta.push(CHANGE_FREE);
+            put_numbers(&mut meta, &[runs.len() as u32]);
+            runs.iter().for_each(|run| put_numbers(&mut meta, &[run.start, run.end]));
+        }
+        Change::Nothing => meta.push(CHANGE_NOTHING),
+    }
+    let is_inside = match &record.change {
+        Change::Free { runs } => are_runs(runs),
+        _ => record.extent().end <= BLOCKS_PER_OBJECT,
+    };
+    let data: Vec<&Block> = record.contents().iter().flatten().collect();
+    (is_inside && is_version(record.version) && are_whole(&data)).then_some(Encoded {
+        oid: Some(record.oid),
+        version: record.version,
+        meta,
+        data,
+    })
+}
+
+fn encode_copy(kind: u8, oid: Oid, blocks: &[CopiedBlock]) -> Option<Encoded<'_>> {
+    let mut meta = vec![kind];
+    put(&mut meta, &(blocks.len() as u16).to_le_bytes());
+    let mut data = Vec::with_capacity(blocks.len());
+    for copied in blocks {
+        let state = copied_state(copied);
+        let code = match state {
+            BlockState::Data { .. } => DATA,
+            BlockState::Hole { .. } => HOLE,
+            BlockState::Lost { .. } => LOST,
+            BlockState::Inherit | BlockState::Damaged => NEVER,
+        };
+        put(&mut meta, &(copied.block as u16).to_le_bytes());
+        meta.push(code);
+        put_version(&mut meta, copied.stored.version);
+        data.extend(copied.stored.content.iter().filter(|_| code == DATA));
+    }
+    let is_right = |copied: &CopiedBlock| {
+        copied.block < BLOCKS_PER_OBJECT && copied.stored.version.seq <= Version::MAX_SEQ
+    };
+    let are_right = blocks.len() <= BLOCKS_PER_OBJECT as usize && blocks.iter().all(is_right);
+    (are_right && are_whole(&data)).then_some(Encoded { oid: Some(oid), meta, data, ..Encoded::default() })
+}
+
+fn encode_known(requests: &Requests, settled: Version, in_doubt: usize) -> Encoded<'static> {
+    let mut meta = vec![KNOWN];
+    put(&mut meta, &(in_doubt as u32).to_le_bytes());
+    put_version(&mut meta, settled);
+    put(&mut meta, &(requests.gateways().count() as u32).to_le_bytes());
+    for (gateway, unanswered_from, done) in requests.gateways() {
+        put_process(&mut meta, gateway);
+        put(&mut meta, &unanswered_from.to_le_bytes());
+        put(&mut meta, &(done as u32).to_le_bytes());
+        for (number, completion) in requests.of(gateway) {
+            put(&mut meta, &number.to_le_bytes());
+            put_completion(&mut meta, completion);
+        }
+    }
+    Encoded { meta, ..Encoded::default() }
+}
+
+fn are_whole(data: &[&Block]) -> bool {
+    data.iter().all(|block| block.bytes.len() == BLOCK_SIZE_BYTES as usize)
+}
+
+fn is_version(version: Version) -> bool {
+    version != Version::NEVER && version.seq <= Version::MAX_SEQ
+}
+
+fn put(meta: &mut Vec<u8>, bytes: &[u8]) {
+    meta.extend_from_slice(bytes);
+}
+
+fn put_numbers(meta: &mut Vec<u8>, numbers: &[u32]) {
+    numbers.iter().for_each(|number| put(meta, &(*number as u16).to_le_bytes()));
+}
+
+/// Whether these are blocks of an object, in order.
+fn are_runs(runs: &[Range<u32>]) -> bool {
+    let is_run = |run: &Range<u32>| run.start < run.end && run.end <= BLOCKS_PER_OBJECT;
+    runs.iter().all(is_run) && runs.windows(2).all(|pair| pair[0].end <= pair[1].start)
+}
+
+fn put_version(meta: &mut Vec<u8>, version: Version) {
+    put(meta, &version.pepoch.to_le_bytes());
+    put(meta, &version.seq.to_le_bytes());
+}
+
+fn put_process(meta: &mut Vec<u8>, process: Process) {
+    put(meta, &process.node.0);
+    put(meta, &process.incarnation.0.to_le_bytes());
+}
+
+fn put_completion(meta: &mut Vec<u8>, completion: Completion) {
+    let (kind, offset) = match completion {
+        Completion::Done => (0, 0),
+        Completion::Miscompare { offset } => (1, offset),
+    };
+    meta.push(kind);
+    put(meta, &offset.to_le_bytes());
+}
+
+/// Reads what a record says and does; `None` if it is nothing that [`encode`] makes.
+pub(crate) fn decode(
+    (oid, version): (Oid, Version),
+    meta: &[u8],
+    crcs: &[u32],
+    payload: &Bytes,
+) -> Option<(Logged, States)> {
+    let mut reader = Reader { rest: meta };
+    let mut states = States::default();
+    let mut data = Data { crcs, payload, used: 0 };
+    let logged = match reader.byte()? {
+        kind @ (WRITE | IN_DOUBT) => {
+            let (record, settled) = decode_record(&mut reader, (oid, version), &mut data)?;
+            let entry = Entry::Write { record: Arc::new(record.clone()), settled };
+            if kind == IN_DOUBT {
+                Logged::InDoubt { record }
+            } else {
+                states = self::states(&entry).map(|(_, states)| states).unwrap_or_default();
+                Logged::Write { record, settled }
+            }
+        }
+        kind @ (COPY | REPLACE) => {
+            states = decode_copy(&mut reader, &mut data)?;
+            states.replaces = kind == REPLACE;
+            Logged::Copy { replaces: states.replaces }
+        }
+        REMOVE => {
+            states.replaces = true;
+            Logged::Remove
+        }
+        KNOWN => decode_known(&mut reader)?,
+        FORGET => Logged::Forget,
+        _ => return None,
+    };
+    (reader.rest.is_empty() && data.used == crcs.len()).then_some((logged, states))
+}
+
+fn decode_record(
+    reader: &mut Reader<'_>,
+    (oid, version): (Oid, Version),
+    data: &mut Data<'_>,
+) -> Option<(Record, Version)> {
+    let durability = match reader.byte()? {
+        0 => Durability::Logged,
+        1 => Durability::Stable,
+        _ => return None,
+    };
+    let completion = reader.completion()?;
+    let request = match reader.byte()? {
+        0 => None,
+        1 => Some(RequestId { gateway: reader.process()?, number: reader.u64()? }),
+        _ => return None,
+    };
+    let (unanswered_from, settled) = (reader.u64()?, reader.version()?);
+    let change = decode_change(reader, data)?;
+    let record = Record { version, oid, change, completion, request, unanswered_from, durability };
+    is_version(version).then_some((record, settled))
+}
+
+fn decode_change(reader: &mut Reader<'_>, data: &mut Data<'_>) -> Option<Change> {
+    Some(match reader.byte()? {
+        CHANGE_WRITE => {
+            let (first_block, count) = (u32::from(reader.u16()?), reader.u16()?);
+            if first_block + u32::from(count) > BLOCKS_PER_OBJECT {
+                return None;
+            }
+            let mut blocks = Vec::with_capacity(count.into());
+            for _ in 0..count {
+                blocks.push(match reader.byte()? {
+                    DATA => Some(data.next()?),
+                    HOLE => None,
+                    _ => return None,
+                });
+            }
+            Change::Write { first_block, blocks }
+        }
+        CHANGE_REMOVE => Change::Remove,
+        CHANGE_FREE => {
+            let mut runs = Vec::new();
+            for _ in 0..reader.u16()? {
+                runs.push(u32::from(reader.u16()?)..u32::from(reader.u16()?));
+            }
+            are_runs(&runs).then_some(Change::Free { runs })?
+        }
+        CHANGE_NOTHING => Change::Nothing,
+        _ => return None,
+    })
+}
+
+fn decode_copy(reader: &mut Reader<'_>, data: &mut Data<'_>) -> Option<States> {
+    let count = reader.u16()?;
+    let mut states = States::default();
+    for _ in 0..count {
+        let block = u32::from(reader.u16()?);
+        let code = reader.byte()?;
+        let version = reader.version()?;
+        let state = match code {
+            NEVER if version == Version::NEVER => BlockState::Inherit,
+            DATA if is_version(version) => BlockState::Data { crc: data.next()?.crc, version },
+            HOLE if is_version(version) => BlockState::Hole { version },
+            LOST if is_version(version) => BlockState::Lost { version },
+            _ => return None,
+        };
+        if block >= BLOCKS_PER_OBJECT || states.blocks.len() >= BLOCKS_PER_OBJECT as usize {
+            return None;
+        }
+        states.blocks.push((block, state));
+    }
+    Some(states)
+}
+
+fn decode_known(reader: &mut Reader<'_>) -> Option<Logged> {
+    let in_doubt = reader.u32()?;
+    let settled = reader.version()?;
+    let mut requests = Requests::default();
+    for _ in 0..reader.u32()? {
+        let (gateway, unanswered_from) = (reader.process()?, reader.u64()?);
+        requests.trim(gateway, unanswered_from);
+        for _ in 0..reader.u32()? {
+            let number = reader.u64()?;
+            requests.put(RequestId { gateway, number }, reader.completion()?);
+        }
+    }
+    Some(Logged::Known { requests, settled, in_doubt })
+}
+
+/// The blocks of a payload, one after another.
+struct Data<'a> {
+    crcs: &'a [u32],
+    payload: &'a Bytes,
+    used: usize,
+}
+
+impl Data<'_> {
+    fn next(&mut self) -> Option<Block> {
+        let crc = *self.crcs.get(self.used)?;
+        let start = self.used * BLOCK_SIZE_BYTES as usize;
+        let end = start + BLOCK_SIZE_BYTES as usize;
+        // Whoever only wants to know what changes has no payload.
+        let bytes = if end <= self.payload.len() { self.payload.slice(start..end) } else { Bytes::new() };
+        self.used += 1;
+        Some(Block { crc, bytes })
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(*bytes)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_le_bytes)
+    }
+
+    fn version(&mut self) -> Option<Version> {
+        Some(Version { pepoch: self.u32()?, seq: self.u32()? })
+    }
+
+    fn process(&mut self) -> Option<Process> {
+        Some(Process { node: NodeId(self.take()?), incarnation: Incarnation(self.u64()?) })
+    }
+
+    fn completion(&mut self) -> Option<Completion> {
+        match (self.byte()?, self.u32()?) {
+            (0, 0) => Some(Completion::Done),
+            (1, offset) => Some(Completion::Miscompare { offset }),
+            _ => None,
+        }
+    }
+}

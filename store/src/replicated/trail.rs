@@ -1,0 +1,95 @@
+//! From where on the log is needed for what replicas know of requests and of writes in doubt.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+
+use huntaway_wire::Partition;
+
+use crate::locking::lock;
+use crate::wal::Lsn;
+
+/// Of each partition with entries of a replica, the part of the log that tells what is known.
+#[derive(Debug, Default)]
+pub(crate) struct Trails(Mutex<BTreeMap<Partition, Trail>>);
+
+#[derive(Debug)]
+struct Trail {
+    /// What is before is needed for blocks alone.
+    from: Lsn,
+    /// Where the last entry begins, or before.
+    last: Lsn,
+    /// Later places of which that is true once the log is durable up to the second position.
+    next: VecDeque<(Lsn, Lsn)>,
+}
+
+impl Trail {
+    fn advance(&mut self, durable: Lsn) {
+        while let Some((from, _)) = self.next.pop_front_if(|(_, end)| *end <= durable) {
+            self.from = from;
+        }
+    }
+}
+
+impl Trails {
+    /// A partition is about to have an entry at or after `lsn`: to be said before that is in the log.
+    pub(crate) fn begin(&self, partition: Partition, lsn: Lsn) {
+        let new = || Trail { from: lsn, last: lsn, next: VecDeque::new() };
+        lock(&self.0).entry(partition).or_insert_with(new).last = lsn;
+    }
+
+    /// All that is known was logged again from `from` on, up to `end`; if that is the same, there is nothing.
+    pub(crate) fn known(&self, partition: Partition, from: Lsn, end: Lsn) {
+        if let Some(trail) = lock(&self.0).get_mut(&partition) {
+            if from < end {
+                trail.last = trail.last.max(from);
+            }
+            trail.next.push_back((from, end));
+        }
+    }
+
+    /// From where on the log is needed when it is `durable` up to there; `None` if it is not.
+    pub(crate) fn needed(&self, durable: Lsn) -> Option<Lsn> {
+        let mut trails = lock(&self.0);
+        trails.values_mut().for_each(|trail| trail.advance(durable));
+        // Where a partition was forgotten, nothing is known.
+        trails.retain(|_, trail| trail.last >= trail.from);
+        trails.values().map(|trail| trail.from).min()
+    }
+
+    /// The partitions that need the log from before `lsn`, also when all of it is durable.
+    pub(crate) fn before(&self, lsn: Lsn) -> Vec<Partition> {
+        let is_before = |trail: &Trail| trail.next.back().map_or(trail.from, |(from, _)| *from) < lsn;
+        lock(&self.0).iter().filter(|(_, trail)| is_before(trail)).map(|(partition, _)| *partition).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: u16) -> Partition {
+        Partition::new(number).unwrap()
+    }
+
+    #[test]
+    fn the_log_is_needed_from_the_oldest_durable_knowledge_on() {
+        let trails = Trails::default();
+        assert_eq!(trails.needed(Lsn(100)), None);
+        trails.begin(partition(1), Lsn(10));
+        trails.begin(partition(2), Lsn(20));
+        trails.begin(partition(1), Lsn(30));
+        assert_eq!(trails.needed(Lsn(100)), Some(Lsn(10)));
+        trails.known(partition(1), Lsn(40), Lsn(50));
+        assert_eq!(trails.needed(Lsn(49)), Some(Lsn(10)), "it may be lost yet");
+        assert_eq!(trails.before(Lsn(30)), [partition(2)]);
+        assert_eq!(trails.needed(Lsn(50)), Some(Lsn(20)));
+        trails.known(partition(2), Lsn(60), Lsn(70));
+        assert_eq!(trails.needed(Lsn(70)), Some(Lsn(40)));
+        trails.begin(partition(1), Lsn(80));
+        trails.known(partition(1), Lsn(90), Lsn(90));
+        trails.begin(partition(2), Lsn(90));
+        trails.known(partition(2), Lsn(100), Lsn(100));
+        trails.begin(partition(2), Lsn(100));
+        assert_eq!(trails.needed(Lsn(100)), Some(Lsn(100)), "one is forgotten, the other has gone on");
+    }
+}

@@ -1,0 +1,181 @@
+//! What lies below a replica of the cluster: a model of a store, or a store.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use huntaway_replica::{Credit, Entry, Outcome, Recovered};
+use huntaway_wire::Oid;
+
+use super::{Crash, ModelStorage, Objects, RealStorage, Storage};
+use crate::Random;
+
+/// One of the two.
+#[derive(Debug, Clone)]
+pub(crate) enum ReplicaStorage {
+    /// The model.
+    Model(Box<ModelStorage>),
+    /// The real one. Its disk is never full.
+    Real(Box<RealStorage>),
+}
+
+impl From<ModelStorage> for ReplicaStorage {
+    fn from(storage: ModelStorage) -> Self {
+        Self::Model(Box::new(storage))
+    }
+}
+
+impl From<RealStorage> for ReplicaStorage {
+    fn from(storage: RealStorage) -> Self {
+        Self::Real(Box::new(storage))
+    }
+}
+
+macro_rules! either {
+    ($self:expr, $storage:ident => $call:expr) => {
+        match $self {
+            ReplicaStorage::Model($storage) => $call,
+            ReplicaStorage::Real($storage) => $call,
+        }
+    };
+}
+
+impl ReplicaStorage {
+    fn model(&self) -> Option<&ModelStorage> {
+        match self {
+            Self::Model(model) => Some(model),
+            Self::Real(_) => None,
+        }
+    }
+
+    fn model_mut(&mut self) -> Option<&mut ModelStorage> {
+        match self {
+            Self::Model(model) => Some(model),
+            Self::Real(_) => None,
+        }
+    }
+
+    /// See [`ModelStorage::promise`].
+    pub(crate) fn promise(&mut self) -> Option<Credit> {
+        self.model_mut().and_then(ModelStorage::promise)
+    }
+
+    /// See [`ModelStorage::refuses`].
+    pub(crate) fn refuses(&self, entry: &Entry) -> bool {
+        self.model().is_some_and(|model| model.refuses(entry))
+    }
+
+    /// See [`ModelStorage::is_overdrawn_by`].
+    pub(crate) fn is_overdrawn_by(&self, entry: &Entry) -> bool {
+        self.model().is_some_and(|model| model.is_overdrawn_by(entry))
+    }
+
+    /// See [`ModelStorage::is_applied`].
+    pub(crate) fn is_applied(&self) -> bool {
+        self.model().is_none_or(ModelStorage::is_applied)
+    }
+
+    /// See [`ModelStorage::fill`].
+    pub(crate) fn fill(&mut self, left_bytes: u64) {
+        self.model_mut().into_iter().for_each(|model| model.fill(left_bytes));
+    }
+
+    /// See [`ModelStorage::empty`].
+    pub(crate) fn empty(&mut self) {
+        self.model_mut().into_iter().for_each(ModelStorage::empty);
+    }
+
+    /// See [`ModelStorage::enlarge`].
+    pub(crate) fn enlarge(&mut self) {
+        self.model_mut().into_iter().for_each(ModelStorage::enlarge);
+    }
+
+    /// What is there now.
+    pub(crate) fn objects(&self) -> Cow<'_, Objects> {
+        match self {
+            Self::Model(model) => Cow::Borrowed(model.objects()),
+            Self::Real(real) => Cow::Owned(real.objects()),
+        }
+    }
+
+    /// How many entries came after the last one that stands for all that was known before it.
+    pub(crate) fn since_checkpoint(&self) -> u64 {
+        either!(self, storage => storage.since_checkpoint())
+    }
+
+    /// The disk fails: whatever it says from here on, it keeps what it has.
+    pub(crate) fn fail(&mut self) {
+        either!(self, storage => storage.fail());
+    }
+
+    /// Blocks of data that are on stable storage, and what reads find.
+    pub(crate) fn places_to_rot(&self) -> Vec<(Oid, u32)> {
+        either!(self, storage => storage.places_to_rot())
+    }
+
+    /// A bit of the block flips.
+    pub(crate) fn rot(&mut self, oid: Oid, block: u32) {
+        either!(self, storage => storage.rot(oid, block));
+    }
+
+    /// The object's file is lost.
+    pub(crate) fn lose(&mut self, oid: Oid) {
+        either!(self, storage => storage.lose(oid));
+    }
+
+    /// Whether it may have lost entries that were on stable storage, and nobody taught it since.
+    pub(crate) fn is_damaged(&self) -> bool {
+        either!(self, storage => storage.is_damaged)
+    }
+
+    /// It was taught.
+    pub(crate) fn is_taught(&mut self) {
+        either!(self, storage => storage.is_damaged = false);
+    }
+
+    /// Whether there is no store where one should be.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Real(real) if !real.is_open())
+    }
+}
+
+impl Storage for ReplicaStorage {
+    fn log(&mut self, entry: Entry) -> u64 {
+        either!(self, storage => storage.log(entry))
+    }
+
+    fn written(&mut self, number: u64) {
+        either!(self, storage => storage.written(number));
+    }
+
+    fn last(&self) -> u64 {
+        either!(self, storage => storage.last())
+    }
+
+    fn synced(&mut self, number: u64) {
+        either!(self, storage => storage.synced(number));
+    }
+
+    fn read(&self, oid: Oid, blocks: Range<u32>) -> Outcome {
+        either!(self, storage => storage.read(oid, blocks))
+    }
+
+    fn digests(&self, after: Option<Oid>, most: usize) -> Outcome {
+        either!(self, storage => storage.digests(after, most))
+    }
+
+    fn versions(&self, oid: Oid) -> Outcome {
+        either!(self, storage => storage.versions(oid))
+    }
+
+    fn verify(&self, oid: Oid) -> Outcome {
+        either!(self, storage => storage.verify(oid))
+    }
+
+    fn crash(&mut self, crash: Crash, random: &mut Random) {
+        either!(self, storage => storage.crash(crash, random));
+    }
+
+    fn recover(&mut self) -> Recovered {
+        either!(self, storage => storage.recover())
+    }
+}
