@@ -83,8 +83,6 @@ pub enum PlantedBug {
     RefusedAfterVersioning,
     /// A write goes on when a disk is full, whether it replaces what is there or not.
     AnyWriteReplaces,
-    /// A learner that is not proposed yet makes writes be refused when its disk is full.
-    FullLearnerCounts,
     /// COMPARE AND WRITE compares before it has the blocks to itself.
     ComparedBeforeLock,
     /// What a request came to is not kept with it: when it comes again, it is told that it was done.

@@ -347,11 +347,10 @@ impl Teaching {
     }
 
     /// What keeps it from taking a change, if no write is whole without it. While it can be given up, a full disk does not.
-    pub(crate) fn lack(&self, site: &Site, cost: Cost, reserved_bytes: u64) -> Option<Lack> {
+    pub(crate) fn lack(&self, cost: Cost, reserved_bytes: u64) -> Option<Lack> {
         self.required()?;
         let lack = self.credit.lack(cost, self.forwards.bytes().saturating_add(reserved_bytes));
-        let counts = self.is_proposed() || site.has(PlantedBug::FullLearnerCounts);
-        lack.filter(|lack| counts || *lack == Lack::ForNow)
+        lack.filter(|lack| self.is_proposed() || *lack == Lack::ForNow)
     }
 
     /// Whether it has no room for some of the writes that began.

@@ -33,7 +33,7 @@ mod telling;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use huntaway_wire::{NodeId, Partition, Pepoch};
+use huntaway_wire::{NodeId, Partition};
 
 pub(crate) use below::{Report, Said};
 pub use bug::Bug;
@@ -196,7 +196,7 @@ pub struct Cluster {
     trace: Option<Vec<String>>,
     broken: Option<Broken>,
     /// For each partition, when all was written: the pepoch, and how often its objects had been read again in it.
-    passes: Option<Vec<(Pepoch, u64)>>,
+    passes: Option<Vec<judgement::Passes>>,
     /// What there is to tell to those above it, if its gateways are simulated elsewhere.
     told: Option<Vec<Report>>,
 }
@@ -379,8 +379,8 @@ impl Shape {
             blocks: random.between(1, 2) as u32,
             placement_every: random.pick(&[0, 6 * SECOND, 2 * SECOND]),
             old_copies_bytes: random.pick(&[0, 0, 8192, 1 << 30]),
-            has_snapshots: random.percent(50),
-            branch_percent: [0, 60][random.below(2) as usize],
+            has_snapshots: random.percent(60),
+            branch_percent: random.pick(&[0, 0, 60]),
             reset_percent: [0, 40][random.below(2) as usize],
             special_percent: [0, 40, 90][random.below(3) as usize],
             disk_fault_every: [0, 0, 4 * SECOND, SECOND][random.below(4) as usize],

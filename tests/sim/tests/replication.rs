@@ -176,7 +176,6 @@ each_is_found! {
     credit_that_outlives_its_pepoch_is_found: CreditOutlivesPepoch,
     refusing_a_write_that_others_have_is_found: RefusedAfterVersioning,
     writes_that_take_space_of_a_full_disk_are_found: AnyWriteReplaces,
-    writes_that_are_refused_because_of_a_learner_are_found: FullLearnerCounts,
     a_flush_of_one_replica_is_found: FlushOfThePrimaryAlone,
     stable_writes_without_a_sync_are_found: StableWithoutSync,
     comparing_before_the_blocks_are_locked_is_found: ComparedBeforeLock,

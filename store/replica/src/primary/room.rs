@@ -66,7 +66,7 @@ impl Primary {
         let spent_bytes = self.spending.spent_bytes.saturating_add(reserved_bytes);
         let peers = self.peers.iter().map(|peer| peer.credit);
         let lack = peers.chain([site.room.credit()]).filter_map(|credit| credit.lack(cost, spent_bytes));
-        let learner = self.teaching.as_ref().and_then(|teaching| teaching.lack(site, cost, reserved_bytes));
+        let learner = self.teaching.as_ref().and_then(|teaching| teaching.lack(cost, reserved_bytes));
         lack.chain(learner).max()
     }
 

@@ -80,7 +80,6 @@ impl Bug {
         Self::Replica(P::CreditOutlivesPepoch),
         Self::Replica(P::RefusedAfterVersioning),
         Self::Replica(P::AnyWriteReplaces),
-        Self::Replica(P::FullLearnerCounts),
         Self::Replica(P::FlushOfThePrimaryAlone),
         Self::Replica(P::StableWithoutSync),
         Self::Replica(P::ComparedBeforeLock),

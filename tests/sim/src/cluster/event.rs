@@ -98,6 +98,8 @@ pub(crate) enum Event {
     Rush { partition: u16, stale_gateway: usize },
     /// What follows when a trap springs.
     Sprung(Sprung),
+    /// A whole in-sync set starts again, with logs that begin anew.
+    StartAnew { partition: Partition },
     /// The next record is heard of late.
     Deafen,
     /// Cuts in the network end.
@@ -196,6 +198,7 @@ impl Cluster {
             Event::LosePowerOfSet { partition, damaged } => self.lose_power_of_set(partition, damaged),
             Event::Rush { partition, stale_gateway } => self.rush(partition, stale_gateway, 1200 * MS),
             Event::Sprung(sprung) => self.sprung(&sprung),
+            Event::StartAnew { partition } => self.start_anew(partition),
             Event::Deafen => self.deafen(),
             Event::Reconnect => self.reconnect(),
             Event::StartNode { node } => self.start_process(node),

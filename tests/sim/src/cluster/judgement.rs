@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use huntaway_ledger::InSyncSet;
-use huntaway_replica::{Process, Stored};
+use huntaway_replica::{Mended, Process, Stored};
 use huntaway_wire::{ObjectKind, Oid, Partition, Pepoch, Vid};
 
 use super::block::Seen;
@@ -340,6 +340,14 @@ impl Histories {
     }
 }
 
+/// How often the objects of a partition were read again in a pepoch, and how many could not be mended just then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passes {
+    pepoch: Pepoch,
+    passes: u64,
+    failed_objects: u64,
+}
+
 impl Cluster {
     /// Whether every partition has its copies and serves.
     pub(crate) fn is_at_rest(&self) -> bool {
@@ -349,11 +357,18 @@ impl Cluster {
     /// Whether all that is there was read again since all was written: what is damaged was mended by now.
     pub(crate) fn is_read_again(&mut self) -> bool {
         let partitions = 0..self.shape.partitions;
-        let now: Vec<(Pepoch, u64)> = partitions.map(|number| self.passes_of(number)).collect();
+        let now: Vec<Passes> = partitions.map(|number| self.passes_of(number)).collect();
         let before = self.passes.get_or_insert_with(|| now.clone());
-        let is_enough = |((pepoch, passes), before): (&(Pepoch, u64), &(Pepoch, u64))| {
+        for (now, before) in now.iter().zip(before.iter_mut()) {
+            // There was no room, perhaps.
+            let known = if now.pepoch == before.pepoch { before.failed_objects } else { 0 };
+            if now.failed_objects > known {
+                *before = *now;
+            }
+        }
+        let is_enough = |(now, before): (&Passes, &Passes)| {
             // One of them may have begun before.
-            *passes >= if *pepoch == before.0 { before.1 + 2 } else { 1 }
+            now.passes >= if now.pepoch == before.pepoch { before.passes + 2 } else { 1 }
         };
         now.iter().zip(before.iter()).all(is_enough)
     }
@@ -369,13 +384,14 @@ impl Cluster {
         }
     }
 
-    fn passes_of(&self, number: u16) -> (Pepoch, u64) {
+    fn passes_of(&self, number: u16) -> Passes {
         let configuration = &self.ledger.rows[usize::from(number)].configuration;
         let primary = self.nodes[endpoint_of(configuration.primary)].replica(number);
         // One that has not heard of its pepoch yet counts the passes of the one before.
         let primary = primary.filter(|primary| primary.configuration().pepoch == configuration.pepoch);
-        let mended = primary.and_then(huntaway_replica::Replica::mended);
-        (configuration.pepoch, mended.map_or(0, |mended| mended.passes))
+        let mended = primary.and_then(huntaway_replica::Replica::mended).unwrap_or_default();
+        let Mended { passes, failed_objects, .. } = mended;
+        Passes { pepoch: configuration.pepoch, passes, failed_objects }
     }
 
     /// What the replicas of a partition have together, but for those whose logs are damaged. If it is opened by force, these count,

@@ -191,12 +191,31 @@ impl Cluster {
             return;
         }
         self.trap = None;
+        if self.random.percent(40) {
+            note!(self, "the trap springs: the answer of node {primary} is lost, and all start again");
+            let gateways = (0..self.shape.gateways).map(|gateway| self.shape.nodes + gateway);
+            gateways.for_each(|gateway| self.network.block(primary, gateway));
+            self.at(300 * MS, Event::Reconnect);
+            self.at(1, Event::StartAnew { partition });
+            return self.let_it_work(3 * SECOND);
+        }
         note!(self, "the trap springs: node {primary} and all others die");
         let (_, _, others) = self.configuration(partition.value());
         others.iter().for_each(|other| self.crash(*other, Crash::Killed, 10 * MS));
         self.leaves_for_good(primary);
         self.let_it_work(3 * SECOND);
         self.lull(5 * SECOND);
+    }
+
+    /// The processes of a set are killed just when their logs were told again what is known, and start at once.
+    pub(crate) fn start_anew(&mut self, partition: Partition) {
+        let (_, primary, others) = self.configuration(partition.value());
+        for node in others.into_iter().chain([primary]) {
+            self.nodes[node].log_what_is_known(partition.value(), 1);
+            self.crash(node, Crash::Killed, 10 * MS);
+        }
+        let stale_gateway = self.any_gateway();
+        self.rush(partition.value(), stale_gateway, 3 * SECOND);
     }
 
     /// Mostly nothing else goes wrong for so long.

@@ -57,7 +57,7 @@ impl Cluster {
         }
     }
 
-    /// Others fill disks: one, or those of a whole set.
+    /// Others fill disks: one, those of whoever learns, or many.
     pub(crate) fn fill_disks(&mut self) {
         if self.time > FAULTS_END {
             return;
@@ -66,22 +66,22 @@ impl Cluster {
         self.at(next, Event::FillDisks);
         let longest = self.random.pick(&[SECOND, 7 * SECOND]);
         let until = 300 * MS + self.random.below(longest);
-        let nodes = if self.random.percent(70) {
-            vec![self.victim()]
-        } else {
-            (0..self.shape.nodes).filter(|_| self.random.percent(60)).collect()
+        let partition = self.random.below(self.shape.partitions.into()) as usize;
+        let learners = self.ledger.rows[partition].configuration.candidates.clone();
+        let nodes = match self.random.below(10) {
+            0..5 => vec![self.victim()],
+            5..8 => learners.iter().map(|process| endpoint_of(process.node)).collect(),
+            _ => (0..self.shape.nodes).filter(|_| self.random.percent(60)).collect(),
         };
         self.summary.faults += 1;
-        for node in nodes {
-            let left_bytes = self.random.pick(&[0, 0, 5000, 20000]);
-            note!(
-                self,
-                "the disk of node {node} is filled for {} ms, but for {left_bytes} bytes",
-                until / MS
-            );
-            self.nodes[node].storage.iter_mut().for_each(|storage| storage.fill(left_bytes));
-            self.at(until, Event::EmptyDisk { node });
-        }
+        nodes.into_iter().for_each(|node| self.fill_disk(node, until));
+    }
+
+    fn fill_disk(&mut self, node: usize, until: Time) {
+        let left_bytes = self.random.pick(&[0, 0, 5000, 20000]);
+        note!(self, "the disk of node {node} is filled for {} ms, but for {left_bytes} bytes", until / MS);
+        self.nodes[node].storage.iter_mut().for_each(|storage| storage.fill(left_bytes));
+        self.at(until, Event::EmptyDisk { node });
     }
 
     pub(crate) fn empty_disk(&mut self, node: usize) {
