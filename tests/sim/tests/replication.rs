@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use huntaway_replica::PlantedBug;
 use huntaway_sim::{Bug, Cluster, Summary};
+use huntaway_store::PlantedBug as StoreBug;
 
 /// Runs when nothing else is asked for.
 const DEFAULT_SEEDS: u64 = 10_000;
@@ -126,6 +127,31 @@ fn replicas_that_resolve_by_themselves_are_found() {
 #[test]
 fn taking_whatever_disk_a_node_comes_back_with_is_found() {
     is_found(Bug::AnyDiskWillDo);
+}
+
+#[test]
+fn taught_blocks_that_get_another_version_are_found() {
+    is_found(Bug::Store(StoreBug::CopiedWithoutVersion));
+}
+
+#[test]
+fn a_log_that_is_read_without_what_is_known_is_found() {
+    is_found(Bug::Store(StoreBug::KnownNotReplayed));
+}
+
+#[test]
+fn a_log_that_is_released_before_what_is_known_is_logged_is_found() {
+    is_found(Bug::Store(StoreBug::ReleasedBeforeKnown));
+}
+
+#[test]
+fn lost_blocks_that_read_as_zeroes_are_found() {
+    is_found(Bug::Store(StoreBug::LostReadAsZeroes));
+}
+
+#[test]
+fn an_index_that_keeps_a_version_that_went_down_is_found() {
+    is_found(Bug::Store(StoreBug::IndexNotLowered));
 }
 
 #[test]
