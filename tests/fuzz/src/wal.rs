@@ -121,13 +121,18 @@ fn check(record: &Record<'_>) {
     match &record.header.change {
         Change::Write { first_block, crcs } => {
             assert!(!crcs.is_empty() && *first_block as usize + crcs.len() <= 1024);
-            assert_eq!(record.payload.len(), crcs.len() * 4096);
-            let blocks = record.payload.chunks(4096);
-            assert!(blocks.zip(*crcs).all(|(block, crc)| crc32c::crc32c(block) == *crc));
+            check_payload(record, crcs);
         }
+        Change::Replicated { crcs, .. } => check_payload(record, crcs),
         Change::Discard { blocks } => assert!(blocks.start < blocks.end && blocks.end <= 1024),
         Change::Reserve | Change::Remove => assert!(record.payload.is_empty()),
     }
+}
+
+fn check_payload(record: &Record<'_>, crcs: &[u32]) {
+    assert_eq!(record.payload.len(), crcs.len() * 4096);
+    let blocks = record.payload.chunks(4096);
+    assert!(blocks.zip(crcs).all(|(block, crc)| crc32c::crc32c(block) == *crc));
 }
 
 fn put_files(disk: &SimulatedDisk, input: &Input<'_>) {
