@@ -2,7 +2,7 @@
 //!
 //! An entry is in the log's file as soon as it is logged, so a process that dies has all of them; a power loss leaves what the
 //! disk leaves of them. A log that is not readable to its end is an earlier state of the whole disk: a store refuses to open
-//! anything else. Now and then, by chances of its own, it applies what was logged.
+//! anything else. Now and then, by chances of its own, it applies what was logged, and some processes die while they do.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -271,6 +271,11 @@ impl Storage for RealStorage {
     }
 
     fn crash(&mut self, crash: Crash, random: &mut Random) {
+        if random.percent(30) {
+            // While it applies, or soon after that.
+            self.disk.die_after(random.below(60));
+            self.apply();
+        }
         self.store = None;
         let seed = random.draw();
         match crash {
