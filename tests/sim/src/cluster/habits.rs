@@ -12,7 +12,7 @@ use crate::room::Room;
 use crate::storage::{ModelStorage, RealStorage, ReplicaStorage};
 
 /// So many of a hundred runs have stores where the others have models of stores.
-const REAL_STORES_PERCENT: u64 = 4;
+const REAL_STORES_PERCENT: u64 = 2;
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
