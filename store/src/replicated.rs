@@ -122,7 +122,9 @@ impl<D: Disk> Store<D> {
         let records = meta::encode(entry).ok_or(LogError::Malformed)?;
         let states = meta::states(entry);
         let data_bytes = records.iter().map(|record| record.data.len() as u64).sum::<u64>();
-        if states.is_some() && !self.has_memory_for(data_bytes * u64::from(BLOCK_SIZE_BYTES)) {
+        // What has a version is never refused for space: there was room for it when it was promised.
+        let may_be_refused = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
+        if may_be_refused && !self.has_memory_for(data_bytes * u64::from(BLOCK_SIZE_BYTES)) {
             return Err(LogError::Full);
         }
         let promised_bytes = states.as_ref().map_or(0, |(oid, states)| {
@@ -135,7 +137,9 @@ impl<D: Disk> Store<D> {
             let is_new = recent.is_none() && !states.blocks.is_empty();
             blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 }
         });
-        if let Err(refusal) = self.room.promise(&*self.disk, promised_bytes) {
+        if !may_be_refused {
+            self.room.promise_anyway(promised_bytes);
+        } else if let Err(refusal) = self.room.promise(&*self.disk, promised_bytes) {
             let may_grow = self.room.may_grow_for(self.room.frees());
             return Err(if may_grow { LogError::Full } else { Error::from(refusal).into() });
         }

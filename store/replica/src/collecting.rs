@@ -183,11 +183,6 @@ impl Collecting {
         site.log(entry, OWN_SIDE);
     }
 
-    /// Whether it waits for the log or the disk here.
-    pub(crate) fn is_being_stored(&self) -> bool {
-        matches!(self.phase, Phase::Logging { .. } | Phase::Syncing)
-    }
-
     pub(crate) fn own_side(&mut self, site: &mut Site, outcome: Outcome) {
         match (&mut self.phase, outcome) {
             (Phase::Listing { own, .. }, Outcome::Digests(page)) => {
@@ -266,7 +261,8 @@ impl Collecting {
 }
 
 fn versions(blocks: &[Verified]) -> Versions {
-    blocks.iter().map(|block| (block.block, block.version)).collect()
+    let written = blocks.iter().filter(|block| block.version != Version::NEVER);
+    written.map(|block| (block.block, block.version)).collect()
 }
 
 /// Those of the blocks read, from the first one on, that are newer. Of what is damaged there, it is known that it was written.

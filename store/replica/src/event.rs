@@ -73,8 +73,8 @@ pub enum Outcome {
     Blocks(Vec<Stored>),
     /// The blocks, in order, but for those that are damaged or could not be read.
     Damaged(Vec<Option<Stored>>),
-    /// The object is in the index, and its file is missing or damaged: of its blocks, only those that were written since are
-    /// known.
+    /// The object is in the index, and its file is missing or damaged: of its blocks, only these are known, those among them
+    /// that were never written ([`Version::NEVER`]).
     Missing(Vec<Verified>),
     /// It could not be told. It may be another time.
     Failed,

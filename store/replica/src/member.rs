@@ -84,7 +84,7 @@ impl Member {
         site.doubt.settle(settled);
         if !site.is_bound_against(from) {
             site.grant = Grant { to: Some(from), until: site.now.after(GRANT_US) };
-            site.send(from, Body::Granted { sent, credit: site.room.credit() });
+            site.send(from, Body::Granted { sent, credit: site.room.credit(), attempt });
         }
     }
 

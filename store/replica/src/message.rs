@@ -40,6 +40,8 @@ pub enum Body {
         sent: Moment,
         /// What it takes.
         credit: Credit,
+        /// Of the sender: its credit counts from the beginning of that.
+        attempt: Attempt,
     },
     /// A write to log.
     Forward {

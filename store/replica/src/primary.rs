@@ -43,7 +43,7 @@ pub(crate) const RESEND_US: u64 = 300_000;
 const OWN_LOCKS: usize = 16;
 
 /// Most requests of one gateway, from the first that it has no answer to: one more is not taken.
-const MOST_UNANSWERED: u64 = 1 << 16;
+const MOST_UNANSWERED: u64 = 1 << 12;
 
 /// A primary that serves.
 #[derive(Debug)]
@@ -295,11 +295,6 @@ impl Primary {
         self.operations.insert(op, Operation::new(site, request, state));
     }
 
-    /// Whether the operation waits for the log or the disk here.
-    pub(crate) fn is_being_stored(&self, op: OpId) -> bool {
-        self.operations.get(&op).is_some_and(Operation::is_being_stored)
-    }
-
     pub(crate) fn stored(&mut self, site: &mut Site, pending: Pending, outcome: Outcome) {
         match (pending, outcome) {
             (Pending::Operation(op), Outcome::Done) => {
@@ -362,12 +357,12 @@ impl Primary {
             peer.heard = site.now;
         }
         match body {
-            Body::Granted { sent, credit } => {
+            Body::Granted { sent, credit, attempt } => {
                 if let Some(peer) = self.peers.iter_mut().find(|peer| peer.process == from) {
                     peer.granted(site, sent);
                     peer.credit.hear(credit);
                 }
-                self.teach(site, |teaching, site, _| teaching.granted(site, from, sent, credit));
+                self.teach(site, |teaching, site, _| teaching.granted(site, (from, attempt), sent, credit));
                 self.answer_whole(site);
             }
             Body::Forwarded { version, attempt, credit } => {

@@ -77,6 +77,7 @@ impl Replica {
             doubt: recovered.doubt,
             room: Room::endless(),
             pending: BTreeMap::new(),
+            storing: BTreeMap::new(),
             last_ticket: 0,
             outputs: Vec::new(),
             #[cfg(feature = "planted-bugs")]
@@ -328,15 +329,15 @@ impl Replica {
     }
 
     fn stored(&mut self, ticket: Ticket, outcome: Outcome) {
-        if outcome == Outcome::Done {
-            self.site.doubt.stored(ticket);
+        if let Some(may_lack_room) = self.site.storing.remove(&ticket) {
+            match outcome {
+                Outcome::Done => self.site.doubt.stored(ticket),
+                Outcome::NoRoom if may_lack_room => {}
+                // It is as good as lost, whether the store says that its disk failed or not.
+                _ => return self.disk_failed(),
+            }
         }
         let Some(pending) = self.site.pending.remove(&ticket) else { return };
-        let may_lack_room = matches!(pending, Pending::Mend { .. } | Pending::OwnSide { .. });
-        let is_done = outcome == Outcome::Done || outcome == Outcome::NoRoom && may_lack_room;
-        if !is_done && self.was_to_be_stored(pending) {
-            return self.disk_failed();
-        }
         let site = &mut self.site;
         match (&mut self.role, pending) {
             (Role::Member(member), pending) => member.stored(site, pending, outcome),
@@ -346,22 +347,6 @@ impl Replica {
             (Role::Opening(_) | Role::Collecting(_) | Role::Failed, _) => {}
         }
         self.open_if_whole();
-    }
-}
-
-impl Replica {
-    /// Whether the log or the disk was to take something, and nothing else: what fails there is as good as lost, whether the
-    /// store says that its disk failed or not.
-    fn was_to_be_stored(&self, pending: Pending) -> bool {
-        match (&self.role, pending) {
-            (
-                _,
-                Pending::Forward { .. } | Pending::Flush { .. } | Pending::RollForward | Pending::Mend { .. },
-            ) => true,
-            (Role::Primary(primary), Pending::Operation(op)) => primary.is_being_stored(op),
-            (Role::Collecting(collecting), Pending::OwnSide { .. }) => collecting.is_being_stored(),
-            _ => false,
-        }
     }
 }
 

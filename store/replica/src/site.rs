@@ -86,6 +86,8 @@ pub(crate) struct Site {
     pub(crate) doubt: InDoubt,
     pub(crate) room: Room,
     pub(crate) pending: BTreeMap<Ticket, Pending>,
+    /// What was given to the log or the disk, in whichever pepoch, and whether there may be no room for it.
+    pub(crate) storing: BTreeMap<Ticket, bool>,
     pub(crate) last_ticket: u64,
     pub(crate) outputs: Vec<Output>,
     #[cfg(feature = "planted-bugs")]
@@ -147,12 +149,14 @@ impl Site {
 
     pub(crate) fn log(&mut self, entry: Entry, pending: Pending) -> Ticket {
         let ticket = self.ticket(pending);
+        self.storing.insert(ticket, matches!(entry, Entry::Copy { .. } | Entry::Replace { .. }));
         self.outputs.push(Output::Log { ticket, entry });
         ticket
     }
 
     pub(crate) fn sync(&mut self, pending: Pending) -> Ticket {
         let ticket = self.ticket(pending);
+        self.storing.insert(ticket, false);
         self.outputs.push(Output::Sync { ticket });
         ticket
     }

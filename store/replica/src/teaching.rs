@@ -247,8 +247,14 @@ impl Teaching {
         }
     }
 
-    pub(crate) fn granted(&mut self, site: &mut Site, from: Process, sent: Moment, credit: Credit) {
-        if from == self.learner {
+    pub(crate) fn granted(
+        &mut self,
+        site: &mut Site,
+        (from, attempt): (Process, Attempt),
+        sent: Moment,
+        credit: Credit,
+    ) {
+        if from == self.learner && attempt == self.attempt {
             // Before, it has lessons to do: who does not is not alive.
             self.heard = if self.required().is_some() { site.now } else { self.heard };
             self.credit.hear(credit);

@@ -129,7 +129,9 @@ fn answered(here: &Store, there: &mut Store, output: Output) -> Result<Option<In
                 Body::Ask { attempt, step, lesson } => {
                     Body::Reply { attempt, step, reply: there.learn(lesson) }
                 }
-                Body::Beacon { sent, .. } => Body::Granted { sent, credit: Credit::ENDLESS },
+                Body::Beacon { sent, attempt, .. } => {
+                    Body::Granted { sent, credit: Credit::ENDLESS, attempt }
+                }
                 _ => return Ok(None),
             };
             Ok(Some(Input::Received { from: LEARNER, message: Message { pepoch: PEPOCH, body } }))

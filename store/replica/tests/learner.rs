@@ -205,7 +205,7 @@ fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     let reply = |step, reply| Body::Reply { attempt, step, reply };
     let credit = Credit::ENDLESS;
     let logged = |seq| Body::Forwarded { version: Version { pepoch: PEPOCH.0, seq }, attempt, credit };
-    teacher.hears(Body::Granted { sent: teacher.now, credit });
+    teacher.hears(Body::Granted { sent: teacher.now, credit, attempt: 1 });
     let listing = asked(&teacher.hears(reply(1, Reply::Done)));
     let [(_, step, Lesson::Digests { .. })] = listing[..] else { panic!("{listing:?}") };
 
@@ -226,7 +226,7 @@ fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     // Now it has both; what it syncs from here on is all that was flushed.
     let after_second = teacher.hears(logged(2));
     assert_eq!(asked(&after_second), [(attempt, step + 1, Lesson::Sync)]);
-    let granted = Body::Granted { sent: teacher.now, credit };
+    let granted = Body::Granted { sent: teacher.now, credit, attempt: 1 };
     assert!(!is_proposed(&after_second) && !is_proposed(&teacher.hears(granted)));
     assert!(is_proposed(&teacher.hears(reply(step + 1, Reply::Done))));
 }
@@ -273,10 +273,30 @@ fn a_learner_that_does_not_answer_a_lesson_is_given_up() {
     let mut teacher = Teacher::new();
     let mut begins = 0;
     for _ in 0..40 {
-        let granted = Body::Granted { sent: teacher.now, credit: Credit::ENDLESS };
+        let granted = Body::Granted { sent: teacher.now, credit: Credit::ENDLESS, attempt: 1 };
         teacher.hears(granted);
         let attempts = asked(&teacher.tick()).into_iter().map(|(attempt, ..)| attempt);
         begins = attempts.max().unwrap_or(0).max(begins);
     }
     assert_eq!(begins, 2, "it is silent for 3 seconds in each attempt");
+}
+
+/// A write that is to be on stable storage is logged, and then synced: what the sync says is nothing if the log failed.
+#[test]
+fn a_sync_does_not_make_up_for_a_log_that_failed() {
+    let mut teacher = Teacher::alone();
+    let write = Command::Write {
+        oid: Oid::new(ObjectKind::Data, vid(), 0),
+        range: ByteRange::new(0, BLOCK_SIZE_BYTES).expect("the first block"),
+        pieces: vec![Block::new(Bytes::from(vec![1; BLOCK_SIZE_BYTES as usize]))],
+        durability: Durability::Stable,
+    };
+    let request = teacher.next_request(write);
+    let stores = teacher.replica.step(teacher.now, Input::Requested(request));
+    let [Output::Log { ticket: log, .. }, Output::Sync { ticket: sync }] = stores[..] else {
+        panic!("{stores:?}")
+    };
+    let failed = teacher.step(Input::Stored { ticket: log, outcome: Outcome::Failed });
+    let synced = teacher.step(Input::Stored { ticket: sync, outcome: Outcome::Done });
+    assert!(!is_done(&failed) && !is_done(&synced) && !teacher.replica.is_serving());
 }

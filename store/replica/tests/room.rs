@@ -80,7 +80,7 @@ fn primary(limit_bytes: u64, is_full: bool) -> Replica {
 
 fn promises(primary: &mut Replica, limit_bytes: u64, is_full: bool) -> Vec<Output> {
     let credit = Credit { limit_bytes, space_limit_bytes: limit_bytes, is_full };
-    hears(primary, MEMBER, Body::Granted { sent: NOW, credit })
+    hears(primary, MEMBER, Body::Granted { sent: NOW, credit, attempt: 0 })
 }
 
 fn request(number: u64, command: Command) -> Input {
@@ -159,7 +159,7 @@ fn finds(primary: &mut Replica, outputs: &[Output], content: Option<Block>) -> V
 fn when_a_disk_is_full_a_write_may_only_replace_what_is_there() {
     let mut primary = primary(0, true);
     let full = Credit { limit_bytes: ONE_WRITE_BYTES + 4000, space_limit_bytes: 0, is_full: true };
-    hears(&mut primary, MEMBER, Body::Granted { sent: NOW, credit: full });
+    hears(&mut primary, MEMBER, Body::Granted { sent: NOW, credit: full, attempt: 0 });
     let hole = primary.step(NOW, write(1));
     let refused = refused(&finds(&mut primary, &hole, None));
     assert_eq!(refused, [(1, Answer::Refused(Refused::NoSpace))]);

@@ -79,6 +79,15 @@ impl<D: Disk> Looked<'_, D> {
         Some(written)
     }
 
+    /// When it is not known of all, what each of the others is, those among them that were never written.
+    fn known(&self) -> Vec<(u32, Entry)> {
+        if matches!(self.behind, Behind::File(_)) {
+            (0..BLOCKS_PER_OBJECT).filter_map(|block| Some((block, self.block(block)?.0))).collect()
+        } else {
+            self.written_since()
+        }
+    }
+
     /// Of these, those that are not in the file.
     fn written_since(&self) -> Vec<(u32, Entry)> {
         let changes = self.recent.into_iter().flat_map(RecentObject::changes);
@@ -143,7 +152,7 @@ impl<D: Disk> Store<D> {
             match looked.written() {
                 _ if matches!(looked.behind, Behind::Unknown) => Outcome::Failed,
                 Some(written) => Outcome::Versions(written.iter().filter_map(version).collect()),
-                None => Outcome::Missing(self.verify_all(&looked, &looked.written_since())),
+                None => Outcome::Missing(self.verify_all(&looked, &looked.known())),
             }
         })
     }
@@ -156,7 +165,7 @@ impl<D: Disk> Store<D> {
             match looked.written() {
                 _ if matches!(looked.behind, Behind::Unknown) => Outcome::Failed,
                 Some(written) => Outcome::Verified(self.verify_all(&looked, &written)),
-                None => Outcome::Missing(self.verify_all(&looked, &looked.written_since())),
+                None => Outcome::Missing(self.verify_all(&looked, &looked.known())),
             }
         })
     }
@@ -198,7 +207,8 @@ impl<D: Disk> Store<D> {
         let verified = |(block, entry): &(u32, Entry)| {
             let stored = self.read_stored(looked, *block);
             let crc = stored.map(|stored| stored.content.map_or(0, |content| content.crc));
-            Some(Verified { block: *block, version: entry.version()?, crc })
+            let version = if *entry == Entry::Inherit { Version::NEVER } else { entry.version()? };
+            Some(Verified { block: *block, version, crc })
         };
         written.iter().filter_map(verified).collect()
     }

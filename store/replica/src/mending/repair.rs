@@ -56,6 +56,8 @@ impl Repair {
                 newest.entry(block).or_insert((unknown, None));
             });
         }
+        // Of these it is known that there is nothing to put in place.
+        newest.retain(|_, (version, _)| *version != Version::NEVER);
         let crc = |block: u32, process: Process| {
             let report = reports.get(&process)?;
             report.blocks.iter().find(|verified| verified.block == block)?.crc
@@ -267,6 +269,20 @@ mod tests {
         let blocks = blocks_of(&lesson);
         assert_eq!(blocks.len(), BLOCKS_PER_OBJECT as usize);
         assert!(blocks.iter().all(|block| block.2 == (block.0 != 5)));
+    }
+
+    #[test]
+    fn of_an_object_with_one_entry_that_is_damaged_only_that_block_is_lost() {
+        let oid = Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), 0);
+        let never = |block| Verified { block, version: Version::NEVER, crc: Some(0) };
+        let mut blocks = vec![verified(0, 3, Some(7))];
+        blocks.extend((2..BLOCKS_PER_OBJECT).map(never));
+        let report = Report { blocks, is_missing: true };
+        let mut repair = Repair::new(oid, &BTreeMap::from([(process(1), report)]), process(1), version(9));
+        repair.next_read().unwrap();
+        repair.take(vec![stored(3)]).unwrap();
+        let (_, lesson) = repair.next_write().unwrap();
+        assert_eq!(blocks_of(&lesson), [(0, version(3), false), (1, version(9), true)]);
     }
 
     #[test]

@@ -121,11 +121,6 @@ impl Operation {
         }
     }
 
-    /// Whether it waits for the log or the disk here.
-    pub(crate) fn is_being_stored(&self) -> bool {
-        matches!(&self.state, State::Writing { logged: false, .. } | State::Flushing { logged: false, .. })
-    }
-
     pub(crate) fn is_flush(&self) -> bool {
         matches!(&self.state, State::Flushing { .. })
     }
