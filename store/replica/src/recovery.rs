@@ -232,7 +232,9 @@ impl Recovery {
     }
 
     fn begin_if_there_is_room(&mut self, urgency: Urgency, partition: Partition, learner: Process) {
-        let under_way = self.works.values().filter_map(|work| work.under_way);
+        // What merely moves a copy, perhaps at no pace at all, is in nobody's way who lacks one.
+        let counts = |work: &&Work| work.urgency <= Urgency::FewCopies || urgency == Urgency::Move;
+        let under_way = self.works.values().filter(counts).filter_map(|work| work.under_way);
         let most = self.limits.learners * if urgency == Urgency::AskedFor { 2 } else { 1 };
         let of_node = under_way.clone().filter(|(other, _)| other.node == learner.node).count();
         if under_way.count() >= most || of_node >= self.limits.learners_of_a_node {

@@ -123,10 +123,10 @@ pub(crate) fn outcome(
     inherits: bool,
 ) -> Result<(Change, Completion), Refused> {
     let change = match command {
-        Command::Write { range, pieces, .. } => write(*range, pieces, old, &put)?,
-        Command::Or { range, pieces, .. } => write(*range, pieces, old, &or)?,
+        Command::Write { range, pieces, .. } => write(*range, pieces, old, true)?,
+        Command::Or { range, pieces, .. } => write(*range, pieces, old, false)?,
         Command::CompareAndWrite { range, expected, pieces, .. } => {
-            let change = write(*range, pieces, old, &put)?;
+            let change = write(*range, pieces, old, true)?;
             if expected.len() != range.length() as usize {
                 return Err(Refused::Unsound);
             }
@@ -163,24 +163,13 @@ pub(crate) fn map(blocks: &BTreeMap<u32, Content>) -> Vec<MappedRun> {
     runs
 }
 
-/// Puts bytes in the place of others.
-type Put = dyn Fn(&mut [u8], &[u8]);
-
-fn put(bytes: &mut [u8], new: &[u8]) {
-    bytes.copy_from_slice(new);
-}
-
-fn or(bytes: &mut [u8], new: &[u8]) {
-    bytes.iter_mut().zip(new).for_each(|(byte, new)| *byte |= new);
-}
-
-/// The blocks of `range` with the data in them. A block that nothing was found of is replaced, and keeps the checksum that it
-/// came with; one that is merged gets another.
+/// The blocks of `range` with the data in them, in place of what was there (`replaces`), or with the bits of both. A block that is
+/// replaced as a whole keeps the checksum that it came with; one that is merged gets another.
 fn write(
     range: ByteRange,
     data: &[Block],
     old: &BTreeMap<u32, Content>,
-    put: &Put,
+    replaces: bool,
 ) -> Result<Change, Refused> {
     if data.len() != range.blocks().len() {
         return Err(Refused::Unsound);
@@ -193,12 +182,18 @@ fn write(
             return Err(Refused::Unsound);
         }
         blocks.push(Some(match old {
+            // Whatever was there: it keeps the checksum that it came with.
+            _ if is_whole && replaces => new.clone(),
             Some(old) => {
                 let mut bytes = bytes_of(old);
-                put(&mut bytes[within_block(&piece)], &new.bytes);
+                let into = &mut bytes[within_block(&piece)];
+                if replaces {
+                    into.copy_from_slice(&new.bytes);
+                } else {
+                    into.iter_mut().zip(&new.bytes).for_each(|(byte, new)| *byte |= new);
+                }
                 Block::new(Bytes::from(bytes))
             }
-            None if is_whole => new.clone(),
             // What is missing is not zeroes.
             None => return Err(Refused::NotServing),
         }));

@@ -201,3 +201,15 @@ fn whoever_is_not_primary_teaches_nobody() {
     assert_eq!(node.next_after(0), []);
     assert_eq!(node.recovery.progress(), Progress::default());
 }
+
+#[test]
+fn what_merely_moves_is_in_nobodys_way_who_lacks_a_copy() {
+    let mut node = Node::new(limits());
+    // Both have their copies; nodes 4 and 5 are to have others.
+    node.configured(1, &configuration(1, &[1, 2, 3], &[4]));
+    node.configured(2, &configuration(1, &[1, 2, 3], &[4]));
+    assert_eq!(node.next_after(limits().move_after_us + 1), [(1, 4), (2, 4)]);
+    node.configured(3, &configuration(1, &[1], &[4]));
+    node.configured(4, &configuration(1, &[1, 2, 3], &[5]));
+    assert_eq!(node.next_after(limits().move_after_us + 1), [(1, 4), (2, 4), (3, 4)]);
+}
