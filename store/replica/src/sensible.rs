@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT};
+use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Version};
 
 use crate::event::{Command, Page};
 use crate::message::{Body, Lesson, Message, Reply};
@@ -47,6 +47,11 @@ fn is_range(blocks: &Range<u32>) -> bool {
 }
 
 fn is_record(record: &Record) -> bool {
+    let is_version = (1..=Version::MAX_SEQ).contains(&record.version.seq);
+    is_version && is_change(record)
+}
+
+fn is_change(record: &Record) -> bool {
     match &record.change {
         Change::Write { first_block, blocks } => {
             let most = BLOCKS_PER_OBJECT as usize - (*first_block).min(BLOCKS_PER_OBJECT) as usize;
@@ -61,7 +66,7 @@ fn is_record(record: &Record) -> bool {
 }
 
 fn is_content(content: &Content) -> bool {
-    content.as_ref().is_none_or(|block| block.bytes.len() <= BLOCK_SIZE_BYTES as usize)
+    content.as_ref().is_none_or(|block| block.bytes.len() == BLOCK_SIZE_BYTES as usize)
 }
 
 fn is_lesson(lesson: &Lesson) -> bool {
@@ -117,7 +122,7 @@ fn is_page(page: &Page) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use huntaway_wire::{ObjectKind, Oid, Pepoch, Version, Vid};
+    use huntaway_wire::{ObjectKind, Oid, Pepoch, Vid};
 
     use super::*;
 

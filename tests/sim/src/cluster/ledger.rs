@@ -160,7 +160,7 @@ impl Cluster {
             self.ledger.there_since[endpoint_of(*node)] = self.ledger.sequence + 1;
         }
         self.mind_disowned(record);
-        self.mind_counted_on(record);
+        self.mind_counted_on(Some(record));
         match *record {
             SetRecord::NodeStarted { node, incarnation, .. } => {
                 // Power may have gone again since the process said so.

@@ -31,6 +31,7 @@ impl Cluster {
         if self.ledger.sets.place(table).is_err() {
             return;
         }
+        self.mind_counted_on(None);
         for (partition, target) in targets {
             let nodes: Vec<Endpoint> = target.into_iter().map(endpoint_of).collect();
             note!(self, "{partition} is to be kept by nodes {nodes:?}");
