@@ -226,4 +226,9 @@ each_is_found! {
     an_old_copy_that_is_removed_early_is_found: OldCopyRemovedEarly,
     a_checkpoint_without_requests_is_found: RequestsNotInCheckpoint,
     a_checkpoint_without_what_is_in_doubt_is_found: DoubtNotInCheckpoint,
+    going_back_to_a_snapshot_while_others_read_is_found: ReadsNotHeld,
+    freeing_what_versions_made_from_it_show_is_found: FreedWhatChildrenShow,
+    freeing_by_an_old_tree_is_found: FreedByOldTree,
+    freeing_nothing_is_found: NothingFreed,
+    freeing_without_locks_is_found: FreedWithoutLocks,
 }

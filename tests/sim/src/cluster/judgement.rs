@@ -282,10 +282,16 @@ impl Histories {
                 .map_err(|violation| Broken::History { place: *place, violation })?;
         }
         let losses: Vec<Time> = self.losses.values().flatten().map(|loss| loss.at).collect();
+        // What is told to have failed may be in a log that counts again, and then in a snapshot.
+        let mut blocks = self.blocks.clone();
+        for (place, failed) in &self.failed {
+            let history = blocks.entry(*place).or_default();
+            failed.iter().for_each(|attempt| history.add(*attempt));
+        }
         for snapshot in self.with_sightings() {
             let shown = self.shown.iter().filter(|shown| snapshot.frozen.contains_key(&shown.disk));
             let shown: Vec<Time> = shown.map(|shown| shown.at).collect();
-            let torn = snapshot.check(&self.blocks, &losses, &shown);
+            let torn = snapshot.check(&blocks, &losses, &shown);
             torn.map_err(|(place, torn)| Broken::Torn { place, torn })?;
         }
         Ok(())

@@ -46,6 +46,8 @@ pub(crate) struct Ledger {
     pub(crate) keeps_data: Vec<bool>,
     /// Partitions that a person had opened although flushed writes may be lost, and that were not opened yet.
     forced: BTreeSet<Partition>,
+    /// Partitions whose recovery failed and is told to be done, which is wrong.
+    pub(crate) counted_as_done: BTreeSet<Partition>,
 }
 
 /// A partition's agreed state.
@@ -95,6 +97,7 @@ impl Ledger {
             rings: by_number,
             keeps_data: vec![true; shape.nodes],
             forced: BTreeSet::new(),
+            counted_as_done: BTreeSet::new(),
         };
         ledger.rows = (0..shape.partitions)
             .map(|number| {

@@ -41,6 +41,7 @@ impl Cluster {
         state.recovery.gave_up(state.clock.moment(self.time), partition, learner);
         if self.bug == Some(Bug::FailedRecoveryCountsAsDone) {
             self.ledger.sets.plant_recovered(partition);
+            self.ledger.counted_as_done.insert(partition);
             self.publish();
         }
     }
@@ -67,7 +68,8 @@ impl Cluster {
             let primary = endpoint_of(self.ledger.rows[usize::from(number)].configuration.primary);
             return self.nodes[primary].is_alive() && self.nodes[primary].recovery.is_done(partition(number));
         }
-        self.ledger.sets.set(partition(number)).is_some_and(InSyncSet::is_whole)
+        self.ledger.counted_as_done.contains(&partition(number))
+            || self.ledger.sets.set(partition(number)).is_some_and(InSyncSet::is_whole)
     }
 
     /// What is told to be whole has its copies: as many stores as it takes have the same, but for what the ledger cannot know yet.
