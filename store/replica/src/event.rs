@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use huntaway_wire::{ByteRange, Durability, MappedRun, Oid, Pepoch, Stamp, Version};
+pub use huntaway_wire::replicated::{Answer, Command, Refused, Request};
+use huntaway_wire::{Oid, Pepoch, Stamp, Version};
 
 use crate::configuration::{Configuration, Proposal};
 use crate::message::Message;
 use crate::process::{Moment, Process};
-use crate::record::{Block, Completion, Content, Entry, RequestId, Stored};
+use crate::record::{Completion, Entry, RequestId, Stored};
 use crate::room::Credit;
 use crate::vdi::Hold;
 
@@ -106,146 +106,6 @@ pub struct Page {
     pub objects: Vec<(Oid, Option<u64>)>,
     /// Whether there are no more after them.
     pub is_last: bool,
-}
-
-/// A gateway's request for the primary.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// Its name.
-    pub id: RequestId,
-    /// How often it was sent before. Its answer says which sending it answers.
-    pub resend: u32,
-    /// The gateway has the answers to all requests with lower numbers.
-    pub unanswered_from: u64,
-    /// The partition's pepoch as the gateway knows it.
-    pub pepoch: Pepoch,
-    /// The newest stamp that the gateway has of the store it sends this to.
-    pub stamp: Stamp,
-    /// The VDI's counter of that name, as the gateway knows it.
-    pub layout: u64,
-    /// The VDI's counter of that name when the gateway received the command; it stays so, however often this is sent.
-    pub fence: u64,
-    /// What to do.
-    pub command: Command,
-}
-
-/// What a gateway wants.
-#[derive(Debug, Clone)]
-pub enum Command {
-    /// Answered by [`Answer::Data`].
-    Read {
-        /// The object.
-        oid: Oid,
-        /// The blocks.
-        blocks: Range<u32>,
-    },
-    /// Which blocks hold data, of the object or of what it inherits? Answered by [`Answer::Map`].
-    Map {
-        /// The object.
-        oid: Oid,
-        /// The blocks.
-        blocks: Range<u32>,
-    },
-    /// Answered by [`Answer::Done`].
-    Write {
-        /// The object.
-        oid: Oid,
-        /// The bytes within it.
-        range: ByteRange,
-        /// What they are to hold, cut at the borders of blocks, each with its checksum: see [`huntaway_wire::pieces`].
-        pieces: Vec<Block>,
-        /// When it counts as done.
-        durability: Durability,
-    },
-    /// Writes if the range holds what is expected; nothing comes between comparing and writing. Answered by [`Answer::Done`],
-    /// or by [`Answer::Miscompare`] when nothing was written.
-    CompareAndWrite {
-        /// The object.
-        oid: Oid,
-        /// The bytes within it.
-        range: ByteRange,
-        /// What they must hold: as many bytes.
-        expected: Bytes,
-        /// What they are to hold then, as in [`Command::Write`].
-        pieces: Vec<Block>,
-        /// When it counts as done.
-        durability: Durability,
-    },
-    /// Sets every bit of the range that is set in the data, and leaves the others; nothing comes between reading and writing.
-    /// Answered by [`Answer::Done`].
-    Or {
-        /// The object.
-        oid: Oid,
-        /// The bytes within it.
-        range: ByteRange,
-        /// The data, as in [`Command::Write`].
-        pieces: Vec<Block>,
-        /// When it counts as done.
-        durability: Durability,
-    },
-    /// The range reads as zeroes from now on, and its whole blocks become holes. Answered by [`Answer::Done`].
-    Discard {
-        /// The object.
-        oid: Oid,
-        /// The bytes within it.
-        range: ByteRange,
-        /// When it counts as done.
-        durability: Durability,
-    },
-    /// Removes the object, whether there is one or not. Answered by [`Answer::Done`].
-    Remove {
-        /// The object.
-        oid: Oid,
-        /// When it counts as done.
-        durability: Durability,
-    },
-    /// Everything acknowledged before goes to stable storage. Answered by [`Answer::Done`].
-    Flush,
-}
-
-/// What a gateway is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// It is done, now or by an earlier sending.
-    Done,
-    /// What the blocks hold.
-    Data(Vec<Content>),
-    /// Which of the blocks hold data: runs in order, without gaps.
-    Map(Vec<MappedRun>),
-    /// The range does not hold what was expected, and was left as it is.
-    Miscompare {
-        /// The first byte that differs, counted from the beginning of the range.
-        offset: u32,
-    },
-    /// A block is damaged, and no in-sync replica has it whole.
-    Damaged,
-    /// This sending came to nothing.
-    Refused(Refused),
-}
-
-/// Why a request was not carried out, and what its gateway may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
-    /// This replica does not serve the partition, or not yet: ask again, perhaps elsewhere.
-    NotServing,
-    /// The partition's pepoch is another: look up its primary again.
-    OtherPepoch {
-        /// The newest that this replica knows.
-        newest: Pepoch,
-    },
-    /// The stamp is too old: prove again that the request is wanted, and send it under the stamp of this answer.
-    OldStamp,
-    /// The gateway had the answer before, or its process is not the newest of its node.
-    Late,
-    /// A snapshot or a resize came before it: look up what the VDI is by now, and send it again.
-    OldLayout,
-    /// A reset, a preemption or an unmapping came after the gateway received the command, which is perhaps not to be carried
-    /// out any more: never send it again unless it is found to be.
-    Fenced,
-    /// There is no room on a disk for what it writes, and none to come before something is freed. Nobody saw it.
-    NoSpace,
-    /// The data is not what its checksums or its range say: it was damaged on its way. Send it again.
-    Unsound,
 }
 
 impl From<Completion> for Answer {

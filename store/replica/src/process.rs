@@ -2,16 +2,8 @@
 
 use std::time::Duration;
 
-use huntaway_wire::{Incarnation, NodeId, outlasting};
-
-/// One life of a node: from a start of its process to its end. What a process promised, the next one does not know of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Process {
-    /// The node.
-    pub node: NodeId,
-    /// The number of the start, as the ledger counts them.
-    pub incarnation: Incarnation,
-}
+pub use huntaway_wire::Process;
+use huntaway_wire::outlasting;
 
 /// A moment on one node's own clock, which goes on in pauses (CLOCK_BOOTTIME), in microseconds. Moments of different
 /// nodes are never compared.

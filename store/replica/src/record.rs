@@ -3,44 +3,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
+pub use huntaway_wire::replicated::{Block, Content, RequestId};
 use huntaway_wire::{BLOCKS_PER_OBJECT, Durability, Oid, Version};
 
-use crate::process::Process;
 use crate::requests::Requests;
-
-/// Names a request of a gateway. The same number stands for the same request, however often it is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId {
-    /// The gateway's process.
-    pub gateway: Process,
-    /// Counted from 1 by that process; best for each partition by itself, so that one that is down keeps no other from forgetting.
-    pub number: u64,
-}
-
-/// The bytes of one block with their checksum.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    /// CRC32C of the bytes, computed where they entered the gateway or were merged.
-    pub crc: u32,
-    /// The bytes.
-    pub bytes: Bytes,
-}
-
-impl Block {
-    /// Takes in bytes that are known to be right.
-    pub fn new(bytes: Bytes) -> Self {
-        Self { crc: crc32c::crc32c(&bytes), bytes }
-    }
-
-    /// Whether the bytes are what the checksum says.
-    pub fn is_sound(&self) -> bool {
-        crc32c::crc32c(&self.bytes) == self.crc
-    }
-}
-
-/// What a block holds: `None` is a hole, which reads as zeroes.
-pub type Content = Option<Block>;
 
 /// A block as it is stored: data, a hole, or never written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -168,6 +168,15 @@ impl fmt::Debug for NodeId {
     }
 }
 
+/// One life of a node: from a start of its process to its end. What a process promised, the next one does not know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process {
+    /// The node.
+    pub node: NodeId,
+    /// The number of the start, as the ledger counts them.
+    pub incarnation: Incarnation,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,12 +11,13 @@ mod error;
 mod ids;
 mod object;
 mod peer;
+pub mod replicated;
 mod request;
 mod stamp;
 
 pub use crc::{ZERO_BLOCK_CRC, piece_crcs, pieces};
 pub use error::{Broken, Error, Refusal};
-pub use ids::{Epoch, Incarnation, InvalidId, NodeId, Partition, Pepoch, Version, Vid};
+pub use ids::{Epoch, Incarnation, InvalidId, NodeId, Partition, Pepoch, Process, Version, Vid};
 pub use object::{ObjectKind, Oid};
 pub use peer::{Answer, Peer, Submission};
 pub use request::{
