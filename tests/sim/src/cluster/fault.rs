@@ -107,14 +107,15 @@ impl Cluster {
     fn pause(&mut self, node: usize) {
         let until = self.pause_time();
         note!(self, "node {node} pauses until {} ms", until / MS);
-        self.nodes[node].paused_until = until;
+        self.nodes[node].pause_until(until);
     }
 
     fn pause_gateway(&mut self) {
         let gateway = self.random.below(self.shape.gateways as u64) as usize;
         let until = self.pause_time();
         note!(self, "gateway {gateway} pauses until {} ms", until / MS);
-        self.gateways[gateway].paused_until = until;
+        let state = &mut self.gateways[gateway];
+        state.paused_until = state.paused_until.max(until);
     }
 
     /// A machine with a gateway and a store stops for a while.
@@ -122,8 +123,9 @@ impl Cluster {
         let gateway = node % self.shape.gateways;
         let until = self.pause_time();
         note!(self, "node {node} and gateway {gateway} pause until {} ms", until / MS);
-        self.nodes[node].paused_until = until;
-        self.gateways[gateway].paused_until = until;
+        self.nodes[node].pause_until(until);
+        let state = &mut self.gateways[gateway];
+        state.paused_until = state.paused_until.max(until);
         if self.random.percent(50) {
             self.take_down(vec![node]);
         }
@@ -133,7 +135,7 @@ impl Cluster {
     fn pause_and_drop(&mut self, node: usize) {
         let until = self.time + 300 * MS + self.random.below(1500 * MS);
         note!(self, "node {node} pauses until {} ms and is dropped", until / MS);
-        self.nodes[node].paused_until = until;
+        self.nodes[node].pause_until(until);
         self.take_down(vec![node]);
     }
 

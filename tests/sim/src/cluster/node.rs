@@ -122,6 +122,11 @@ impl Node {
 }
 
 impl Node {
+    /// Its process stops. A pause never ends one that lasts longer: timers that run out wait until the end that was known then.
+    pub(crate) fn pause_until(&mut self, until: Time) {
+        self.paused_until = self.paused_until.max(until);
+    }
+
     /// When it is time, has the log begin anew with what it has to keep.
     pub(crate) fn log_what_is_known(&mut self, partition: u16, every: u64) {
         let number = usize::from(partition);

@@ -101,7 +101,9 @@ impl Cluster {
         let is_full = |(endpoint, state): (usize, &Node)| {
             let is_in_sync = |process: &Process| endpoint_of(process.node) == endpoint;
             let counts = replica.is_some_and(|it| it.configuration().in_sync.iter().any(is_in_sync));
-            is_recent(state.last_full) && (counts || is_recent(state.last_proposed))
+            // Its timers still wait for the end of a pause.
+            let is_silent = state.told_room_at + SECOND <= self.time;
+            (is_silent || is_recent(state.last_full)) && (counts || is_recent(state.last_proposed))
         };
         if !self.nodes.iter().enumerate().any(is_full) {
             self.broken = Some(Broken::RefusedForSpace { partition: partition.value() });
