@@ -32,6 +32,9 @@ use crate::wal::{Change, Lsn, RecordHeader, Urgency, WalError};
 /// The part of the log's bound after which a partition is to tell the log again what it knows.
 const CHECKPOINT_SHARE: u64 = 4;
 
+/// What replicas reckon with is enough.
+const _: () = assert!(NEW_OBJECT_BYTES <= huntaway_replica::NEW_OBJECT_BYTES);
+
 /// Why an entry was not logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {

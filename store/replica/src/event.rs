@@ -48,8 +48,9 @@ pub enum Input {
     },
     /// The node wants room: what this replica has is to be removed, unless it may be needed. See [`OldCopy`](crate::OldCopy).
     Forget,
-    /// The store has room for so many bytes of writes ([`Record::size_bytes`](crate::Record::size_bytes)), counted since the
-    /// process began, and keeps it for them, whatever else it is given. The limits only grow. When what it took is applied,
+    /// The store has room for so many bytes of writes ([`Record::size_bytes`](crate::Record::size_bytes), and
+    /// [`Record::space_bytes`](crate::Record::space_bytes) on the disk), counted since the process began, and keeps it for them,
+    /// whatever else it is given. The limits only grow. When what it took is applied,
     /// they let the largest write there is begin, unless the disk is full: then they let it if it takes no space. Until a store says
     /// this it has room for everything.
     Room(Credit),

@@ -55,6 +55,6 @@ pub use record::{Block, Change, Completion, Content, CopiedBlock, Entry, Record,
 pub use recovery::{Progress, Recovery, RecoveryLimits, ToTeach, Urgency};
 pub use replica::Replica;
 pub use requests::{Known, Requests};
-pub use room::Credit;
+pub use room::{Credit, NEW_OBJECT_BYTES};
 pub use site::Recovered;
 pub use vdi::{Hold, Vdi, Vdis};

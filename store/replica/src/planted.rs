@@ -83,6 +83,10 @@ pub enum PlantedBug {
     RefusedAfterVersioning,
     /// A write goes on when a disk is full, whether it replaces what is there or not.
     AnyWriteReplaces,
+    /// What a new object takes beside its blocks is not counted.
+    NewObjectsNotCounted,
+    /// When a disk is full, a write is told that what it takes the place of is damaged.
+    DamageNotReplaced,
     /// COMPARE AND WRITE compares before it has the blocks to itself.
     ComparedBeforeLock,
     /// What a request came to is not kept with it: when it comes again, it is told that it was done.

@@ -185,11 +185,13 @@ impl Primary {
         if is_change(&request.command) {
             self.changes.insert(request.id, op);
         }
-        let reserved_bytes = self.spending.reserve(cost(&request.command));
+        let reserved = cost(&request.command).unwrap_or_default();
+        self.spending.reserve(reserved);
         let is_early = reads_early(site, &request.command);
         let all = (room == Space::Taken).then(|| lookup_of_all(site, &request.command));
         let mut operation = Operation::new(site, request, State::Waiting);
-        (operation.reserved_bytes, operation.is_to_replace) = (reserved_bytes, all.is_some());
+        (operation.reserved, operation.is_to_replace) = (reserved, all.is_some());
+        operation.looks_at_all = all.is_some();
         operation.lookup = all.unwrap_or(operation.lookup);
         operation.is_early = is_early && operation.lookup.next().is_some();
         let looks_now = operation.is_early || !operation.is_change() && site.has(PlantedBug::DirtyRead);
@@ -277,7 +279,7 @@ impl Primary {
         if let Some(request) = &operation.request {
             self.changes.remove(&request.id);
         }
-        self.spending.give_back(operation.reserved_bytes);
+        self.spending.give_back(operation.reserved);
         Some(operation)
     }
 

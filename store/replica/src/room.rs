@@ -12,15 +12,20 @@ const RECORD_BYTES: u64 = 512;
 /// What a record takes for each block that it touches, at most, beside the data.
 const ENTRY_BYTES: u64 = 8;
 
+/// What an object with one block of data takes on the disk more than that block, at most.
+pub const NEW_OBJECT_BYTES: u64 = 24 << 10;
+
 /// What a block of data takes.
 const DATA_BYTES: u64 = huntaway_wire::BLOCK_SIZE_BYTES as u64;
 
 /// What a replica promises to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Credit {
-    /// Bytes of writes, counted from the beginning of the pepoch, or of the attempt to teach the replica. It only grows.
+    /// Bytes of writes ([`Record::size_bytes`]), counted from the beginning of the pepoch, or of the attempt to teach the
+    /// replica. It only grows.
     pub limit_bytes: u64,
-    /// As long as no more are counted, also for what takes space on the disk that was not taken before. It only grows.
+    /// Bytes that writes may take on the disk that were not taken before ([`Record::space_bytes`]), counted likewise. It only
+    /// grows.
     pub space_limit_bytes: u64,
     /// That does not grow faster than what is counted before something on the disk is freed: whoever waits for it waits for a
     /// person.
@@ -41,13 +46,13 @@ impl Credit {
         }
     }
 
-    /// What keeps a change from going on when `spent_bytes` were counted before.
-    pub(crate) fn lack(self, cost: Cost, spent_bytes: u64) -> Option<Lack> {
-        let bytes = spent_bytes.saturating_add(cost.bytes);
-        if bytes > self.limit_bytes {
+    /// What keeps a change from going on when so much was counted before.
+    pub(crate) fn lack(self, cost: Cost, spent: Cost) -> Option<Lack> {
+        let all = spent.plus(cost);
+        if all.bytes > self.limit_bytes {
             // The log of a full disk can be applied and used again.
             Some(Lack::ForNow)
-        } else if cost.takes_space && bytes > self.space_limit_bytes {
+        } else if cost.takes_space() && all.space_bytes > self.space_limit_bytes {
             Some(if self.is_full { Lack::ForGood } else { Lack::ForNow })
         } else {
             None
@@ -55,19 +60,39 @@ impl Credit {
     }
 }
 
-/// What a change takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What changes take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
+    /// Of the log.
     pub(crate) bytes: u64,
-    /// It puts data on the disk where there was none.
-    pub(crate) takes_space: bool,
+    /// Of the disk, where there was nothing before.
+    pub(crate) space_bytes: u64,
 }
 
 impl Cost {
-    /// Of a record that touches so many blocks, and puts data into so many of them.
+    /// Of a record that touches so many blocks, and puts data into so many of them: at worst there is no object yet.
     pub(crate) fn new(blocks: usize, data_blocks: usize) -> Self {
-        let bytes = RECORD_BYTES + ENTRY_BYTES * blocks as u64 + DATA_BYTES * data_blocks as u64;
-        Self { bytes, takes_space: data_blocks > 0 }
+        let data_bytes = DATA_BYTES * data_blocks as u64;
+        let bytes = RECORD_BYTES + ENTRY_BYTES * blocks as u64 + data_bytes;
+        Self { bytes, space_bytes: if data_blocks > 0 { NEW_OBJECT_BYTES + data_bytes } else { 0 } }
+    }
+
+    pub(crate) fn takes_space(self) -> bool {
+        self.space_bytes > 0
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_add(other.bytes),
+            space_bytes: self.space_bytes.saturating_add(other.space_bytes),
+        }
+    }
+
+    pub(crate) fn minus(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes.saturating_sub(other.bytes),
+            space_bytes: self.space_bytes.saturating_sub(other.space_bytes),
+        }
     }
 }
 
@@ -81,14 +106,23 @@ pub(crate) enum Lack {
 }
 
 impl Record {
-    /// What it takes, at most, where it is logged and put on the disk.
+    /// What it takes of the log, at most.
     pub fn size_bytes(&self) -> u64 {
+        self.cost().bytes
+    }
+
+    /// What it takes on the disk that was not taken before, at most.
+    pub fn space_bytes(&self) -> u64 {
+        self.cost().space_bytes
+    }
+
+    pub(crate) fn cost(&self) -> Cost {
         let blocks = match &self.change {
             Change::Write { blocks, .. } => blocks.len(),
             Change::Free { runs } => runs.iter().map(ExactSizeIterator::len).sum(),
             Change::Remove | Change::Nothing => 0,
         };
-        Cost::new(blocks, self.contents().iter().flatten().count()).bytes
+        Cost::new(blocks, self.contents().iter().flatten().count())
     }
 }
 
@@ -97,14 +131,14 @@ impl Record {
 pub(crate) struct Room {
     /// Counted since the process began.
     promised: Credit,
-    taken_bytes: u64,
+    taken: Cost,
     /// What was taken before the pepoch or the attempt began.
-    before_bytes: u64,
+    before: Cost,
 }
 
 impl Room {
     pub(crate) fn endless() -> Self {
-        Self { promised: Credit::ENDLESS, taken_bytes: 0, before_bytes: 0 }
+        Self { promised: Credit::ENDLESS, taken: Cost::default(), before: Cost::default() }
     }
 
     /// What the store says. It counts what it took since the process began.
@@ -114,27 +148,26 @@ impl Room {
 
     /// Somebody begins to count: what was promised to others and not used is for him.
     pub(crate) fn begin(&mut self) {
-        self.before_bytes = self.taken_bytes;
+        self.before = self.taken;
     }
 
     /// Whether the record was promised to be taken. A learner may not have what its blocks take the place of.
     pub(crate) fn fits(&self, record: &Record, is_learner: bool) -> bool {
-        let has_data = record.contents().iter().any(Option::is_some);
-        let Credit { limit_bytes, space_limit_bytes, .. } = self.promised;
-        let limit_bytes =
-            if is_learner && has_data { limit_bytes.min(space_limit_bytes) } else { limit_bytes };
-        self.taken_bytes.saturating_add(record.size_bytes()) <= limit_bytes
+        let cost = record.cost();
+        let all = self.taken.plus(cost);
+        let has_space = all.space_bytes <= self.promised.space_limit_bytes;
+        all.bytes <= self.promised.limit_bytes && (has_space || !is_learner || !cost.takes_space())
     }
 
     /// The record goes to the log.
     pub(crate) fn take(&mut self, record: &Record) {
-        self.taken_bytes = self.taken_bytes.saturating_add(record.size_bytes());
+        self.taken = self.taken.plus(record.cost());
     }
 
     /// What is promised to whoever counts now.
     pub(crate) fn credit(&self) -> Credit {
-        let limit_bytes = self.promised.limit_bytes.saturating_sub(self.before_bytes);
-        let space_limit_bytes = self.promised.space_limit_bytes.saturating_sub(self.before_bytes);
+        let limit_bytes = self.promised.limit_bytes.saturating_sub(self.before.bytes);
+        let space_limit_bytes = self.promised.space_limit_bytes.saturating_sub(self.before.space_bytes);
         Credit { limit_bytes, space_limit_bytes, ..self.promised }
     }
 }

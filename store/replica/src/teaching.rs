@@ -353,16 +353,16 @@ impl Teaching {
     }
 
     /// What keeps it from taking a change, if no write is whole without it. While it can be given up, a full disk does not.
-    pub(crate) fn lack(&self, cost: Cost, reserved_bytes: u64) -> Option<Lack> {
+    pub(crate) fn lack(&self, cost: Cost, reserved: Cost) -> Option<Lack> {
         self.required()?;
-        let lack = self.credit.lack(cost, self.forwards.bytes().saturating_add(reserved_bytes));
+        let lack = self.credit.lack(cost, self.forwards.cost().plus(reserved));
         lack.filter(|lack| self.is_proposed() || *lack == Lack::ForNow)
     }
 
     /// Whether it has no room for some of the writes that began.
     fn is_crowded(&self, primary: &Primary) -> bool {
-        let limit_bytes = self.credit.limit_bytes.min(self.credit.space_limit_bytes);
-        limit_bytes < self.forwards.bytes().saturating_add(primary.reserved_bytes())
+        let begun = self.forwards.cost().plus(primary.reserved());
+        self.credit.limit_bytes < begun.bytes || self.credit.space_limit_bytes < begun.space_bytes
     }
 
     /// From here on writes wait for its room, so it has to have some.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Answer, Block, Body, Command, Configuration, Credit, Entry, Input, Message, Moment, Outcome, Output,
-    Process, Record, Recovered, Refused, Replica, Request, RequestId, Stored, Vdi, Vdis,
+    Answer, Block, Body, Command, Configuration, Credit, Entry, Input, Message, Moment, NEW_OBJECT_BYTES,
+    Outcome, Output, Process, Record, Recovered, Refused, Replica, Reply, Request, RequestId, Stored, Vdi,
+    Vdis,
 };
 use huntaway_wire::{
     ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Version, Vid,
@@ -79,7 +80,10 @@ fn primary(limit_bytes: u64, is_full: bool) -> Replica {
 }
 
 fn promises(primary: &mut Replica, limit_bytes: u64, is_full: bool) -> Vec<Output> {
-    let credit = Credit { limit_bytes, space_limit_bytes: limit_bytes, is_full };
+    // At worst each write makes an object.
+    let writes = limit_bytes.div_ceil(ONE_WRITE_BYTES);
+    let space_limit_bytes = limit_bytes.saturating_add(writes.saturating_mul(NEW_OBJECT_BYTES));
+    let credit = Credit { limit_bytes, space_limit_bytes, is_full };
     hears(primary, MEMBER, Body::Granted { sent: NOW, credit, attempt: 0 })
 }
 
@@ -171,6 +175,41 @@ fn when_a_disk_is_full_a_write_may_only_replace_what_is_there() {
     assert_eq!(primary.step(NOW, write(5)), [] as [Output; 0]);
     let freed = promises(&mut primary, 9 * ONE_WRITE_BYTES, false);
     assert_eq!(forwarded(&freed), [4, 5]);
+}
+
+#[test]
+fn what_a_new_object_takes_is_counted() {
+    let mut primary = primary(0, false);
+    let promise = |primary: &mut Replica, space_limit_bytes| {
+        let credit = Credit { limit_bytes: u64::MAX, space_limit_bytes, is_full: false };
+        hears(primary, MEMBER, Body::Granted { sent: NOW, credit, attempt: 0 })
+    };
+    promise(&mut primary, NEW_OBJECT_BYTES + 4095);
+    assert_eq!(primary.step(NOW, write(1)), []);
+    assert_eq!(forwarded(&promise(&mut primary, NEW_OBJECT_BYTES + 4096)), [1]);
+}
+
+#[test]
+fn what_is_damaged_everywhere_is_not_told_to_whom_a_full_disk_refuses() {
+    let mut primary = primary(0, true);
+    let full = Credit { limit_bytes: u64::MAX, space_limit_bytes: 0, is_full: true };
+    hears(&mut primary, MEMBER, Body::Granted { sent: NOW, credit: full, attempt: 0 });
+    let mut outputs = primary.step(NOW, write(1));
+    let mut answers = Vec::new();
+    while let Some(output) = outputs.pop() {
+        answers.extend(refused(std::slice::from_ref(&output)));
+        outputs.extend(match output {
+            Output::Read { ticket, .. } => {
+                primary.step(NOW, Input::Stored { ticket, outcome: Outcome::Damaged(vec![None]) })
+            }
+            Output::Send { message: Message { body: Body::Inspect { number, .. }, .. }, .. } => {
+                let reply = Reply::Damaged(vec![None]);
+                hears(&mut primary, MEMBER, Body::Inspected { number, reply })
+            }
+            _ => Vec::new(),
+        });
+    }
+    assert_eq!(answers, [(1, Answer::Refused(Refused::NoSpace))]);
 }
 
 #[test]

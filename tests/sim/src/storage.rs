@@ -14,14 +14,14 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Block, Change, CopiedBlock, Credit, Entry, Outcome, Page, Recovered, Stored, Verified,
+    Block, Change, CopiedBlock, Credit, Entry, NEW_OBJECT_BYTES, Outcome, Page, Recovered, Stored, Verified,
 };
 use huntaway_wire::{Oid, Version};
 
 pub(crate) use either::ReplicaStorage;
 pub(crate) use real::RealStorage;
 
-use crate::room::Room;
+use crate::room::{Room, object_bytes};
 use crate::{Bug, Random};
 
 /// One replica's storage, as the node that drives the replica uses it.
@@ -105,13 +105,13 @@ impl ModelStorage {
 
     /// Whether it has no room for blocks that are to be put in place.
     pub(crate) fn refuses(&self, entry: &Entry) -> bool {
-        self.room.as_ref().is_some_and(|room| !room.takes(entry))
+        self.room.as_ref().is_some_and(|room| !room.takes(entry, self.now.more_bytes(entry)))
     }
 
     /// Whether it has less room than the entry takes, or than was promised.
     pub(crate) fn is_overdrawn_by(&self, entry: &Entry) -> bool {
-        let new_blocks = self.now.new_blocks(entry);
-        self.room.as_ref().is_some_and(|room| !self.refuses(entry) && room.is_overdrawn_by(entry, new_blocks))
+        let bytes = self.now.more_bytes(entry);
+        self.room.as_ref().is_some_and(|room| !self.refuses(entry) && room.is_overdrawn_by(entry, bytes))
     }
 
     /// Whether all that was logged is in objects.
@@ -136,10 +136,7 @@ impl ModelStorage {
 
     fn reckon(&mut self) {
         if let Some(room) = &mut self.room {
-            // What is lost has no bytes.
-            let is_data =
-                |stored: &Stored| stored.content.as_ref().is_some_and(|block| !block.bytes.is_empty());
-            room.holds(self.folded.all().filter(|at| is_data(at.2)).count() as u64);
+            room.holds(self.folded.blocks.keys().map(|oid| self.folded.space_bytes(*oid)).sum());
         }
     }
 
@@ -250,27 +247,34 @@ impl Objects {
         })
     }
 
-    /// For how many blocks the entry has data that have none so far.
-    fn new_blocks(&self, entry: &Entry) -> u64 {
+    /// What an object takes on the disk.
+    fn space_bytes(&self, oid: Oid) -> u64 {
+        let data = |object: &BTreeMap<u32, Stored>| object.values().filter(|stored| is_data(stored)).count();
+        object_bytes(self.blocks.get(&oid).map_or(0, data))
+    }
+
+    /// What the entry takes on the disk that is not taken so far.
+    fn more_bytes(&self, entry: &Entry) -> u64 {
         let is_new = |oid: Oid, block: u32| {
             let stored = self.blocks.get(&oid).and_then(|object| object.get(&block));
             stored.is_none_or(|stored| !is_data(stored))
         };
-        let count = match entry {
+        let (oid, blocks) = match entry {
             Entry::Write { record, .. } => {
                 let blocks = record.extent().zip(record.contents()).filter(|(_, content)| content.is_some());
-                blocks.filter(|(block, _)| is_new(record.oid, *block)).count()
+                (record.oid, blocks.filter(|(block, _)| is_new(record.oid, *block)).count())
             }
             Entry::Copy { oid, blocks } => {
                 let data = blocks.iter().filter(|copied| copied.stored.content.is_some());
-                data.filter(|copied| is_new(*oid, copied.block)).count()
+                (*oid, data.filter(|copied| is_new(*oid, copied.block)).count())
             }
             Entry::Replace { blocks, .. } => {
-                blocks.iter().filter(|copied| copied.stored.content.is_some()).count()
+                return object_bytes(blocks.iter().filter(|copied| copied.stored.content.is_some()).count());
             }
-            Entry::Remove { .. } | Entry::Forget | Entry::Known { .. } => 0,
+            Entry::Remove { .. } | Entry::Forget | Entry::Known { .. } => return 0,
         };
-        count as u64
+        let has_object = self.space_bytes(oid) > 0;
+        if has_object { object_bytes(blocks).saturating_sub(NEW_OBJECT_BYTES) } else { object_bytes(blocks) }
     }
 
     fn remove(&mut self, oid: Oid) {
@@ -348,8 +352,8 @@ fn is_whole(stored: &Stored) -> bool {
 
 impl Storage for ModelStorage {
     fn log(&mut self, entry: Entry) -> u64 {
-        let new_blocks = self.now.new_blocks(&entry);
-        self.room.iter_mut().for_each(|room| room.log(&entry, new_blocks));
+        let bytes = if self.room.is_some() { self.now.more_bytes(&entry) } else { 0 };
+        self.room.iter_mut().for_each(|room| room.log(&entry, bytes));
         self.now.apply(&entry, self.bug);
         let is_checkpoint = matches!(entry, Entry::Known { .. });
         self.tail.push_back(entry);
@@ -460,8 +464,8 @@ impl Storage for ModelStorage {
         let mut recovered = self.folded_recovered.clone();
         self.room.iter_mut().for_each(Room::restart);
         for entry in &self.tail {
-            let new_blocks = self.now.new_blocks(entry);
-            self.room.iter_mut().for_each(|room| room.add(entry, new_blocks));
+            let bytes = self.now.more_bytes(entry);
+            self.room.iter_mut().for_each(|room| room.add(entry, bytes));
             self.now.apply(entry, self.bug);
             recovered.take(entry);
         }

@@ -11,6 +11,7 @@ use crate::event::{Answer, Request};
 use crate::process::{Moment, Process};
 use crate::record::{Completion, Record};
 use crate::replica::is_change;
+use crate::room::Cost;
 use crate::site::Site;
 
 #[derive(Debug)]
@@ -20,9 +21,11 @@ pub(crate) struct Operation {
     /// What it gets with its blocks, if it is to change them.
     pub(crate) version: Version,
     /// What all replicas keep for it, until it has its record.
-    pub(crate) reserved_bytes: u64,
+    pub(crate) reserved: Cost,
     /// There is no room for it unless it only replaces what is there.
     pub(crate) is_to_replace: bool,
+    /// It looks at all of its blocks, to know that.
+    pub(crate) looks_at_all: bool,
     /// What it has to know before it can be carried out.
     pub(crate) lookup: Lookup,
     /// It looks before it has its blocks.
@@ -70,8 +73,9 @@ impl Operation {
         Self {
             request: Some(request),
             version: Version::NEVER,
-            reserved_bytes: 0,
+            reserved: Cost::default(),
             is_to_replace: false,
+            looks_at_all: false,
             lookup,
             is_early: false,
             has_looked_elsewhere: false,
@@ -87,12 +91,13 @@ impl Operation {
     pub(crate) fn unasked(version: Version) -> Self {
         let (lookup, state) = (Lookup::default(), State::Waiting);
         let (is_early, has_looked_elsewhere) = (false, false);
-        let (reserved_bytes, is_to_replace) = (0, false);
+        let (reserved, is_to_replace) = (Cost::default(), false);
         Self {
             request: None,
             version,
-            reserved_bytes,
+            reserved,
             is_to_replace,
+            looks_at_all: false,
             lookup,
             is_early,
             has_looked_elsewhere,

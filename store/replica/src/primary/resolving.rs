@@ -69,11 +69,13 @@ impl Primary {
     /// Some of what the operation has to know was found, here or elsewhere; `None` if no replica has it whole.
     pub(super) fn has_found(&mut self, site: &mut Site, op: OpId, stored: Option<Vec<Stored>>) {
         let Some(operation) = self.operations.get_mut(&op) else { return };
-        if stored.is_none_or(|stored| operation.lookup.take(stored).is_err()) {
+        let is_found = stored.is_some_and(|stored| operation.lookup.take(stored).is_ok());
+        if !is_found && self.look_at_less(site, op).is_none() {
             let is_known = self.has_leases(site);
             let answer = if is_known { Answer::Damaged } else { Answer::Refused(Refused::NotServing) };
             return self.fail(site, op, answer);
         }
+        let Some(operation) = self.operations.get_mut(&op) else { return };
         if operation.is_early && operation.lookup.next().is_none() {
             operation.is_early = false;
             operation.state = State::Waiting;
@@ -139,8 +141,8 @@ impl Primary {
         missing.extend(self.teaching.as_ref().and_then(Teaching::required));
         let (first_sent, sent) = (site.now, site.now);
         operation.state = State::Writing { record: record.clone(), logged: false, missing, first_sent, sent };
-        self.spending.give_back(std::mem::take(&mut operation.reserved_bytes));
-        self.spending.spend(site, record.size_bytes());
+        self.spending.give_back(std::mem::take(&mut operation.reserved));
+        self.spending.spend(site, record.cost());
         site.log_write(&record, Pending::Operation(op));
         let settled = self.settled(site);
         for peer in &self.peers {

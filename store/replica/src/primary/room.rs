@@ -4,22 +4,22 @@
 use std::collections::VecDeque;
 
 use super::Primary;
-use super::change::cost;
+use super::change::{cost, lookup};
 use super::operation::Operation;
 use crate::event::{Answer, Refused, Request};
 use crate::order::{OpId, Order};
 use crate::planted::PlantedBug;
 use crate::record::Record;
-use crate::room::{Cost, Lack};
+use crate::room::{Cost, Lack, NEW_OBJECT_BYTES};
 use crate::site::Site;
 
 /// What this pepoch's changes take, and those that wait.
 #[derive(Debug, Default)]
 pub(super) struct Spending {
     /// By records.
-    spent_bytes: u64,
+    spent: Cost,
     /// By changes that have no record yet, at most.
-    reserved_bytes: u64,
+    reserved: Cost,
     /// In order, but those that take no space first.
     waiting: VecDeque<Request>,
 }
@@ -33,40 +33,50 @@ pub(super) enum Space {
     Taken,
 }
 
+/// What a change is taken to cost.
+fn counted(site: &Site, cost: Cost) -> Cost {
+    let is_miscounted = site.has(PlantedBug::NewObjectsNotCounted);
+    let less_bytes = if is_miscounted { NEW_OBJECT_BYTES } else { 0 };
+    Cost { space_bytes: cost.space_bytes.saturating_sub(less_bytes), ..cost }
+}
+
 impl Spending {
     /// A change begins.
-    pub(super) fn reserve(&mut self, cost: Option<Cost>) -> u64 {
-        let bytes = cost.map_or(0, |cost| cost.bytes);
-        self.reserved_bytes += bytes;
-        bytes
+    pub(super) fn reserve(&mut self, cost: Cost) {
+        self.reserved = self.reserved.plus(cost);
     }
 
     /// A change has its record, or comes to nothing.
-    pub(super) fn give_back(&mut self, reserved_bytes: u64) {
-        self.reserved_bytes = self.reserved_bytes.saturating_sub(reserved_bytes);
+    pub(super) fn give_back(&mut self, reserved: Cost) {
+        self.reserved = self.reserved.minus(reserved);
     }
 
     /// A record is sent to all replicas.
-    pub(super) fn spend(&mut self, site: &Site, bytes: u64) {
+    pub(super) fn spend(&mut self, site: &Site, cost: Cost) {
         if !site.has(PlantedBug::CreditSpentTwice) {
-            self.spent_bytes = self.spent_bytes.saturating_add(bytes);
+            self.spent = self.spent.plus(counted(site, cost));
         }
     }
 }
 
 impl Primary {
     /// What changes that began and have no record yet take, at most.
-    pub(crate) fn reserved_bytes(&self) -> u64 {
-        self.spending.reserved_bytes
+    pub(crate) fn reserved(&self) -> Cost {
+        self.spending.reserved
     }
 
     /// What keeps all replicas from taking it.
     pub(super) fn lack(&self, site: &Site, cost: Cost) -> Option<Lack> {
-        let reserved_bytes = self.spending.reserved_bytes;
-        let spent_bytes = self.spending.spent_bytes.saturating_add(reserved_bytes);
+        self.lack_beside(site, cost, self.spending.reserved)
+    }
+
+    /// The same, when so much is kept for changes that began.
+    fn lack_beside(&self, site: &Site, cost: Cost, reserved: Cost) -> Option<Lack> {
+        let cost = counted(site, cost);
+        let spent = self.spending.spent.plus(reserved);
         let peers = self.peers.iter().map(|peer| peer.credit);
-        let lack = peers.chain([site.room.credit()]).filter_map(|credit| credit.lack(cost, spent_bytes));
-        let learner = self.teaching.as_ref().and_then(|teaching| teaching.lack(cost, reserved_bytes));
+        let lack = peers.chain([site.room.credit()]).filter_map(|credit| credit.lack(cost, spent));
+        let learner = self.teaching.as_ref().and_then(|teaching| teaching.lack(cost, reserved));
         lack.chain(learner).max()
     }
 
@@ -75,7 +85,7 @@ impl Primary {
         let Some(cost) = cost(&request.command) else { return Some(Space::Enough) };
         let is_first = self.spending.waiting.front().is_none_or(|first| first.id == request.id);
         match self.lack(site, cost) {
-            None if is_first || !cost.takes_space => Some(Space::Enough),
+            None if is_first || !cost.takes_space() => Some(Space::Enough),
             Some(Lack::ForGood) => Some(Space::Taken),
             _ => None,
         }
@@ -85,7 +95,7 @@ impl Primary {
         if self.spending.waiting.len() >= Order::MAX_OPERATIONS {
             return site.answer(&request, Answer::Refused(Refused::NotServing));
         }
-        let takes_space = |request: &Request| cost(&request.command).is_some_and(|cost| cost.takes_space);
+        let takes_space = |request: &Request| cost(&request.command).is_some_and(Cost::takes_space);
         let waiting = &self.spending.waiting;
         let first_of_these = waiting.partition_point(|waiting| !takes_space(waiting));
         let place = if takes_space(&request) { waiting.len() } else { first_of_these };
@@ -95,13 +105,13 @@ impl Primary {
     /// Whether there is space for a record by now, if it was not known before, or it only takes the place of what is there.
     pub(super) fn has_space(&self, site: &Site, operation: &Operation, record: &Record) -> bool {
         let blocks = record.extent().zip(record.contents()).filter(|(_, content)| content.is_some());
+        let reserved = self.spending.reserved.minus(operation.reserved);
         let replaces = blocks.map(|(block, _)| block).all(|block| operation.lookup.own().contains(&block));
-        let cost = Cost { bytes: 0, takes_space: true };
         !operation.is_to_replace
             || replaces
             || site.has(PlantedBug::AnyWriteReplaces)
             || site.has(PlantedBug::RefusedAfterVersioning)
-            || self.lack(site, cost).is_none()
+            || self.lack_beside(site, record.cost(), reserved).is_none()
     }
 
     /// What others said of their disks holds as long as their leases.
@@ -136,6 +146,18 @@ impl Primary {
         for request in std::mem::take(&mut self.spending.waiting) {
             site.answer(&request, Answer::Refused(refused));
         }
+    }
+
+    /// What an operation looked at, to see whether it only replaces what is there, is damaged everywhere: it goes on as one that
+    /// does not, and looks at what it has to know. `None` if it did that before.
+    pub(super) fn look_at_less(&mut self, site: &Site, op: OpId) -> Option<()> {
+        let operation = self.operations.get_mut(&op)?;
+        if !std::mem::take(&mut operation.looks_at_all) || site.has(PlantedBug::DamageNotReplaced) {
+            return None;
+        }
+        operation.lookup = lookup(site, &operation.request.as_ref()?.command);
+        operation.has_looked_elsewhere = false;
+        Some(())
     }
 
     /// Refuses a write when it has a version and others have it, which is wrong.

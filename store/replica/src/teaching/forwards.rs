@@ -10,6 +10,7 @@ use huntaway_wire::Oid;
 
 use crate::process::Moment;
 use crate::record::Record;
+use crate::room::Cost;
 
 /// Writes that the learner did not acknowledge.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ pub(crate) struct Forwards {
     /// Those that may be sent for the first time by now.
     fresh: BTreeSet<u32>,
     /// What all that were there take.
-    bytes: u64,
+    cost: Cost,
 }
 
 #[derive(Debug)]
@@ -34,7 +35,7 @@ struct Forward {
 impl Forwards {
     pub(crate) fn add(&mut self, record: Arc<Record>) {
         let seq = record.version.seq;
-        self.bytes = self.bytes.saturating_add(record.size_bytes());
+        self.cost = self.cost.plus(record.cost());
         self.objects.entry(record.oid).or_default().insert(seq);
         self.all.insert(seq, Forward { record, sent: None });
         self.fresh.insert(seq);
@@ -57,8 +58,8 @@ impl Forwards {
     }
 
     /// What the learner was given since it takes part, acknowledged or not.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    pub(crate) fn cost(&self) -> Cost {
+        self.cost
     }
 
     /// The first one that is not acknowledged.

@@ -80,6 +80,8 @@ impl Bug {
         Self::Replica(P::CreditOutlivesPepoch),
         Self::Replica(P::RefusedAfterVersioning),
         Self::Replica(P::AnyWriteReplaces),
+        Self::Replica(P::NewObjectsNotCounted),
+        Self::Replica(P::DamageNotReplaced),
         Self::Replica(P::FlushOfThePrimaryAlone),
         Self::Replica(P::StableWithoutSync),
         Self::Replica(P::ComparedBeforeLock),

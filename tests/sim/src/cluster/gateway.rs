@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use huntaway_gateway::fencing::SETTLE_TIME;
 use huntaway_replica::{Answer, Command, Moment, Process, Refused, Request, RequestId};
-use huntaway_wire::{Incarnation, MappedRun, Oid, Pepoch, Provisioning, Stamp, Vid};
+use huntaway_wire::{Incarnation, MappedRun, ObjectKind, Oid, Pepoch, Provisioning, Stamp, Vid};
 
 use super::block::{Seen, flip};
 use super::client::Told;
 use super::event::{AtGateway, AtNode, Event};
+use super::judgement::Broken;
 use super::operation::{At, What};
 use super::snapshot::Target;
 use super::{Bug, Cluster, Endpoint, MS, Shape, id_of, note, partition};
@@ -322,6 +323,7 @@ impl Cluster {
             Answer::Damaged => {
                 command.is_damaged = true;
                 command.send_at = Moment(u64::MAX);
+                self.broken = self.broken.take().or(needless(command));
                 return;
             }
             // What was sent until now can have an effect only for so long.
@@ -406,6 +408,15 @@ impl Cluster {
         }
         late.into_iter().for_each(|number| self.send_command(gateway, number));
     }
+}
+
+/// What a command was told is damaged, if it has to know nothing of it.
+fn needless(command: &UnderWay) -> Option<Broken> {
+    let (What::Write { at, .. } | What::Discard { at, .. } | What::Remove { at, .. }) = command.what else {
+        return None;
+    };
+    let oid = Oid::new(ObjectKind::Data, command.sent_to?, at.object);
+    Some(Broken::Damaged { partition: at.partition, oid })
 }
 
 /// A bit of what the command writes flips on the way.

@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     fn fill_disk(&mut self, node: usize, until: Time) {
-        let left_bytes = self.random.pick(&[0, 0, 5000, 20000]);
+        let left_bytes = self.random.pick(&[0, 0, 5000, 40000]);
         note!(self, "the disk of node {node} is filled for {} ms, but for {left_bytes} bytes", until / MS);
         self.nodes[node].storage.iter_mut().for_each(|storage| storage.fill(left_bytes));
         self.at(until, Event::EmptyDisk { node });
