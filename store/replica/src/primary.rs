@@ -8,6 +8,7 @@ mod lookup;
 mod operation;
 mod peer;
 mod resolving;
+mod resting;
 mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +35,7 @@ use operation::{Operation, State};
 use peer::Peer;
 pub(crate) use peer::lease_end;
 use resolving::reads_early;
+use resting::Rest;
 use room::{Space, Spending};
 
 /// What is not answered is sent again after so long, in microseconds.
@@ -66,6 +68,7 @@ pub(crate) struct Primary {
     holding: Holding,
     spending: Spending,
     freeing: Freeing,
+    rest: Rest,
     pub(crate) teaching: Option<Teaching>,
     pub(crate) mending: Mending,
     attempts: u64,
@@ -90,6 +93,7 @@ impl Primary {
             holding: Holding::new(site),
             spending: Spending::default(),
             freeing: Freeing::new(site),
+            rest: Rest::default(),
             teaching: None,
             mending: Mending::default(),
             attempts: 0,
@@ -132,7 +136,10 @@ impl Primary {
         if !is_sound(&request.command) && !site.has(PlantedBug::GatewaysNotVerified) {
             return site.answer(&request, Answer::Refused(Refused::Unsound));
         }
-        if self.is_waiting_for_room(&request) || !self.is_to_begin(site, &request) {
+        if self.wakes_up_for(site, &request)
+            || self.is_waiting_for_room(&request)
+            || !self.is_to_begin(site, &request)
+        {
             return;
         }
         match self.room_for(site, &request) {
@@ -366,6 +373,7 @@ impl Primary {
                 }
                 self.teach(site, |teaching, site, _| teaching.granted(site, (from, attempt), sent, credit));
                 self.answer_whole(site);
+                self.wake_up(site);
             }
             Body::Forwarded { version, attempt, credit } => {
                 if let Some(peer) = self.peers.iter_mut().find(|peer| peer.process == from) {
@@ -438,9 +446,9 @@ impl Primary {
         if site.has(PlantedBug::RequestsTrimmedByTime) && (site.now.0 / 1_000_000).is_multiple_of(4) {
             site.requests.forget();
         }
-        let settled = self.settled(site);
+        self.wake_up(site);
+        self.send_beacons(site);
         for peer in &self.peers {
-            site.send(peer.process, Body::Beacon { sent: site.now, settled, attempt: 0 });
             if site.now.since(peer.heard) > SILENCE_US {
                 site.propose(SetChange::Drop(peer.process));
             }
@@ -448,6 +456,7 @@ impl Primary {
         if self.last_seq >= site.renews_after {
             site.propose(SetChange::Renew);
         }
+        let settled = self.settled(site);
         self.send_again(site, settled);
         self.mend(site, Mending::tick);
         self.free(site, Freeing::tick);
@@ -539,6 +548,7 @@ impl Primary {
         let newest = site.pepoch();
         self.refuse_waiting(site, Refused::OtherPepoch { newest });
         self.refuse_waiting_for_room(site, Refused::OtherPepoch { newest });
+        self.refuse_waking(site, Refused::OtherPepoch { newest });
         for operation in std::mem::take(&mut self.operations).into_values() {
             operation.answer(site, Answer::Refused(Refused::OtherPepoch { newest }));
         }

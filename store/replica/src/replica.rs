@@ -162,7 +162,12 @@ impl Replica {
         configuration.pepoch == Pepoch(0) || configuration.keepers.contains(&me.node)
     }
 
-    /// Whether it would serve a request now.
+    /// Whether it is a primary that takes requests. While nobody asks it for anything it may have no leases.
+    pub fn is_open(&self) -> bool {
+        matches!(&self.role, Role::Primary(_))
+    }
+
+    /// Whether it would serve a request at once.
     pub fn is_serving(&self) -> bool {
         matches!(&self.role, Role::Primary(primary) if primary.has_leases(&self.site))
     }

@@ -101,8 +101,37 @@ fn no_half_of_an_even_split_serves() {
     flock.pass(LEASES_RUN_OUT_US);
     assert_eq!(flock.write(0, oid(1, 0), 1), None);
     assert_eq!(flock.write(1, oid(1, 0), 2), Some(Answer::Refused(Refused::NotServing)));
-    assert_eq!(flock.read(0, oid(1, 1)), Err(Some(Answer::Refused(Refused::NotServing))));
+    // It waits for a while for a lease.
+    assert_eq!(flock.read(0, oid(1, 1)), Err(None));
+    flock.pass(400_000);
+    assert_eq!(flock.answers.last().map(|(_, answer)| answer), Some(&Answer::Refused(Refused::NotServing)));
     assert!(!flock.is_serving(0) && !flock.is_serving(1));
+}
+
+/// A cluster was busy with itself: what nobody asks for anything keeps no leases, and nobody who asks notices.
+#[test]
+fn a_partition_that_nobody_asks_is_quiet_and_awake_at_once() {
+    let mut flock = Flock::new(3);
+    assert_eq!(flock.write(0, oid(1, 0), 1), Some(Answer::Done));
+    flock.pass(2_000_000);
+    let before = flock.sent;
+    flock.pass(10_000_000);
+    // Now and then it asks the others whether they are there: two beacons and their answers in each second.
+    assert!((36..=44).contains(&(flock.sent - before)), "{}", flock.sent - before);
+    flock.pass(500_000);
+    while flock.is_serving(0) {
+        flock.pass(100_000);
+    }
+    assert_eq!(flock.read(0, oid(1, 0)), Ok(Some(1)));
+    flock.pass(2_500_000);
+    assert_eq!(flock.write(0, oid(1, 0), 2), Some(Answer::Done));
+    // Who is cut off wakes up, and finds that it has no leases.
+    flock.pass(2_500_000);
+    flock.part(0, 1);
+    flock.pass(LEASES_RUN_OUT_US);
+    assert_eq!(flock.read(0, oid(1, 0)), Err(None));
+    flock.pass(400_000);
+    assert!(flock.answers.iter().any(|(_, answer)| *answer == Answer::Refused(Refused::NotServing)));
 }
 
 /// A write that had timed out overtook a newer one.

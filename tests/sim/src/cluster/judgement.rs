@@ -450,7 +450,7 @@ impl Cluster {
             return Some(format!("partition {number} has {nodes:?}, {} of them doubtful", doubtful.len()));
         }
         let primary = endpoint_of(configuration.primary);
-        let serves = self.nodes[primary].replica(number).is_some_and(huntaway_replica::Replica::is_serving);
+        let serves = self.nodes[primary].replica(number).is_some_and(huntaway_replica::Replica::is_open);
         (!serves).then(|| format!("partition {number} is not served by node {primary}"))
     }
 

@@ -81,7 +81,7 @@ impl Cluster {
             let primary = endpoint_of(self.ledger.rows[usize::from(number)].configuration.primary);
             let pepoch = self.ledger.rows[usize::from(number)].configuration.pepoch;
             let is_settled = |replica: &&Replica| {
-                replica.configuration().pepoch == pepoch && replica.is_serving() && replica.is_settled()
+                replica.configuration().pepoch == pepoch && replica.is_open() && replica.is_settled()
             };
             if self.nodes[primary].replica(number).filter(is_settled).is_none() {
                 continue;

@@ -36,6 +36,8 @@ pub(super) struct Flock {
     pub(super) answers: Vec<(RequestId, Answer)>,
     pub(super) proposals: Vec<SetChange>,
     on_their_way: VecDeque<(usize, usize, Message)>,
+    /// How many messages were sent.
+    pub(super) sent: u64,
     pub(super) gateway: Process,
     requests: u64,
     /// What is left on a disk when power is lost depends on it.
@@ -108,6 +110,7 @@ impl Flock {
             answers: Vec::new(),
             proposals: Vec::new(),
             on_their_way: VecDeque::new(),
+            sent: 0,
             gateway: Process { node: NodeId([9; 16]), incarnation: Incarnation(1) },
             requests: 0,
             chance: 0,
@@ -257,6 +260,7 @@ impl Flock {
             Output::Verify { ticket, oid } => (ticket, found(storage.verify(oid))),
             Output::Send { to, message } => {
                 let to = usize::from(to.node.0[0]) - 1;
+                self.sent += 1;
                 return self.on_their_way.push_back((node, to, message));
             }
             Output::Answer { id, answer, .. } => return self.answers.push((id, answer)),

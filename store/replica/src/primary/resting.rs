@@ -1,0 +1,77 @@
+//! A primary that nobody asks for anything rests: it renews no leases, and only looks now and then whether the others are there.
+//! A node has thousands of partitions, of which few are busy. Whoever asks wakes it, and waits for as long as a beacon takes.
+
+use super::{Primary, RESEND_US};
+use crate::event::{Answer, Refused, Request};
+use crate::message::Body;
+use crate::order::Order;
+use crate::process::Moment;
+use crate::site::Site;
+
+/// Nobody asked for anything for so long.
+const RESTS_AFTER_US: u64 = 1_000_000;
+
+/// A primary that rests asks the others when their leases ran out so long ago: whether they are there, and what they take.
+const RENEWS_AFTER_US: u64 = 400_000;
+
+/// Whether it rests, and what waits until it is awake.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    begins: Moment,
+    /// In order, and since when.
+    waking: Vec<Request>,
+    since: Moment,
+}
+
+impl Primary {
+    /// Renews the leases that it may need.
+    pub(super) fn send_beacons(&self, site: &mut Site) {
+        let settled = self.settled(site);
+        let is_awake = !self.is_resting(site);
+        for peer in &self.peers {
+            if is_awake || site.now >= peer.lease_until.after(RENEWS_AFTER_US) {
+                site.send(peer.process, Body::Beacon { sent: site.now, settled, attempt: 0 });
+            }
+        }
+    }
+
+    fn is_resting(&self, site: &Site) -> bool {
+        self.rest.begins <= site.now && self.operations.is_empty() && self.teaching.is_none()
+    }
+
+    /// Somebody asks for something. Whether that waits until the primary is awake.
+    pub(super) fn wakes_up_for(&mut self, site: &mut Site, request: &Request) -> bool {
+        let rested = self.is_resting(site) && !self.has_leases(site);
+        self.rest.begins = site.now.after(RESTS_AFTER_US);
+        if rested && self.rest.waking.is_empty() {
+            self.rest.since = site.now;
+            self.send_beacons(site);
+        } else if self.rest.waking.is_empty() {
+            return false;
+        }
+        self.rest.waking.retain(|waking| waking.id != request.id);
+        if self.rest.waking.len() < Order::MAX_OPERATIONS {
+            self.rest.waking.push(request.clone());
+        } else {
+            site.answer(request, Answer::Refused(Refused::NotServing));
+        }
+        true
+    }
+
+    /// Takes what waited, with the leases, or when they do not come: then it is answered as always.
+    pub(super) fn wake_up(&mut self, site: &mut Site) {
+        let is_late = site.now.since(self.rest.since) >= RESEND_US;
+        if !self.rest.waking.is_empty() && (is_late || self.has_leases(site)) {
+            for request in std::mem::take(&mut self.rest.waking) {
+                self.request(site, request);
+            }
+        }
+    }
+
+    /// What waits is not for this primary any more.
+    pub(super) fn refuse_waking(&mut self, site: &mut Site, refused: Refused) {
+        for request in std::mem::take(&mut self.rest.waking) {
+            site.answer(&request, Answer::Refused(refused));
+        }
+    }
+}
