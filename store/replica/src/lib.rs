@@ -19,6 +19,7 @@
 mod collecting;
 mod compared;
 mod configuration;
+mod encoding;
 mod event;
 mod in_doubt;
 mod locks;

@@ -2,13 +2,18 @@
 //!
 //! A gateway never sees a store, nor a store a gateway: both know this crate only. A [`Request`] names one object
 //! (or asks for a flush), a [`Peer`] answers it with a [`Reply`] or an [`Error`]. The peer may be in this process
-//! (a direct call, no socket, no copy) or behind a connection.
+//! (a direct call, no socket, no copy) or behind a connection: [`link`] keeps those, [`frame`] and [`encoding`] say what
+//! is on them, `PROTOCOL.md` draws it.
 //!
 //! Sizes and layouts here are part of the cluster's contract: `store/FORMAT.md` draws them.
 
 mod crc;
+pub mod encoding;
 mod error;
+pub mod frame;
+pub mod hello;
 mod ids;
+pub mod link;
 mod object;
 mod peer;
 pub mod replicated;

@@ -3,6 +3,8 @@
 //! Unlike a [`Request`](crate::Request) to a store that has the only copy, such a request may be sent again, also to another
 //! process: so it has a name, and says what it was sent under.
 
+mod encoding;
+
 use core::ops::Range;
 
 use bytes::Bytes;
@@ -135,6 +137,19 @@ pub enum Command {
     },
     /// Everything acknowledged before goes to stable storage. Answered by [`Answer::Done`].
     Flush,
+}
+
+/// An answer on its way to the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The request.
+    pub id: RequestId,
+    /// Which sending is answered.
+    pub resend: u32,
+    /// The answer.
+    pub answer: Answer,
+    /// The store's clock when it answered.
+    pub stamp: Stamp,
 }
 
 /// What a gateway is told.

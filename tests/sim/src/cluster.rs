@@ -9,6 +9,7 @@ mod below;
 mod block;
 mod branch;
 mod bug;
+mod carried;
 mod client;
 mod cut;
 mod disk;

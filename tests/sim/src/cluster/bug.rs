@@ -34,6 +34,8 @@ pub enum Bug {
     FailedRecoveryCountsAsDone,
     /// In a node: its disk remembers two starts, however many may be recorded.
     StartsForgotten,
+    /// On the network: what a request came to does not travel with what it writes.
+    ResultNotCarried,
     /// In who has a disk go back to a snapshot: that is recorded although some partitions do not hold.
     RolledBackBeforeAllHold,
 }
@@ -127,6 +129,7 @@ impl Bug {
         Self::Replica(P::NothingFreed),
         Self::HealthFromProgress,
         Self::FailedRecoveryCountsAsDone,
+        Self::ResultNotCarried,
         Self::Replica(P::FreedWithoutLocks),
     ];
 

@@ -289,6 +289,7 @@ impl Cluster {
             if passage.is_damaged {
                 damage(&mut request.command);
             }
+            let request = self.carried(partition, request);
             let what = AtNode::Request { from: endpoint, partition, request, is_checked: false };
             self.at_process(primary, after, what);
         }

@@ -4,6 +4,7 @@
 use huntaway_replica::RecoveryLimits;
 use huntaway_wire::Partition;
 
+use super::carried::CARRIED_PERCENT;
 use super::recovering::draw_limits;
 use super::{Bug, MS, SECOND, partition};
 use crate::Random;
@@ -86,6 +87,8 @@ pub(crate) struct Habits {
     pub(crate) slow_clients_percent: u64,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
+    /// What travels goes through the bytes that it is on a network.
+    pub(crate) is_carried: bool,
     /// So many of a hundred replicas have a store, not a model of one.
     real_stores_percent: u64,
 }
@@ -117,6 +120,7 @@ impl Habits {
             recovery: draw_limits(random),
             slow_clients_percent: random.pick(&[0, 10, 60]),
             roams: random.percent(30),
+            is_carried: random.percent(CARRIED_PERCENT),
             real_stores_percent: if has_real_stores { random.pick(&[60, 100]) } else { 0 },
         }
     }

@@ -77,6 +77,11 @@ pub enum Broken {
         /// The node.
         node: usize,
     },
+    /// What was sent cannot be made of the bytes that it becomes on its way.
+    NotCarried {
+        /// The partition.
+        partition: u16,
+    },
     /// Something was refused for want of space that was there, or that needs none.
     RefusedForSpace {
         /// The partition.
@@ -156,6 +161,9 @@ impl fmt::Display for Broken {
                     f,
                     "something was refused in partition {partition} for want of space that it had, or needed not"
                 )
+            }
+            Self::NotCarried { partition } => {
+                write!(f, "something of partition {partition} cannot be read where it arrives")
             }
             Self::NotFreed { partition, oid } => {
                 write!(f, "nothing shows all of {oid} of partition {partition}, and it is there")

@@ -10,6 +10,7 @@ use huntaway_replica::{
     Answer, Block, Body, Change, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output, Process, Proposal,
     Record, Recovery, Replica, Reply, SetChange, Ticket,
 };
+use huntaway_wire::replicated::Answered;
 use huntaway_wire::{Oid, Partition, Stamp};
 
 use super::block::flip;
@@ -380,8 +381,9 @@ impl Cluster {
                     self.answers(node, partition);
                 }
                 let passage = self.network.pass(node, to, &mut self.random);
+                let answered = Answered { id, resend, answer, stamp };
                 for after in passage.after {
-                    let answer = answer.clone();
+                    let Answered { id, resend, answer, stamp } = self.carried(partition, answered.clone());
                     let what = AtGateway::Answer { from: node, id, resend, answer, stamp };
                     let incarnation = id.gateway.incarnation;
                     self.at(after, Event::Gateway { gateway, incarnation, what });
@@ -500,6 +502,7 @@ impl Cluster {
         let incarnation = self.nodes[node].incarnation;
         for after in passage.after {
             let message = if passage.is_damaged { damaged(&message) } else { message.clone() };
+            let message = self.carried_message(partition, message);
             let what = AtNode::Message { from: node, incarnation, partition, message };
             self.at(after, Event::Node { node: to_endpoint, incarnation: to.incarnation, what });
         }

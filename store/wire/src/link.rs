@@ -1,0 +1,97 @@
+//! Connections between processes, and nothing of what travels on them: that is for [`Inbox`] to take, and for cores to resend.
+//!
+//! Each process calls those it has something to send to ([`Link`]), and is called by those that send to it ([`Acceptor`]).
+//! What answers a frame goes back on the same connection. A connection is from one process to one process, and ends with
+//! either. Whatever is on its way then is lost; so is what finds a full [`Outbox`]. Silence is told by the kernel: it probes
+//! the other machine, not the other process, which may be paused. Whether that one is at work is for the cores to find out.
+
+mod accept;
+mod connection;
+mod dial;
+mod outbox;
+
+use core::time::Duration;
+use std::io;
+use std::sync::Arc;
+
+use rustix::net::sockopt;
+use tokio::net::TcpStream;
+
+pub use accept::{Acceptor, MAX_CONNECTIONS};
+pub use dial::{Link, Status};
+pub use outbox::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, Outbox};
+
+use crate::Process;
+use crate::encoding::Malformed;
+use crate::frame::{Frame, Garbage};
+use crate::hello::Rejection;
+
+/// A connection and both hellos take no longer.
+const HELLO_DEADLINE: Duration = Duration::from_secs(3);
+
+/// What was begun goes on at least this often: a frame whose beginning came, and what is to be sent.
+const PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The kernel gives up a connection when nothing of the other machine came for so long although something was to come.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Takes in what comes.
+pub trait Inbox: Send + Sync + 'static {
+    /// A frame came from the process. What there is to say in return goes to `back`, now or later.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the sender does not keep to the protocol, and the connection is to be cut.
+    fn take(&self, from: Process, frame: Frame, back: &Outbox) -> Result<(), Malformed>;
+}
+
+/// Why there is no connection any more, or none yet.
+#[derive(Debug, thiserror::Error)]
+pub enum Cut {
+    /// The other side closed it.
+    #[error("the other side closed the connection")]
+    Closed,
+    /// The network failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The other side does not speak as it should.
+    #[error(transparent)]
+    Garbage(#[from] Garbage),
+    /// What a frame says cannot be read.
+    #[error("a frame cannot be read: {0}")]
+    Malformed(#[from] Malformed),
+    /// This connection was not to be.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The node connected anew.
+    #[error("the other side connected anew")]
+    Replaced,
+    /// The other side took too long.
+    #[error("{what} did not come within {} s", deadline.as_secs())]
+    Late {
+        /// What.
+        what: &'static str,
+        /// How long that was waited for.
+        deadline: Duration,
+    },
+}
+
+impl Cut {
+    const NO_HELLO: Self = Self::Late { what: "the other side's hello", deadline: HELLO_DEADLINE };
+    const NO_PROGRESS: Self = Self::Late { what: "the rest of a frame", deadline: PROGRESS_DEADLINE };
+    const NOT_READ: Self =
+        Self::Late { what: "a sign that what is sent is read", deadline: PROGRESS_DEADLINE };
+}
+
+/// Small frames go out at once, and a machine that is gone is noticed.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(1))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
+    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_tcp_user_timeout(stream, SILENCE.as_millis() as u32)?;
+    Ok(())
+}
+
+/// Where both ends of a connection put what they take in.
+type SharedInbox = Arc<dyn Inbox>;

@@ -1,0 +1,138 @@
+//! Calling another process, again and again.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::connection::{next_frame, run, write_frame};
+use super::{Cut, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, prepare};
+use crate::Process;
+use crate::frame::Decoder;
+use crate::hello::{Agreed, Hello, Identity, NotTaken, Why};
+
+/// The first pause after a connection ended, or could not be made; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A connection that lasted so long was a good one.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
+
+/// How a link is doing.
+#[derive(Debug, Clone, Default)]
+pub enum Status {
+    /// It is being made.
+    #[default]
+    Calling,
+    /// It is there.
+    Connected(Agreed),
+    /// It is made again after a pause.
+    Cut(Arc<Cut>),
+}
+
+/// This process' way to another one. It calls until it is dropped; what is sent meanwhile waits, or is lost.
+#[derive(Debug)]
+pub struct Link {
+    to: Process,
+    outbox: Outbox,
+    status: watch::Receiver<Status>,
+    task: AbortHandle,
+}
+
+impl Link {
+    /// Calls `to`, and no other process, at `address`. To be called within a runtime, which does the work.
+    pub fn new(ours: Identity, to: Process, address: SocketAddr, inbox: Arc<dyn Inbox>) -> Self {
+        let outbox = Outbox::default();
+        let (sender, status) = watch::channel(Status::default());
+        let caller = Caller { hello: Hello { from: ours, to }, address, inbox, outbox: outbox.clone() };
+        let task = tokio::spawn(caller.run(sender)).abort_handle();
+        Self { to, outbox, status, task }
+    }
+
+    /// Whom it calls.
+    pub fn to(&self) -> Process {
+        self.to
+    }
+
+    /// What is to be sent goes there.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// How it is doing; to be looked at, or waited for.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.outbox.close();
+        self.task.abort();
+    }
+}
+
+struct Caller {
+    hello: Hello,
+    address: SocketAddr,
+    inbox: SharedInbox,
+    outbox: Outbox,
+}
+
+impl Caller {
+    async fn run(self, status: watch::Sender<Status>) {
+        let mut pause = FIRST_PAUSE;
+        let mut told = String::new();
+        loop {
+            let begun = Instant::now();
+            let cut = match self.call(&status).await {
+                Ok(never) => match never {},
+                Err(cut) => cut,
+            };
+            self.outbox.clear();
+            if begun.elapsed() > GOOD_AFTER {
+                pause = FIRST_PAUSE;
+            }
+            if matches!(&cut, Cut::Rejected(rejection) if rejection.why != Why::Full) {
+                pause = LONGEST_PAUSE;
+            }
+            let why = cut.to_string();
+            if why != told {
+                let Hello { to, .. } = self.hello;
+                tracing::warn!(node = %to.node, address = %self.address, why, "not connected to node");
+                told = why;
+            }
+            status.send_replace(Status::Cut(Arc::new(cut)));
+            sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+            status.send_replace(Status::Calling);
+        }
+    }
+
+    async fn call(&self, status: &watch::Sender<Status>) -> Result<super::connection::Never, Cut> {
+        let mut decoder = Decoder::default();
+        let (stream, agreed) =
+            timeout(HELLO_DEADLINE, self.greet(&mut decoder)).await.map_err(|_| Cut::NO_HELLO)??;
+        status.send_replace(Status::Connected(agreed));
+        Err(run(&stream, &mut decoder, agreed.peer, &self.outbox, &*self.inbox).await)
+    }
+
+    async fn greet(&self, decoder: &mut Decoder) -> Result<(TcpStream, Agreed), Cut> {
+        let stream = TcpStream::connect(self.address).await?;
+        prepare(&stream)?;
+        write_frame(&stream, self.hello.frame()).await?;
+        let answer = next_frame(&stream, decoder).await?;
+        let agreed = self.hello.answered(&answer).map_err(|error| match error {
+            NotTaken::Rejected(rejection) => Cut::from(rejection),
+            NotTaken::Malformed(malformed) => malformed.into(),
+        })?;
+        decoder.agreed(agreed.version);
+        Ok((stream, agreed))
+    }
+}

@@ -1,0 +1,300 @@
+//! Promise: what travels between processes arrives whole or not at all, at the process that was meant, and nobody on the other
+//! side of a connection can hang, fill or confuse this one. Over loopback, with ports that the kernel picks.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use huntaway_wire::encoding::Malformed;
+use huntaway_wire::frame::{Decoder, Frame, Outgoing};
+use huntaway_wire::hello::{ClusterId, Hello, Identity, Why};
+use huntaway_wire::link::{Acceptor, Cut, Inbox, Link, MAX_QUEUED_BYTES, Outbox, Status};
+use huntaway_wire::replicated::{Answer, Answered, Block, RequestId};
+use huntaway_wire::{Incarnation, NodeId, Partition, Process, Stamp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn process(node: u8, incarnation: u64) -> Process {
+    Process { node: NodeId([node; 16]), incarnation: Incarnation(incarnation) }
+}
+
+fn identity(node: u8, incarnation: u64) -> Identity {
+    Identity::new(ClusterId([1; 16]), process(node, incarnation))
+}
+
+/// A frame with a number, and so many blocks.
+fn frame(number: u64, blocks: usize) -> Outgoing {
+    let partition = Partition::new(3).expect("there are 4096");
+    let id = RequestId { gateway: process(9, 9), number };
+    let answer = Answer::Data(vec![Some(Block::new(Bytes::from(vec![number as u8; 4096]))); blocks]);
+    let answered = Answered { id, resend: 0, answer, stamp: Stamp::NONE };
+    Outgoing::new(partition, &answered).expect("it is short")
+}
+
+/// Keeps who sent which numbers, and sends some back if it is told to.
+#[derive(Default)]
+struct Kept {
+    came: Mutex<VecDeque<(Process, u64)>>,
+    filled: Notify,
+    returns: bool,
+}
+
+impl Inbox for Kept {
+    fn take(&self, from: Process, frame: Frame, back: &Outbox) -> Result<(), Malformed> {
+        let (_, answered) = frame.open::<Answered>()?;
+        let Answer::Data(blocks) = &answered.answer else { panic!("another answer") };
+        assert!(blocks.iter().flatten().all(Block::is_sound));
+        let number = answered.id.number;
+        self.came().push_back((from, number));
+        self.filled.notify_one();
+        if self.returns {
+            assert!(back.send(self::frame(number + 1000, 1)));
+        }
+        Ok(())
+    }
+}
+
+impl Kept {
+    async fn next(&self) -> (Process, u64) {
+        timeout(DEADLINE, async {
+            loop {
+                if let Some(next) = self.came().pop_front() {
+                    return next;
+                }
+                self.filled.notified().await;
+            }
+        })
+        .await
+        .expect("a frame comes")
+    }
+
+    fn is_empty(&self) -> bool {
+        self.came().is_empty()
+    }
+
+    fn came(&self) -> MutexGuard<'_, VecDeque<(Process, u64)>> {
+        self.came.lock().expect("nobody panics meanwhile")
+    }
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+async fn serve(ours: Identity) -> (Arc<Kept>, SocketAddr, JoinHandle<()>) {
+    let (listener, address) = listener().await;
+    let kept = Arc::new(Kept { returns: true, ..Kept::default() });
+    let task = tokio::spawn(Acceptor::new(ours, kept.clone()).serve(listener));
+    (kept, address, task)
+}
+
+/// Waits until the link is as told.
+async fn until(link: &Link, is: impl Fn(&Status) -> bool) -> Status {
+    let mut status = link.status();
+    let found = timeout(DEADLINE, status.wait_for(is)).await.expect("in time").expect("a link");
+    found.clone()
+}
+
+async fn cut_of(link: &Link, is: impl Fn(&Cut) -> bool) -> String {
+    match until(link, |status| matches!(status, Status::Cut(cut) if is(cut))).await {
+        Status::Cut(cut) => cut.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn is_connected(status: &Status) -> bool {
+    matches!(status, Status::Connected(_))
+}
+
+/// One that does as it pleases, after a hello.
+async fn stranger(hello: Hello, address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+    stream.write_all(&hello.frame().to_bytes()).await.expect("a hello is taken");
+    let answer = read_frame(&mut stream).await.expect("an answer");
+    hello.answered(&answer).expect("a welcome");
+    stream
+}
+
+/// Takes a connection, and says that it is who was meant.
+async fn welcome(listener: &TcpListener, ours: Identity) -> TcpStream {
+    let (mut stream, _) = timeout(DEADLINE, listener.accept()).await.expect("a call").expect("a connection");
+    let hello = Hello::of(&read_frame(&mut stream).await.expect("a hello")).expect("a hello");
+    hello.answer(ours).expect("it is meant");
+    stream.write_all(&ours.welcome().to_bytes()).await.expect("a welcome is taken");
+    stream
+}
+
+async fn read_frame(stream: &mut TcpStream) -> Option<Frame> {
+    let mut decoder = Decoder::default();
+    loop {
+        if let Some(frame) = decoder.next_frame().expect("a frame") {
+            return Some(frame);
+        }
+        if timeout(DEADLINE, stream.read_buf(decoder.room())).await.ok()?.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut bytes = Vec::new();
+    timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.is_ok()
+}
+
+#[tokio::test]
+async fn frames_arrive_in_order_and_answers_come_back() {
+    let (kept, address, _task) = serve(identity(2, 6)).await;
+    let back = Arc::new(Kept::default());
+    let link = Link::new(identity(1, 5), process(2, 6), address, back.clone());
+    for number in 0..200 {
+        assert!(link.outbox().send(frame(number, number as usize % 70)));
+    }
+    for number in 0..200 {
+        assert_eq!(kept.next().await, (process(1, 5), number));
+        assert_eq!(back.next().await, (process(2, 6), number + 1000));
+    }
+    assert_eq!(link.outbox().dropped(), 0);
+}
+
+#[tokio::test]
+async fn what_is_cut_in_the_middle_of_a_frame_does_not_count() {
+    let (kept, address, _task) = serve(identity(2, 6)).await;
+    let hello = Hello { from: identity(1, 5), to: process(2, 6) };
+    let mut stream = stranger(hello, address).await;
+    let bytes = [frame(1, 2).to_bytes(), frame(2, 2).to_bytes()].concat();
+    stream.write_all(&bytes[..bytes.len() - 1]).await.expect("it is taken");
+    drop(stream);
+    assert_eq!(kept.next().await, (process(1, 5), 1));
+
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    assert!(link.outbox().send(frame(3, 1)));
+    assert_eq!(kept.next().await, (process(1, 5), 3));
+}
+
+#[tokio::test]
+async fn a_link_that_is_cut_is_made_again() {
+    let (listener, address) = listener().await;
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    for _ in 0..3 {
+        let mut stream = welcome(&listener, identity(2, 6)).await;
+        until(&link, is_connected).await;
+        stream.write_all(&frame(1, 1).to_bytes()[..100]).await.expect("it is taken");
+        drop(stream);
+        cut_of(&link, |_| true).await;
+    }
+}
+
+#[tokio::test]
+async fn who_sends_garbage_is_cut() {
+    let (kept, address, _task) = serve(identity(2, 6)).await;
+    let mut stream = TcpStream::connect(address).await.expect("somebody listens");
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it is taken");
+    assert!(is_closed(&mut stream).await);
+
+    let hello = Hello { from: identity(1, 5), to: process(2, 6) };
+    let mut damaged = frame(1, 1).to_bytes().to_vec();
+    damaged[20] ^= 1;
+    for garbage in [damaged, hello.frame().to_bytes().to_vec(), vec![0xff; 100]] {
+        let mut stream = stranger(hello, address).await;
+        stream.write_all(&garbage).await.expect("it is taken");
+        assert!(is_closed(&mut stream).await);
+    }
+    assert!(kept.is_empty());
+
+    let (listener, address) = listener().await;
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let mut stream = welcome(&listener, identity(2, 6)).await;
+    stream.write_all(b"220 mail.example ESMTP\r\n").await.expect("it is taken");
+    let why = cut_of(&link, |cut| matches!(cut, Cut::Garbage(_))).await;
+    assert!(why.contains("something else"), "{why}");
+}
+
+#[tokio::test]
+async fn who_does_not_read_takes_no_more_than_its_share() {
+    let (listener, address) = listener().await;
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let mut stream = welcome(&listener, identity(2, 6)).await;
+    until(&link, is_connected).await;
+    let big = frame(1, 256);
+    let mut sent = 0;
+    while link.outbox().send(big.clone()) {
+        sent += 1;
+        tokio::task::yield_now().await;
+        assert!(sent < 200, "what nobody reads waits without end");
+    }
+    assert!(link.outbox().waiting_bytes() <= MAX_QUEUED_BYTES && link.outbox().dropped() == 1);
+    // When it goes on, so does the rest.
+    let mut bytes = vec![0; big.length() * sent];
+    timeout(DEADLINE, stream.read_exact(&mut bytes)).await.expect("in time").expect("all that was taken");
+    assert!(link.outbox().send(frame(2, 1)));
+}
+
+#[tokio::test]
+async fn another_cluster_is_told_and_not_tried_at_once() {
+    let (kept, address, _task) = serve(Identity::new(ClusterId([2; 16]), process(2, 6))).await;
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    assert!(link.outbox().send(frame(1, 1)));
+    let why = cut_of(&link, |cut| matches!(cut, Cut::Rejected(by) if by.why == Why::Cluster)).await;
+    assert!(why.contains("02020202-0202") && why.contains("of this cluster"), "{why}");
+    assert!(kept.is_empty());
+    assert_eq!(link.outbox().dropped(), 1, "what waited for it is lost");
+}
+
+#[tokio::test]
+async fn nothing_reaches_another_start_of_a_process() {
+    let (listener, address) = listener().await;
+    let listener = listener.into_std().expect("a listener");
+    let serve = |ours| {
+        let listener = TcpListener::from_std(listener.try_clone().expect("a listener")).expect("a listener");
+        let kept = Arc::new(Kept::default());
+        (kept.clone(), tokio::spawn(Acceptor::new(ours, kept).serve(listener)))
+    };
+    let (kept, task) = serve(identity(2, 6));
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    assert!(link.outbox().send(frame(1, 1)));
+    assert_eq!(kept.next().await, (process(1, 5), 1));
+    task.abort();
+    assert!(task.await.is_err());
+    let (kept, _task) = serve(identity(2, 7));
+    link.outbox().send(frame(2, 1));
+    cut_of(&link, |cut| matches!(cut, Cut::Rejected(by) if by.why == Why::Incarnation)).await;
+    let newer = Link::new(identity(1, 5), process(2, 7), address, Arc::new(Kept::default()));
+    assert!(newer.outbox().send(frame(3, 1)));
+    assert_eq!(kept.next().await, (process(1, 5), 3));
+}
+
+#[tokio::test]
+async fn a_new_start_takes_the_place_of_an_old_one() {
+    let (kept, address, _task) = serve(identity(2, 6)).await;
+    let call = |incarnation| Hello { from: identity(1, incarnation), to: process(2, 6) };
+    let mut old = stranger(call(5), address).await;
+    let mut new = stranger(call(6), address).await;
+    assert!(is_closed(&mut old).await);
+    let late = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let why = cut_of(&late, |cut| matches!(cut, Cut::Rejected(by) if by.why == Why::Superseded)).await;
+    assert!(why.contains("run twice"), "{why}");
+    new.write_all(&frame(1, 1).to_bytes()).await.expect("it is taken");
+    assert_eq!(kept.next().await, (process(1, 6), 1));
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_given_up() {
+    let (listener, address) = listener().await;
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let (_silent, _) = listener.accept().await.expect("a connection");
+    cut_of(&link, |cut| matches!(cut, Cut::Late { .. })).await;
+    welcome(&listener, identity(2, 6)).await;
+
+    let (_kept, address, _task) = serve(identity(2, 6)).await;
+    let mut silent = TcpStream::connect(address).await.expect("somebody listens");
+    assert!(is_closed(&mut silent).await);
+}
