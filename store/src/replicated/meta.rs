@@ -22,6 +22,13 @@ const REMOVE: u8 = 4;
 const KNOWN: u8 = 5;
 const IN_DOUBT: u8 = 6;
 const FORGET: u8 = 7;
+const REQUESTS: u8 = 8;
+
+/// Most requests of one gateway that are written together: of more of them there are several parts.
+const MOST_REQUESTS: usize = 4096;
+
+/// Most bytes of such parts in one record. With one more part it is within what the log takes.
+const MOST_KNOWN_BYTES: usize = 400 << 10;
 
 const CHANGE_WRITE: u8 = 0;
 const CHANGE_REMOVE: u8 = 1;
@@ -53,9 +60,11 @@ pub(crate) enum Logged {
     Copy { replaces: bool },
     /// The object is gone.
     Remove,
-    /// What is known, once so many records of writes in doubt have followed.
-    Known { requests: Requests, settled: Version, in_doubt: u32 },
-    /// One of these.
+    /// What is known, once so many records have followed.
+    Known { requests: Requests, settled: Version, following: u32 },
+    /// One of these: more requests that are known.
+    Requests { requests: Requests },
+    /// One of these: a write that is in doubt.
     InDoubt { record: Record },
     /// Nothing of the partition is kept.
     Forget,
@@ -85,9 +94,9 @@ pub(crate) fn encode(entry: &Entry) -> Option<Vec<Encoded<'_>>> {
             vec![Encoded { oid: Some(*oid), meta: vec![REMOVE], ..Encoded::default() }]
         }
         Entry::Known { requests, settled, in_doubt } => {
-            let known = encode_known(requests, *settled, in_doubt.len());
+            let known = encode_known(requests, *settled, in_doubt.len()).into_iter().map(Some);
             let records = in_doubt.iter().map(|record| encode_record(IN_DOUBT, record, *settled));
-            [Some(known)].into_iter().chain(records).collect::<Option<Vec<_>>>()?
+            known.chain(records).collect::<Option<Vec<_>>>()?
         }
         Entry::Forget => vec![Encoded { meta: vec![FORGET], ..Encoded::default() }],
     })
@@ -199,21 +208,52 @@ fn encode_copy(kind: u8, oid: Oid, blocks: &[CopiedBlock]) -> Option<Encoded<'_>
     (are_right && are_whole(&data)).then_some(Encoded { oid: Some(oid), meta, data, ..Encoded::default() })
 }
 
-fn encode_known(requests: &Requests, settled: Version, in_doubt: usize) -> Encoded<'static> {
-    let mut meta = vec![KNOWN];
-    put(&mut meta, &(in_doubt as u32).to_le_bytes());
-    put_version(&mut meta, settled);
-    put(&mut meta, &(requests.gateways().count() as u32).to_le_bytes());
-    for (gateway, unanswered_from, done) in requests.gateways() {
-        put_process(&mut meta, gateway);
-        put(&mut meta, &unanswered_from.to_le_bytes());
-        put(&mut meta, &(done as u32).to_le_bytes());
-        for (number, completion) in requests.of(gateway) {
-            put(&mut meta, &number.to_le_bytes());
-            put_completion(&mut meta, completion);
+fn encode_known(requests: &Requests, settled: Version, in_doubt: usize) -> Vec<Encoded<'static>> {
+    let mut records = encode_requests(requests);
+    let following = records.len() - 1 + in_doubt;
+    for (place, (parts, bytes)) in records.iter_mut().enumerate() {
+        let mut meta = vec![if place == 0 { KNOWN } else { REQUESTS }];
+        if place == 0 {
+            put(&mut meta, &(following as u32).to_le_bytes());
+            put_version(&mut meta, settled);
+        }
+        put(&mut meta, &parts.to_le_bytes());
+        meta.append(bytes);
+        *bytes = meta;
+    }
+    records.into_iter().map(|(_, meta)| Encoded { meta, ..Encoded::default() }).collect()
+}
+
+/// The bytes of the requests for each record, at least one, and how many parts they are.
+fn encode_requests(requests: &Requests) -> Vec<(u32, Vec<u8>)> {
+    let mut records = Vec::new();
+    let (mut parts, mut bytes) = (0_u32, Vec::new());
+    for (gateway, unanswered_from, _) in requests.gateways() {
+        let all: Vec<_> = requests.of(gateway).collect();
+        let mut rest = all.as_slice();
+        loop {
+            let (part, later) = rest.split_at(rest.len().min(MOST_REQUESTS));
+            put_process(&mut bytes, gateway);
+            put(&mut bytes, &unanswered_from.to_le_bytes());
+            put(&mut bytes, &(part.len() as u32).to_le_bytes());
+            for (number, completion) in part {
+                put(&mut bytes, &number.to_le_bytes());
+                put_completion(&mut bytes, *completion);
+            }
+            parts += 1;
+            if bytes.len() > MOST_KNOWN_BYTES {
+                records.push((std::mem::take(&mut parts), std::mem::take(&mut bytes)));
+            }
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
         }
     }
-    Encoded { meta, ..Encoded::default() }
+    if parts > 0 || records.is_empty() {
+        records.push((parts, bytes));
+    }
+    records
 }
 
 fn are_whole(data: &[&Block]) -> bool {
@@ -287,7 +327,11 @@ pub(crate) fn decode(
             states.replaces = true;
             Logged::Remove
         }
-        KNOWN => decode_known(&mut reader)?,
+        KNOWN => {
+            let (following, settled) = (reader.u32()?, reader.version()?);
+            Logged::Known { requests: decode_requests(&mut reader)?, settled, following }
+        }
+        REQUESTS => Logged::Requests { requests: decode_requests(&mut reader)? },
         FORGET => Logged::Forget,
         _ => return None,
     };
@@ -368,9 +412,7 @@ fn decode_copy(reader: &mut Reader<'_>, data: &mut Data<'_>) -> Option<States> {
     Some(states)
 }
 
-fn decode_known(reader: &mut Reader<'_>) -> Option<Logged> {
-    let in_doubt = reader.u32()?;
-    let settled = reader.version()?;
+fn decode_requests(reader: &mut Reader<'_>) -> Option<Requests> {
     let mut requests = Requests::default();
     for _ in 0..reader.u32()? {
         let (gateway, unanswered_from) = (reader.process()?, reader.u64()?);
@@ -380,7 +422,7 @@ fn decode_known(reader: &mut Reader<'_>) -> Option<Logged> {
             requests.put(RequestId { gateway, number }, reader.completion()?);
         }
     }
-    Some(Logged::Known { requests, settled, in_doubt })
+    Some(requests)
 }
 
 /// The blocks of a payload, one after another.

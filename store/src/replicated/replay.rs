@@ -39,7 +39,7 @@ struct Learned {
     unfinished: Option<Unfinished>,
 }
 
-/// What is known, while records of writes in doubt are missing.
+/// What is known, while some of its records are missing.
 #[derive(Debug)]
 struct Unfinished {
     begins: Lsn,
@@ -47,6 +47,12 @@ struct Unfinished {
     settled: Version,
     missing: u32,
     in_doubt: Vec<Arc<Record>>,
+}
+
+impl Unfinished {
+    fn less_one(self) -> Self {
+        Self { missing: self.missing.saturating_sub(1), ..self }
+    }
 }
 
 impl Replay {
@@ -79,16 +85,18 @@ impl Replay {
             Logged::Write { record, settled } => {
                 learned.recovered.take(&Entry::Write { record: Arc::new(record), settled });
             }
-            Logged::Known { requests, settled, in_doubt } => {
-                let (missing, in_doubt) = (in_doubt, Vec::new());
+            Logged::Known { requests, settled, following: missing } => {
+                let in_doubt = Vec::new();
                 learned.unfinished = Some(Unfinished { begins, requests, settled, missing, in_doubt });
             }
+            Logged::Requests { requests } => {
+                learned.unfinished = unfinished.map(Unfinished::less_one);
+                learned.unfinished.iter_mut().for_each(|unfinished| unfinished.requests.merge(&requests));
+            }
             Logged::InDoubt { record } => {
-                learned.unfinished = unfinished.map(|mut unfinished| {
-                    unfinished.missing = unfinished.missing.saturating_sub(1);
-                    unfinished.in_doubt.push(Arc::new(record));
-                    unfinished
-                });
+                learned.unfinished = unfinished.map(Unfinished::less_one);
+                let record = Arc::new(record);
+                learned.unfinished.iter_mut().for_each(|known| known.in_doubt.push(record.clone()));
             }
             Logged::Forget => {
                 learned.recovered.take(&Entry::Forget);

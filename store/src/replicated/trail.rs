@@ -18,6 +18,8 @@ struct Trail {
     from: Lsn,
     /// Where the last entry begins, or before.
     last: Lsn,
+    /// Where all that is known was told last: it ends there.
+    told: Lsn,
     /// Later places of which that is true once the log is durable up to the second position.
     next: VecDeque<(Lsn, Lsn)>,
 }
@@ -33,7 +35,7 @@ impl Trail {
 impl Trails {
     /// A partition is about to have an entry at or after `lsn`: to be said before that is in the log.
     pub(crate) fn begin(&self, partition: Partition, lsn: Lsn) {
-        let new = || Trail { from: lsn, last: lsn, next: VecDeque::new() };
+        let new = || Trail { from: lsn, last: lsn, told: lsn, next: VecDeque::new() };
         lock(&self.0).entry(partition).or_insert_with(new).last = lsn;
     }
 
@@ -43,6 +45,7 @@ impl Trails {
             if from < end {
                 trail.last = trail.last.max(from);
             }
+            trail.told = end;
             trail.next.push_back((from, end));
         }
     }
@@ -56,9 +59,10 @@ impl Trails {
         trails.values().map(|trail| trail.from).min()
     }
 
-    /// The partitions that need the log from before `lsn`, also when all of it is durable.
+    /// The partitions of which all that is known was told last before `lsn`. What was told just now is not to be told again,
+    /// however much it is.
     pub(crate) fn before(&self, lsn: Lsn) -> Vec<Partition> {
-        let is_before = |trail: &Trail| trail.next.back().map_or(trail.from, |(from, _)| *from) < lsn;
+        let is_before = |trail: &Trail| trail.told < lsn;
         lock(&self.0).iter().filter(|(_, trail)| is_before(trail)).map(|(partition, _)| *partition).collect()
     }
 }
@@ -84,6 +88,7 @@ mod tests {
         assert_eq!(trails.before(Lsn(30)), [partition(2)]);
         assert_eq!(trails.needed(Lsn(50)), Some(Lsn(20)));
         trails.known(partition(2), Lsn(60), Lsn(70));
+        assert_eq!(trails.before(Lsn(65)), [partition(1)], "what was told ends after that");
         assert_eq!(trails.needed(Lsn(70)), Some(Lsn(40)));
         trails.begin(partition(1), Lsn(80));
         trails.known(partition(1), Lsn(90), Lsn(90));
