@@ -7,29 +7,37 @@
 //! what the disk has again in one place and what it had in another one. A clone and a deletion take one record each.
 //!
 //! Deleted versions stay in the tree: what was made from them may show their blocks. Stores free what is not shown any more.
-//! [`State`](crate::State) does not have this yet: it knows disks without snapshots.
+//! Names are the [`State`](crate::State)'s.
 
 use std::collections::BTreeMap;
 
 use huntaway_wire::Vid;
 
+use crate::VdiOptions;
+
+/// Most versions of all disks: deleted ones count as long as they are in the tree.
+pub const MAX_VERSIONS: usize = 1 << 18;
+
+/// Most disks that a hold covers.
+pub const MAX_HELD: usize = 1024;
+
 /// Most ancestors of a version. A read may have to look at all of them.
 pub const MAX_ANCESTORS: usize = 1024;
 
 /// All disks. Pure: the same records give the same state everywhere.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Disks {
     /// By their first versions.
-    disks: BTreeMap<Vid, Disk>,
-    versions: BTreeMap<Vid, DiskVersion>,
-    last_vid: u32,
-    last_hold: u64,
+    pub(crate) disks: BTreeMap<Vid, Disk>,
+    pub(crate) versions: BTreeMap<Vid, DiskVersion>,
+    pub(crate) last_vid: u32,
+    pub(crate) last_hold: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Disk {
-    working: Vid,
-    hold: Option<DiskHold>,
+pub(crate) struct Disk {
+    pub(crate) working: Vid,
+    pub(crate) hold: Option<DiskHold>,
 }
 
 /// What new requests to a disk wait for.
@@ -50,6 +58,8 @@ pub struct DiskVersion {
     pub disk: Vid,
     /// The version that it inherits from.
     pub parent: Option<Vid>,
+    /// What the disk is with it.
+    pub options: VdiOptions,
     /// Raised by whatever makes requests go elsewhere.
     pub layout: u64,
     /// Raised when requests are given up that may still be on their way.
@@ -63,13 +73,6 @@ pub struct DiskVersion {
 /// A record about disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskRecord {
-    /// There is another disk, with nothing in it.
-    Create,
-    /// There is another disk, which shows what a snapshot has.
-    Clone {
-        /// The version that the snapshot froze.
-        of: Vid,
-    },
     /// No new write to these disks begins. They are named by their first versions.
     Hold {
         /// The disks.
@@ -157,11 +160,6 @@ impl Disks {
     /// [`Over`]: the state is unchanged. For whoever proposed it, this is an answer like any other.
     pub fn apply(&mut self, record: &DiskRecord) -> Result<(), Over> {
         match record {
-            DiskRecord::Create => self.create(None),
-            DiskRecord::Clone { of } => {
-                self.snapshot(*of).filter(|_| self.ancestors(*of) < MAX_ANCESTORS).ok_or(Over)?;
-                self.create(Some(*of))
-            }
             DiskRecord::Hold { disks, reads } => self.hold(disks, *reads),
             DiskRecord::Commit { hold } => self.commit(*hold),
             DiskRecord::RollBack { hold, to } => self.roll_back(*hold, *to),
@@ -197,13 +195,50 @@ impl Disks {
         self.versions.get(&vid).filter(|version| version.is_frozen && !version.is_deleted)
     }
 
-    fn create(&mut self, parent: Option<Vid>) -> Result<(), Over> {
-        let vid = self.next_vid()?;
-        let family = parent.and_then(|parent| self.version(parent)).map_or(vid, |parent| parent.family);
+    /// There is another disk, with nothing in it. Its first version gets `vid`, which is higher than any before it.
+    pub(crate) fn create(&mut self, vid: Vid, options: VdiOptions) -> Result<(), Over> {
+        self.begin(vid, vid, None, options)
+    }
+
+    /// There is another disk, which shows what the snapshot `of` has. Returns the family, and what the disk is.
+    pub(crate) fn clone_of(&mut self, of: Vid, vid: Vid) -> Result<(Vid, VdiOptions), Over> {
+        let snapshot = self.snapshot(of).filter(|_| self.ancestors(of) < MAX_ANCESTORS).ok_or(Over)?;
+        let (family, options) = (snapshot.family, snapshot.options);
+        self.begin(vid, family, Some(of), options)?;
+        Ok((family, options))
+    }
+
+    fn begin(&mut self, vid: Vid, family: Vid, parent: Option<Vid>, options: VdiOptions) -> Result<(), Over> {
+        if vid.value() <= self.last_vid || self.versions.len() >= MAX_VERSIONS {
+            return Err(Over);
+        }
+        self.last_vid = vid.value();
         let (is_frozen, is_deleted) = (false, false);
-        let version = DiskVersion { family, disk: vid, parent, layout: 1, fence: 1, is_frozen, is_deleted };
+        let version =
+            DiskVersion { family, disk: vid, parent, options, layout: 1, fence: 1, is_frozen, is_deleted };
         self.versions.insert(vid, version);
         self.disks.insert(vid, Disk { working: vid, hold: None });
+        Ok(())
+    }
+
+    /// The disk has another size.
+    pub(crate) fn resize(&mut self, disk: Vid, size_bytes: u64) -> Result<(), Over> {
+        let working = self.disks.get(&disk).filter(|disk| disk.hold.is_none()).ok_or(Over)?.working;
+        let version = self.versions.get_mut(&working).ok_or(Over)?;
+        version.layout += 1;
+        version.options.size_bytes = size_bytes;
+        Ok(())
+    }
+
+    /// The disk is gone, with all that it had: nothing was made from it.
+    pub(crate) fn remove(&mut self, disk: Vid) -> Result<(), Over> {
+        let working = self.disks.get(&disk).filter(|disk| disk.hold.is_none()).ok_or(Over)?.working;
+        let is_alone = self.version(working).is_some_and(|version| version.parent.is_none());
+        if !is_alone || self.versions.values().any(|version| version.parent == Some(working)) {
+            return Err(Over);
+        }
+        self.versions.remove(&working);
+        self.disks.remove(&disk);
         Ok(())
     }
 
@@ -212,7 +247,7 @@ impl Disks {
             let disk = self.disks.get(disk).filter(|disk| disk.hold.is_none());
             disk.is_some_and(|disk| self.ancestors(disk.working) < MAX_ANCESTORS)
         };
-        if disks.is_empty() || !disks.iter().all(is_free) {
+        if disks.is_empty() || disks.len() > MAX_HELD || !disks.iter().all(is_free) {
             return Err(Over);
         }
         self.last_hold += 1;
@@ -226,7 +261,8 @@ impl Disks {
     fn commit(&mut self, hold: u64) -> Result<(), Over> {
         let held = self.held(hold);
         let left = Vid::MAX.value() - self.last_vid;
-        if held.is_empty() || held.len() > left as usize {
+        let is_room = held.len() <= left as usize && self.versions.len() + held.len() <= MAX_VERSIONS;
+        if held.is_empty() || !is_room {
             return Err(Over);
         }
         held.into_iter().try_for_each(|disk| self.go_on(disk, None))
@@ -240,7 +276,8 @@ impl Disks {
         let family = self.version(working).ok_or(Over)?.family;
         let snapshot = self.snapshot(to).filter(|snapshot| snapshot.family == family);
         snapshot
-            .filter(|_| self.ancestors(to) < MAX_ANCESTORS && self.last_vid < Vid::MAX.value())
+            .filter(|_| self.ancestors(to) < MAX_ANCESTORS)
+            .filter(|_| self.last_vid < Vid::MAX.value() && self.versions.len() < MAX_VERSIONS)
             .ok_or(Over)?;
         self.go_on(first, Some(to))?;
         self.delete(working)
@@ -259,6 +296,11 @@ impl Disks {
             .count()
     }
 
+    /// The vid of the next disk; `None` when all were used.
+    pub fn next(&self) -> Option<Vid> {
+        Vid::new(self.last_vid + 1).ok()
+    }
+
     fn next_vid(&mut self) -> Result<Vid, Over> {
         let vid = Vid::new(self.last_vid + 1).map_err(|_| Over)?;
         self.last_vid += 1;
@@ -272,8 +314,10 @@ impl Disks {
         let frozen = self.versions.get_mut(&state.working).ok_or(Over)?;
         frozen.layout += 1;
         frozen.is_frozen = true;
-        let parent = Some(parent.unwrap_or(state.working));
-        let version = DiskVersion { parent, is_frozen: false, ..*frozen };
+        let before = *frozen;
+        let parent = parent.unwrap_or(state.working);
+        let options = self.versions.get(&parent).map_or(before.options, |parent| parent.options);
+        let version = DiskVersion { parent: Some(parent), options, is_frozen: false, ..before };
         *state = Disk { working: next, hold: None };
         self.versions.insert(next, version);
         Ok(())
@@ -284,13 +328,16 @@ impl Disks {
 mod tests {
     use super::*;
 
+    const OPTIONS: VdiOptions =
+        VdiOptions { size_bytes: 1 << 30, block_size: 512, physical_block_size: 4096, thin: true };
+
     fn vid(number: u32) -> Vid {
         Vid::new(number).unwrap()
     }
 
     fn two_disks() -> Disks {
         let mut disks = Disks::default();
-        (0..2).for_each(|_| assert_eq!(disks.apply(&DiskRecord::Create), Ok(())));
+        (1..3).for_each(|number| assert_eq!(disks.create(vid(number), OPTIONS), Ok(())));
         disks
     }
 
@@ -327,7 +374,7 @@ mod tests {
         assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)], reads: false }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 2 }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Create), Err(Over));
+        assert_eq!(disks.next(), None);
     }
 
     #[test]
@@ -355,7 +402,7 @@ mod tests {
     /// A disk with one snapshot, vid 1, and the working version 2.
     fn one_snapshot() -> Disks {
         let mut disks = Disks::default();
-        assert_eq!(disks.apply(&DiskRecord::Create), Ok(()));
+        assert_eq!(disks.create(vid(1), OPTIONS), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Ok(()));
         disks
@@ -364,8 +411,9 @@ mod tests {
     #[test]
     fn a_clone_is_a_disk_of_the_family_that_shows_a_snapshot() {
         let mut disks = one_snapshot();
-        assert_eq!(disks.apply(&DiskRecord::Clone { of: vid(2) }), Err(Over), "it is worked with");
-        assert_eq!(disks.apply(&DiskRecord::Clone { of: vid(1) }), Ok(()));
+        assert_eq!(disks.clone_of(vid(2), vid(3)), Err(Over), "it is worked with");
+        assert_eq!(disks.clone_of(vid(1), vid(2)), Err(Over), "there is a version 2");
+        assert_eq!(disks.clone_of(vid(1), vid(3)), Ok((vid(1), OPTIONS)));
         assert_eq!(disks.disks().collect::<Vec<_>>(), [(vid(1), vid(2)), (vid(3), vid(3))]);
         let clone = *disks.version(vid(3)).unwrap();
         assert_eq!((clone.family, clone.disk, clone.parent), (vid(1), vid(3), Some(vid(1))));
@@ -394,7 +442,7 @@ mod tests {
         assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(2) }), Err(Over), "no snapshot");
         assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(1) }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(1) }), Err(Over));
-        assert_eq!(disks.apply(&DiskRecord::Clone { of: vid(1) }), Err(Over));
+        assert_eq!(disks.clone_of(vid(1), vid(3)), Err(Over));
         assert_eq!(disks.version(vid(2)).unwrap().parent, Some(vid(1)));
         assert_eq!(disks.apply(&DiskRecord::DeleteDisk { disk: vid(1) }), Ok(()));
         assert_eq!(disks.disks().count(), 0);

@@ -183,10 +183,10 @@ impl Preamble {
 }
 
 /// Bytes taken off one field at a time.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
-    fn next<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn next<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         Some(*field)

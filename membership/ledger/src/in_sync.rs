@@ -2,21 +2,24 @@
 //!
 //! It is part of the ledger, not of the replication core, because gateways need it as well, to find primaries, and because a
 //! rule such as "never drop the last copy" must be judged where the order of records is known. A replica is given its
-//! partition's row. [`State`](crate::State) does not hold it yet: it knows one node, whose in-sync sets are all alike.
+//! partition's row of the [`State`](crate::State).
+
+mod record;
 
 use std::collections::BTreeMap;
 
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
+pub use self::record::{AtStake, InSyncChange, Memory, SetRecord, Void};
 use crate::{Incarnation, StartId};
 
 /// The nodes, and the in-sync set of every partition. Pure: the same records give the same state everywhere.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InSyncSets {
-    copies: usize,
-    min_copies: usize,
-    nodes: BTreeMap<NodeId, NodeState>,
-    sets: BTreeMap<Partition, InSyncSet>,
+    pub(crate) copies: usize,
+    pub(crate) min_copies: usize,
+    pub(crate) nodes: BTreeMap<NodeId, NodeState>,
+    pub(crate) sets: BTreeMap<Partition, InSyncSet>,
     #[cfg(feature = "planted-bugs")]
     same_pepoch_after_restart: bool,
     #[cfg(feature = "planted-bugs")]
@@ -54,130 +57,13 @@ pub struct InSyncSet {
     pub lost: Option<StartId>,
 }
 
-/// What a partition goes on without, if it is opened by force.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AtStake {
-    /// Nodes that will not be asked. What only they have is lost: with several, writes that were acknowledged and not flushed;
-    /// with all that were in sync, any write.
-    pub absent: Vec<NodeId>,
-    /// Nodes whose newest blocks it goes on with, each with its process: the next one may find less there.
-    pub present: Vec<(NodeId, Incarnation)>,
-    /// Whether flushed writes can be among what is lost: none of those present was in sync, and kept its disk and its log.
-    pub flushed: bool,
-}
-
-impl AtStake {
-    /// Whether what is lost is no more than what was `shown`.
-    fn is_within(&self, shown: &Self) -> bool {
-        self.absent.iter().all(|node| shown.absent.contains(node))
-            && shown.present.iter().all(|process| self.present.contains(process))
-            && self.flushed <= shown.flushed
-    }
-}
-
-/// A record about nodes and in-sync sets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SetRecord {
-    /// A process started. It goes on in none of the pepochs of the one before it.
-    NodeStarted {
-        /// The node.
-        node: NodeId,
-        /// The number of its process.
-        incarnation: Incarnation,
-        /// What is left of what the one before it acknowledged.
-        memory: Memory,
-        /// The process, by a number that no other has, on whichever disk.
-        start: StartId,
-        /// What its disk says of earlier ones: see [`Starts`](crate::Starts). If the last recorded one is none of them, it ran on
-        /// another disk: this one is a new one, or an old copy, and holds nothing that counts.
-        after: Vec<StartId>,
-    },
-    /// A person has the partition opened with the nodes that are there, and gives up what is [`AtStake`].
-    Forced {
-        /// The partition.
-        partition: Partition,
-        /// Its pepoch, as that person knows it.
-        pepoch: Pepoch,
-        /// What that person was told. If it is more by now, the record is void.
-        shown: AtStake,
-    },
-    /// The nodes are taken to have failed, all together: they leave every set that has a member which is up and holds everything.
-    /// Of sets without one nobody leaves, for whoever comes back first is to go on. Not before their ledger leases ran out.
-    NodesDown {
-        /// The nodes.
-        nodes: Vec<NodeId>,
-    },
-    /// The node was taken to have failed wrongly, or can be reached again.
-    NodeUp {
-        /// The node.
-        node: NodeId,
-    },
-    /// A primary asked for a change of its set.
-    Changed {
-        /// The partition.
-        partition: Partition,
-        /// The pepoch in which it asked.
-        pepoch: Pepoch,
-        /// The change.
-        change: InSyncChange,
-    },
-}
-
-/// What a process finds of what the one before it acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// All of it.
-    Kept,
-    /// What was on stable storage: the machine lost power.
-    Stable,
-    /// Some earlier state: the log cannot be read to its end.
-    Damaged,
-}
-
-/// What a primary can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InSyncChange {
-    /// The node is to leave the set. If it is not in it, promotions of it that are under way come to nothing.
-    Drop {
-        /// The node.
-        node: NodeId,
-        /// Its process.
-        incarnation: Incarnation,
-    },
-    /// The set is to stay as it is, in another pepoch.
-    Renew,
-    /// The node is to enter the set.
-    Promote {
-        /// The node.
-        node: NodeId,
-        /// Its process.
-        incarnation: Incarnation,
-    },
-    /// In a set of doubtful nodes only, the primary has the newest of everything.
-    Collected,
-}
-
-/// A record that changes nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Void {
-    /// What it was decided on is the past.
-    #[error("the record rests on a state that is past")]
-    Past,
-    /// The set would be left without a replica that is known to hold everything, or with fewer than it may have.
-    #[error("the set cannot do without node {node}")]
-    Needed {
-        /// The node that was to leave.
-        node: NodeId,
-    },
-    /// There is no node to go on with.
-    #[error("no node is up that could open the partition")]
-    NobodyUp,
-    /// A partition had four thousand million pepochs.
-    #[error("the pepochs of a partition are used up")]
-    PepochsUsedUp,
-}
-
 impl InSyncSet {
+    /// The set of a partition with nothing in it.
+    pub(crate) fn first(target: Vec<NodeId>) -> Self {
+        let (in_sync, former, doubtful, damaged) = (target.clone(), Vec::new(), Vec::new(), Vec::new());
+        Self { pepoch: Pepoch(1), target, in_sync, former, doubtful, damaged, lost: None }
+    }
+
     /// The node that orders writes: the first in the ring that holds everything for certain, or what was on stable storage, or
     /// the first.
     pub fn primary(&self) -> Option<NodeId> {
@@ -262,6 +148,13 @@ impl InSyncSet {
     }
 }
 
+/// No nodes, and one copy of everything that there will be.
+impl Default for InSyncSets {
+    fn default() -> Self {
+        Self::new(1, 1, &[], [])
+    }
+}
+
 impl InSyncSets {
     /// A cluster whose `nodes` are up, in their first process. Each partition is kept by the first `copies` of its ring.
     pub fn new(
@@ -272,10 +165,7 @@ impl InSyncSets {
     ) -> Self {
         let first = NodeState { incarnation: Incarnation(1), start: StartId::FIRST, is_up: true };
         let set = |(partition, ring): (Partition, Vec<NodeId>)| {
-            let target: Vec<NodeId> = ring.into_iter().take(copies).collect();
-            let (in_sync, former, doubtful, damaged) = (target.clone(), Vec::new(), Vec::new(), Vec::new());
-            let pepoch = Pepoch(1);
-            (partition, InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, lost: None })
+            (partition, InSyncSet::first(ring.into_iter().take(copies).collect()))
         };
         Self {
             copies,
@@ -299,6 +189,15 @@ impl InSyncSets {
     #[cfg(feature = "planted-bugs")]
     pub fn plant_any_disk_will_do(&mut self) {
         self.any_disk_will_do = true;
+    }
+
+    /// Forgets who may have lost something, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_doubt_forgotten(&mut self) {
+        for set in self.sets.values_mut() {
+            set.doubtful.clear();
+            set.damaged.clear();
+        }
     }
 
     /// Has old copies of the partition given up although it is not whole, which is wrong.
@@ -392,11 +291,56 @@ impl InSyncSets {
         Ok(())
     }
 
+    /// The nodes, in order of their ids.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, NodeState)> {
+        self.nodes.iter().map(|(node, state)| (*node, *state))
+    }
+
+    /// The sets, in order of their partitions.
+    pub fn sets(&self) -> impl Iterator<Item = (Partition, &InSyncSet)> {
+        self.sets.iter().map(|(partition, set)| (*partition, set))
+    }
+
+    /// A node that was none of the cluster belongs to it. It is in no set yet.
+    pub(crate) fn admit(&mut self, node: NodeId, incarnation: Incarnation, is_up: bool) {
+        let state = NodeState { incarnation, start: StartId::FIRST, is_up };
+        self.nodes.entry(node).or_insert(state);
+    }
+
+    /// A node belongs to the cluster no more. What it has is no old copy any more either.
+    ///
+    /// # Errors
+    /// [`Void`]: it is in a set, so data may be lost without it; nothing is changed.
+    pub(crate) fn dismiss(&mut self, node: NodeId) -> Result<(), Void> {
+        if self.sets.values().any(|set| set.in_sync.contains(&node)) {
+            return Err(Void::Needed { node });
+        }
+        let is_former = |set: &InSyncSet| set.former.contains(&node);
+        self.pepochs_are_left(is_former)?;
+        self.nodes.remove(&node);
+        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
+        for set in self.sets.values_mut().filter(|set| is_former(set)) {
+            set.former.retain(|other| *other != node);
+            set.settle(self.copies, self.min_copies, is_up);
+        }
+        Ok(())
+    }
+
+    /// A process started, of which nothing is known but its number: it has the disk and all that the one before it had.
+    pub(crate) fn restarted(&mut self, node: NodeId, incarnation: Incarnation) -> Result<(), Void> {
+        let start = self.node(node).ok_or(Void::Past)?.start;
+        let started = NodeState { incarnation, start, is_up: true };
+        self.started(node, started, Memory::Kept, &[start])
+    }
+
     /// Takes the next record.
     ///
     /// # Errors
     /// [`Void`]: the state is unchanged. For whoever proposed it, this is an answer like any other.
     pub fn apply(&mut self, record: &SetRecord) -> Result<(), Void> {
+        if !record.is_in_bounds() {
+            return Err(Void::TooMuch);
+        }
         match record {
             SetRecord::NodeStarted { node, incarnation, memory, start, after } => {
                 let started = NodeState { incarnation: *incarnation, start: *start, is_up: true };

@@ -44,6 +44,17 @@ pub enum ReadError {
 }
 
 impl Ledger {
+    /// The ledger whose last record has that hash.
+    pub(crate) fn at(state: State, hash: RecordHash) -> Self {
+        Self { state: Arc::new(state), hash }
+    }
+
+    /// Makes the agreed state wrong, or a simulated one.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, plant: impl FnOnce(&mut State)) {
+        plant(Arc::make_mut(&mut self.state));
+    }
+
     /// What the records so far add up to.
     pub fn state(&self) -> &Arc<State> {
         &self.state

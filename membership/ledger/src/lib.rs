@@ -11,8 +11,8 @@
 //! bytes --Ledger::read--> Record, the Ledger moved on                                  (who learns)
 //! ```
 //!
-//! [`Placement`] says which nodes keep each partition in an epoch. The rest is the form for one node: [`State::apply`]
-//! refuses a second member until the state has in-sync sets of several.
+//! [`Placement`] says which nodes are to keep each partition in an epoch, [`InSyncSets`] which ones do, and [`Disks`] which
+//! versions of VDIs there are. A node that joins is given [`Ledger::snapshot`] in place of the records before it.
 
 mod disks;
 mod frame;
@@ -23,21 +23,23 @@ mod name;
 mod payload;
 mod placement;
 mod record;
+mod snapshot;
 mod starts;
 mod state;
 mod vdi;
 
-pub use disks::{DiskHold, DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, Over};
+pub use disks::{DiskHold, DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, MAX_HELD, MAX_VERSIONS, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
 pub use huntaway_wire::Incarnation;
 pub use in_sync::{AtStake, InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, Void};
 pub use ledger::{FollowError, Ledger, Next, ReadError};
 pub use member::{
-    Cluster, EpochRecord, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Member, MemberState,
+    Cluster, EpochRecord, MAX_ADDRESSES, MAX_COPIES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Member, MemberState,
 };
 pub use name::{InvalidName, MAX_NAME_BYTES, Name};
 pub use placement::{Change, Changes, Placement};
 pub use record::{Operation, Record};
+pub use snapshot::{NoMemory, SnapshotError};
 pub use starts::{MAX_STARTS, StartId, Starts};
 pub use state::{ApplyError, MAX_VDIS, State};
 pub use vdi::{InvalidVdi, MAX_PHYSICAL_BLOCK_SIZE_BYTES, MAX_VDI_OBJECTS, Sanitize, Vdi, VdiOptions};

@@ -6,8 +6,11 @@ use huntaway_wire::{Epoch, Incarnation, NodeId};
 
 use crate::Name;
 
-/// Most members of a cluster. One, until partitions have in-sync sets of several.
-pub const MAX_MEMBERS: usize = 1;
+/// Most members of a cluster: their epoch fits into a record, however long their names are.
+pub const MAX_MEMBERS: usize = 32;
+
+/// Most copies of a partition.
+pub const MAX_COPIES: usize = 8;
 
 /// Most voters of a cluster: every member at most.
 pub const MAX_VOTERS: usize = MAX_MEMBERS;

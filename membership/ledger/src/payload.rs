@@ -4,6 +4,9 @@
 //! see to that. The forms here are the disk's; [`Record`] is the program's. They never change: another form gets
 //! another number in [`Kind`].
 
+mod disks;
+mod sets;
+
 use core::net::SocketAddr;
 
 use huntaway_wire::{Epoch, NodeId, Vid};
@@ -28,6 +31,20 @@ pub(crate) enum Kind {
     ResizeVdi = 6,
     GrowVdi = 7,
     SanitizeVdi = 8,
+    Copies = 9,
+    CloneVdi = 10,
+    NodeStarted = 11,
+    NodesDown = 12,
+    NodeUp = 13,
+    SetChanged = 14,
+    Forced = 15,
+    Hold = 16,
+    Commit = 17,
+    Abort = 18,
+    RollBack = 19,
+    DeleteSnapshot = 20,
+    DeleteDisk = 21,
+    Fence = 22,
 }
 
 impl Kind {
@@ -41,13 +58,27 @@ impl Kind {
             Self::ResizeVdi,
             Self::GrowVdi,
             Self::SanitizeVdi,
+            Self::Copies,
+            Self::CloneVdi,
+            Self::NodeStarted,
+            Self::NodesDown,
+            Self::NodeUp,
+            Self::SetChanged,
+            Self::Forced,
+            Self::Hold,
+            Self::Commit,
+            Self::Abort,
+            Self::RollBack,
+            Self::DeleteSnapshot,
+            Self::DeleteDisk,
+            Self::Fence,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
 }
 
 #[derive(Archive, Serialize)]
-struct EpochForm {
+pub(crate) struct EpochForm {
     number: u64,
     cluster: [u8; 16],
     cluster_name: String,
@@ -84,6 +115,20 @@ struct CreateVdiForm {
 }
 
 #[derive(Archive, Serialize)]
+struct CloneVdiForm {
+    uuid: [u8; 16],
+    name: String,
+    of: u32,
+    vid: u32,
+}
+
+#[derive(Archive, Serialize)]
+struct CopiesForm {
+    copies: u32,
+    min_copies: u32,
+}
+
+#[derive(Archive, Serialize)]
 struct VidForm {
     vid: u32,
 }
@@ -101,7 +146,8 @@ struct SanitizeVdiForm {
     state: u8,
 }
 
-const SANITIZE_STATES: [Option<Sanitize>; 5] = [
+/// What a sanitize operation may have come to, by the numbers that stand for it.
+pub(crate) const SANITIZE_STATES: [Option<Sanitize>; 5] = [
     None,
     Some(Sanitize::Running { may_exit: false }),
     Some(Sanitize::Running { may_exit: true }),
@@ -140,6 +186,18 @@ pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
             let form = SanitizeVdiForm { vid: vid.value(), state: state.map_or(0, |(_, place)| place) };
             (Kind::SanitizeVdi, rkyv::to_bytes(&form)?)
         }
+        Record::Copies { copies, min_copies } => {
+            let in_form = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+            let form = CopiesForm { copies: in_form(*copies), min_copies: in_form(*min_copies) };
+            (Kind::Copies, rkyv::to_bytes(&form)?)
+        }
+        Record::CloneVdi { of, vid, name, uuid } => {
+            let name = name.as_str().to_owned();
+            let form = CloneVdiForm { uuid: *uuid, name, of: of.value(), vid: vid.value() };
+            (Kind::CloneVdi, rkyv::to_bytes(&form)?)
+        }
+        Record::Sets(record) => sets::encode(record)?,
+        Record::Disks(record) => disks::encode(record)?,
     })
 }
 
@@ -147,7 +205,7 @@ fn size_form(vid: Vid, size_bytes: u64) -> Result<AlignedVec, Failure> {
     rkyv::to_bytes(&SizeForm { size_bytes, vid: vid.value() })
 }
 
-fn epoch_form(epoch: &EpochRecord) -> EpochForm {
+pub(crate) fn epoch_form(epoch: &EpochRecord) -> EpochForm {
     let member = |member: &Member| MemberForm {
         node: member.node.0,
         name: member.name.as_str().to_owned(),
@@ -169,7 +227,7 @@ fn epoch_form(epoch: &EpochRecord) -> EpochForm {
 /// Reads a record's payload; `None` when the bytes are not what [`encode`] writes, or hold a value out of range.
 pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
     match kind {
-        Kind::Epoch => epoch(rkyv::access::<_, Failure>(payload).ok()?),
+        Kind::Epoch => epoch(rkyv::access::<_, Failure>(payload).ok()?).map(Record::Epoch),
         Kind::Incarnation => {
             let form: &ArchivedIncarnationForm = rkyv::access::<_, Failure>(payload).ok()?;
             let incarnation = Incarnation(form.incarnation.to_native());
@@ -185,20 +243,36 @@ pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
             let sanitize = *SANITIZE_STATES.get(usize::from(form.state))?;
             Some(Record::SanitizeVdi { vid: Vid::new(form.vid.to_native()).ok()?, sanitize })
         }
+        Kind::Copies => {
+            let form: &ArchivedCopiesForm = rkyv::access::<_, Failure>(payload).ok()?;
+            let (copies, min_copies) = (form.copies.to_native(), form.min_copies.to_native());
+            Some(Record::Copies { copies: copies.try_into().ok()?, min_copies: min_copies.try_into().ok()? })
+        }
+        Kind::CloneVdi => clone_vdi(rkyv::access::<_, Failure>(payload).ok()?),
+        Kind::NodeStarted | Kind::NodesDown | Kind::NodeUp | Kind::SetChanged | Kind::Forced => {
+            sets::decode(kind, payload).map(Record::Sets)
+        }
+        Kind::Hold
+        | Kind::Commit
+        | Kind::Abort
+        | Kind::RollBack
+        | Kind::DeleteSnapshot
+        | Kind::DeleteDisk
+        | Kind::Fence => disks::decode(kind, payload).map(Record::Disks),
     }
 }
 
-fn epoch(form: &ArchivedEpochForm) -> Option<Record> {
+pub(crate) fn epoch(form: &ArchivedEpochForm) -> Option<EpochRecord> {
     if form.members.len() > MAX_MEMBERS || form.voters.len() > MAX_VOTERS {
         return None;
     }
     let members: Option<Vec<Member>> = form.members.iter().map(member).collect();
-    Some(Record::Epoch(EpochRecord {
+    Some(EpochRecord {
         number: Epoch(form.number.to_native()),
         cluster: Cluster { uuid: form.cluster, name: Name::new(form.cluster_name.as_str()).ok()? },
         members: members?,
         voters: form.voters.iter().map(|voter| NodeId(*voter)).collect(),
-    }))
+    })
 }
 
 fn member(form: &ArchivedMemberForm) -> Option<Member> {
@@ -229,6 +303,15 @@ fn create_vdi(form: &ArchivedCreateVdiForm) -> Option<Record> {
             physical_block_size: form.physical_block_size.to_native(),
             thin: form.thin,
         },
+    })
+}
+
+fn clone_vdi(form: &ArchivedCloneVdiForm) -> Option<Record> {
+    Some(Record::CloneVdi {
+        of: Vid::new(form.of.to_native()).ok()?,
+        vid: Vid::new(form.vid.to_native()).ok()?,
+        name: Name::new(form.name.as_str()).ok()?,
+        uuid: form.uuid,
     })
 }
 

@@ -2,14 +2,22 @@
 
 use huntaway_wire::{NodeId, Vid};
 
-use crate::{EpochRecord, Incarnation, Name, Sanitize, VdiOptions};
+use crate::{DiskRecord, EpochRecord, Incarnation, Name, Sanitize, SetRecord, VdiOptions};
 
 /// One agreed step of the cluster: an epoch or an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// Who belongs to the cluster from now on.
     Epoch(EpochRecord),
-    /// A process started on `node`: raises the pepoch of every partition the node is in sync for.
+    /// How many replicas partitions have: one each, until something else is recorded. It may come before the first epoch.
+    Copies {
+        /// So many, as far as there are nodes that keep data.
+        copies: usize,
+        /// Fewer have to be in sync for writes to be taken.
+        min_copies: usize,
+    },
+    /// A process started on `node`, which is alone: raises the pepoch of every partition. Where there are several nodes, this takes a
+    /// [`SetRecord::NodeStarted`].
     Incarnation {
         /// The node.
         node: NodeId,
@@ -54,11 +62,26 @@ pub enum Record {
         /// How that stands; `None`: it ended well, or its failure was left.
         sanitize: Option<Sanitize>,
     },
-    /// A VDI is gone; the stores free what no other VDI shows.
+    /// A VDI is gone, and with it all that it had. Nothing was made from it; see [`DiskRecord::DeleteDisk`] for others.
     DeleteVdi {
         /// The VDI.
         vid: Vid,
     },
+    /// A VDI was made that shows what a snapshot has.
+    CloneVdi {
+        /// The version that the snapshot froze.
+        of: Vid,
+        /// The id of the new VDI, higher than any before it.
+        vid: Vid,
+        /// Its name, which no other VDI has.
+        name: Name,
+        /// Its identity towards initiators.
+        uuid: [u8; 16],
+    },
+    /// About nodes, and which of them have what.
+    Sets(SetRecord),
+    /// About snapshots, and what is made from them.
+    Disks(DiskRecord),
 }
 
 /// What anyone may ask a driver to put into the ledger. [`State::record_for`](crate::State::record_for) makes the

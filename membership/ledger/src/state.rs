@@ -1,153 +1,51 @@
-//! What the records so far add up to: the cluster, its members, who serves which partition, and the VDIs.
+//! What the records so far add up to: the cluster, its members, who keeps and serves which partition, and the VDIs.
+
+mod epoch;
+mod error;
+mod vdis;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use huntaway_wire::{Epoch, NodeId, Partition, Pepoch, Vid};
 
-use crate::{
-    Cluster, EpochRecord, Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT,
-    Member, MemberState, Name, Operation, Record, Sanitize, Vdi, VdiOptions,
-};
+pub use self::error::ApplyError;
+use crate::{Cluster, Disks, EpochRecord, InSyncSets, Member, Name, Operation, Record, Vdi};
 
 /// Most VDIs a cluster has at one time.
 pub const MAX_VDIS: usize = 65_536;
 
 /// The agreed state of the cluster after some record. Pure: the same records give the same state everywhere.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    number: u64,
-    epoch: Option<EpochRecord>,
-    /// How often an in-sync set, or the incarnation of a process in it, changed. With one node all partitions
-    /// have the same in-sync set, so one counter serves them all.
-    pepoch: u32,
-    last_vid: u32,
-    vdis: BTreeMap<Vid, Vdi>,
-    vids: BTreeMap<Name, Vid>,
+    pub(crate) number: u64,
+    pub(crate) epoch: Option<EpochRecord>,
+    /// Most records do not concern it, and it is large.
+    pub(crate) sets: Arc<InSyncSets>,
+    pub(crate) disks: Disks,
+    pub(crate) vdis: BTreeMap<Vid, Vdi>,
+    pub(crate) vids: BTreeMap<Name, Vid>,
+    /// How many there are.
+    pub(crate) partitions: u16,
+    /// Who is to keep what, if that is not to be what the members say.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) table: Option<Vec<(Partition, Vec<NodeId>)>>,
 }
 
-/// A record that cannot follow the ones before it. Nothing was changed; what was asked for cannot be had as long as
-/// the state is what it is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyError {
-    /// An operation before the first epoch.
-    #[error("the ledger has no epoch yet")]
-    NoEpoch,
-    /// An epoch that is not the next one.
-    #[error("epoch {} cannot follow epoch {}", found.0, current.0)]
-    EpochOutOfOrder {
-        /// The record's number.
-        found: Epoch,
-        /// The epoch in force; 0 before the first.
-        current: Epoch,
-    },
-    /// An epoch of another cluster.
-    #[error("the record belongs to another cluster ({name})")]
-    OtherCluster {
-        /// That cluster's name.
-        name: Name,
-    },
-    /// An epoch with no member or too many, with a member twice, or with too many addresses.
-    #[error(
-        "an epoch lists 1 to {MAX_MEMBERS} different members with at most {MAX_ADDRESSES} addresses each, \
-         not {members}"
-    )]
-    Members {
-        /// How many it lists.
-        members: usize,
-    },
-    /// An epoch with a member of too large a weight.
-    #[error("a weight is at most {MAX_WEIGHT}, that of node {node} would be {weight}")]
-    Weight {
-        /// The node.
-        node: NodeId,
-        /// The weight.
-        weight: u32,
-    },
-    /// An epoch with no voter or too many, or whose voters are not different members.
-    #[error("an epoch has 1 to {MAX_VOTERS} voters, all different and members")]
-    Voters,
-    /// An epoch without a node that holds the data.
-    #[error("node {node} holds the only copy of the data and cannot be left out")]
-    LastCopy {
-        /// The node.
-        node: NodeId,
-    },
-    /// The node is not a member.
-    #[error("node {node} is not a member")]
-    UnknownNode {
-        /// The node.
-        node: NodeId,
-    },
-    /// An incarnation that is not newer than the one in force.
-    #[error("incarnation {} of node {node} cannot follow {}", found.0, current.0)]
-    OldIncarnation {
-        /// The node.
-        node: NodeId,
-        /// The record's.
-        found: Incarnation,
-        /// The one in force.
-        current: Incarnation,
-    },
-    /// The pepochs have run out (after four thousand million restarts).
-    #[error("the partitions' pepochs are used up")]
-    PepochsUsedUp,
-    /// A new VDI's id was used before.
-    #[error("vid {vid} was used before (the last one is {last:06x})")]
-    VidUsed {
-        /// The id.
-        vid: Vid,
-        /// The highest id used so far; 0 = none.
-        last: u32,
-    },
-    /// Every vid was used once.
-    #[error("the cluster's {} vids are used up", Vid::MAX.value())]
-    VidsUsedUp,
-    /// Another VDI has the name.
-    #[error("there is a VDI named {name} already")]
-    NameTaken {
-        /// The name.
-        name: Name,
-    },
-    /// Too many VDIs.
-    #[error("the cluster has {MAX_VDIS} VDIs, the most it can have")]
-    TooManyVdis,
-    /// The VDI's options are invalid.
-    #[error(transparent)]
-    InvalidVdi(#[from] InvalidVdi),
-    /// There is no such VDI.
-    #[error("there is no VDI with vid {vid}")]
-    UnknownVdi {
-        /// The id.
-        vid: Vid,
-    },
-    /// The VDI has that size.
-    #[error("VDI {name} has {size_bytes} bytes already")]
-    SameSize {
-        /// The VDI.
-        name: Name,
-        /// Its size, in bytes.
-        size_bytes: u64,
-    },
-    /// The VDI is thin, not smaller, or growing already.
-    #[error("VDI {name} cannot begin to grow to {size_bytes} bytes")]
-    CannotGrow {
-        /// The VDI.
-        name: Name,
-        /// The size that it was to have, in bytes.
-        size_bytes: u64,
-    },
-    /// Sanitizing the VDI stands so already.
-    #[error("how sanitizing VDI {name} stands is recorded already")]
-    SameSanitize {
-        /// The VDI.
-        name: Name,
-    },
-    /// The VDI's space is set aside already.
-    #[error("VDI {name} is provisioned already")]
-    AlreadyProvisioned {
-        /// The VDI.
-        name: Name,
-    },
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            epoch: None,
+            sets: Arc::default(),
+            disks: Disks::default(),
+            vdis: BTreeMap::new(),
+            vids: BTreeMap::new(),
+            partitions: epoch::ALL_PARTITIONS,
+            #[cfg(feature = "planted-bugs")]
+            table: None,
+        }
+    }
 }
 
 impl State {
@@ -182,14 +80,24 @@ impl State {
     }
 
     /// The partition's pepoch: never lowered, raised by every epoch or start of a process that concerns it.
-    pub fn pepoch(&self, _partition: Partition) -> Pepoch {
-        Pepoch(self.pepoch)
+    pub fn pepoch(&self, partition: Partition) -> Pepoch {
+        self.sets.set(partition).map_or(Pepoch(0), |set| set.pepoch)
     }
 
     /// The node that serves the partition; `None` while it is down or there is none.
-    pub fn primary(&self, _partition: Partition) -> Option<NodeId> {
-        let keeper = in_sync(self.members())?;
-        (keeper.state == MemberState::Up).then_some(keeper.node)
+    pub fn primary(&self, partition: Partition) -> Option<NodeId> {
+        let primary = self.sets.set(partition)?.primary()?;
+        self.sets.node(primary).filter(|state| state.is_up).map(|_| primary)
+    }
+
+    /// Who holds what of each partition, and the processes of the nodes.
+    pub fn sets(&self) -> &InSyncSets {
+        &self.sets
+    }
+
+    /// The versions of disks.
+    pub fn disks(&self) -> &Disks {
+        &self.disks
     }
 
     /// All VDIs, oldest first.
@@ -215,7 +123,7 @@ impl State {
     pub fn record_for(&self, operation: Operation, uuid: [u8; 16]) -> Result<Record, ApplyError> {
         Ok(match operation {
             Operation::CreateVdi { name, options } => {
-                let vid = Vid::new(self.last_vid + 1).map_err(|_| ApplyError::VidsUsedUp)?;
+                let vid = self.disks.next().ok_or(ApplyError::VidsUsedUp)?;
                 Record::CreateVdi { vid, name, uuid, options }
             }
             Operation::ProvisionedVdi { vid } => Record::ProvisionedVdi { vid },
@@ -235,6 +143,7 @@ impl State {
         match record {
             Record::Epoch(epoch) => self.apply_epoch(epoch)?,
             Record::Incarnation { node, incarnation } => self.apply_incarnation(*node, *incarnation)?,
+            Record::Copies { copies, min_copies } => self.apply_copies(*copies, *min_copies)?,
             _ if self.epoch.is_none() => return Err(ApplyError::NoEpoch),
             Record::CreateVdi { vid, name, uuid, options } => self.create_vdi(*vid, name, *uuid, options)?,
             Record::ProvisionedVdi { vid } => self.provisioned_vdi(*vid)?,
@@ -242,168 +151,29 @@ impl State {
             Record::GrowVdi { vid, size_bytes } => self.grow_vdi(*vid, *size_bytes)?,
             Record::SanitizeVdi { vid, sanitize } => self.sanitize_vdi(*vid, *sanitize)?,
             Record::DeleteVdi { vid } => self.delete_vdi(*vid)?,
+            Record::CloneVdi { of, vid, name, uuid } => self.clone_vdi(*of, *vid, name, *uuid)?,
+            Record::Sets(record) => self.apply_to_sets(record)?,
+            Record::Disks(record) => self.apply_to_disks(record)?,
         }
         self.number += 1;
         Ok(())
     }
-
-    fn apply_epoch(&mut self, next: &EpochRecord) -> Result<(), ApplyError> {
-        let current = self.epoch();
-        if Some(next.number.0) != current.0.checked_add(1) {
-            return Err(ApplyError::EpochOutOfOrder { found: next.number, current });
-        }
-        check_members(next)?;
-        if self.cluster().is_some_and(|cluster| *cluster != next.cluster) {
-            return Err(ApplyError::OtherCluster { name: next.cluster.name.clone() });
-        }
-        for member in &next.members {
-            let known = self.member(member.node).map_or(Incarnation(0), |known| known.incarnation);
-            if member.incarnation < known {
-                let (node, found) = (member.node, member.incarnation);
-                return Err(ApplyError::OldIncarnation { node, found, current: known });
-            }
-        }
-        let keeper = |members| in_sync(members).map(|member: &Member| (member.node, member.incarnation));
-        let (before, after) = (keeper(self.members()), keeper(&next.members));
-        if let Some((node, _)) = before
-            && after.is_none_or(|(kept, _)| kept != node)
-        {
-            return Err(ApplyError::LastCopy { node });
-        }
-        if before != after {
-            self.raise_pepoch()?;
-        }
-        self.epoch = Some(next.clone());
-        Ok(())
-    }
-
-    fn apply_incarnation(&mut self, node: NodeId, found: Incarnation) -> Result<(), ApplyError> {
-        let current = self.member(node).ok_or(ApplyError::UnknownNode { node })?.incarnation;
-        if found <= current {
-            return Err(ApplyError::OldIncarnation { node, found, current });
-        }
-        if in_sync(self.members()).is_some_and(|keeper| keeper.node == node) {
-            self.raise_pepoch()?;
-        }
-        let members = self.epoch.iter_mut().flat_map(|epoch| &mut epoch.members);
-        for member in members.filter(|member| member.node == node) {
-            member.incarnation = found;
-        }
-        Ok(())
-    }
-
-    fn raise_pepoch(&mut self) -> Result<(), ApplyError> {
-        self.pepoch = self.pepoch.checked_add(1).ok_or(ApplyError::PepochsUsedUp)?;
-        Ok(())
-    }
-
-    fn create_vdi(
-        &mut self,
-        vid: Vid,
-        name: &Name,
-        uuid: [u8; 16],
-        options: &VdiOptions,
-    ) -> Result<(), ApplyError> {
-        options.check()?;
-        if vid.value() <= self.last_vid {
-            return Err(ApplyError::VidUsed { vid, last: self.last_vid });
-        }
-        if self.vids.contains_key(name) {
-            return Err(ApplyError::NameTaken { name: name.clone() });
-        }
-        if self.vdis.len() >= MAX_VDIS {
-            return Err(ApplyError::TooManyVdis);
-        }
-        let vdi = Vdi {
-            vid,
-            name: name.clone(),
-            uuid,
-            family: vid,
-            parent: None,
-            size_bytes: options.size_bytes,
-            block_size: options.block_size,
-            physical_block_size: options.physical_block_size,
-            thin: options.thin,
-            provisioned: options.thin,
-            growing_to_bytes: None,
-            sanitize: None,
-        };
-        self.vdis.insert(vid, vdi);
-        self.vids.insert(name.clone(), vid);
-        self.last_vid = vid.value();
-        Ok(())
-    }
-
-    fn provisioned_vdi(&mut self, vid: Vid) -> Result<(), ApplyError> {
-        let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
-        if vdi.provisioned {
-            return Err(ApplyError::AlreadyProvisioned { name: vdi.name.clone() });
-        }
-        vdi.provisioned = true;
-        Ok(())
-    }
-
-    fn resize_vdi(&mut self, vid: Vid, size_bytes: u64) -> Result<(), ApplyError> {
-        let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
-        VdiOptions { size_bytes, ..vdi.options() }.check()?;
-        if vdi.size_bytes == size_bytes && vdi.growing_to_bytes.is_none() {
-            return Err(ApplyError::SameSize { name: vdi.name.clone(), size_bytes });
-        }
-        vdi.size_bytes = size_bytes;
-        vdi.growing_to_bytes = None;
-        Ok(())
-    }
-
-    fn grow_vdi(&mut self, vid: Vid, size_bytes: u64) -> Result<(), ApplyError> {
-        let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
-        VdiOptions { size_bytes, ..vdi.options() }.check()?;
-        if vdi.thin || size_bytes <= vdi.size_bytes || vdi.growing_to_bytes.is_some() {
-            return Err(ApplyError::CannotGrow { name: vdi.name.clone(), size_bytes });
-        }
-        vdi.growing_to_bytes = Some(size_bytes);
-        Ok(())
-    }
-
-    fn sanitize_vdi(&mut self, vid: Vid, sanitize: Option<Sanitize>) -> Result<(), ApplyError> {
-        let vdi = self.vdis.get_mut(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
-        if vdi.sanitize == sanitize {
-            return Err(ApplyError::SameSanitize { name: vdi.name.clone() });
-        }
-        vdi.sanitize = sanitize;
-        Ok(())
-    }
-
-    fn delete_vdi(&mut self, vid: Vid) -> Result<(), ApplyError> {
-        let vdi = self.vdis.remove(&vid).ok_or(ApplyError::UnknownVdi { vid })?;
-        self.vids.remove(&vdi.name);
-        Ok(())
-    }
 }
 
-/// The in-sync set of every partition, while there is one node: the member that keeps data.
-fn in_sync(members: &[Member]) -> Option<&Member> {
-    members.iter().find(|member| member.weight > 0)
-}
+#[cfg(feature = "planted-bugs")]
+impl State {
+    /// A cluster that has only so many partitions.
+    pub fn with_partitions(partitions: u16) -> Self {
+        Self { partitions, ..Self::default() }
+    }
 
-fn check_members(epoch: &EpochRecord) -> Result<(), ApplyError> {
-    let members = epoch.members.len();
-    let addresses_fit = epoch.members.iter().all(|member| member.addresses.len() <= MAX_ADDRESSES);
-    let nodes: Vec<NodeId> = epoch.members.iter().map(|member| member.node).collect();
-    if !(1..=MAX_MEMBERS).contains(&members) || !addresses_fit || has_twice(&nodes) {
-        return Err(ApplyError::Members { members });
+    /// Has the next epochs place partitions as this table says, whatever members they have. Without one, it is computed again.
+    pub fn plant_table(&mut self, table: Option<Vec<(Partition, Vec<NodeId>)>>) {
+        self.table = table;
     }
-    if let Some(&Member { node, weight, .. }) = epoch.members.iter().find(|member| member.weight > MAX_WEIGHT)
-    {
-        return Err(ApplyError::Weight { node, weight });
-    }
-    let voters = &epoch.voters;
-    let all_members = voters.iter().all(|voter| nodes.contains(voter));
-    if !(1..=MAX_VOTERS).contains(&voters.len()) || has_twice(voters) || !all_members {
-        return Err(ApplyError::Voters);
-    }
-    Ok(())
-}
 
-fn has_twice(nodes: &[NodeId]) -> bool {
-    nodes.iter().enumerate().any(|(i, node)| nodes[..i].contains(node))
+    /// Makes the agreed sets wrong.
+    pub fn plant(&mut self, plant: impl FnOnce(&mut InSyncSets)) {
+        plant(Arc::make_mut(&mut self.sets));
+    }
 }

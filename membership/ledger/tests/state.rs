@@ -7,7 +7,7 @@ use fixture::{
 };
 use huntaway_ledger::{
     ApplyError, Incarnation, InvalidVdi, Ledger, MAX_ADDRESSES, MAX_WEIGHT, MemberState, Operation, Record,
-    Sanitize, State, VdiOptions,
+    Sanitize, SetRecord, State, VdiOptions,
 };
 use huntaway_wire::{Epoch, Partition, Pepoch, Vid};
 
@@ -71,11 +71,13 @@ fn operations_and_new_names_leave_the_pepochs_alone() {
 
 #[test]
 fn a_node_that_is_down_serves_nothing_and_is_not_forgotten() {
-    let mut down = epoch(2);
-    down.members[0].state = MemberState::Down;
-    let state = state_after(&[Record::Epoch(epoch(1)), Record::Epoch(down)]);
+    let down = Record::Sets(SetRecord::NodesDown { nodes: vec![NODE] });
+    let mut state = state_after(&[Record::Epoch(epoch(1)), down]);
     assert_eq!(primary(&state), None);
-    assert!(state.member(NODE).is_some());
+    assert_eq!(state.member(NODE).unwrap().state, MemberState::Down);
+    // An epoch that was proposed before that does not bring it back.
+    state.apply(&Record::Epoch(epoch(2))).unwrap();
+    assert_eq!(primary(&state), None);
 }
 
 #[test]
@@ -89,7 +91,7 @@ fn an_incarnation_is_newer_than_the_last_and_of_a_member() {
     refused(&before, &stranger, &ApplyError::UnknownNode { node: STRANGER });
     let (found, current) = (Incarnation(0), Incarnation(3));
     let forgetful = Record::Epoch(epoch(2));
-    refused(&before, &forgetful, &ApplyError::OldIncarnation { node: NODE, found, current });
+    refused(&before, &forgetful, &ApplyError::OtherIncarnation { node: NODE, found, current });
 }
 
 #[test]

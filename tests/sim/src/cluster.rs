@@ -5,6 +5,7 @@
 //! slow, out of reach, and wrong about who lives. A gateway here knows how old a command is, which a real one learns from
 //! what initiators acknowledge.
 
+mod agreement;
 mod below;
 mod block;
 mod branch;

@@ -257,9 +257,9 @@ impl Cluster {
 
     /// Raises the fence of the disk. Returns what a store has to have heard to know of that.
     pub(crate) fn raise_fence(&mut self) -> u64 {
-        let disk = self.ledger.disks.disks().map(|(disk, _)| disk).next();
+        let disk = self.ledger.disks().disks().map(|(disk, _)| disk).next();
         if let Some(disk) = disk
-            && self.ledger.disks.apply(&DiskRecord::Fence { disk }).is_ok()
+            && self.ledger.agree_on_disks(DiskRecord::Fence { disk }).is_ok()
         {
             self.publish();
         }
@@ -269,7 +269,7 @@ impl Cluster {
     /// Whether every store has heard of that, or cannot serve.
     pub(crate) fn is_known(&self, sequence: u64) -> bool {
         let knows = |node: Endpoint| {
-            let is_up = self.ledger.sets.node(id_of(node)).is_some_and(|known| known.is_up);
+            let is_up = self.ledger.sets().node(id_of(node)).is_some_and(|known| known.is_up);
             !is_up || self.nodes[node].applied >= sequence
         };
         (0..self.shape.nodes).all(knows)

@@ -31,7 +31,7 @@ impl Ledger {
     pub(crate) fn living(&self) -> Vec<(usize, Named, Vid)> {
         let living = |(disk, named): (usize, &Option<Named>)| {
             let named = (*named)?;
-            Some((disk, named, self.disks.working(named.first)?))
+            Some((disk, named, self.disks().working(named.first)?))
         };
         self.named.iter().enumerate().filter_map(living).collect()
     }
@@ -43,7 +43,7 @@ impl Ledger {
 
     /// Whether the version is there, and not deleted.
     pub(crate) fn is_there(&self, vid: Vid) -> bool {
-        self.disks.version(vid).is_some_and(|version| !version.is_deleted)
+        self.disks().version(vid).is_some_and(|version| !version.is_deleted)
     }
 }
 
@@ -89,7 +89,7 @@ impl Cluster {
     /// space may have been freed, the primary goes, and the gateway that would send the write again.
     pub(crate) fn hides(&mut self, node: Endpoint, in_partition: Partition, record: &Record) {
         let Some(Trap::Hide { partition, primary }) = self.trap else { return };
-        let parent = self.ledger.disks.version(record.oid.vid()).and_then(|version| version.parent);
+        let parent = self.ledger.disks().version(record.oid.vid()).and_then(|version| version.parent);
         let version = parent.filter(|parent| self.ledger.is_there(*parent));
         let request = record.request.filter(|_| (partition, primary) == (in_partition, node));
         let (Some(request), Some(version)) = (request, version) else { return };
@@ -128,8 +128,8 @@ impl Cluster {
         }
         let (disk, named, _) = self.random.pick(&disks);
         let record = DiskRecord::Hold { disks: vec![named.first], reads: true };
-        if self.ledger.disks.apply(&record).is_ok() {
-            let hold = Hold(self.ledger.disks.last_hold());
+        if self.ledger.agree_on_disks(record).is_ok() {
+            let hold = Hold(self.ledger.disks().last_hold());
             note!(self, "disk {disk} is held to go back to snapshot {snapshot}, {to}");
             let purpose = Purpose::RollBack { to, shown: Shown { disk, at: 0, snapshot, of } };
             self.wait_for_hold(Holding { hold, held: BTreeSet::new(), requested: self.time, purpose });
@@ -137,13 +137,13 @@ impl Cluster {
     }
 
     pub(crate) fn roll_back(&mut self, hold: Hold, to: Vid, shown: Shown) {
-        if self.ledger.disks.apply(&DiskRecord::RollBack { hold: hold.0, to }).is_ok() {
+        if self.ledger.agree_on_disks(DiskRecord::RollBack { hold: hold.0, to }).is_ok() {
             note!(self, "disk {} is back at {to}", shown.disk);
             self.summary.branches += 1;
             self.histories.shown.push(Shown { at: self.time, ..shown });
         } else {
             // The snapshot was deleted meanwhile.
-            let _ = self.ledger.disks.apply(&DiskRecord::Abort { hold: hold.0 });
+            let _ = self.ledger.agree_on_disks(DiskRecord::Abort { hold: hold.0 });
         }
         self.publish();
     }
@@ -151,10 +151,10 @@ impl Cluster {
     fn clone_disk(&mut self, (snapshot, of, vid): (usize, usize, Vid)) {
         let base = self.ledger.named[of].map_or(of, |named| named.base);
         let is_too_many = self.ledger.named.len() >= MAX_DISKS as usize + MOST_CLONES;
-        if is_too_many || self.ledger.disks.apply(&DiskRecord::Clone { of: vid }).is_err() {
+        if is_too_many || !self.ledger.clone_of(vid) {
             return;
         }
-        let Some((first, _)) = self.ledger.disks.disks().last() else { return };
+        let Some((first, _)) = self.ledger.disks().disks().last() else { return };
         let disk = self.ledger.named.len();
         note!(self, "disk {disk}, {first}, is made of snapshot {snapshot}, {vid}");
         self.ledger.named.push(Some(Named { first, base }));
@@ -169,7 +169,7 @@ impl Cluster {
     }
 
     pub(crate) fn delete(&mut self, record: &DiskRecord) {
-        if self.ledger.disks.apply(record).is_ok() {
+        if self.ledger.agree_on_disks(record.clone()).is_ok() {
             note!(self, "{record:?}");
             self.summary.branches += 1;
             self.publish();

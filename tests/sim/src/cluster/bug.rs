@@ -20,6 +20,8 @@ pub enum Bug {
     AbortedSentAgain,
     /// In who asks for a snapshot: it is committed although some partitions do not hold.
     CommittedBeforeAllHold,
+    /// In the snapshot of the ledger's state: it does not say who may have lost something.
+    DoubtNotInSnapshot,
     /// In a store: a hole has the version of what it takes the place of.
     HoleWithoutVersion,
     /// In a store: what replicas log of a fragment is merged with what they have themselves.
@@ -121,6 +123,7 @@ impl Bug {
         Self::HoleNotKept,
         Self::ReplicaResolves,
         Self::AnyDiskWillDo,
+        Self::DoubtNotInSnapshot,
         Self::StartsForgotten,
         Self::RolledBackBeforeAllHold,
         Self::Replica(P::ReadsNotHeld),

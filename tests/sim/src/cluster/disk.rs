@@ -130,9 +130,9 @@ impl Cluster {
         }
         // A copy that was made since the last start cannot be told from the disk itself, nor can one that was made since the
         // last start on a disk that is waited for.
-        let sets = (0..self.shape.partitions).filter_map(|number| self.ledger.sets.set(partition(number)));
+        let sets = (0..self.shape.partitions).filter_map(|number| self.ledger.sets().set(partition(number)));
         let mut counting: Vec<StartId> = sets.filter_map(|set| set.lost).collect();
-        counting.extend(self.ledger.sets.node(id_of(node)).map(|known| known.start));
+        counting.extend(self.ledger.sets().node(id_of(node)).map(|known| known.start));
         let is_old = |image: &mut (Vec<ReplicaStorage>, Starts)| {
             !counting.iter().any(|start| image.1.ids().contains(start))
         };
@@ -192,7 +192,7 @@ impl Cluster {
             let configuration = &self.ledger.rows[usize::from(number)].configuration;
             let (partition, pepoch, is_lost) =
                 (partition(number), configuration.pepoch, configuration.is_lost);
-            let Some(shown) = self.ledger.sets.at_stake(partition) else { continue };
+            let Some(shown) = self.ledger.sets().at_stake(partition) else { continue };
             let percent = if is_lost { 15 } else { self.habits.forced_percent };
             if self.random.percent(percent) {
                 note!(self, "partition {number} is to be opened by force: {shown:?}");

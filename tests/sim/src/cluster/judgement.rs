@@ -451,7 +451,7 @@ impl Cluster {
 
     fn unrest(&self, number: u16) -> Option<String> {
         let configuration = &self.ledger.rows[usize::from(number)].configuration;
-        let is_whole = self.ledger.sets.set(partition(number)).is_some_and(InSyncSet::is_whole);
+        let is_whole = self.ledger.sets().set(partition(number)).is_some_and(InSyncSet::is_whole);
         if !is_whole || configuration.in_sync.len() != self.shape.copies {
             let (in_sync, doubtful) = (&configuration.in_sync, &configuration.doubtful);
             let nodes: Vec<_> = in_sync.iter().map(|process| endpoint_of(process.node)).collect();
@@ -466,7 +466,7 @@ impl Cluster {
     pub(crate) fn not_freed(&self) -> Option<(u16, Oid)> {
         let vdis = self.ledger.vdis();
         let versions: Vec<(Vid, bool)> =
-            self.ledger.disks.versions().map(|(vid, version, _)| (vid, version.is_deleted)).collect();
+            self.ledger.disks().versions().map(|(vid, version, _)| (vid, version.is_deleted)).collect();
         if versions.iter().all(|(_, is_deleted)| !is_deleted) {
             return None;
         }

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use huntaway_ledger::{DiskRecord, Disks, InSyncChange, InSyncSets, Incarnation, Memory, SetRecord};
+use huntaway_ledger::{Disks, InSyncChange, InSyncSets, Incarnation, Memory, Record, SetRecord};
 use huntaway_replica::{Configuration, Process, Vdis};
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
 use super::branch::Named;
 use super::event::{AtNode, Event};
 use super::{
-    Broken, Bug, Cluster, Endpoint, FAULTS_END, MAX_DISKS, MS, Shape, endpoint_of, id_of, note, partition,
+    Broken, Bug, Cluster, Endpoint, FAULTS_END, MS, Shape, agreement, endpoint_of, id_of, note, partition,
 };
 use crate::Random;
 use crate::clock::Time;
@@ -23,9 +23,8 @@ pub(crate) const LEASE_RUNS_OUT: Time = 700 * MS;
 
 /// What was agreed on.
 pub(crate) struct Ledger {
-    pub(crate) sets: InSyncSets,
-    /// What was agreed on about disks.
-    pub(crate) disks: Disks,
+    /// The records so far, each read from the bytes that it was written to.
+    pub(crate) agreed: huntaway_ledger::Ledger,
     /// The disks, by the numbers that they have in a run; those that are made of snapshots come after the first [`MAX_DISKS`].
     pub(crate) named: Vec<Option<Named>>,
     /// How often something new was told.
@@ -60,45 +59,30 @@ pub(crate) struct Row {
 impl Ledger {
     pub(crate) fn new(shape: &Shape, bug: Option<Bug>, random: &mut Random) -> Self {
         let nodes: Vec<NodeId> = (0..shape.nodes).map(id_of).collect();
-        let rings: Vec<_> = (0..shape.partitions)
-            .map(|number| {
-                let mut ring = nodes.clone();
-                ring.rotate_left(random.below(nodes.len() as u64) as usize);
-                (partition(number), ring)
-            })
-            .collect();
-        let by_number = rings.iter().map(|(_, ring)| ring.clone()).collect();
-        let mut sets = InSyncSets::new(shape.copies, shape.min_copies, &nodes, rings);
-        if bug == Some(Bug::SamePepochAfterRestart) {
-            sets.plant_same_pepoch_after_restart();
-        }
-        if bug == Some(Bug::AnyDiskWillDo) {
-            sets.plant_any_disk_will_do();
-        }
+        let ring = |_| {
+            let mut ring = nodes.clone();
+            ring.rotate_left(random.below(nodes.len() as u64) as usize);
+            ring
+        };
+        let rings: Vec<Vec<NodeId>> = (0..shape.partitions).map(ring).collect();
         let gateways = (0..shape.gateways)
             .map(|gateway| Process { node: id_of(shape.nodes + gateway), incarnation: Incarnation(1) })
             .collect();
-        let mut disks = Disks::default();
-        let created = (0..shape.disks).try_for_each(|_| disks.apply(&DiskRecord::Create));
-        created.expect("there are ids for a few disks");
-        let mut named: Vec<_> =
-            (0..).zip(disks.disks()).map(|(base, (first, _))| Some(Named { first, base })).collect();
-        named.resize(MAX_DISKS as usize, None);
         let mut ledger = Self {
-            sets,
-            disks,
-            named,
+            agreed: agreement::first(shape, &rings, bug),
+            named: Vec::new(),
             sequence: 0,
             rows: Vec::new(),
             gateways,
             silent: vec![0; shape.nodes],
             going_down: vec![false; shape.nodes],
             there_since: vec![0; shape.nodes],
-            rings: by_number,
+            rings,
             keeps_data: vec![true; shape.nodes],
             forced: BTreeSet::new(),
             counted_as_done: BTreeSet::new(),
         };
+        ledger.create_disks(shape.disks);
         ledger.rows = (0..shape.partitions)
             .map(|number| {
                 let configuration = ledger.configuration(number, ledger.vdis());
@@ -111,9 +95,9 @@ impl Ledger {
     fn configuration(&self, number: u16, vdis: Arc<Vdis>) -> Configuration {
         let process = |node: &NodeId| Process {
             node: *node,
-            incarnation: self.sets.node(*node).map_or(Incarnation(0), |state| state.incarnation),
+            incarnation: self.sets().node(*node).map_or(Incarnation(0), |state| state.incarnation),
         };
-        let set = self.sets.set(partition(number)).expect("every partition has a set");
+        let set = self.sets().set(partition(number)).expect("every partition has a set");
         Configuration {
             pepoch: set.pepoch,
             in_sync: set.in_sync.iter().map(process).collect(),
@@ -121,13 +105,21 @@ impl Ledger {
             damaged: set.damaged.clone(),
             is_lost: set.is_lost(),
             primary: set.primary().expect("a set is never empty"),
-            candidates: self.sets.candidates(partition(number)).iter().map(process).collect(),
+            candidates: self.sets().candidates(partition(number)).iter().map(process).collect(),
             keepers: set.keepers(),
-            copies: self.sets.copies(),
-            min_copies: self.sets.min_copies(),
+            copies: self.sets().copies(),
+            min_copies: self.sets().min_copies(),
             gateways: self.gateways.clone(),
             vdis,
         }
+    }
+
+    pub(crate) fn sets(&self) -> &InSyncSets {
+        self.agreed.state().sets()
+    }
+
+    pub(crate) fn disks(&self) -> &Disks {
+        self.agreed.state().disks()
     }
 
     /// Where gateways find the partition, as the ledger knows it.
@@ -140,7 +132,7 @@ impl Ledger {
 impl Cluster {
     /// Whether the ledger gives the node a lease now.
     pub(crate) fn ledger_grants(&self, node: usize) -> bool {
-        let state = self.ledger.sets.node(id_of(node));
+        let state = self.ledger.sets().node(id_of(node));
         self.is_near_ledger(node)
             && !self.ledger.going_down[node]
             && self.nodes[node].applied >= self.ledger.there_since[node]
@@ -153,9 +145,10 @@ impl Cluster {
     }
 
     pub(crate) fn record_arrives(&mut self, from: Endpoint, record: &SetRecord) {
-        if self.ledger.sets.apply(record).is_err() {
+        if self.ledger.agree(&Record::Sets(record.clone())).is_err() {
             return;
         }
+        self.perhaps_join();
         note!(self, "the ledger has {record:?} of {from}");
         self.mind_drop(record);
         if let SetRecord::NodeStarted { node, .. } | SetRecord::NodeUp { node } = record {
@@ -203,7 +196,7 @@ impl Cluster {
         for number in 0..self.shape.partitions {
             let before = &self.ledger.rows[usize::from(number)].configuration;
             let was_in = before.in_sync.iter().any(|process| process.node == *node);
-            let set = self.ledger.sets.set(partition(number));
+            let set = self.ledger.sets().set(partition(number));
             let is_in = set.is_some_and(|set| set.in_sync.contains(node) && !set.is_lost());
             if was_in && !is_in && self.nodes[endpoint_of(*node)].is_original {
                 self.broken = Some(Broken::Disowned { partition: number, node: endpoint_of(*node) });
@@ -271,7 +264,7 @@ impl Cluster {
             let answers = state.is_alive() && state.paused_until <= self.time && self.is_near_ledger(node);
             let silent = if answers { 0 } else { self.ledger.silent[node] + 1 };
             self.ledger.silent[node] = silent;
-            let is_up = self.ledger.sets.node(id_of(node)).is_some_and(|known| known.is_up);
+            let is_up = self.ledger.sets().node(id_of(node)).is_some_and(|known| known.is_up);
             if is_up && u64::from(silent) > patience {
                 silent_nodes.push(node);
             } else if answers && !is_up && !self.ledger.going_down[node] {

@@ -286,7 +286,7 @@ impl Cluster {
     /// Tells the ledger of the node's process, until it is known there.
     fn announce(&mut self, node: usize) {
         let state = &self.nodes[node];
-        let known = self.ledger.sets.node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
+        let known = self.ledger.sets().node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
         if known >= state.incarnation {
             let state = &mut self.nodes[node];
             state.starts.recorded();
@@ -313,7 +313,7 @@ impl Cluster {
         if let Some(late) = self.network.late_news[node].checked_sub(self.time).filter(|late| *late > 0) {
             return self.at_process(node, late, AtNode::News);
         }
-        let known = self.ledger.sets.node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
+        let known = self.ledger.sets().node(id_of(node)).map_or(Incarnation(0), |known| known.incarnation);
         if known < self.nodes[node].incarnation {
             return;
         }

@@ -45,7 +45,7 @@ impl Cluster {
     /// Who dropped out of a set has a copy that counts, until the set is whole, or the node gets another disk.
     pub(crate) fn mind_counted_on(&mut self, record: Option<&SetRecord>) {
         for (number, counted_on) in (0..).zip(&mut self.counted_on) {
-            let Some(set) = self.ledger.sets.set(partition(number)) else { continue };
+            let Some(set) = self.ledger.sets().set(partition(number)) else { continue };
             counted_on.extend(set.former.iter().copied().map(endpoint_of));
             counted_on.retain(|node| !set.is_whole() && !set.in_sync.contains(&id_of(*node)));
             if let Some(SetRecord::NodeStarted { node, .. }) = record

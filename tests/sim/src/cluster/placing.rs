@@ -27,8 +27,7 @@ impl Cluster {
         for number in 0..self.shape.partitions {
             targets.push((partition(number), self.wanted_keepers(number)));
         }
-        let table = targets.iter().map(|(partition, target)| (*partition, target.as_slice()));
-        if self.ledger.sets.place(table).is_err() {
+        if self.ledger.place(targets.clone()).is_err() {
             return;
         }
         self.mind_counted_on(None);
@@ -43,7 +42,7 @@ impl Cluster {
     fn wanted_keepers(&mut self, number: u16) -> Vec<NodeId> {
         let ring = &self.ledger.rings[usize::from(number)];
         let keeps_data = |node: &NodeId| self.ledger.keeps_data[endpoint_of(*node)];
-        let set = self.ledger.sets.set(partition(number));
+        let set = self.ledger.sets().set(partition(number));
         let mut target: Vec<NodeId> = set.map_or_else(Vec::new, |set| set.target.clone());
         target.retain(keeps_data);
         if target.len() == self.shape.copies && self.random.percent(40) {

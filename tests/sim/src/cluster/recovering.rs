@@ -40,7 +40,7 @@ impl Cluster {
         let state = &mut self.nodes[node];
         state.recovery.gave_up(state.clock.moment(self.time), partition, learner);
         if self.bug == Some(Bug::FailedRecoveryCountsAsDone) {
-            self.ledger.sets.plant_recovered(partition);
+            self.ledger.plant(|sets| sets.plant_recovered(partition));
             self.ledger.counted_as_done.insert(partition);
             self.publish();
         }
@@ -69,7 +69,7 @@ impl Cluster {
             return self.nodes[primary].is_alive() && self.nodes[primary].recovery.is_done(partition(number));
         }
         self.ledger.counted_as_done.contains(&partition(number))
-            || self.ledger.sets.set(partition(number)).is_some_and(InSyncSet::is_whole)
+            || self.ledger.sets().set(partition(number)).is_some_and(InSyncSet::is_whole)
     }
 
     /// What is told to be whole has its copies: as many stores as it takes have the same, but for what the ledger cannot know yet.
@@ -98,7 +98,7 @@ impl Cluster {
         let configuration = &self.ledger.rows[usize::from(number)].configuration;
         let is_in_sync = configuration.in_sync.iter().any(|process| process.node == id_of(node));
         let state = &self.nodes[node];
-        let known = self.ledger.sets.node(id_of(node)).map(|known| known.incarnation);
+        let known = self.ledger.sets().node(id_of(node)).map(|known| known.incarnation);
         let is_news = known != Some(state.incarnation)
             || !state.is_alive()
             || state.disk_failed

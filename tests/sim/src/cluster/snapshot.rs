@@ -64,17 +64,17 @@ impl Ledger {
                 (hold.is_some_and(|hold| hold.reads), hold.map(|hold| Hold(hold.number)));
             (vid, Vdi { parent, layout, fence, is_frozen, is_deleted, hold, holds_reads })
         };
-        Arc::new(self.disks.versions().map(vdi).collect())
+        Arc::new(self.disks().versions().map(vdi).collect())
     }
 
     /// The version of each disk that is worked with.
     pub(crate) fn targets(&self) -> Vec<Option<Target>> {
-        let target = |named: &Option<Named>| self.target(self.disks.working((*named)?.first)?);
+        let target = |named: &Option<Named>| self.target(self.disks().working((*named)?.first)?);
         self.named.iter().map(target).collect()
     }
 
     pub(crate) fn target(&self, vid: Vid) -> Option<Target> {
-        let version = self.disks.version(vid).filter(|version| !version.is_deleted)?;
+        let version = self.disks().version(vid).filter(|version| !version.is_deleted)?;
         Some(Target { vid, layout: version.layout, fence: version.fence })
     }
 }
@@ -114,14 +114,14 @@ impl Cluster {
         if self.holding.is_some() {
             return;
         }
-        let mut disks: Vec<Vid> = self.ledger.disks.disks().map(|(first, _)| first).collect();
+        let mut disks: Vec<Vid> = self.ledger.disks().disks().map(|(first, _)| first).collect();
         if self.random.percent(40) {
             disks = vec![self.random.pick(&disks)];
         }
-        if self.ledger.disks.apply(&DiskRecord::Hold { disks, reads: false }).is_err() {
+        if self.ledger.agree_on_disks(DiskRecord::Hold { disks, reads: false }).is_err() {
             return;
         }
-        let hold = Hold(self.ledger.disks.last_hold());
+        let hold = Hold(self.ledger.disks().last_hold());
         note!(self, "writes are held for snapshot {}", hold.0);
         let purpose = Purpose::Snapshot;
         self.wait_for_hold(Holding { hold, held: BTreeSet::new(), requested: self.time, purpose });
@@ -178,7 +178,7 @@ impl Cluster {
             return self.roll_back(holding.hold, to, shown);
         }
         let before = self.ledger.living();
-        if self.ledger.disks.apply(&DiskRecord::Commit { hold: holding.hold.0 }).is_err() {
+        if self.ledger.agree_on_disks(DiskRecord::Commit { hold: holding.hold.0 }).is_err() {
             return;
         }
         note!(self, "snapshot {} is there", holding.hold.0);
@@ -197,7 +197,7 @@ impl Cluster {
     }
 
     pub(crate) fn abort_snapshot(&mut self, hold: Hold) {
-        if self.ledger.disks.apply(&DiskRecord::Abort { hold: hold.0 }).is_ok() {
+        if self.ledger.agree_on_disks(DiskRecord::Abort { hold: hold.0 }).is_ok() {
             note!(self, "snapshot {} comes to nothing", hold.0);
             self.holding = None;
             self.publish();
@@ -210,7 +210,7 @@ impl Cluster {
         }
         let disks = self.ledger.living();
         let (disk, named, _) = self.random.pick(&disks);
-        if self.ledger.disks.apply(&DiskRecord::Fence { disk: named.first }).is_ok() {
+        if self.ledger.agree_on_disks(DiskRecord::Fence { disk: named.first }).is_ok() {
             note!(self, "disk {disk} is reset");
             self.publish();
             let sequence = self.ledger.sequence;

@@ -1,0 +1,265 @@
+//! A cluster of several nodes: its records as bytes, its state as a whole, and epochs that have partitions kept by others.
+
+mod fixture;
+
+use fixture::{OPTIONS, create, epoch, member, name, state_after, vid, written};
+use huntaway_ledger::{
+    ApplyError, AtStake, DiskRecord, EpochRecord, InSyncChange, Incarnation, Ledger, MAX_HELD, MAX_MEMBERS,
+    Member, Memory, Placement, Record, SetRecord, SnapshotError, StartId, State, Void,
+};
+use huntaway_wire::{Epoch, NodeId, Partition, Pepoch};
+
+const A: NodeId = NodeId([1; 16]);
+const B: NodeId = NodeId([2; 16]);
+const C: NodeId = NodeId([3; 16]);
+
+/// The records of more than one node, one of each kind, as version 1 writes them.
+const GOLDEN: &str = include_str!("golden/cluster-version-1.hex");
+
+fn node(node: NodeId, weight: u32) -> Member {
+    Member { node, weight, name: name("node"), addresses: Vec::new(), ..member() }
+}
+
+fn epoch_of(number: u64, members: Vec<Member>) -> EpochRecord {
+    let voters = members.iter().map(|member| member.node).collect();
+    EpochRecord { members, voters, ..epoch(number) }
+}
+
+/// The members of `state`, with other weights for some, and without those that have none.
+fn reweighted(state: &State, weights: &[(NodeId, Option<u32>)]) -> Record {
+    let mut members = state.members().to_vec();
+    for (node, weight) in weights {
+        members.retain(|member| member.node != *node || weight.is_some());
+        for member in members.iter_mut().filter(|member| member.node == *node) {
+            member.weight = weight.unwrap_or(0);
+        }
+    }
+    Record::Epoch(epoch_of(state.epoch().0 + 1, members))
+}
+
+fn started(node: NodeId, incarnation: u64, memory: Memory) -> Record {
+    let (start, after) = (StartId(incarnation << 8), vec![StartId::FIRST, StartId((incarnation - 1) << 8)]);
+    Record::Sets(SetRecord::NodeStarted { node, incarnation: Incarnation(incarnation), memory, start, after })
+}
+
+fn partition() -> Partition {
+    Partition::new(7).unwrap()
+}
+
+fn changed(state: &State, partition: Partition, change: InSyncChange) -> Record {
+    let pepoch = state.sets().set(partition).unwrap().pepoch;
+    Record::Sets(SetRecord::Changed { partition, pepoch, change })
+}
+
+fn new_cluster() -> Vec<Record> {
+    let members = vec![node(A, 1), node(B, 2), node(C, 1)];
+    vec![Record::Copies { copies: 2, min_copies: 1 }, Record::Epoch(epoch_of(1, members))]
+}
+
+/// One record of each kind that one node alone does not have, in an order that applies.
+fn one_of_each() -> Vec<Record> {
+    let disks = Record::Disks;
+    let clone = Record::CloneVdi { of: vid(1), vid: vid(4), name: name("clone"), uuid: [4; 16] };
+    let mut records = [
+        new_cluster(),
+        vec![
+            started(A, 1, Memory::Kept),
+            started(B, 1, Memory::Kept),
+            started(C, 1, Memory::Kept),
+            create(1, "disk-1"),
+            create(2, "disk-2"),
+            disks(DiskRecord::Hold { disks: vec![vid(1)], reads: false }),
+            disks(DiskRecord::Commit { hold: 1 }),
+            clone,
+            disks(DiskRecord::Hold { disks: vec![vid(1)], reads: true }),
+            disks(DiskRecord::RollBack { hold: 2, to: vid(1) }),
+            disks(DiskRecord::Fence { disk: vid(2) }),
+            disks(DiskRecord::Hold { disks: vec![vid(2), vid(4)], reads: false }),
+            disks(DiskRecord::Abort { hold: 3 }),
+            disks(DiskRecord::DeleteSnapshot { version: vid(1) }),
+            disks(DiskRecord::DeleteDisk { disk: vid(4) }),
+            disks(DiskRecord::Hold { disks: vec![vid(1)], reads: false }),
+            Record::Sets(SetRecord::NodesDown { nodes: vec![A, C] }),
+            Record::Sets(SetRecord::NodeUp { node: C }),
+            started(A, 2, Memory::Stable),
+        ],
+    ]
+    .concat();
+    let changes: [fn(&State) -> Record; 2] =
+        [|state| changed(state, partition(), InSyncChange::Renew), |_| started(B, 2, Memory::Damaged)];
+    for change in changes {
+        let record = change(&state_after(&records));
+        records.push(record);
+    }
+    let state = state_after(&records);
+    let (partition, shown) =
+        Partition::all().find_map(|at| Some((at, state.sets().at_stake(at)?))).expect("B alone has some");
+    let pepoch = state.sets().set(partition).unwrap().pepoch;
+    records.push(Record::Sets(SetRecord::Forced { partition, pepoch, shown }));
+    records
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn records_are_read_as_they_were_written_and_written_as_they_always_were() {
+    let records = one_of_each();
+    let mut ledger = Ledger::default();
+    let written = written(&records);
+    for (bytes, record) in written.iter().zip(&records) {
+        assert_eq!(&ledger.read(bytes).unwrap(), &(record.clone(), bytes.len()));
+    }
+    assert_eq!(**ledger.state(), state_after(&records));
+    let golden: Vec<&str> = GOLDEN.lines().collect();
+    assert_eq!(written.iter().map(|bytes| hex(bytes)).collect::<Vec<_>>(), golden);
+}
+
+#[test]
+fn a_snapshot_is_the_state_after_every_record() {
+    let (mut ledger, mut joined) = (Ledger::default(), Ledger::default());
+    for record in &one_of_each() {
+        ledger = ledger.follow(record).unwrap().ledger;
+        // Who joined earlier goes on like the others.
+        joined.read(&joined.follow(record).unwrap().bytes).unwrap();
+        assert_eq!((joined.state(), joined.hash()), (ledger.state(), ledger.hash()));
+        assert_eq!(joined.state().digest(), ledger.state().digest());
+        joined = Ledger::of_snapshot(&ledger.snapshot().unwrap()).unwrap();
+        assert_eq!((joined.state(), joined.hash()), (ledger.state(), ledger.hash()));
+    }
+}
+
+#[test]
+fn states_that_differ_have_other_digests() {
+    let records = one_of_each();
+    let digests: Vec<_> =
+        (0..records.len()).map(|count| state_after(&records[..count]).digest().unwrap().0).collect();
+    let mut distinct = digests.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert_eq!(distinct.len(), digests.len());
+}
+
+#[test]
+fn damage_of_a_snapshot_is_noticed() {
+    let mut ledger = Ledger::default();
+    for record in &[Record::Epoch(epoch(1)), create(1, "disk")] {
+        ledger = ledger.follow(record).unwrap().ledger;
+    }
+    let bytes = ledger.snapshot().unwrap();
+    for place in (0..200).chain((200..bytes.len()).step_by(997)) {
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 1;
+        assert_eq!(Ledger::of_snapshot(&flipped).unwrap_err(), SnapshotError::Damaged, "byte {place}");
+    }
+    for length in [0, 10, 64, bytes.len() - 1] {
+        assert_eq!(Ledger::of_snapshot(&bytes[..length]).unwrap_err(), SnapshotError::Damaged);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_not_written() {
+    let state = state_after(&new_cluster());
+    let refused = |record: &Record| state.clone().apply(record).unwrap_err();
+    let nodes = vec![A; MAX_MEMBERS + 1];
+    let down = SetRecord::NodesDown { nodes: nodes.clone() };
+    assert_eq!(refused(&Record::Sets(down)), Void::TooMuch.into());
+    let shown = AtStake { absent: nodes, present: Vec::new(), flushed: true };
+    let forced = SetRecord::Forced { partition: partition(), pepoch: Pepoch(1), shown };
+    assert_eq!(refused(&Record::Sets(forced)), Void::TooMuch.into());
+    let hold = DiskRecord::Hold { disks: vec![vid(1); MAX_HELD + 1], reads: false };
+    assert!(matches!(refused(&Record::Disks(hold)), ApplyError::Over(_)));
+}
+
+#[test]
+fn the_copies_of_a_new_cluster_are_where_the_placement_says() {
+    let state = state_after(&new_cluster());
+    let Record::Epoch(epoch) = &new_cluster()[1] else { panic!("an epoch") };
+    let placement = Placement::new(epoch, 2);
+    for (partition, set) in state.sets().sets() {
+        assert_eq!((set.target.as_slice(), &set.in_sync), (placement.nodes(partition), &set.target));
+    }
+    assert_eq!(state.sets().sets().count(), Partition::all().count());
+}
+
+#[test]
+fn who_is_added_learns_and_who_is_to_go_stays_until_others_have_everything() {
+    let mut state = state_after(&new_cluster());
+    for node in [A, B, C] {
+        state.apply(&started(node, 1, Memory::Kept)).unwrap();
+    }
+    state.apply(&reweighted(&state, &[(C, Some(0))])).unwrap();
+    let of_c: Vec<Partition> = Partition::all()
+        .filter(|partition| state.sets().set(*partition).unwrap().in_sync.contains(&C))
+        .collect();
+    assert!(!of_c.is_empty(), "it has what it had");
+    assert_eq!(state.apply(&reweighted(&state, &[(C, None)])), Err(ApplyError::LastCopy { node: C }));
+    for partition in of_c {
+        let candidates = state.sets().candidates(partition);
+        assert_eq!(candidates.len(), 1);
+        let (node, incarnation) = (candidates[0], Incarnation(1));
+        let promote = changed(&state, partition, InSyncChange::Promote { node, incarnation });
+        state.apply(&promote).unwrap();
+    }
+    assert!(state.sets().sets().all(|(_, set)| set.is_whole() && !set.in_sync.contains(&C)));
+    state.apply(&reweighted(&state, &[(C, None)])).unwrap();
+    assert_eq!((state.members().len(), state.sets().node(C)), (2, None));
+    assert_eq!(state.apply(&started(C, 2, Memory::Kept)), Err(Void::Past.into()));
+}
+
+#[test]
+fn old_copies_of_who_was_removed_count_no_more_and_that_is_another_pepoch() {
+    let mut state = state_after(&new_cluster());
+    let of_c: Vec<Partition> = Partition::all()
+        .filter(|partition| state.sets().set(*partition).unwrap().in_sync.contains(&C))
+        .collect();
+    state.apply(&Record::Sets(SetRecord::NodesDown { nodes: vec![C] })).unwrap();
+    let before = state.clone();
+    assert!(of_c.iter().all(|at| before.sets().set(*at).unwrap().keepers().contains(&C)));
+    state.apply(&reweighted(&state, &[(C, None)])).unwrap();
+    for partition in of_c {
+        let (before, after) = (before.sets().set(partition).unwrap(), state.sets().set(partition).unwrap());
+        assert!(!after.keepers().contains(&C) && after.pepoch > before.pepoch);
+    }
+}
+
+#[test]
+fn somebody_keeps_data() {
+    let state = state_after(&new_cluster());
+    let nobody = reweighted(&state, &[(A, Some(0)), (B, Some(0)), (C, Some(0))]);
+    assert_eq!(state.clone().apply(&nobody), Err(ApplyError::LastCopy { node: A }));
+}
+
+#[test]
+fn several_nodes_say_what_is_on_their_disks_when_they_start() {
+    let mut state = state_after(&new_cluster());
+    let bare = Record::Incarnation { node: A, incarnation: Incarnation(5) };
+    assert_eq!(state.apply(&bare), Err(ApplyError::BareStart { node: A }));
+}
+
+#[test]
+fn a_clone_and_a_disk_that_went_back_have_the_size_of_the_snapshot() {
+    let disks = Record::Disks;
+    let mut state = state_after(&[
+        Record::Epoch(epoch(1)),
+        create(1, "disk"),
+        disks(DiskRecord::Hold { disks: vec![vid(1)], reads: false }),
+        disks(DiskRecord::Commit { hold: 1 }),
+        Record::ResizeVdi { vid: vid(1), size_bytes: 2 << 30 },
+        Record::CloneVdi { of: vid(1), vid: vid(3), name: name("clone"), uuid: [3; 16] },
+    ]);
+    assert_eq!(state.vdi("disk").unwrap().size_bytes, 2 << 30);
+    let clone = state.vdi("clone").unwrap();
+    assert_eq!((clone.size_bytes, clone.family, clone.parent), (OPTIONS.size_bytes, vid(1), Some(vid(1))));
+    state.apply(&disks(DiskRecord::Hold { disks: vec![vid(1)], reads: true })).unwrap();
+    let resize = Record::ResizeVdi { vid: vid(1), size_bytes: 3 << 30 };
+    assert_eq!(state.apply(&resize), Err(ApplyError::InUse { name: name("disk") }), "it is held");
+    state.apply(&disks(DiskRecord::RollBack { hold: 2, to: vid(1) })).unwrap();
+    assert_eq!(state.vdi("disk").unwrap().size_bytes, OPTIONS.size_bytes);
+    let gone = Record::DeleteVdi { vid: vid(1) };
+    assert_eq!(state.apply(&gone), Err(ApplyError::InUse { name: name("disk") }), "it has a snapshot");
+    state.apply(&disks(DiskRecord::DeleteDisk { disk: vid(1) })).unwrap();
+    assert_eq!((state.vdi("disk"), state.epoch()), (None, Epoch(1)));
+    state.apply(&create(5, "disk")).unwrap();
+}
