@@ -24,6 +24,10 @@ pub struct InSyncSets {
     same_pepoch_after_restart: bool,
     #[cfg(feature = "planted-bugs")]
     any_disk_will_do: bool,
+    #[cfg(feature = "planted-bugs")]
+    placed_at_once: bool,
+    #[cfg(feature = "planted-bugs")]
+    removed_early: bool,
 }
 
 /// A node, as recorded.
@@ -176,6 +180,10 @@ impl InSyncSets {
             same_pepoch_after_restart: false,
             #[cfg(feature = "planted-bugs")]
             any_disk_will_do: false,
+            #[cfg(feature = "planted-bugs")]
+            placed_at_once: false,
+            #[cfg(feature = "planted-bugs")]
+            removed_early: false,
         }
     }
 
@@ -189,6 +197,18 @@ impl InSyncSets {
     #[cfg(feature = "planted-bugs")]
     pub fn plant_any_disk_will_do(&mut self) {
         self.any_disk_will_do = true;
+    }
+
+    /// Counts who is to keep a partition as in sync from now on, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_placed_at_once(&mut self) {
+        self.placed_at_once = true;
+    }
+
+    /// Lets nodes go that have what nobody else has from now on, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_removed_early(&mut self) {
+        self.removed_early = true;
     }
 
     /// Forgets who may have lost something, which is wrong.
@@ -286,6 +306,10 @@ impl InSyncSets {
         let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
         for (partition, set) in self.sets.iter_mut().filter(|(partition, set)| is_new(partition, set)) {
             set.target = targets[partition].to_vec();
+            #[cfg(feature = "planted-bugs")]
+            if self.placed_at_once {
+                set.in_sync = set.target.clone();
+            }
             set.settle(self.copies, self.min_copies, is_up);
         }
         Ok(())
@@ -310,8 +334,21 @@ impl InSyncSets {
     /// A node belongs to the cluster no more. What it has is no old copy any more either.
     ///
     /// # Errors
-    /// [`Void`]: it is in a set, so data may be lost without it; nothing is changed.
+    /// [`Void`]: it is up, so it may have a lease, or it is in a set, so data may be lost without it; nothing is changed.
     pub(crate) fn dismiss(&mut self, node: NodeId) -> Result<(), Void> {
+        if self.is_up(&node) {
+            return Err(Void::StillUp { node });
+        }
+        #[cfg(feature = "planted-bugs")]
+        if self.removed_early {
+            for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
+                set.keep(|other| *other != node);
+                if set.in_sync.is_empty() {
+                    set.in_sync = set.target.iter().filter(|other| **other != node).copied().collect();
+                }
+                set.pepoch = Pepoch(set.pepoch.0.saturating_add(1));
+            }
+        }
         if self.sets.values().any(|set| set.in_sync.contains(&node)) {
             return Err(Void::Needed { node });
         }

@@ -194,7 +194,8 @@ fn who_is_added_learns_and_who_is_to_go_stays_until_others_have_everything() {
         .filter(|partition| state.sets().set(*partition).unwrap().in_sync.contains(&C))
         .collect();
     assert!(!of_c.is_empty(), "it has what it had");
-    assert_eq!(state.apply(&reweighted(&state, &[(C, None)])), Err(ApplyError::LastCopy { node: C }));
+    let without = reweighted(&state, &[(C, None)]);
+    assert_eq!(state.apply(&without), Err(Void::StillUp { node: C }.into()));
     for partition in of_c {
         let candidates = state.sets().candidates(partition);
         assert_eq!(candidates.len(), 1);
@@ -203,6 +204,7 @@ fn who_is_added_learns_and_who_is_to_go_stays_until_others_have_everything() {
         state.apply(&promote).unwrap();
     }
     assert!(state.sets().sets().all(|(_, set)| set.is_whole() && !set.in_sync.contains(&C)));
+    state.apply(&Record::Sets(SetRecord::NodesDown { nodes: vec![C] })).unwrap();
     state.apply(&reweighted(&state, &[(C, None)])).unwrap();
     assert_eq!((state.members().len(), state.sets().node(C)), (2, None));
     assert_eq!(state.apply(&started(C, 2, Memory::Kept)), Err(Void::Past.into()));
@@ -222,6 +224,16 @@ fn old_copies_of_who_was_removed_count_no_more_and_that_is_another_pepoch() {
         let (before, after) = (before.sets().set(partition).unwrap(), state.sets().set(partition).unwrap());
         assert!(!after.keepers().contains(&C) && after.pepoch > before.pepoch);
     }
+}
+
+#[test]
+fn who_alone_has_something_is_not_removed() {
+    let mut state = state_after(&new_cluster());
+    let down = |nodes: &[NodeId]| Record::Sets(SetRecord::NodesDown { nodes: nodes.to_vec() });
+    state.apply(&down(&[A, B])).unwrap();
+    state.apply(&down(&[C])).unwrap();
+    let without = reweighted(&state, &[(C, None)]);
+    assert_eq!(state.apply(&without), Err(ApplyError::LastCopy { node: C }));
 }
 
 #[test]

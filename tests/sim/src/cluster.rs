@@ -87,6 +87,8 @@ pub(crate) struct Shape {
     blocks: u32,
     /// The longest time between two changes of who is to keep partitions, in microseconds; 0: there are none.
     placement_every: Time,
+    /// Of these changes, whether they are epochs whose table is computed: nodes are weighted, added, and removed for good.
+    has_epochs: bool,
     /// What copies of partitions that a node does not keep any more may take there.
     old_copies_bytes: u64,
     /// Whether snapshots are taken.
@@ -311,7 +313,7 @@ impl Cluster {
             self.at(SECOND, Event::DiskFault);
         }
         self.at(500 * MS, Event::Detect);
-        if self.shape.placement_every > 0 {
+        if self.shape.placement_every > 0 || self.shape.has_epochs {
             let first = 500 * MS + self.random.below(2 * SECOND);
             self.at(first, Event::Place);
         }
@@ -380,6 +382,7 @@ impl Shape {
             objects: random.between(1, 2) as u32,
             blocks: random.between(1, 2) as u32,
             placement_every: random.pick(&[0, 6 * SECOND, 2 * SECOND]),
+            has_epochs: random.percent(15),
             old_copies_bytes: random.pick(&[0, 0, 8192, 1 << 30]),
             has_snapshots: random.percent(60),
             branch_percent: random.pick(&[0, 0, 60]),

@@ -119,6 +119,12 @@ pub enum Void {
         /// The node that was to leave.
         node: NodeId,
     },
+    /// A node that is up, and may act, cannot be left out.
+    #[error("node {node} is up, and may act")]
+    StillUp {
+        /// The node.
+        node: NodeId,
+    },
     /// There is no node to go on with.
     #[error("no node is up that could open the partition")]
     NobodyUp,

@@ -65,6 +65,9 @@ struct Keeper {
 
 /// The keepers of every partition, each `copies` in ring order.
 fn kept(keepers: &[Keeper], copies: usize) -> Vec<Vec<usize>> {
+    if keepers.len() == 1 {
+        return Partition::all().map(|_| vec![0; copies]).collect();
+    }
     let ring = Ring::new(keepers);
     let nearest: Vec<Vec<usize>> = Partition::all().map(|partition| ring.nearest(partition)).collect();
     let mut kept: Vec<Vec<usize>> =

@@ -24,9 +24,12 @@ pub(crate) fn first(shape: &Shape, rings: &[Vec<NodeId>], bug: Option<Bug>) -> R
     let table = (0..).map(partition).zip(rings.iter().map(keepers)).collect();
     records.plant(|state| {
         *state = State::with_partitions(shape.partitions);
-        state.plant_table(Some(table));
+        state.plant_table(Some(table).filter(|_| !shape.has_epochs));
     });
-    let members: Vec<Member> = (0..shape.nodes).map(|node| member(id_of(node))).collect();
+    // One may be added later.
+    let nodes = if shape.has_epochs { shape.nodes.max(shape.copies + 1) - 1 } else { shape.nodes };
+    let members: Vec<Member> =
+        (0..nodes).map(|node| Member { incarnation: Incarnation(1), ..member(id_of(node)) }).collect();
     let voters = members.iter().map(|member| member.node).collect();
     let cluster = Cluster { uuid: [1; 16], name: name("cluster") };
     let epoch = EpochRecord { number: Epoch(1), cluster, members, voters };
@@ -39,11 +42,12 @@ pub(crate) fn first(shape: &Shape, rings: &[Vec<NodeId>], bug: Option<Bug>) -> R
     records
 }
 
-fn member(node: NodeId) -> Member {
+/// A node that is new to the cluster.
+pub(crate) fn member(node: NodeId) -> Member {
     Member {
         node,
         name: name("node"),
-        incarnation: Incarnation(1),
+        incarnation: Incarnation(0),
         addresses: Vec::new(),
         zone: name(&format!("zone-{}", node.0[0] % 3)),
         weight: 1 + u32::from(node.0[0]) % MAX_WEIGHT.min(2),
@@ -56,13 +60,14 @@ fn name(text: &str) -> Name {
 }
 
 fn plant(records: &mut Records, bug: Option<Bug>) {
-    match bug {
-        Some(Bug::SamePepochAfterRestart) => {
-            records.plant(|state| state.plant(InSyncSets::plant_same_pepoch_after_restart));
-        }
-        Some(Bug::AnyDiskWillDo) => records.plant(|state| state.plant(InSyncSets::plant_any_disk_will_do)),
-        _ => {}
-    }
+    let plant = match bug {
+        Some(Bug::SamePepochAfterRestart) => InSyncSets::plant_same_pepoch_after_restart,
+        Some(Bug::AnyDiskWillDo) => InSyncSets::plant_any_disk_will_do,
+        Some(Bug::PlacedAtOnce) => InSyncSets::plant_placed_at_once,
+        Some(Bug::RemovedTooEarly) => InSyncSets::plant_removed_early,
+        _ => return,
+    };
+    records.plant(|state| state.plant(plant));
 }
 
 /// The next record, as whoever learns of it reads it.
@@ -105,11 +110,20 @@ impl Ledger {
     /// Has partitions kept by other nodes: an epoch whose table is not computed.
     pub(crate) fn place(&mut self, table: Table) -> Result<(), FollowError> {
         self.agreed.plant(|state| state.plant_table(Some(table)));
+        self.epoch(self.members().to_vec())
+    }
+
+    /// Has the cluster consist of others.
+    pub(crate) fn epoch(&mut self, members: Vec<Member>) -> Result<(), FollowError> {
         let state = self.agreed.state();
         let Some(cluster) = state.cluster().cloned() else { return Ok(()) };
-        let (members, voters) = (state.members().to_vec(), state.voters().to_vec());
+        let voters = members.iter().map(|member| member.node).collect();
         let number = Epoch(state.epoch().0 + 1);
         self.agree(&Record::Epoch(EpochRecord { number, cluster, members, voters }))
+    }
+
+    pub(crate) fn members(&self) -> &[Member] {
+        self.agreed.state().members()
     }
 
     pub(crate) fn plant(&mut self, plant: impl FnOnce(&mut InSyncSets)) {

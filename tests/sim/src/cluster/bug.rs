@@ -22,6 +22,10 @@ pub enum Bug {
     CommittedBeforeAllHold,
     /// In the snapshot of the ledger's state: it does not say who may have lost something.
     DoubtNotInSnapshot,
+    /// In the ledger's state: who is to keep a partition by a new epoch is in sync at once.
+    PlacedAtOnce,
+    /// In the ledger's state: a node is left out although nobody else has what it has.
+    RemovedTooEarly,
     /// In a store: a hole has the version of what it takes the place of.
     HoleWithoutVersion,
     /// In a store: what replicas log of a fragment is merged with what they have themselves.
@@ -124,6 +128,8 @@ impl Bug {
         Self::ReplicaResolves,
         Self::AnyDiskWillDo,
         Self::DoubtNotInSnapshot,
+        Self::PlacedAtOnce,
+        Self::RemovedTooEarly,
         Self::StartsForgotten,
         Self::RolledBackBeforeAllHold,
         Self::Replica(P::ReadsNotHeld),

@@ -43,6 +43,8 @@ pub(crate) struct Ledger {
     pub(crate) rings: Vec<Vec<NodeId>>,
     /// Which nodes are to keep data at all.
     pub(crate) keeps_data: Vec<bool>,
+    /// Nodes that were removed for good.
+    pub(crate) removed: BTreeSet<NodeId>,
     /// Partitions that a person had opened although flushed writes may be lost, and that were not opened yet.
     forced: BTreeSet<Partition>,
     /// Partitions whose recovery failed and is told to be done, which is wrong.
@@ -79,6 +81,7 @@ impl Ledger {
             there_since: vec![0; shape.nodes],
             rings,
             keeps_data: vec![true; shape.nodes],
+            removed: BTreeSet::new(),
             forced: BTreeSet::new(),
             counted_as_done: BTreeSet::new(),
         };
