@@ -325,7 +325,8 @@ impl InSyncSets {
         self.sets.iter().map(|(partition, set)| (*partition, set))
     }
 
-    /// A node that was none of the cluster belongs to it. It is in no set yet.
+    /// A node that was none of the cluster belongs to it. It is in no set yet, and down until its start is recorded, for that says
+    /// which disk it has; only with the first nodes it is known.
     pub(crate) fn admit(&mut self, node: NodeId, incarnation: Incarnation, is_up: bool) {
         let state = NodeState { incarnation, start: StartId::FIRST, is_up };
         self.nodes.entry(node).or_insert(state);
@@ -444,7 +445,8 @@ impl InSyncSets {
     }
 
     fn up(&mut self, node: NodeId) -> Result<(), Void> {
-        self.nodes.get(&node).filter(|state| !state.is_up).ok_or(Void::Past)?;
+        let has_started = |state: &&NodeState| state.incarnation > Incarnation(0);
+        self.nodes.get(&node).filter(|state| !state.is_up).filter(has_started).ok_or(Void::Past)?;
         self.pepochs_are_left(|set| set.in_sync.contains(&node))?;
         self.nodes.entry(node).and_modify(|state| state.is_up = true);
         self.leave_who_is_down();

@@ -1,7 +1,8 @@
 //! Starts of processes, by which a disk is told from a new one or an old copy of it.
 
-/// Most starts that a disk remembers. Of more that nobody knows to be recorded, the oldest are forgotten: should the ledger
-/// come to have one of those, the disk counts as another one, which is safe.
+/// Most starts that a disk remembers. Of more that were proposed, and that nobody knows to be recorded, the oldest are forgotten, for
+/// the ledger takes no start that is older than the one it has. Should it have one of those, the disk counts as another one, which is
+/// safe.
 pub const MAX_STARTS: usize = 64;
 
 /// Names one start of a process on one disk. It is drawn at random and written to the disk before anybody is told of it, so a copy
@@ -20,12 +21,14 @@ impl StartId {
 pub struct Starts {
     /// The oldest first.
     ids: Vec<StartId>,
+    /// The ledger may have been told of the last one: otherwise it has never had it, and never will.
+    is_proposed: bool,
 }
 
 impl Starts {
     /// What the disk of a node's first process remembers. A new disk remembers nothing: that is the default.
     pub fn first() -> Self {
-        Self { ids: vec![StartId::FIRST] }
+        Self { ids: vec![StartId::FIRST], is_proposed: true }
     }
 
     /// The starts, the oldest first.
@@ -35,12 +38,20 @@ impl Starts {
 
     /// A process starts. To be on the disk before anybody is told of it. Returns the starts before it.
     pub fn begin(&mut self, start: StartId) -> Vec<StartId> {
+        if !std::mem::replace(&mut self.is_proposed, false) {
+            self.ids.pop();
+        }
         let before = self.ids.clone();
         if self.ids.len() >= MAX_STARTS {
             self.ids.remove(1);
         }
         self.ids.push(start);
         before
+    }
+
+    /// The ledger is about to be told of the last start. To be on the disk before that.
+    pub fn proposed(&mut self) {
+        self.is_proposed = true;
     }
 
     /// The ledger has the last start: it will not have any earlier one any more.
@@ -54,21 +65,38 @@ impl Starts {
 mod tests {
     use super::*;
 
+    /// A process starts, and has the ledger told of that.
+    fn begin(starts: &mut Starts, start: u64) -> Vec<StartId> {
+        let before = starts.begin(StartId(start));
+        starts.proposed();
+        before
+    }
+
     #[test]
     fn all_starts_since_the_last_one_that_is_known_to_be_recorded_are_remembered() {
         let mut starts = Starts::first();
-        assert_eq!(starts.begin(StartId(7)), [StartId::FIRST]);
-        assert_eq!(starts.begin(StartId(8)), [StartId::FIRST, StartId(7)]);
-        assert_eq!(starts.begin(StartId(9)), [StartId::FIRST, StartId(7), StartId(8)]);
+        assert_eq!(begin(&mut starts, 7), [StartId::FIRST]);
+        assert_eq!(begin(&mut starts, 8), [StartId::FIRST, StartId(7)]);
+        assert_eq!(begin(&mut starts, 9), [StartId::FIRST, StartId(7), StartId(8)]);
         starts.recorded();
-        assert_eq!(starts.begin(StartId(10)), [StartId(9)]);
+        assert_eq!(begin(&mut starts, 10), [StartId(9)]);
     }
 
     #[test]
     fn of_too_many_the_one_that_is_recorded_is_kept() {
         let mut starts = Starts::first();
-        (2..200).for_each(|id| drop(starts.begin(StartId(id))));
+        (2..200).for_each(|id| drop(begin(&mut starts, id)));
         assert_eq!(starts.ids().len(), MAX_STARTS);
         assert_eq!((starts.ids()[0], starts.ids()[MAX_STARTS - 1]), (StartId::FIRST, StartId(199)));
+    }
+
+    #[test]
+    fn a_start_that_nobody_was_told_of_takes_no_place() {
+        let mut starts = Starts::first();
+        begin(&mut starts, 7);
+        (8..300).for_each(|id| drop(starts.begin(StartId(id))));
+        assert_eq!(starts.ids(), [StartId::FIRST, StartId(7), StartId(299)]);
+        let mut new = Starts::default();
+        assert_eq!((new.begin(StartId(1)), new.begin(StartId(2))), (vec![], vec![]));
     }
 }

@@ -237,6 +237,24 @@ fn who_alone_has_something_is_not_removed() {
 }
 
 #[test]
+fn who_is_added_is_not_there_before_its_start_is_recorded() {
+    let mut state = state_after(&new_cluster());
+    let (d, number) = (NodeId([4; 16]), state.epoch().0 + 1);
+    let mut members = state.members().to_vec();
+    members.push(Member { incarnation: Incarnation(3), ..node(d, 1) });
+    let (found, current) = (Incarnation(3), Incarnation(0));
+    let error = ApplyError::OtherIncarnation { node: d, found, current };
+    assert_eq!(state.apply(&Record::Epoch(epoch_of(number, members.clone()))), Err(error));
+    members[3].incarnation = Incarnation(0);
+    state.apply(&Record::Epoch(epoch_of(number, members))).unwrap();
+    let is_up = |state: &State| state.sets().node(d).unwrap().is_up;
+    assert_eq!(state.apply(&Record::Sets(SetRecord::NodeUp { node: d })), Err(Void::Past.into()));
+    assert!(!is_up(&state) && Partition::all().all(|at| !state.sets().candidates(at).contains(&d)));
+    state.apply(&started(d, 3, Memory::Kept)).unwrap();
+    assert!(is_up(&state) && Partition::all().any(|at| state.sets().candidates(at).contains(&d)));
+}
+
+#[test]
 fn somebody_keeps_data() {
     let state = state_after(&new_cluster());
     let nobody = reweighted(&state, &[(A, Some(0)), (B, Some(0)), (C, Some(0))]);

@@ -7,7 +7,7 @@ use fixture::{
 };
 use huntaway_ledger::{
     ApplyError, Incarnation, InvalidVdi, Ledger, MAX_ADDRESSES, MAX_WEIGHT, MemberState, Operation, Record,
-    Sanitize, SetRecord, State, VdiOptions,
+    Sanitize, SetRecord, State, VdiOptions, Void,
 };
 use huntaway_wire::{Epoch, Partition, Pepoch, Vid};
 
@@ -132,7 +132,9 @@ fn the_only_copy_of_the_data_stays_a_member() {
     let mut replaced = epoch(2);
     replaced.members[0].node = STRANGER;
     replaced.voters = vec![STRANGER];
-    refused(&before, &Record::Epoch(replaced), &ApplyError::LastCopy { node: NODE });
+    refused(&before, &Record::Epoch(replaced.clone()), &Void::StillUp { node: NODE }.into());
+    let down = [before[0].clone(), Record::Sets(SetRecord::NodesDown { nodes: vec![NODE] })];
+    refused(&down, &Record::Epoch(replaced), &ApplyError::LastCopy { node: NODE });
     let mut emptied = epoch(2);
     emptied.members[0].weight = 0;
     refused(&before, &Record::Epoch(emptied), &ApplyError::LastCopy { node: NODE });

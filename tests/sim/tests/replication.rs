@@ -135,6 +135,26 @@ fn taking_whatever_disk_a_node_comes_back_with_is_found() {
 }
 
 #[test]
+fn a_disk_that_does_not_remember_all_starts_is_found() {
+    is_found(Bug::StartsForgotten);
+}
+
+#[test]
+fn a_snapshot_of_the_ledger_that_does_not_say_who_is_doubtful_is_found() {
+    is_found(Bug::DoubtNotInSnapshot);
+}
+
+#[test]
+fn counting_who_is_to_keep_a_partition_as_in_sync_is_found() {
+    is_found(Bug::PlacedAtOnce);
+}
+
+#[test]
+fn leaving_out_a_node_that_alone_has_something_is_found() {
+    is_found(Bug::RemovedTooEarly);
+}
+
+#[test]
 fn taught_blocks_that_get_another_version_are_found() {
     is_found(Bug::Store(StoreBug::CopiedWithoutVersion));
 }

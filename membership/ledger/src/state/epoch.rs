@@ -24,6 +24,8 @@ impl State {
         }
         for member in &next.members {
             let known = self.member(member.node).map(|known| known.incarnation);
+            // Nothing is known of a new node before its start is recorded.
+            let known = known.or(self.epoch.as_ref().map(|_| Incarnation(0)));
             if let Some(current) = known.filter(|known| *known != member.incarnation) {
                 let (node, found) = (member.node, member.incarnation);
                 return Err(ApplyError::OtherIncarnation { node, found, current });
@@ -55,7 +57,8 @@ impl State {
             }
         }
         for member in &next.members {
-            sets.admit(member.node, member.incarnation, member.state == MemberState::Up);
+            let is_up = self.epoch.is_none() && member.state == MemberState::Up;
+            sets.admit(member.node, member.incarnation, is_up);
         }
         if self.is_placed_by(next) {
             self.place(&mut sets, next)?;

@@ -65,6 +65,8 @@ const USUAL: [(Kind, u64); 18] = [
 #[derive(Debug)]
 pub(crate) struct Habits {
     kinds: Vec<(Kind, u64)>,
+    /// How often a process dies when it has just told the ledger that it is there.
+    pub(crate) stutters_percent: u64,
     /// From one fault to the next there is at most one of these.
     pub(crate) longest_calms: [Time; 3],
     /// In so many of a hundred cases a client reads that would do something else.
@@ -121,6 +123,7 @@ impl Habits {
             slow_clients_percent: random.pick(&[0, 10, 60]),
             roams: random.percent(30),
             is_carried: random.percent(CARRIED_PERCENT),
+            stutters_percent: random.pick(&[0, 0, 0, 0, 0, 30]),
             real_stores_percent: if has_real_stores { random.pick(&[60, 100]) } else { 0 },
         }
     }

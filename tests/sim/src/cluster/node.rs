@@ -18,7 +18,7 @@ use super::event::{AtGateway, AtNode, Event};
 use super::habits::Habits;
 use super::old_copies::Copies;
 use super::telling::{answered, described, told};
-use super::{Bug, Cluster, Endpoint, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
+use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
 use crate::storage::{Crash, ReplicaStorage, Storage};
@@ -293,6 +293,8 @@ impl Cluster {
             self.at_process(node, 1, AtNode::News);
             return;
         }
+        let state = &mut self.nodes[node];
+        state.starts.proposed();
         let incarnation = state.incarnation;
         let record = SetRecord::NodeStarted {
             node: id_of(node),
@@ -303,6 +305,10 @@ impl Cluster {
         };
         self.send_record(node, record);
         self.at_process(node, 100 * MS, AtNode::Announce);
+        if self.time < FAULTS_END && self.random.percent(self.habits.stutters_percent) {
+            // It does not hear whether that was recorded.
+            self.crash(node, Crash::Killed, 20 * MS);
+        }
     }
 
     /// The node learns what the ledger says of its partitions by now. Until its own process is known, that is for another one.
