@@ -43,11 +43,11 @@ fn started(node: NodeId, incarnation: u64, memory: Memory) -> Record {
 }
 
 fn partition() -> Partition {
-    Partition::new(7).unwrap()
+    Partition::new(7).expect("there are more partitions")
 }
 
 fn changed(state: &State, partition: Partition, change: InSyncChange) -> Record {
-    let pepoch = state.sets().set(partition).unwrap().pepoch;
+    let pepoch = state.pepoch(partition);
     Record::Sets(SetRecord::Changed { partition, pepoch, change })
 }
 
@@ -94,7 +94,7 @@ fn one_of_each() -> Vec<Record> {
     let state = state_after(&records);
     let (partition, shown) =
         Partition::all().find_map(|at| Some((at, state.sets().at_stake(at)?))).expect("B alone has some");
-    let pepoch = state.sets().set(partition).unwrap().pepoch;
+    let pepoch = state.pepoch(partition);
     records.push(Record::Sets(SetRecord::Forced { partition, pepoch, shown }));
     records
 }
