@@ -227,6 +227,8 @@ each_is_found! {
     credit_that_outlives_its_pepoch_is_found: CreditOutlivesPepoch,
     refusing_a_write_that_others_have_is_found: RefusedAfterVersioning,
     writes_that_take_space_of_a_full_disk_are_found: AnyWriteReplaces,
+    objects_that_are_made_and_not_counted_are_found: NewObjectsNotCounted,
+    telling_of_damage_that_a_write_replaces_is_found: DamageNotReplaced,
     a_flush_of_one_replica_is_found: FlushOfThePrimaryAlone,
     stable_writes_without_a_sync_are_found: StableWithoutSync,
     comparing_before_the_blocks_are_locked_is_found: ComparedBeforeLock,
