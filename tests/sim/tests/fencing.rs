@@ -152,7 +152,7 @@ each_is_found! {
 
 /// In four parts, which run at the same time.
 fn are_found_over_clusters(part: usize) {
-    for bug in Bug::WITH_CLUSTER.into_iter().skip(part).step_by(4) {
+    for bug in Bug::with_cluster().into_iter().skip(part).step_by(4) {
         is_found(bug, &over_cluster());
     }
 }

@@ -131,7 +131,7 @@ fn run_mutants(seeds: Seeds, conditions: &Conditions) -> io::Result<bool> {
     writeln!(out, "{:<24} {:>6}  found by", "planted bug", "seeds")?;
     let bugs = match conditions.bug {
         Some(bug) => vec![bug],
-        None if conditions.cluster => Bug::WITH_CLUSTER.to_vec(),
+        None if conditions.cluster => Bug::with_cluster(),
         None => Bug::ALL.to_vec(),
     };
     for bug in bugs {
