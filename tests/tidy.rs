@@ -38,7 +38,14 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("huntaway-config", &[]),
     (
         "huntaway-fuzz",
-        &["huntaway-config", "huntaway-scsi", "huntaway-store", "huntaway-wire", "iscsi-target-rs"],
+        &[
+            "huntaway-config",
+            "huntaway-replica",
+            "huntaway-scsi",
+            "huntaway-store",
+            "huntaway-wire",
+            "iscsi-target-rs",
+        ],
     ),
     ("huntaway-gateway", &["huntaway-membership", "huntaway-scsi", "huntaway-wire", "iscsi-target-rs"]),
     ("huntaway-ledger", &["huntaway-wire"]),

@@ -10,13 +10,14 @@ pub mod login;
 pub mod pdu;
 pub mod session;
 pub mod wal;
+pub mod wire;
 pub mod yaml;
 
 /// What takes any bytes.
 pub type Target = fn(&[u8]);
 
 /// All targets by their names.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("cdb", cdb::run),
     ("chap", chap::run),
     ("layouts", layouts::run),
@@ -24,5 +25,6 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("pdu", pdu::run),
     ("session", session::run),
     ("wal", wal::run),
+    ("wire", wire::run),
     ("yaml", yaml::run),
 ];

@@ -54,7 +54,8 @@ pub enum Garbage {
     Checksum,
 }
 
-/// Cuts what a connection brings into frames. Payloads are slices of what was received.
+/// Cuts what a connection brings into frames. Payloads are slices of what was received, and keep what was received with them,
+/// 64 KiB or a long frame, for as long as they are there.
 #[derive(Debug)]
 pub struct Decoder {
     received: BytesMut,

@@ -144,7 +144,7 @@ struct Connection<'a> {
 
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
-        self.outbox.close();
+        self.outbox.end();
         let mut callers = self.acceptor.callers();
         let node = self.agreed.peer.node;
         if callers.get(&node).is_some_and(|caller| Arc::ptr_eq(&caller.replaced, &self.replaced)) {

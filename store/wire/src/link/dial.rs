@@ -36,7 +36,8 @@ pub enum Status {
     Cut(Arc<Cut>),
 }
 
-/// This process' way to another one. It calls until it is dropped; what is sent meanwhile waits, or is lost.
+/// This process' way to another one. It calls until it is dropped. What is sent while it calls waits; what is sent
+/// while it pauses is lost.
 #[derive(Debug)]
 pub struct Link {
     to: Process,
@@ -73,7 +74,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.outbox.close();
+        self.outbox.end();
         self.task.abort();
     }
 }
@@ -95,7 +96,7 @@ impl Caller {
                 Ok(never) => match never {},
                 Err(cut) => cut,
             };
-            self.outbox.clear();
+            self.outbox.close();
             if begun.elapsed() > GOOD_AFTER {
                 pause = FIRST_PAUSE;
             }
@@ -111,6 +112,7 @@ impl Caller {
             status.send_replace(Status::Cut(Arc::new(cut)));
             sleep(pause).await;
             pause = LONGEST_PAUSE.min(pause * 2);
+            self.outbox.open();
             status.send_replace(Status::Calling);
         }
     }

@@ -36,6 +36,7 @@ struct Waiting {
     bytes: usize,
     dropped: u64,
     is_closed: bool,
+    is_over: bool,
 }
 
 impl Outbox {
@@ -61,7 +62,7 @@ impl Outbox {
 
     fn put(&self, frame: Outgoing, is_urgent: bool) -> bool {
         let mut waiting = self.waiting();
-        let Waiting { urgent, usual, bytes, is_closed, dropped } = &mut *waiting;
+        let Waiting { urgent, usual, bytes, is_closed, dropped, .. } = &mut *waiting;
         let was_empty = *bytes == 0;
         let is_full = urgent.len() + usual.len() >= MAX_QUEUED_FRAMES
             || !was_empty && *bytes + frame.length() > MAX_QUEUED_BYTES;
@@ -99,19 +100,26 @@ impl Outbox {
         taken > 0
     }
 
-    /// What waits is lost, as what was on its way is.
-    pub(super) fn clear(&self) {
+    /// What waits is lost, as what was on its way is, and so is what is sent before it is opened again.
+    pub(super) fn close(&self) {
         let mut waiting = self.waiting();
+        waiting.is_closed = true;
         waiting.dropped += (waiting.urgent.len() + waiting.usual.len()) as u64;
         waiting.urgent.clear();
         waiting.usual.clear();
         waiting.bytes = 0;
     }
 
-    /// Nothing is taken any more.
-    pub(super) fn close(&self) {
-        self.clear();
-        self.waiting().is_closed = true;
+    /// From here on frames wait, unless the end has come.
+    pub(super) fn open(&self) {
+        let mut waiting = self.waiting();
+        waiting.is_closed = waiting.is_over;
+    }
+
+    /// It is closed, and stays so.
+    pub(super) fn end(&self) {
+        self.waiting().is_over = true;
+        self.close();
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -148,11 +156,14 @@ mod tests {
         let outbox = Outbox::default();
         assert!(outbox.send(frame(1, MAX_QUEUED_BYTES + 1)), "one that is longer waits alone");
         assert!(!outbox.send(frame(2, 1)));
-        outbox.clear();
+        outbox.close();
+        assert!(!outbox.send(frame(2, 1)));
+        outbox.open();
         assert!((0..MAX_QUEUED_FRAMES).all(|_| outbox.send(frame(3, 1))));
         assert!(!outbox.send(frame(4, 1)));
-        assert_eq!(outbox.dropped(), 3);
-        outbox.close();
+        assert_eq!(outbox.dropped(), 4);
+        outbox.end();
+        outbox.open();
         assert!(!outbox.send(frame(5, 1)));
     }
 }
