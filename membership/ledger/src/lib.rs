@@ -13,10 +13,12 @@
 //!
 //! [`Placement`] says which nodes are to keep each partition in an epoch, [`InSyncSets`] which ones do, and [`Disks`] which
 //! versions of VDIs there are. A node that joins is given [`Ledger::snapshot`] in place of the records before it.
+//! [`keeper`] has the rules of a process that keeps the ledger for several nodes.
 
 mod disks;
 mod frame;
 mod in_sync;
+pub mod keeper;
 mod ledger;
 mod member;
 mod name;

@@ -2,7 +2,11 @@
 
 use huntaway_wire::{NodeId, Vid};
 
-use crate::{DiskRecord, EpochRecord, Incarnation, Name, Sanitize, SetRecord, VdiOptions};
+use crate::frame;
+use crate::{
+    DecodeError, DiskRecord, EncodeError, EpochRecord, Incarnation, Name, RecordHash, Sanitize, SetRecord,
+    VdiOptions,
+};
 
 /// One agreed step of the cluster: an epoch or an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +86,50 @@ pub enum Record {
     Sets(SetRecord),
     /// About snapshots, and what is made from them.
     Disks(DiskRecord),
+}
+
+impl Record {
+    /// The same, but that what is new in it gets this vid.
+    pub fn with_vid(self, vid: Vid) -> Self {
+        match self {
+            Self::CreateVdi { name, uuid, options, .. } => Self::CreateVdi { vid, name, uuid, options },
+            Self::CloneVdi { of, name, uuid, .. } => Self::CloneVdi { of, vid, name, uuid },
+            record => record,
+        }
+    }
+
+    /// The vid of what is new in it.
+    pub fn new_vid(&self) -> Option<Vid> {
+        match self {
+            Self::CreateVdi { vid, .. } | Self::CloneVdi { vid, .. } => Some(*vid),
+            _ => None,
+        }
+    }
+
+    /// Whether this is what became of `proposed`, or of something that says the same.
+    pub fn carries_out(&self, proposed: &Self) -> bool {
+        match self.new_vid() {
+            Some(vid) => proposed.clone().with_vid(vid) == *self,
+            None => proposed == self,
+        }
+    }
+
+    /// As bytes that are no part of a ledger, to be proposed.
+    ///
+    /// # Errors
+    /// [`EncodeError`]: no ledger could have it.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, EncodeError> {
+        frame::encode(0, RecordHash::default(), self)
+    }
+
+    /// What [`Self::to_bytes`] made.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn of_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let (record, length) = frame::decode(0, RecordHash::default(), bytes)?;
+        if length == bytes.len() { Ok(record) } else { Err(DecodeError::Payload) }
+    }
 }
 
 /// What anyone may ask a driver to put into the ledger. [`State::record_for`](crate::State::record_for) makes the

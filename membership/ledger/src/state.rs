@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use huntaway_wire::{Epoch, NodeId, Partition, Pepoch, Vid};
+use sha2::{Digest, Sha256};
 
 pub use self::error::ApplyError;
-use crate::{Cluster, Disks, EpochRecord, InSyncSets, Member, Name, Operation, Record, Vdi};
+use crate::{Cluster, Disks, EpochRecord, InSyncSets, Member, Name, Operation, Record, RecordHash, Vdi};
 
 /// Most VDIs a cluster has at one time.
 pub const MAX_VDIS: usize = 65_536;
@@ -90,6 +91,27 @@ impl State {
         self.sets.node(primary).filter(|state| state.is_up).map(|_| primary)
     }
 
+    /// The sum of the partitions that `node` serves, and their pepochs: two nodes that have the same one mean the same.
+    pub fn leads(&self, node: NodeId) -> RecordHash {
+        let mut sum = Sha256::new();
+        for (partition, set) in
+            self.sets.sets().filter(|(partition, _)| self.primary(*partition) == Some(node))
+        {
+            add_led(&mut sum, partition, set.pepoch);
+        }
+        RecordHash(sum.finalize().into())
+    }
+
+    /// The same of every node that serves a partition; `None` if there is a partition that none serves.
+    pub(crate) fn all_leads(&self) -> Option<BTreeMap<NodeId, RecordHash>> {
+        let mut sums = BTreeMap::new();
+        for (partition, set) in self.sets.sets() {
+            let sum = sums.entry(self.primary(partition)?).or_insert_with(Sha256::new);
+            add_led(sum, partition, set.pepoch);
+        }
+        Some(sums.into_iter().map(|(node, sum)| (node, RecordHash(sum.finalize().into()))).collect())
+    }
+
     /// Who holds what of each partition, and the processes of the nodes.
     pub fn sets(&self) -> &InSyncSets {
         &self.sets
@@ -158,6 +180,11 @@ impl State {
         self.number += 1;
         Ok(())
     }
+}
+
+fn add_led(sum: &mut Sha256, partition: Partition, pepoch: Pepoch) {
+    sum.update(partition.value().to_le_bytes());
+    sum.update(pepoch.0.to_le_bytes());
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -203,7 +203,17 @@ pub(super) fn decode(payload: &[u8]) -> Option<State> {
     }
     let sets = Arc::new(sets(form)?);
     let number = form.number.to_native();
-    Some(State { number, epoch, sets, disks, vdis, vids, partitions, ..State::default() })
+    Some(State {
+        number,
+        epoch,
+        sets,
+        disks,
+        vdis,
+        vids,
+        partitions,
+        #[cfg(feature = "planted-bugs")]
+        table: None,
+    })
 }
 
 fn sets(form: &ArchivedStateForm) -> Option<InSyncSets> {
