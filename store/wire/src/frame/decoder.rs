@@ -1,6 +1,6 @@
 //! Takes frames out of the bytes of one connection, as they come.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
 use super::{
     Frame, HELLO_VERSION, Kind, MAGIC, MAX_HELLO_BYTES, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES,
@@ -116,16 +116,14 @@ impl Decoder {
             return Err(Garbage::Checksum);
         }
         self.is_checked = true;
-        if self.received.len() < PREAMBLE_BYTES + preamble.metadata + preamble.payload {
+        let length = PREAMBLE_BYTES + preamble.metadata + preamble.payload;
+        if self.received.len() < length {
             return Ok(None);
         }
         self.is_checked = false;
-        self.received.advance(PREAMBLE_BYTES);
-        let metadata = self.received.split_to(preamble.metadata).freeze();
-        let payload = match preamble.payload {
-            0 => Bytes::new(),
-            length => self.received.split_to(length).freeze(),
-        };
+        let mut payload = self.received.split_to(length).freeze();
+        payload.advance(PREAMBLE_BYTES);
+        let metadata = payload.split_to(preamble.metadata);
         Ok(Some(Frame { kind, metadata, payload }))
     }
 
