@@ -122,13 +122,14 @@ impl Logged {
     /// False if it is nothing known.
     fn add_replicated(&mut self, header: &RecordHeader<'_>, meta: &[u8], crcs: &[u32]) -> bool {
         let read = replicated::decode((header.oid, header.version), meta, crcs, &Bytes::new());
-        let Some((logged, States { replaces, blocks })) = read else { return false };
+        let Some((logged, states)) = read else { return false };
         if logged == replicated::Logged::Forget {
             self.forgotten.insert(header.partition);
         }
-        if !replaces && blocks.is_empty() {
+        if !states.are_something() {
             return true;
         }
+        let States { replaces, blocks, .. } = states;
         let versions = blocks.iter().map(|(_, state)| state.version().unwrap_or_default());
         let least = if replaces { Version::NEVER } else { versions.min().unwrap_or_default() };
         let new = || LoggedObject { first_version: least, blocks: [0; WORDS], is_removed: false };

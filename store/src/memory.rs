@@ -7,6 +7,7 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use huntaway_replica::SET_ASIDE_VERSION;
 use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Oid, Version};
 
 use crate::object::{Change, NEW_OBJECT_BYTES};
@@ -102,6 +103,8 @@ pub(crate) enum Recent {
 pub(crate) struct Effect {
     /// What was there before is gone, whatever state it was in.
     pub(crate) replaces: bool,
+    /// Whether space is set aside for it from here on, if that changes.
+    pub(crate) reserves: Option<bool>,
     /// What blocks become.
     pub(crate) blocks: Vec<(u32, Change)>,
 }
@@ -190,6 +193,10 @@ impl Memory {
         let object = entry(&mut self.objects, &self.account, oid, first);
         object.first_version = object.first_version.min(first.version);
         object.is_replicated = true;
+        if let Some(reserves) = effect.reserves {
+            let version = if reserves { SET_ASIDE_VERSION } else { Version::NEVER };
+            object.reservation = Some((Stamp { lsn, version }, reserves));
+        }
         object.set(&self.account, lsn, effect.blocks.into_iter());
     }
 

@@ -16,6 +16,8 @@ use crate::wal::{Change, LogFiles, Lsn, RecordHeader, Wal, WalError};
 /// What is done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlantedBug {
+    /// The file of an object does not tell that its space is set aside.
+    SetAsideForgotten,
     /// A write is acknowledged before its record is in the log: the record follows with the next one.
     AcknowledgeBeforeLogging,
     /// Blocks go to the object files before their records are on stable storage.
@@ -81,6 +83,12 @@ impl<D: Disk> Store<D> {
             PlantedBug::SyncRetried => {
                 Some(write().and_then(|()| object.sync(disk).or_else(|_| object.sync(disk))))
             }
+            PlantedBug::SetAsideForgotten => Some(
+                object
+                    .write_data(disk, log, changes, reserved)
+                    .and_then(|()| object.write_table(disk, changes, false))
+                    .and_then(|()| object.sync(disk)),
+            ),
             _ => None,
         }
     }

@@ -24,7 +24,7 @@ pub(crate) use trail::Trails;
 use crate::disk::Disk;
 use crate::locking::lock;
 use crate::memory::Effect;
-use crate::object::{Change as BlockChange, Entry as BlockState, NEW_OBJECT_BYTES};
+use crate::object::{Change as BlockChange, Entry as BlockState, FILE_BYTES, NEW_OBJECT_BYTES};
 use crate::partition::PartitionState;
 use crate::store::Store;
 use crate::wal::{Change, Lsn, RecordHeader, Urgency, WalError};
@@ -33,7 +33,10 @@ use crate::wal::{Change, Lsn, RecordHeader, Urgency, WalError};
 const CHECKPOINT_SHARE: u64 = 4;
 
 /// What replicas reckon with is enough.
-const _: () = assert!(NEW_OBJECT_BYTES <= huntaway_replica::NEW_OBJECT_BYTES);
+const _: () = assert!(
+    NEW_OBJECT_BYTES <= huntaway_replica::NEW_OBJECT_BYTES
+        && FILE_BYTES <= huntaway_replica::WHOLE_OBJECT_BYTES
+);
 
 /// Why an entry was not logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -96,7 +99,8 @@ fn effect(states: States, placed: Placed) -> Effect {
         };
         (block, change)
     };
-    Effect { replaces: states.replaces, blocks: states.blocks.into_iter().map(change).collect() }
+    let reserves = states.reserves;
+    Effect { replaces: states.replaces, reserves, blocks: states.blocks.into_iter().map(change).collect() }
 }
 
 impl<D: Disk> Store<D> {
@@ -138,6 +142,9 @@ impl<D: Disk> Store<D> {
             };
             let blocks = states.blocks.iter().filter(is_new).count() as u64;
             let is_new = recent.is_none() && !states.blocks.is_empty();
+            if states.reserves == Some(true) {
+                return FILE_BYTES;
+            }
             blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 }
         });
         if !may_be_refused {

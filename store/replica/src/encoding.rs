@@ -11,7 +11,7 @@ use huntaway_wire::{BLOCKS_PER_OBJECT, Durability, Oid, Process, Version};
 
 use crate::event::{Page, Verified};
 use crate::process::Moment;
-use crate::record::{Block, Change, Completion, CopiedBlock, Record, RequestId, Stored};
+use crate::record::{Block, Change, Completion, CopiedBlock, Record, RequestId, SET_ASIDE_BLOCK, Stored};
 use crate::requests::Requests;
 use crate::room::Credit;
 use crate::teaching::PAGE_OBJECTS;
@@ -86,6 +86,7 @@ impl Encoding for Change {
                 to.list(runs.iter());
             }
             Self::Nothing => to.code(4),
+            Self::Reserve => to.code(5),
         }
     }
 
@@ -96,8 +97,9 @@ impl Encoding for Change {
                 blocks: from.list("blocks", BLOCKS_PER_OBJECT)?,
             },
             2 => Self::Remove,
-            3 => Self::Free { runs: from.list("runs", BLOCKS_PER_OBJECT)? },
+            3 => Self::Free { runs: from.list("runs", SET_ASIDE_BLOCK + 1)? },
             4 => Self::Nothing,
+            5 => Self::Reserve,
             code => return Err(Malformed::Unknown { what: "change", code }),
         })
     }

@@ -52,10 +52,13 @@ pub use old_copies::{OldCopy, to_remove};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use process::{GRANT_US, LEASE_US, Moment, Process, SILENCE_US};
-pub use record::{Block, Change, Completion, Content, CopiedBlock, Entry, Record, RequestId, Stored};
+pub use record::{
+    Block, Change, Completion, Content, CopiedBlock, Entry, Record, RequestId, SET_ASIDE_BLOCK,
+    SET_ASIDE_VERSION, Stored,
+};
 pub use recovery::{Progress, Recovery, RecoveryLimits, ToTeach, Urgency};
 pub use replica::Replica;
 pub use requests::{Known, Requests};
-pub use room::{Credit, NEW_OBJECT_BYTES};
+pub use room::{Credit, NEW_OBJECT_BYTES, WHOLE_OBJECT_BYTES};
 pub use site::Recovered;
 pub use vdi::{Hold, Vdi, Vdis};

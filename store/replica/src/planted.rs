@@ -87,6 +87,12 @@ pub enum PlantedBug {
     NewObjectsNotCounted,
     /// When a disk is full, a write is told that what it takes the place of is damaged.
     DamageNotReplaced,
+    /// A write is refused for space that was set aside for its object.
+    SetAsideNotHeeded,
+    /// Space is set aside that no replica promised.
+    SetAsideNotCounted,
+    /// A learner is not taught what space is set aside.
+    SetAsideNotTaught,
     /// COMPARE AND WRITE compares before it has the blocks to itself.
     ComparedBeforeLock,
     /// What a request came to is not kept with it: when it comes again, it is told that it was done.

@@ -45,6 +45,13 @@ pub struct Record {
     pub durability: Durability,
 }
 
+/// Stands among the blocks of an object for the space that is set aside for all of it: where blocks with their versions are
+/// listed, compared, read and put in place. It is as a hole with the version [`SET_ASIDE_VERSION`], or never written.
+pub const SET_ASIDE_BLOCK: u32 = BLOCKS_PER_OBJECT;
+
+/// That of [`SET_ASIDE_BLOCK`], whoever set the space aside: there is nothing newer.
+pub const SET_ASIDE_VERSION: Version = Version { pepoch: 0, seq: 1 };
+
 /// What becomes of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -57,9 +64,11 @@ pub enum Change {
     },
     /// The object is gone, as if it had never been written.
     Remove,
+    /// Space is set aside for all of the object, for as long as it is not removed. What it holds stays as it is.
+    Reserve,
     /// Blocks of a deleted VDI are gone, as if they had never been written: nothing shows them any more.
     Free {
-        /// The blocks, in order.
+        /// The blocks, in order; [`SET_ASIDE_BLOCK`] may be among them.
         runs: Vec<Range<u32>>,
     },
     /// It stays as it is: COMPARE AND WRITE found something else than was expected.
@@ -85,7 +94,7 @@ impl Record {
             Change::Write { first_block, blocks } => {
                 *first_block..first_block.saturating_add(blocks.len() as u32)
             }
-            Change::Remove => 0..BLOCKS_PER_OBJECT,
+            Change::Remove | Change::Reserve => 0..BLOCKS_PER_OBJECT,
             Change::Free { runs } => {
                 let first = runs.first().map_or(0, |run| run.start);
                 first..runs.last().map_or(first, |run| run.end)
@@ -98,7 +107,7 @@ impl Record {
     pub fn contents(&self) -> &[Content] {
         match &self.change {
             Change::Write { blocks, .. } => blocks,
-            Change::Remove | Change::Free { .. } | Change::Nothing => &[],
+            Change::Remove | Change::Reserve | Change::Free { .. } | Change::Nothing => &[],
         }
     }
 

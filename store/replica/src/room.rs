@@ -15,6 +15,9 @@ const ENTRY_BYTES: u64 = 8;
 /// What an object with one block of data takes on the disk more than that block, at most.
 pub const NEW_OBJECT_BYTES: u64 = 24 << 10;
 
+/// What an object takes on the disk at most, and when space is set aside for all of it.
+pub const WHOLE_OBJECT_BYTES: u64 = NEW_OBJECT_BYTES + huntaway_wire::OBJECT_SIZE_BYTES as u64;
+
 /// What a block of data takes.
 const DATA_BYTES: u64 = huntaway_wire::BLOCK_SIZE_BYTES as u64;
 
@@ -77,6 +80,11 @@ impl Cost {
         Self { bytes, space_bytes: if data_blocks > 0 { NEW_OBJECT_BYTES + data_bytes } else { 0 } }
     }
 
+    /// Of a record that sets aside the space of an object.
+    pub(crate) fn of_whole_object() -> Self {
+        Self { bytes: RECORD_BYTES, space_bytes: WHOLE_OBJECT_BYTES }
+    }
+
     pub(crate) fn takes_space(self) -> bool {
         self.space_bytes > 0
     }
@@ -120,6 +128,7 @@ impl Record {
         let blocks = match &self.change {
             Change::Write { blocks, .. } => blocks.len(),
             Change::Free { runs } => runs.iter().map(ExactSizeIterator::len).sum(),
+            Change::Reserve => return Cost::of_whole_object(),
             Change::Remove | Change::Nothing => 0,
         };
         Cost::new(blocks, self.contents().iter().flatten().count())

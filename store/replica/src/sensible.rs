@@ -7,7 +7,7 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Version};
 
 use crate::event::{Command, Page};
 use crate::message::{Body, Lesson, Message, Reply};
-use crate::record::{Change, Content, CopiedBlock, Record, Stored};
+use crate::record::{Change, Content, CopiedBlock, Record, SET_ASIDE_BLOCK, Stored};
 use crate::teaching::PAGE_OBJECTS;
 
 impl Message {
@@ -46,6 +46,11 @@ fn is_range(blocks: &Range<u32>) -> bool {
     blocks.start < blocks.end && blocks.end <= BLOCKS_PER_OBJECT
 }
 
+/// The same, of what replicas tell each other: also whether space is set aside.
+fn is_inner_range(blocks: &Range<u32>) -> bool {
+    blocks.start < blocks.end && blocks.end <= SET_ASIDE_BLOCK + 1
+}
+
 fn is_record(record: &Record) -> bool {
     let is_version = (1..=Version::MAX_SEQ).contains(&record.version.seq);
     is_version && is_change(record)
@@ -59,9 +64,9 @@ fn is_change(record: &Record) -> bool {
         }
         Change::Free { runs } => {
             let is_apart = |pair: &[Range<u32>]| pair[0].end < pair[1].start;
-            !runs.is_empty() && runs.iter().all(is_range) && runs.windows(2).all(is_apart)
+            !runs.is_empty() && runs.iter().all(is_inner_range) && runs.windows(2).all(is_apart)
         }
-        Change::Remove | Change::Nothing => true,
+        Change::Remove | Change::Reserve | Change::Nothing => true,
     }
 }
 
@@ -72,9 +77,12 @@ fn is_content(content: &Content) -> bool {
 fn is_lesson(lesson: &Lesson) -> bool {
     match lesson {
         Lesson::Digests { most, .. } => (1..=PAGE_OBJECTS).contains(most),
-        Lesson::Read { blocks, .. } => is_range(blocks),
+        Lesson::Read { blocks, .. } => is_inner_range(blocks),
         Lesson::Copy { blocks, .. } | Lesson::Replace { blocks, .. } => {
-            let is_block = |copied: &CopiedBlock| is_content(&copied.stored.content);
+            let is_block = |copied: &CopiedBlock| {
+                let is_data = copied.stored.content.is_some();
+                is_content(&copied.stored.content) && !(is_data && copied.block == SET_ASIDE_BLOCK)
+            };
             are_ascending(blocks.iter().map(|copied| copied.block)) && blocks.iter().all(is_block)
         }
         Lesson::Begin { .. }
@@ -87,7 +95,7 @@ fn is_lesson(lesson: &Lesson) -> bool {
 }
 
 fn is_reply(reply: &Reply) -> bool {
-    let most = BLOCKS_PER_OBJECT as usize;
+    let most = SET_ASIDE_BLOCK as usize + 1;
     match reply {
         Reply::Missing(blocks) | Reply::Verified(blocks) => {
             are_ascending(blocks.iter().map(|verified| verified.block))
@@ -108,7 +116,7 @@ fn is_stored(stored: &Stored) -> bool {
 fn are_ascending(mut blocks: impl Iterator<Item = u32>) -> bool {
     let mut least = 0;
     blocks.all(|block| {
-        let is_next = (least..BLOCKS_PER_OBJECT).contains(&block);
+        let is_next = (least..=SET_ASIDE_BLOCK).contains(&block);
         least = block.saturating_add(1);
         is_next
     })
@@ -141,9 +149,9 @@ mod tests {
         assert!(read(0..1) && read(0..BLOCKS_PER_OBJECT) && read(BLOCKS_PER_OBJECT - 1..BLOCKS_PER_OBJECT));
         assert!(
             !read(0..0)
-                && !read(BLOCKS_PER_OBJECT..BLOCKS_PER_OBJECT + 1)
+                && !read(SET_ASIDE_BLOCK + 1..SET_ASIDE_BLOCK + 2)
                 && !read(0..u32::MAX)
-                && !read(1..BLOCKS_PER_OBJECT + 1)
+                && !read(1..SET_ASIDE_BLOCK + 2)
         );
         let copy = |blocks: &[u32]| {
             let block = |block: &u32| CopiedBlock::new(*block, Stored::default());
@@ -156,7 +164,7 @@ mod tests {
             let reply = Reply::Versions(vec![(block, Version::NEVER)]);
             is_sensible(Body::Reply { attempt: 1, step: 1, reply })
         };
-        assert!(versions(BLOCKS_PER_OBJECT - 1) && !versions(BLOCKS_PER_OBJECT) && !versions(u32::MAX));
+        assert!(versions(SET_ASIDE_BLOCK) && !versions(SET_ASIDE_BLOCK + 1) && !versions(u32::MAX));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::pace::Pace;
 use crate::planted::PlantedBug;
 use crate::primary::{Primary, RESEND_US, lease_end};
 use crate::process::{Moment, Process, SILENCE_US};
-use crate::record::{CopiedBlock, Record, Stored};
+use crate::record::{CopiedBlock, Record, SET_ASIDE_BLOCK, Stored};
 use crate::room::{Cost, Credit, Lack};
 use crate::site::{Pending, Site};
 use forwards::Forwards;
@@ -521,8 +521,10 @@ impl Teaching {
             (own, theirs) => own != theirs,
         };
         let all: BTreeSet<u32> = own.keys().chain(theirs.keys()).copied().collect();
+        let is_heeded = |block: &u32| *block != SET_ASIDE_BLOCK || !site.has(PlantedBug::SetAsideNotTaught);
         let version = |block: u32| (block, own.get(&block).copied().unwrap_or(Version::NEVER));
-        let blocks: BTreeMap<u32, Version> = all.into_iter().filter(differs).map(version).collect();
+        let blocks: BTreeMap<u32, Version> =
+            all.into_iter().filter(differs).filter(is_heeded).map(version).collect();
         let (Some(first), Some(last)) = (blocks.keys().next().copied(), blocks.keys().last().copied()) else {
             self.next_object(site, primary);
             return primary.unlock_object(op);

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Answer, Block, Body, Command, Configuration, Credit, Entry, Input, Message, Moment, NEW_OBJECT_BYTES,
-    Outcome, Output, Process, Record, Recovered, Refused, Replica, Reply, Request, RequestId, Stored, Vdi,
-    Vdis,
+    Answer, Block, Body, Change, Command, Configuration, Credit, Entry, Input, Message, Moment,
+    NEW_OBJECT_BYTES, Outcome, Output, Process, Record, Recovered, Refused, Replica, Reply, Request,
+    RequestId, SET_ASIDE_BLOCK, SET_ASIDE_VERSION, Stored, Vdi, Vdis, WHOLE_OBJECT_BYTES,
 };
 use huntaway_wire::{
     ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Version, Vid,
@@ -156,7 +156,9 @@ fn a_write_waits_in_order_until_there_is_room_and_discards_do_not() {
 fn finds(primary: &mut Replica, outputs: &[Output], content: Option<Block>) -> Vec<Output> {
     let [Output::Read { ticket, .. }] = outputs else { panic!("{outputs:?}") };
     let stored = Stored { version: Version { pepoch: 1, seq: 1 }, content };
-    primary.step(NOW, Input::Stored { ticket: *ticket, outcome: Outcome::Blocks(vec![stored]) })
+    let outcome = Outcome::Blocks(vec![stored]);
+    let outputs = primary.step(NOW, Input::Stored { ticket: *ticket, outcome });
+    finds_nothing(primary, outputs, false)
 }
 
 #[test]
@@ -210,6 +212,63 @@ fn what_is_damaged_everywhere_is_not_told_to_whom_a_full_disk_refuses() {
         });
     }
     assert_eq!(answers, [(1, Answer::Refused(Refused::NoSpace))]);
+}
+
+/// A primary whose disks are full, but for their logs.
+fn full_primary() -> Replica {
+    let mut primary = primary(0, true);
+    let full = Credit { limit_bytes: u64::MAX, space_limit_bytes: 0, is_full: true };
+    hears(&mut primary, MEMBER, Body::Granted { sent: NOW, credit: full, attempt: 0 });
+    primary
+}
+
+/// The primary's store answers all that it is asked to read: there is nothing, but perhaps space is set aside.
+fn finds_nothing(primary: &mut Replica, mut outputs: Vec<Output>, is_set_aside: bool) -> Vec<Output> {
+    let mut all = Vec::new();
+    while let Some(output) = outputs.pop() {
+        if let Output::Read { ticket, blocks, .. } = &output {
+            let is_it = is_set_aside && *blocks == (SET_ASIDE_BLOCK..SET_ASIDE_BLOCK + 1);
+            let version = if is_it { SET_ASIDE_VERSION } else { Version::NEVER };
+            let stored = blocks.clone().map(|_| Stored { version, content: None }).collect();
+            let outcome = Outcome::Blocks(stored);
+            outputs.extend(primary.step(NOW, Input::Stored { ticket: *ticket, outcome }));
+        }
+        all.push(output);
+    }
+    all
+}
+
+fn reserve(number: u64) -> Input {
+    request(number, Command::Reserve { oid: oid(), durability: Durability::Logged })
+}
+
+#[test]
+fn what_space_was_set_aside_for_is_written_on_a_full_disk() {
+    let mut primary = full_primary();
+    let outputs = primary.step(NOW, write(1));
+    let none = finds_nothing(&mut primary, outputs, false);
+    assert_eq!(refused(&none), [(1, Answer::Refused(Refused::NoSpace))]);
+    let outputs = primary.step(NOW, write(2));
+    let set_aside = finds_nothing(&mut primary, outputs, true);
+    assert_eq!(forwarded(&set_aside), [2]);
+}
+
+#[test]
+fn space_is_set_aside_once_and_refused_before_it_has_a_version() {
+    let mut primary = full_primary();
+    let outputs = primary.step(NOW, reserve(1));
+    let none = finds_nothing(&mut primary, outputs, false);
+    assert_eq!(refused(&none), [(1, Answer::Refused(Refused::NoSpace))]);
+    let outputs = primary.step(NOW, reserve(2));
+    let known = finds_nothing(&mut primary, outputs, true);
+    assert_eq!(records(&known)[0].change, Change::Nothing);
+    let mut primary = full_primary();
+    let credit = Credit { limit_bytes: u64::MAX, space_limit_bytes: WHOLE_OBJECT_BYTES, is_full: true };
+    hears(&mut primary, MEMBER, Body::Granted { sent: NOW, credit, attempt: 0 });
+    let outputs = primary.step(NOW, reserve(3));
+    let enough = finds_nothing(&mut primary, outputs, false);
+    assert_eq!(records(&enough)[0].change, Change::Reserve);
+    assert_eq!(records(&enough)[0].space_bytes(), WHOLE_OBJECT_BYTES);
 }
 
 #[test]

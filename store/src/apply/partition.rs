@@ -309,7 +309,8 @@ impl<D: Disk> Store<D> {
     fn put_back(&self, partition: Partition, captured: &Captured, applied: &mut Applied) {
         applied.objects_without_room += 1;
         self.with_loaded(partition, |state| {
-            if let Some((_, true)) = captured.reservation {
+            // That of a replica has a version: there will be room.
+            if let Some((_, true)) = captured.reservation.filter(|_| !captured.is_replicated) {
                 state.memory.drop_reservation(captured);
                 self.refuse_reservers(captured, &Refusal::NoSpace { needed_bytes: FILE_BYTES }.into());
             }

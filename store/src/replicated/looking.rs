@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use huntaway_replica::{Block, Outcome, Page, Stored, Verified};
-use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Broken, Oid, Partition, Version};
+use huntaway_replica::{Block, Outcome, Page, SET_ASIDE_BLOCK, SET_ASIDE_VERSION, Stored, Verified};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Oid, Partition, Version};
 
 use crate::disk::Disk;
 use crate::error::is_shortage;
@@ -14,6 +14,9 @@ use crate::object::{Change, Entry, LoadError, ObjectFile, ObjectPath};
 use crate::partition::PartitionState;
 use crate::store::Store;
 use crate::wal::Lsn;
+
+/// What stands for the space that is set aside.
+const SET_ASIDE: Entry = Entry::Hole { version: SET_ASIDE_VERSION };
 
 /// The file of an object, as far as it matters.
 enum Behind<D: Disk> {
@@ -46,6 +49,10 @@ struct Looked<'a, D: Disk> {
 impl<D: Disk> Looked<'_, D> {
     /// What the block is; `None` if that is not known.
     fn block(&self, block: u32) -> Option<(Entry, Place)> {
+        if block == SET_ASIDE_BLOCK {
+            let state = if self.is_set_aside()? { SET_ASIDE } else { Entry::Inherit };
+            return Some((state, Place::None));
+        }
         if let Some(change) = self.recent.and_then(|recent| recent.change(block)) {
             return Some((change.entry(), place_of(change)));
         }
@@ -57,6 +64,20 @@ impl<D: Disk> Looked<'_, D> {
             },
             Behind::Missing | Behind::Unknown => None,
         }
+    }
+
+    /// Whether space is set aside for all of it; `None` if that is not known.
+    fn is_set_aside(&self) -> Option<bool> {
+        self.recent.and_then(RecentObject::reservation).or_else(|| match &self.behind {
+            Behind::Nothing => Some(false),
+            Behind::File(object) => Some(object.content().reserved),
+            Behind::Missing | Behind::Unknown => None,
+        })
+    }
+
+    /// The same among blocks, if it is.
+    fn set_aside(&self) -> Option<(u32, Entry)> {
+        (self.is_set_aside() == Some(true)).then_some((SET_ASIDE_BLOCK, SET_ASIDE))
     }
 
     /// What each block is that was ever written, in order; `None` if that is not known of all.
@@ -76,13 +97,14 @@ impl<D: Disk> Looked<'_, D> {
                 entry => written.push((block, entry)),
             }
         }
+        written.extend(self.set_aside());
         Some(written)
     }
 
     /// When it is not known of all, what each of the others is, those among them that were never written.
     fn known(&self) -> Vec<(u32, Entry)> {
         if matches!(self.behind, Behind::File(_)) {
-            (0..BLOCKS_PER_OBJECT).filter_map(|block| Some((block, self.block(block)?.0))).collect()
+            (0..=SET_ASIDE_BLOCK).filter_map(|block| Some((block, self.block(block)?.0))).collect()
         } else {
             self.written_since()
         }
@@ -92,7 +114,7 @@ impl<D: Disk> Looked<'_, D> {
     fn written_since(&self) -> Vec<(u32, Entry)> {
         let changes = self.recent.into_iter().flat_map(RecentObject::changes);
         let entries = changes.map(|(block, change)| (block, change.entry()));
-        entries.filter(|(_, entry)| *entry != Entry::Inherit).collect()
+        entries.filter(|(_, entry)| *entry != Entry::Inherit).chain(self.set_aside()).collect()
     }
 }
 
@@ -111,7 +133,7 @@ impl<D: Disk> Store<D> {
             if matches!(looked.behind, Behind::Unknown) {
                 return Outcome::Failed;
             }
-            let blocks = blocks.start..blocks.end.min(BLOCKS_PER_OBJECT);
+            let blocks = blocks.start..blocks.end.min(SET_ASIDE_BLOCK + 1);
             let found: Vec<_> = blocks.map(|block| self.read_stored(&looked, block)).collect();
             if found.iter().all(Option::is_some) {
                 Outcome::Blocks(found.into_iter().flatten().collect())

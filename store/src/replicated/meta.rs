@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_replica::{
     Block, Change, Completion, Content, CopiedBlock, Entry, Process, Record, RequestId, Requests,
+    SET_ASIDE_BLOCK,
 };
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Durability, Incarnation, NodeId, ObjectKind, Oid, Version, Vid,
@@ -34,11 +35,15 @@ const CHANGE_WRITE: u8 = 0;
 const CHANGE_REMOVE: u8 = 1;
 const CHANGE_NOTHING: u8 = 2;
 const CHANGE_FREE: u8 = 3;
+const CHANGE_RESERVE: u8 = 4;
 
 const NEVER: u8 = 0;
 const DATA: u8 = 1;
 const HOLE: u8 = 2;
 const LOST: u8 = 3;
+
+/// All blocks, and the one that stands for the space that is set aside.
+const MOST_COPIED: usize = SET_ASIDE_BLOCK as usize + 1;
 
 /// An entry, or a part of one, as a record of the log.
 #[derive(Debug, Default)]
@@ -75,8 +80,30 @@ pub(crate) enum Logged {
 pub(crate) struct States {
     /// The object was as if it had never been written, before.
     pub(crate) replaces: bool,
+    /// Whether space is set aside for all of the object from here on, if that changes.
+    pub(crate) reserves: Option<bool>,
     /// What blocks become, in order, with the checksums of data.
     pub(crate) blocks: Vec<(u32, BlockState)>,
+}
+
+impl States {
+    /// Of blocks, among which one stands for the space that is set aside.
+    fn of(replaces: bool, blocks: impl Iterator<Item = (u32, BlockState)>) -> Self {
+        let mut states = Self { replaces, ..Self::default() };
+        for (block, state) in blocks {
+            if block == SET_ASIDE_BLOCK {
+                states.reserves = Some(state != BlockState::Inherit);
+            } else {
+                states.blocks.push((block, state));
+            }
+        }
+        states
+    }
+
+    /// Whether they change anything.
+    pub(crate) fn are_something(&self) -> bool {
+        self.replaces || self.reserves.is_some() || !self.blocks.is_empty()
+    }
 }
 
 /// What the record of an entry that is about no object says in place of one: the first object that there can be.
@@ -104,23 +131,24 @@ pub(crate) fn encode(entry: &Entry) -> Option<Vec<Encoded<'_>>> {
 
 /// What an entry does to blocks of an object; `None` if it is not about one.
 pub(crate) fn states(entry: &Entry) -> Option<(Oid, States)> {
-    let removed = States { replaces: true, blocks: Vec::new() };
+    let removed = States { replaces: true, ..States::default() };
     match entry {
         Entry::Write { record, .. } => match &record.change {
             Change::Write { first_block, blocks } => {
                 let blocks = (*first_block..).zip(blocks);
                 let blocks = blocks.map(|(block, content)| (block, written(record.version, content)));
-                Some((record.oid, States { replaces: false, blocks: blocks.collect() }))
+                Some((record.oid, States::of(false, blocks)))
             }
             Change::Remove => Some((record.oid, removed)),
+            Change::Reserve => Some((record.oid, States { reserves: Some(true), ..States::default() })),
             Change::Free { runs } => {
                 let blocks = runs.iter().cloned().flatten().map(|block| (block, BlockState::Inherit));
-                Some((record.oid, States { replaces: false, blocks: blocks.collect() }))
+                Some((record.oid, States::of(false, blocks)))
             }
             Change::Nothing => None,
         },
-        Entry::Copy { oid, blocks } => Some((*oid, States { replaces: false, blocks: copied(blocks) })),
-        Entry::Replace { oid, blocks } => Some((*oid, States { replaces: true, blocks: copied(blocks) })),
+        Entry::Copy { oid, blocks } => Some((*oid, States::of(false, copied(blocks)))),
+        Entry::Replace { oid, blocks } => Some((*oid, States::of(true, copied(blocks)))),
         Entry::Remove { oid } => Some((*oid, removed)),
         Entry::Known { .. } | Entry::Forget => None,
     }
@@ -133,14 +161,15 @@ fn written(version: Version, content: &Content) -> BlockState {
     }
 }
 
-fn copied(blocks: &[CopiedBlock]) -> Vec<(u32, BlockState)> {
-    blocks.iter().map(|copied| (copied.block, copied_state(copied))).collect()
+fn copied(blocks: &[CopiedBlock]) -> impl Iterator<Item = (u32, BlockState)> {
+    blocks.iter().map(|copied| (copied.block, copied_state(copied)))
 }
 
 fn copied_state(copied: &CopiedBlock) -> BlockState {
     let version = copied.stored.version;
     match (version == Version::NEVER, copied.is_lost) {
         (true, _) => BlockState::Inherit,
+        _ if copied.block == SET_ASIDE_BLOCK => BlockState::Hole { version },
         (false, true) => BlockState::Lost { version },
         (false, false) => written(version, &copied.stored.content),
     }
@@ -164,6 +193,7 @@ fn encode_record(kind: u8, record: &Record, settled: Version) -> Option<Encoded<
             meta.extend(blocks.iter().map(|content| if content.is_some() { DATA } else { HOLE }));
         }
         Change::Remove => meta.push(CHANGE_REMOVE),
+        Change::Reserve => meta.push(CHANGE_RESERVE),
         Change::Free { runs } => {
             meta.push(CHANGE_FREE);
             put_numbers(&mut meta, &[runs.len() as u32]);
@@ -202,9 +232,9 @@ fn encode_copy(kind: u8, oid: Oid, blocks: &[CopiedBlock]) -> Option<Encoded<'_>
         data.extend(copied.stored.content.iter().filter(|_| code == DATA));
     }
     let is_right = |copied: &CopiedBlock| {
-        copied.block < BLOCKS_PER_OBJECT && copied.stored.version.seq <= Version::MAX_SEQ
+        copied.block <= SET_ASIDE_BLOCK && copied.stored.version.seq <= Version::MAX_SEQ
     };
-    let are_right = blocks.len() <= BLOCKS_PER_OBJECT as usize && blocks.iter().all(is_right);
+    let are_right = blocks.len() <= MOST_COPIED && blocks.iter().all(is_right);
     (are_right && are_whole(&data)).then_some(Encoded { oid: Some(oid), meta, data, ..Encoded::default() })
 }
 
@@ -274,7 +304,7 @@ fn put_numbers(meta: &mut Vec<u8>, numbers: &[u32]) {
 
 /// Whether these are blocks of an object, in order.
 fn are_runs(runs: &[Range<u32>]) -> bool {
-    let is_run = |run: &Range<u32>| run.start < run.end && run.end <= BLOCKS_PER_OBJECT;
+    let is_run = |run: &Range<u32>| run.start < run.end && run.end <= SET_ASIDE_BLOCK + 1;
     runs.iter().all(is_run) && runs.windows(2).all(|pair| pair[0].end <= pair[1].start)
 }
 
@@ -378,6 +408,7 @@ fn decode_change(reader: &mut Reader<'_>, data: &mut Data<'_>) -> Option<Change>
             Change::Write { first_block, blocks }
         }
         CHANGE_REMOVE => Change::Remove,
+        CHANGE_RESERVE => Change::Reserve,
         CHANGE_FREE => {
             let mut runs = Vec::new();
             for _ in 0..reader.u16()? {
@@ -392,7 +423,7 @@ fn decode_change(reader: &mut Reader<'_>, data: &mut Data<'_>) -> Option<Change>
 
 fn decode_copy(reader: &mut Reader<'_>, data: &mut Data<'_>) -> Option<States> {
     let count = reader.u16()?;
-    let mut states = States::default();
+    let mut blocks = Vec::new();
     for _ in 0..count {
         let block = u32::from(reader.u16()?);
         let code = reader.byte()?;
@@ -404,12 +435,14 @@ fn decode_copy(reader: &mut Reader<'_>, data: &mut Data<'_>) -> Option<States> {
             LOST if is_version(version) => BlockState::Lost { version },
             _ => return None,
         };
-        if block >= BLOCKS_PER_OBJECT || states.blocks.len() >= BLOCKS_PER_OBJECT as usize {
+        let is_space = matches!(state, BlockState::Inherit | BlockState::Hole { .. });
+        let is_right = block < BLOCKS_PER_OBJECT || block == SET_ASIDE_BLOCK && is_space;
+        if !is_right || blocks.len() >= MOST_COPIED {
             return None;
         }
-        states.blocks.push((block, state));
+        blocks.push((block, state));
     }
-    Some(states)
+    Some(States::of(false, blocks.into_iter()))
 }
 
 fn decode_requests(reader: &mut Reader<'_>) -> Option<Requests> {

@@ -71,7 +71,7 @@ impl Replay {
         self.learn(header.partition, logged, (begins, end));
         Some(if forgets {
             Consequence::Forgotten
-        } else if states.replaces || !states.blocks.is_empty() {
+        } else if states.are_something() {
             Consequence::Changed(effect(states, Placed { end, payload: header.payload_at(end) }))
         } else {
             Consequence::None

@@ -75,7 +75,7 @@ pub enum Command {
         /// The blocks.
         blocks: Range<u32>,
     },
-    /// Which blocks hold data, of the object or of what it inherits? Answered by [`Answer::Map`].
+    /// Which blocks hold data, of the object or of what it inherits, or have space set aside? Answered by [`Answer::Map`].
     Map {
         /// The object.
         oid: Oid,
@@ -128,6 +128,14 @@ pub enum Command {
         /// When it counts as done.
         durability: Durability,
     },
+    /// Sets space aside for all of the object, so that later writes to it are never refused for want of it, until it is removed.
+    /// Answered by [`Answer::Done`]; what it holds stays as it is.
+    Reserve {
+        /// The object.
+        oid: Oid,
+        /// When it counts as done.
+        durability: Durability,
+    },
     /// Removes the object, whether there is one or not. Answered by [`Answer::Done`].
     Remove {
         /// The object.
@@ -159,7 +167,7 @@ pub enum Answer {
     Done,
     /// What the blocks hold.
     Data(Vec<Content>),
-    /// Which of the blocks hold data: runs in order, without gaps.
+    /// Which of the blocks hold data, or have space set aside: runs in order, without gaps.
     Map(Vec<MappedRun>),
     /// The range does not hold what was expected, and was left as it is.
     Miscompare {

@@ -99,6 +99,8 @@ pub(crate) struct Shape {
     reset_percent: u64,
     /// Of what is written, how much is not just whole blocks.
     special_percent: u64,
+    /// Clients set space aside.
+    reserves: bool,
     /// The longest time between two faults of disks, in microseconds; 0: disks have none.
     disk_fault_every: Time,
     /// How fast primaries read objects again.
@@ -251,7 +253,7 @@ impl Cluster {
     fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
         let mut random = Random::new(seed);
         let shape = Shape::draw(&mut random);
-        let habits = Habits::draw(&mut random);
+        let habits = Habits::draw(shape.reserves, &mut random);
         Self::of(shape, habits, usize::MAX, random, bug, traced)
     }
 
@@ -387,6 +389,7 @@ impl Shape {
             has_snapshots: random.percent(60),
             branch_percent: random.pick(&[0, 0, 60]),
             reset_percent: [0, 40][random.below(2) as usize],
+            reserves: random.percent(20),
             special_percent: [0, 40, 90][random.below(3) as usize],
             disk_fault_every: [0, 0, 4 * SECOND, SECOND][random.below(4) as usize],
             scrub_bytes_per_second: [0, 4096, 65536][random.below(3) as usize],

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use huntaway_replica::{Credit, Entry, NEW_OBJECT_BYTES};
+use huntaway_replica::{Credit, Entry, NEW_OBJECT_BYTES, WHOLE_OBJECT_BYTES};
 
 use crate::Random;
 
@@ -13,27 +13,22 @@ const DATA_BYTES: u64 = 4096;
 /// The largest record of a run: two blocks.
 const LARGEST_BYTES: u64 = 10 << 10;
 
-/// What it takes on the disk.
+/// What it takes on the disk, in runs in which nobody sets space aside.
 const LARGEST_SPACE_BYTES: u64 = NEW_OBJECT_BYTES + 2 * DATA_BYTES;
 
 /// A store promises no more of its log at a time.
 const MOST_PROMISED_BYTES: u64 = 2 * LARGEST_BYTES;
-
-/// Nor of its disk.
-const MOST_PROMISED_SPACE_BYTES: u64 = 2 * LARGEST_SPACE_BYTES;
-
-/// Kept of the disk for what is rolled forward to a process that does not know what the one before it had promised: no more
-/// than that.
-const ROLL_FORWARD_RESERVE_BYTES: u64 = MOST_PROMISED_SPACE_BYTES;
-
-/// Kept for blocks that are put in place: lessons, and what is mended.
-const COPY_RESERVE_BYTES: u64 = 2 * LARGEST_SPACE_BYTES;
 
 /// The room of one store.
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     log_bytes: u64,
     disk_bytes: u64,
+    /// What the largest write takes of the disk.
+    largest_bytes: u64,
+    /// No more of the disk is promised at a time. As much is kept for what is rolled forward to a process that does not know what
+    /// the one before it had promised, and as much for blocks that are put in place: lessons, and what is mended.
+    most_promised_bytes: u64,
     /// What others have on the disk.
     others_bytes: u64,
     /// Objects.
@@ -51,11 +46,13 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// A log and a disk for a few writes.
-    pub(crate) fn new(log_bytes: u64, data_bytes: u64) -> Self {
+    /// A log, and a disk for so many of the largest writes.
+    fn new(log_bytes: u64, largest_bytes: u64, most_promised_bytes: u64, writes: u64) -> Self {
         Self {
             log_bytes,
-            disk_bytes: ROLL_FORWARD_RESERVE_BYTES + COPY_RESERVE_BYTES + data_bytes,
+            disk_bytes: 2 * most_promised_bytes + writes * largest_bytes,
+            largest_bytes,
+            most_promised_bytes,
             others_bytes: 0,
             applied_bytes: 0,
             logged_bytes: 0,
@@ -69,9 +66,11 @@ impl Room {
     }
 
     /// A store draws what it has room for.
-    pub(crate) fn draw(random: &mut Random) -> Self {
+    pub(crate) fn draw(reserves: bool, random: &mut Random) -> Self {
+        let (largest_bytes, promised) =
+            if reserves { (WHOLE_OBJECT_BYTES, 1) } else { (LARGEST_SPACE_BYTES, 2) };
         let log_bytes = random.pick(&[2, 4, 8]) * LARGEST_BYTES;
-        Self::new(log_bytes, random.pick(&[2, 3, 8]) * LARGEST_SPACE_BYTES)
+        Self::new(log_bytes, largest_bytes, promised * largest_bytes, random.pick(&[2, 3, 8]))
     }
 
     fn free_bytes(&self) -> u64 {
@@ -86,13 +85,13 @@ impl Room {
 
     /// What it promises by now.
     pub(crate) fn promise(&mut self) -> Credit {
-        let reserves = ROLL_FORWARD_RESERVE_BYTES + COPY_RESERVE_BYTES;
+        let reserves = 2 * self.most_promised_bytes;
         let log = self.log_bytes.saturating_sub(self.logged_bytes).min(MOST_PROMISED_BYTES);
-        let disk = self.free_bytes().saturating_sub(reserves).min(MOST_PROMISED_SPACE_BYTES);
+        let disk = self.free_bytes().saturating_sub(reserves).min(self.most_promised_bytes);
         self.promised_bytes = self.promised_bytes.max(self.taken_bytes + log);
         self.promised_space_bytes = self.promised_space_bytes.max(self.taken_space_bytes + disk);
         let when_applied = self.disk_bytes.saturating_sub(self.others_bytes + self.applied_bytes);
-        let is_full = when_applied < reserves + LARGEST_SPACE_BYTES;
+        let is_full = when_applied < reserves + self.largest_bytes;
         let space_limit_bytes = self.promised_space_bytes;
         Credit { limit_bytes: self.promised_bytes, space_limit_bytes, is_full }
     }
@@ -100,7 +99,7 @@ impl Room {
     /// Whether blocks can be put in place that take so much of the disk: what is kept for promises and for what is rolled
     /// forward is not for them.
     pub(crate) fn takes(&self, entry: &Entry, space_bytes: u64) -> bool {
-        let kept = self.set_aside_bytes() + ROLL_FORWARD_RESERVE_BYTES;
+        let kept = self.set_aside_bytes() + self.most_promised_bytes;
         match entry {
             Entry::Copy { .. } | Entry::Replace { .. } => {
                 space_bytes <= self.free_bytes().saturating_sub(kept)
@@ -153,7 +152,7 @@ impl Room {
 
     /// Others fill the disk, but for what is kept and a little.
     pub(crate) fn fill(&mut self, left_bytes: u64) {
-        let kept = self.set_aside_bytes() + ROLL_FORWARD_RESERVE_BYTES + COPY_RESERVE_BYTES + left_bytes;
+        let kept = self.set_aside_bytes() + 2 * self.most_promised_bytes + left_bytes;
         self.others_bytes += self.free_bytes().saturating_sub(kept);
     }
 

@@ -14,7 +14,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Block, Change, CopiedBlock, Credit, Entry, NEW_OBJECT_BYTES, Outcome, Page, Recovered, Stored, Verified,
+    Block, Change, CopiedBlock, Credit, Entry, Outcome, Page, Recovered, SET_ASIDE_BLOCK, SET_ASIDE_VERSION,
+    Stored, Verified, WHOLE_OBJECT_BYTES,
 };
 use huntaway_wire::{Oid, Version};
 
@@ -249,32 +250,36 @@ impl Objects {
 
     /// What an object takes on the disk.
     fn space_bytes(&self, oid: Oid) -> u64 {
-        let data = |object: &BTreeMap<u32, Stored>| object.values().filter(|stored| is_data(stored)).count();
-        object_bytes(self.blocks.get(&oid).map_or(0, data))
+        self.blocks
+            .get(&oid)
+            .map_or(0, |object| bytes_of(object.iter().map(|(block, at)| (*block, is_data(at)))))
     }
 
     /// What the entry takes on the disk that is not taken so far.
     fn more_bytes(&self, entry: &Entry) -> u64 {
-        let is_new = |oid: Oid, block: u32| {
-            let stored = self.blocks.get(&oid).and_then(|object| object.get(&block));
-            stored.is_none_or(|stored| !is_data(stored))
-        };
-        let (oid, blocks) = match entry {
+        let is_there = |copied: &CopiedBlock| copied.stored.version != Version::NEVER;
+        let state = |copied: &CopiedBlock| (copied.block, copied.stored.content.is_some());
+        let (oid, new): (Oid, Vec<(u32, bool)>) = match entry {
+            Entry::Write { record, .. } if record.change == Change::Reserve => {
+                (record.oid, vec![(SET_ASIDE_BLOCK, false)])
+            }
             Entry::Write { record, .. } => {
-                let blocks = record.extent().zip(record.contents()).filter(|(_, content)| content.is_some());
-                (record.oid, blocks.filter(|(block, _)| is_new(record.oid, *block)).count())
+                let contents = record.contents().iter().map(Option::is_some);
+                (record.oid, record.extent().zip(contents).collect())
             }
             Entry::Copy { oid, blocks } => {
-                let data = blocks.iter().filter(|copied| copied.stored.content.is_some());
-                (*oid, data.filter(|copied| is_new(*oid, copied.block)).count())
+                (*oid, blocks.iter().filter(|it| is_there(it)).map(state).collect())
             }
             Entry::Replace { blocks, .. } => {
-                return object_bytes(blocks.iter().filter(|copied| copied.stored.content.is_some()).count());
+                return bytes_of(blocks.iter().filter(|it| is_there(it)).map(state));
             }
             Entry::Remove { .. } | Entry::Forget | Entry::Known { .. } => return 0,
         };
-        let has_object = self.space_bytes(oid) > 0;
-        if has_object { object_bytes(blocks).saturating_sub(NEW_OBJECT_BYTES) } else { object_bytes(blocks) }
+        let object = self.blocks.get(&oid);
+        let known = object.into_iter().flatten().map(|(block, stored)| (*block, is_data(stored)));
+        let is_known = |block: u32| object.and_then(|object| object.get(&block)).is_some_and(is_data);
+        let more = new.into_iter().filter(|(block, _)| !is_known(*block));
+        bytes_of(known.chain(more)).saturating_sub(self.space_bytes(oid))
     }
 
     fn remove(&mut self, oid: Oid) {
@@ -286,7 +291,7 @@ impl Objects {
         let object = self.blocks.entry(oid).or_default();
         for copied in copied {
             let mut stored = copied.stored.clone();
-            if copied.is_lost {
+            if copied.is_lost && copied.block != SET_ASIDE_BLOCK {
                 // No bytes have that sum.
                 stored.content = Some(Block { crc: 1, bytes: Bytes::new() });
             }
@@ -320,6 +325,10 @@ impl Objects {
                     }
                 }
                 Change::Remove => self.remove(record.oid),
+                Change::Reserve => {
+                    let stored = Stored { version: SET_ASIDE_VERSION, content: None };
+                    self.blocks.entry(record.oid).or_default().insert(SET_ASIDE_BLOCK, stored);
+                }
                 Change::Free { runs } => {
                     let Some(object) = self.blocks.get_mut(&record.oid) else { return };
                     object.retain(|block, _| !runs.iter().any(|run| run.contains(block)));
@@ -339,6 +348,16 @@ impl Objects {
             Entry::Known { .. } => {}
         }
     }
+}
+
+/// What an object with these blocks takes on the disk, of which some hold data.
+fn bytes_of(blocks: impl Iterator<Item = (u32, bool)>) -> u64 {
+    let (mut is_set_aside, mut data_blocks) = (false, 0);
+    for (block, is_data) in blocks {
+        is_set_aside |= block == SET_ASIDE_BLOCK;
+        data_blocks += usize::from(is_data);
+    }
+    if is_set_aside { WHOLE_OBJECT_BYTES } else { object_bytes(data_blocks) }
 }
 
 /// What is lost has no bytes.

@@ -180,6 +180,11 @@ fn an_index_that_keeps_a_version_that_went_down_is_found() {
 }
 
 #[test]
+fn a_file_that_does_not_tell_of_space_set_aside_is_found() {
+    is_found(Bug::Store(StoreBug::SetAsideForgotten));
+}
+
+#[test]
 fn health_that_is_told_from_progress_is_found() {
     is_found(Bug::HealthFromProgress);
 }
@@ -229,6 +234,9 @@ each_is_found! {
     writes_that_take_space_of_a_full_disk_are_found: AnyWriteReplaces,
     objects_that_are_made_and_not_counted_are_found: NewObjectsNotCounted,
     telling_of_damage_that_a_write_replaces_is_found: DamageNotReplaced,
+    refusing_a_write_that_space_was_set_aside_for_is_found: SetAsideNotHeeded,
+    setting_space_aside_that_nobody_promised_is_found: SetAsideNotCounted,
+    a_learner_that_does_not_hear_of_space_set_aside_is_found: SetAsideNotTaught,
     a_flush_of_one_replica_is_found: FlushOfThePrimaryAlone,
     stable_writes_without_a_sync_are_found: StableWithoutSync,
     comparing_before_the_blocks_are_locked_is_found: ComparedBeforeLock,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use huntaway_wire::encoding::{Encoding, Malformed, Reader, Writer};
 use huntaway_wire::frame::{Framed, Kind};
-use huntaway_wire::{BLOCKS_PER_OBJECT, Oid, Pepoch};
+use huntaway_wire::{Oid, Pepoch};
 
 use crate::message::{Body, Lesson, Message, Reply};
-use crate::record::CopiedBlock;
+use crate::record::{CopiedBlock, SET_ASIDE_BLOCK};
 
 /// Most writes that are in doubt at a time.
 const MOST_RECORDS: u32 = 1 << 18;
@@ -194,7 +194,7 @@ impl Encoding for Lesson {
 }
 
 fn copied(from: &mut Reader<'_>) -> Result<(Oid, Arc<Vec<CopiedBlock>>), Malformed> {
-    Ok((Oid::decode(from)?, Arc::new(from.list("blocks", BLOCKS_PER_OBJECT)?)))
+    Ok((Oid::decode(from)?, Arc::new(from.list("blocks", SET_ASIDE_BLOCK + 1)?)))
 }
 
 fn code_of_lesson(lesson: &Lesson) -> u8 {
@@ -252,12 +252,12 @@ impl Encoding for Reply {
         Ok(match from.code()? {
             1 => Self::Done,
             2 => Self::Failed,
-            3 => Self::Missing(from.list("blocks", BLOCKS_PER_OBJECT)?),
-            4 => Self::Damaged(from.list("blocks", BLOCKS_PER_OBJECT)?),
-            5 => Self::Verified(from.list("blocks", BLOCKS_PER_OBJECT)?),
+            3 => Self::Missing(from.list("blocks", SET_ASIDE_BLOCK + 1)?),
+            4 => Self::Damaged(from.list("blocks", SET_ASIDE_BLOCK + 1)?),
+            5 => Self::Verified(from.list("blocks", SET_ASIDE_BLOCK + 1)?),
             6 => Self::Digests(Encoding::decode(from)?),
-            7 => Self::Versions(from.list("versions", BLOCKS_PER_OBJECT)?),
-            8 => Self::Blocks(from.list("blocks", BLOCKS_PER_OBJECT)?),
+            7 => Self::Versions(from.list("versions", SET_ASIDE_BLOCK + 1)?),
+            8 => Self::Blocks(from.list("blocks", SET_ASIDE_BLOCK + 1)?),
             9 => Self::Requests(Encoding::decode(from)?),
             code => return Err(Malformed::Unknown { what: "reply", code }),
         })

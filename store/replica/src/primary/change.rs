@@ -13,7 +13,7 @@ use super::lookup::Lookup;
 use crate::event::{Command, Refused};
 use crate::order::Access;
 use crate::planted::PlantedBug;
-use crate::record::{Block, Change, Completion, Content};
+use crate::record::{Block, Change, Completion, Content, SET_ASIDE_BLOCK};
 use crate::replica::is_change;
 use crate::room::Cost;
 use crate::site::Site;
@@ -21,10 +21,19 @@ use crate::site::Site;
 /// Blocks that a lock on a whole object covers.
 pub(crate) const WHOLE_OBJECT: Range<u32> = 0..BLOCKS_PER_OBJECT;
 
+/// What tells whether space is set aside for an object.
+pub(crate) const SET_ASIDE: Range<u32> = SET_ASIDE_BLOCK..SET_ASIDE_BLOCK + 1;
+
 /// A search for what the command has to know, and for what its blocks hold already.
 pub(crate) fn lookup_of_all(site: &Site, command: &Command) -> Lookup {
     let Some((_, _, blocks)) = extent(command) else { return Lookup::default() };
-    Lookup::new(lineage(site, command), [blocks])
+    let blocks = (!matches!(command, Command::Reserve { .. })).then_some(blocks);
+    Lookup::new(lineage(site, command), blocks.into_iter().chain([SET_ASIDE]))
+}
+
+/// A search for what the command has to know, and for whether space is set aside.
+pub(crate) fn lookup_of_space(site: &Site, command: &Command) -> Lookup {
+    Lookup::new(lineage(site, command), wanted(command).into_iter().chain([SET_ASIDE]))
 }
 
 /// A search for what the command has to know.
@@ -57,7 +66,9 @@ pub(crate) fn extent(command: &Command) -> Option<(Access, Oid, Range<u32>)> {
         | Command::CompareAndWrite { oid, range, .. }
         | Command::Or { oid, range, .. }
         | Command::Discard { oid, range, .. } => Some((Access::Write, *oid, range.blocks())),
-        Command::Remove { oid, .. } => Some((Access::Write, *oid, WHOLE_OBJECT)),
+        Command::Remove { oid, .. } | Command::Reserve { oid, .. } => {
+            Some((Access::Write, *oid, WHOLE_OBJECT))
+        }
         Command::Flush => None,
     }
 }
@@ -69,6 +80,7 @@ pub(crate) fn durability(command: &Command) -> Durability {
         | Command::CompareAndWrite { durability, .. }
         | Command::Or { durability, .. }
         | Command::Discard { durability, .. }
+        | Command::Reserve { durability, .. }
         | Command::Remove { durability, .. } => *durability,
         Command::Read { .. } | Command::Map { .. } | Command::Flush => Durability::Logged,
     }
@@ -78,6 +90,9 @@ pub(crate) fn durability(command: &Command) -> Durability {
 /// written, as data is.
 pub(crate) fn cost(command: &Command) -> Option<Cost> {
     let (access, _, blocks) = extent(command)?;
+    if matches!(command, Command::Reserve { .. }) {
+        return Some(Cost::of_whole_object());
+    }
     let data_blocks = match command {
         Command::Discard { range, .. } => pieces(*range).filter(is_fragment).count(),
         Command::Remove { .. } => 0,
@@ -95,6 +110,7 @@ pub(crate) fn is_sound(command: &Command) -> bool {
         Command::Read { .. }
         | Command::Map { .. }
         | Command::Discard { .. }
+        | Command::Reserve { .. }
         | Command::Remove { .. }
         | Command::Flush => true,
     }
@@ -103,7 +119,9 @@ pub(crate) fn is_sound(command: &Command) -> bool {
 /// The blocks whose content has to be known to carry the command out.
 fn wanted(command: &Command) -> SmallVec<[Range<u32>; 2]> {
     match command {
-        Command::Read { blocks, .. } | Command::Map { blocks, .. } => SmallVec::from_iter([blocks.clone()]),
+        Command::Read { blocks, .. } => SmallVec::from_iter([blocks.clone()]),
+        Command::Map { blocks, .. } => SmallVec::from_iter([blocks.clone(), SET_ASIDE]),
+        Command::Reserve { .. } => SmallVec::from_iter([SET_ASIDE]),
         Command::CompareAndWrite { range, .. } | Command::Or { range, .. } => {
             SmallVec::from_iter([range.blocks()])
         }
@@ -144,16 +162,17 @@ pub(crate) fn outcome(
             Change::Write { first_block: 0, blocks: vec![None; WHOLE_OBJECT.len()] }
         }
         Command::Remove { .. } => Change::Remove,
+        Command::Reserve { .. } => Change::Reserve,
         Command::Read { .. } | Command::Map { .. } | Command::Flush => Change::Nothing,
     };
     Ok((change, Completion::Done))
 }
 
-/// Which blocks hold data, by what they hold.
-pub(crate) fn map(blocks: &BTreeMap<u32, Content>) -> Vec<MappedRun> {
+/// Which blocks hold data, by what they hold, or have space set aside.
+pub(crate) fn map(blocks: &BTreeMap<u32, Content>, is_set_aside: bool) -> Vec<MappedRun> {
     let mut runs: Vec<MappedRun> = Vec::new();
     for (block, content) in blocks {
-        let is_data = content.is_some();
+        let is_data = content.is_some() || is_set_aside;
         let provisioning = if is_data { Provisioning::Mapped } else { Provisioning::Deallocated };
         match runs.last_mut() {
             Some(run) if run.provisioning == provisioning => run.blocks += 1,

@@ -19,7 +19,7 @@ use crate::event::Outcome;
 use crate::order::{Access, Input, OpId};
 use crate::planted::PlantedBug;
 use crate::process::Moment;
-use crate::record::{Change, Completion, Record};
+use crate::record::{Change, Completion, Record, SET_ASIDE_BLOCK};
 use crate::room::Cost;
 use crate::site::{Pending, Site};
 use crate::teaching::PAGE_OBJECTS;
@@ -249,7 +249,11 @@ impl Freeing {
                     primary.mending.suspect(oid);
                 }
                 let mut blocks = written(outcome).unwrap_or_default();
-                blocks.retain(|block| hidden.as_ref().is_none_or(|hidden| hidden.contains(block)));
+                // Nobody writes to what is deleted.
+                let is_to_go = |block: &u32| {
+                    hidden.as_ref().is_none_or(|hidden| hidden.contains(block)) || *block == SET_ASIDE_BLOCK
+                };
+                blocks.retain(is_to_go);
                 if primary.free_blocks(site, op, oid, runs(&blocks)) {
                     self.pause_us = FIRST_PAUSE_US;
                     self.step = Step::Going { op };

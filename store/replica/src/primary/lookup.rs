@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use huntaway_wire::{BLOCK_SIZE_BYTES, Oid, Version};
 
-use crate::record::{Block, Content, Stored};
+use crate::record::{Block, Content, SET_ASIDE_BLOCK, Stored};
 
 /// A search for the content of blocks.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(crate) struct Lookup {
     found: BTreeMap<u32, Content>,
     /// Those that hold data in the object itself.
     own: BTreeSet<u32>,
+    /// Space is set aside for the object.
+    is_set_aside: bool,
     is_below: bool,
 }
 
@@ -29,9 +31,7 @@ pub(crate) struct Unasked;
 
 impl Lookup {
     pub(crate) fn new(oids: VecDeque<Oid>, wanted: impl IntoIterator<Item = Range<u32>>) -> Self {
-        let (wanted, inherited) = (wanted.into_iter().collect(), VecDeque::new());
-        let (found, own, is_below) = (BTreeMap::new(), BTreeSet::new(), false);
-        Self { oids, wanted, inherited, found, own, is_below }
+        Self { oids, wanted: wanted.into_iter().collect(), ..Self::default() }
     }
 
     /// What to read next; `None` when everything was found.
@@ -48,7 +48,10 @@ impl Lookup {
         }
         let is_last = self.oids.len() <= 1;
         for (block, stored) in blocks.zip(stored) {
-            if stored.version == Version::NEVER && !is_last {
+            if block == SET_ASIDE_BLOCK {
+                // What is set aside for an ancestor is not for what inherits from it.
+                self.is_set_aside |= stored.version != Version::NEVER;
+            } else if stored.version == Version::NEVER && !is_last {
                 self.inherit(block);
             } else {
                 if stored.content.is_some() && !self.is_below {
@@ -75,6 +78,11 @@ impl Lookup {
     /// The blocks, as far as they were found, that hold data in the object itself.
     pub(crate) fn own(&self) -> &BTreeSet<u32> {
         &self.own
+    }
+
+    /// Whether space is set aside for the object, if that was looked for.
+    pub(crate) fn is_set_aside(&self) -> bool {
+        self.is_set_aside
     }
 
     /// What the blocks hold.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use huntaway_wire::Version;
 
-use super::change::{durability, extent, map, outcome};
+use super::change::{SET_ASIDE, durability, extent, map, outcome};
 use super::operation::State;
 use super::{Primary, has_fresh_stamp};
 use crate::event::{Answer, Command, Outcome, Refused};
@@ -13,7 +13,7 @@ use crate::message::Body;
 use crate::order::{Input, OpId};
 use crate::planted::PlantedBug;
 use crate::process::Process;
-use crate::record::{Record, Stored};
+use crate::record::{Change, Record, Stored};
 use crate::replica::is_change;
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
@@ -69,6 +69,9 @@ impl Primary {
     /// Some of what the operation has to know was found, here or elsewhere; `None` if no replica has it whole.
     pub(super) fn has_found(&mut self, site: &mut Site, op: OpId, stored: Option<Vec<Stored>>) {
         let Some(operation) = self.operations.get_mut(&op) else { return };
+        // Of an object that is missing everywhere it is not known.
+        let is_space = operation.lookup.next().is_some_and(|(_, blocks)| blocks == SET_ASIDE);
+        let stored = stored.or_else(|| is_space.then(|| vec![Stored::default()]));
         let is_found = stored.is_some_and(|stored| operation.lookup.take(stored).is_ok());
         if !is_found && self.look_at_less(site, op).is_none() {
             let is_known = self.has_leases(site);
@@ -113,7 +116,10 @@ impl Primary {
         }
         let Some((_, oid, _)) = extent(&request.command) else { return Ok(()) };
         let inherits = site.configuration.vdis.vdi(oid.vid()).is_some_and(|vdi| vdi.parent.is_some());
-        let (change, completion) = outcome(&request.command, operation.lookup.found(), inherits)?;
+        let (mut change, completion) = outcome(&request.command, operation.lookup.found(), inherits)?;
+        if operation.lookup.is_set_aside() && change == Change::Reserve {
+            change = Change::Nothing;
+        }
         let record = Record {
             version: operation.version,
             oid,
@@ -163,7 +169,7 @@ impl Primary {
         } else if self.has_leases(site) {
             let found = operation.lookup.found();
             match operation.request.as_ref().map(|request| &request.command) {
-                Some(Command::Map { .. }) => Answer::Map(map(found)),
+                Some(Command::Map { .. }) => Answer::Map(map(found, operation.lookup.is_set_aside())),
                 _ => Answer::Data(found.values().cloned().collect()),
             }
         } else {

@@ -4,12 +4,12 @@
 use std::collections::VecDeque;
 
 use super::Primary;
-use super::change::{cost, lookup};
+use super::change::{cost, lookup_of_space};
 use super::operation::Operation;
 use crate::event::{Answer, Refused, Request};
 use crate::order::{OpId, Order};
 use crate::planted::PlantedBug;
-use crate::record::Record;
+use crate::record::{Change, Record};
 use crate::room::{Cost, Lack, NEW_OBJECT_BYTES};
 use crate::site::Site;
 
@@ -35,8 +35,12 @@ pub(super) enum Space {
 
 /// What a change is taken to cost.
 fn counted(site: &Site, cost: Cost) -> Cost {
-    let is_miscounted = site.has(PlantedBug::NewObjectsNotCounted);
-    let less_bytes = if is_miscounted { NEW_OBJECT_BYTES } else { 0 };
+    let is_free = site.has(PlantedBug::SetAsideNotCounted) && cost == Cost::of_whole_object();
+    let less_bytes = match site.has(PlantedBug::NewObjectsNotCounted) {
+        _ if is_free => cost.space_bytes,
+        true => NEW_OBJECT_BYTES,
+        false => 0,
+    };
     Cost { space_bytes: cost.space_bytes.saturating_sub(less_bytes), ..cost }
 }
 
@@ -106,8 +110,11 @@ impl Primary {
     pub(super) fn has_space(&self, site: &Site, operation: &Operation, record: &Record) -> bool {
         let blocks = record.extent().zip(record.contents()).filter(|(_, content)| content.is_some());
         let reserved = self.spending.reserved.minus(operation.reserved);
-        let replaces = blocks.map(|(block, _)| block).all(|block| operation.lookup.own().contains(&block));
+        let takes_nothing = operation.lookup.is_set_aside() && !site.has(PlantedBug::SetAsideNotHeeded);
+        let replaces = record.change != Change::Reserve
+            && blocks.map(|(block, _)| block).all(|block| operation.lookup.own().contains(&block));
         !operation.is_to_replace
+            || takes_nothing
             || replaces
             || site.has(PlantedBug::AnyWriteReplaces)
             || site.has(PlantedBug::RefusedAfterVersioning)
@@ -155,7 +162,7 @@ impl Primary {
         if !std::mem::take(&mut operation.looks_at_all) || site.has(PlantedBug::DamageNotReplaced) {
             return None;
         }
-        operation.lookup = lookup(site, &operation.request.as_ref()?.command);
+        operation.lookup = lookup_of_space(site, &operation.request.as_ref()?.command);
         operation.has_looked_elsewhere = false;
         Some(())
     }

@@ -115,7 +115,7 @@ impl Encoding for Command {
                 range.encode(to);
                 durability.encode(to);
             }
-            Self::Remove { oid, durability } => {
+            Self::Remove { oid, durability } | Self::Reserve { oid, durability } => {
                 oid.encode(to);
                 durability.encode(to);
             }
@@ -151,6 +151,7 @@ impl Encoding for Command {
                 Self::Discard { oid, range, durability }
             }
             7 => Self::Remove { oid, durability: Durability::decode(from)? },
+            9 => Self::Reserve { oid, durability: Durability::decode(from)? },
             code => return Err(Malformed::Unknown { what: "command", code }),
         })
     }
@@ -166,6 +167,7 @@ fn code_of(command: &Command) -> u8 {
         Command::Discard { .. } => 6,
         Command::Remove { .. } => 7,
         Command::Flush => 8,
+        Command::Reserve { .. } => 9,
     }
 }
 

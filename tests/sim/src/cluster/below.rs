@@ -72,11 +72,12 @@ impl Cluster {
             blocks: 2,
             branch_percent: 0,
             reset_percent: 0,
+            reserves: false,
             disk_fault_every: 0,
             scrub_bytes_per_second: 0,
             ..Shape::draw(&mut random)
         };
-        let habits = Habits::draw(&mut random);
+        let habits = Habits::draw(shape.reserves, &mut random);
         let mut cluster = Self::of(shape, habits, 0, random, bug, is_traced);
         cluster.told = Some(Vec::new());
         cluster.begin();

@@ -142,6 +142,7 @@ impl Cluster {
             | What::Discard { .. }
             | What::DiscardHalf { .. }
             | What::Remove { .. }
+            | What::Reserve { .. }
             | What::Flush { .. } => {}
         }
         let state = &mut self.clients[client];

@@ -48,6 +48,7 @@ impl Cluster {
         let storage = &mut self.nodes[node].storage[usize::from(number)];
         if whole_object {
             storage.lose(oid);
+            self.histories.set_aside.lost(number);
             note!(self, "node {node} loses {oid} of partition {number}");
         } else {
             storage.rot(oid, block);

@@ -267,6 +267,9 @@ impl Cluster {
             command: command.what.command(target.vid),
         };
         let partition = command.partition;
+        if let Command::Remove { oid, .. } = &request.command {
+            self.histories.set_aside.removed(partition, *oid, self.time);
+        }
         let copies = self.send_request(endpoint, primary, partition, &request);
         if let Some(command) = self.gateways[gateway].commands.get_mut(&number) {
             command.copies += copies;
@@ -355,6 +358,14 @@ impl Cluster {
             }
         };
         let (client, operation) = (command.client, command.operation);
+        if let What::Reserve { at, .. } = command.what
+            && command.resend == 1
+            && let Some(vid) = command.sent_to
+        {
+            let oid = Oid::new(ObjectKind::Data, vid, at.object);
+            self.histories.set_aside.is_there(at.partition, oid, self.time);
+        }
+        let state = &mut self.gateways[gateway];
         state.commands.remove(&id.number);
         self.tell(client, operation, told);
     }
@@ -379,6 +390,16 @@ impl Cluster {
         };
         let lineage = self.ledger.vdis().lineage(oid.vid());
         Some((lineage.into_iter().map(|vid| Oid::new(oid.kind(), vid, oid.index())).collect(), blocks))
+    }
+
+    /// The object that a request that is still under way may change, unless it is to set space aside.
+    pub(crate) fn changed_by(&self, gateway: usize, id: RequestId, resend: u32) -> Option<Oid> {
+        let state = &self.gateways[gateway];
+        let command = state.commands.get(&id.number)?;
+        let is_it = state.incarnation == id.gateway.incarnation && command.resend == resend;
+        let is_write = !matches!(command.what, What::Reserve { .. });
+        let (at, vid) = (command.what.at()?, command.sent_to?);
+        (is_it && is_write).then(|| Oid::new(ObjectKind::Data, vid, at.object))
     }
 
     fn gateway_tick(&mut self, gateway: usize) {

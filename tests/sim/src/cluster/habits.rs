@@ -96,7 +96,7 @@ pub(crate) struct Habits {
 }
 
 impl Habits {
-    pub(crate) fn draw(random: &mut Random) -> Self {
+    pub(crate) fn draw(reserves: bool, random: &mut Random) -> Self {
         let mut kinds = USUAL.to_vec();
         if random.percent(50) {
             kinds.iter_mut().for_each(|(_, weight)| *weight *= random.pick(&[0, 0, 1, 4]));
@@ -107,7 +107,7 @@ impl Habits {
         let is_calm = random.percent(30);
         let damaged_logs_percent = random.pick(&[0, 0, 40]);
         // A log that keeps what was applied is never empty.
-        let has_limits = damaged_logs_percent == 0 && random.percent(40);
+        let has_limits = damaged_logs_percent == 0 && random.percent(if reserves { 70 } else { 40 });
         let has_real_stores = !has_limits && random.percent(REAL_STORES_PERCENT);
         Self {
             kinds,
@@ -116,7 +116,7 @@ impl Habits {
             damaged_logs_percent,
             forced_percent: random.pick(&[0, 0, 0, 10]),
             checkpoint_every: random.pick(&[4, 20, 100]),
-            room: has_limits.then(|| Room::draw(random)),
+            room: has_limits.then(|| Room::draw(reserves, random)),
             applied_every: random.pick(&[200 * MS, SECOND, 6 * SECOND]),
             renew_after: random.pick(&[None, None, None, Some(30)]),
             recovery: draw_limits(random),

@@ -11,6 +11,7 @@ use super::block::Seen;
 use super::cut::{Snapshot, Torn};
 use super::node::Node;
 use super::operation::{clone_of, on_disk};
+use super::space::SetAside;
 use super::{Cluster, endpoint_of, partition};
 use crate::clock::Time;
 use crate::history::Loss;
@@ -215,6 +216,7 @@ pub(crate) struct Histories {
     /// Comparisons that found something else.
     failed: BTreeMap<Place, Vec<Attempt>>,
     pub(crate) snapshots: Vec<Snapshot>,
+    pub(crate) set_aside: SetAside,
     /// In the order in which it happened.
     pub(crate) shown: Vec<Shown>,
     /// When a partition went on although none of its replicas was sure to have everything.
@@ -250,6 +252,7 @@ impl Histories {
 
     /// Writes may be gone from here on, but for what is `kept`.
     pub(crate) fn lost(&mut self, partition: Partition, pepoch: Pepoch, at: Time, kept: Kept) {
+        self.set_aside.lost(partition.value());
         let losses = self.losses.entry(partition.value()).or_default();
         if losses.last().is_none_or(|last| last.pepoch != pepoch) {
             losses.push(LostIn { pepoch, at, kept });

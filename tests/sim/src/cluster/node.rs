@@ -377,7 +377,7 @@ impl Cluster {
                 let gateway = to - self.shape.nodes;
                 note!(self, "node {node} {partition} answers {}#{resend}: {}", id.number, answered(&answer));
                 self.mind_loss(node, partition, &answer);
-                self.mind_refusal(node, partition, &answer);
+                self.mind_refusal(node, partition, &answer, self.changed_by(gateway, id, resend));
                 if answer == Answer::Damaged
                     && let Some((oids, blocks)) = self.read_of(gateway, id, resend)
                 {

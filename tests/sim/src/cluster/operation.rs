@@ -61,6 +61,7 @@ pub(crate) enum What {
     Discard { at: At, blocks: u32, durability: Durability },
     DiscardHalf { at: At, half: u32, durability: Durability },
     Remove { at: At, blocks: u32, durability: Durability },
+    Reserve { at: At, durability: Durability },
     Flush { partition: u16 },
 }
 
@@ -83,6 +84,7 @@ impl What {
             0..38 => Self::Read { at, blocks },
             38..42 => Self::Map { at, blocks },
             42..47 => Self::Flush { partition },
+            47..54 if shape.reserves => Self::Reserve { at: At { block: 0, ..at }, durability },
             _ if random.percent(shape.special_percent) => Self::draw_special(shape, at, durability, random),
             _ => Self::Write { at, numbers: vec![0; blocks as usize], durability },
         }
@@ -107,7 +109,8 @@ impl What {
             Self::WriteHalf { at, .. }
             | Self::Swap { at, .. }
             | Self::SetBit { at, .. }
-            | Self::DiscardHalf { at, .. } => Self::Read { at, blocks: 1 },
+            | Self::DiscardHalf { at, .. }
+            | Self::Reserve { at, .. } => Self::Read { at, blocks: 1 },
             Self::ReadSnapshot { .. } | Self::Flush { .. } => self,
         }
     }
@@ -145,6 +148,7 @@ impl What {
             | Self::Discard { at, .. }
             | Self::DiscardHalf { at, .. }
             | Self::Remove { at, .. }
+            | Self::Reserve { at, .. }
                 if at.disk == base =>
             {
                 at.disk = disk;
@@ -166,7 +170,8 @@ impl What {
             | Self::SetBit { at, .. }
             | Self::Discard { at, .. }
             | Self::DiscardHalf { at, .. }
-            | Self::Remove { at, .. } => Some(*at),
+            | Self::Remove { at, .. }
+            | Self::Reserve { at, .. } => Some(*at),
             Self::Flush { .. } => None,
         }
     }
@@ -220,6 +225,7 @@ impl What {
                 Command::Discard { oid: oid(at), range, durability: *durability }
             }
             Self::Remove { at, durability, .. } => Command::Remove { oid: oid(at), durability: *durability },
+            Self::Reserve { at, durability } => Command::Reserve { oid: oid(at), durability: *durability },
             Self::Flush { .. } => Command::Flush,
         }
     }
@@ -238,7 +244,8 @@ impl What {
             | Self::SetBit { durability, .. }
             | Self::Discard { durability, .. }
             | Self::DiscardHalf { durability, .. }
-            | Self::Remove { durability, .. } => *durability == Durability::Stable,
+            | Self::Remove { durability, .. }
+            | Self::Reserve { durability, .. } => *durability == Durability::Stable,
         }
     }
 
@@ -281,7 +288,7 @@ impl What {
                 blocks.flat_map(At::halves).map(|half| (half, Effect::Write(0))).collect()
             }
             Self::DiscardHalf { at, half, .. } => vec![(at.cell(*half), Effect::Write(0))],
-            Self::Flush { .. } => Vec::new(),
+            Self::Reserve { .. } | Self::Flush { .. } => Vec::new(),
         }
     }
 }

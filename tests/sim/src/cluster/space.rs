@@ -1,8 +1,10 @@
 //! Disks that are full for a while, logs that are full until they are applied, and what clients are told of that.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use huntaway_ledger::{InSyncChange, SetRecord};
 use huntaway_replica::{Answer, Entry, Input, Outcome, Process, Refused, Replica, Ticket};
-use huntaway_wire::Partition;
+use huntaway_wire::{Oid, Partition};
 
 use super::event::{AtNode, Event};
 use super::node::Node;
@@ -13,6 +15,42 @@ use crate::storage::Storage;
 
 /// A primary hears within this time that a disk is not full any more, or does not serve.
 const HEARD_WITHIN: Time = 4 * SECOND;
+
+/// A request has no effect so long after it was sent last.
+const LATE_BY: Time = 10 * SECOND;
+
+/// The objects that space was set aside for, as clients were told.
+#[derive(Default)]
+pub(crate) struct SetAside {
+    objects: BTreeSet<(u16, Oid)>,
+    /// When somebody wanted them to be removed last.
+    removed_at: BTreeMap<(u16, Oid), Time>,
+}
+
+impl SetAside {
+    /// Space is set aside for the object, unless it may be removed at the same time.
+    pub(crate) fn is_there(&mut self, partition: u16, oid: Oid, now: Time) {
+        let place = (partition, oid);
+        if self.removed_at.get(&place).is_none_or(|at| at + LATE_BY < now) {
+            self.objects.insert(place);
+        }
+    }
+
+    /// The object is to be removed.
+    pub(crate) fn removed(&mut self, partition: u16, oid: Oid, now: Time) {
+        self.removed_at.insert((partition, oid), now);
+        self.objects.remove(&(partition, oid));
+    }
+
+    /// What was not on stable storage may be gone.
+    pub(crate) fn lost(&mut self, partition: u16) {
+        self.objects.retain(|(number, _)| *number != partition);
+    }
+
+    fn has(&self, partition: u16, oid: Oid) -> bool {
+        self.objects.contains(&(partition, oid))
+    }
+}
 
 impl Cluster {
     /// The store tells a replica what it has room for.
@@ -90,11 +128,21 @@ impl Cluster {
     }
 
     /// A client is told that there is no space: the disk of a replica that is in sync, or may be any moment, is full.
-    pub(crate) fn mind_refusal(&mut self, node: usize, partition: Partition, answer: &Answer) {
+    /// What space was set aside for is not refused for want of it.
+    pub(crate) fn mind_refusal(
+        &mut self,
+        node: usize,
+        partition: Partition,
+        answer: &Answer,
+        changed: Option<Oid>,
+    ) {
         // One that was paused tells what it knew before that.
         let is_awake = self.nodes[node].told_room_at + SECOND > self.time;
         if *answer != Answer::Refused(Refused::NoSpace) || !is_awake {
             return;
+        }
+        if changed.is_some_and(|oid| self.histories.set_aside.has(partition.value(), oid)) {
+            self.broken = Some(Broken::RefusedForSpace { partition: partition.value() });
         }
         let is_recent = |at: Time| at + HEARD_WITHIN > self.time;
         let replica = self.nodes[node].replica(partition.value());

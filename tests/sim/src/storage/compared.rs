@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_replica::{
     Block, Change, Completion, Content, CopiedBlock, Entry, Moment, Outcome, Process, Record, Recovered,
-    Replica, RequestId, Requests, Stored,
+    Replica, RequestId, Requests, SET_ASIDE_BLOCK, SET_ASIDE_VERSION, Stored,
 };
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Version, Vid,
@@ -43,12 +43,19 @@ fn record(random: &mut Random) -> Record {
     let first_block = block(random);
     let most = u64::from(1024 - first_block).min(4);
     let change = match random.below(10) {
-        0 => Change::Remove,
+        0 => {
+            if random.percent(40) {
+                Change::Reserve
+            } else {
+                Change::Remove
+            }
+        }
         1 => Change::Nothing,
         2 => {
             let start = random.below(6) as u32;
             let end = start + random.between(1, 3) as u32;
-            Change::Free { runs: vec![start..end, end + 1..1024] }
+            let last = random.pick(&[1024, SET_ASIDE_BLOCK + 1]);
+            Change::Free { runs: vec![start..end, end + 1..last] }
         }
         _ => {
             let blocks = (0..random.between(1, most)).map(|_| content(random)).collect();
@@ -71,7 +78,14 @@ fn copied(random: &mut Random) -> Arc<Vec<CopiedBlock>> {
     let mut blocks: Vec<u32> = (0..random.below(5)).map(|_| block(random)).collect();
     blocks.sort_unstable();
     blocks.dedup();
+    if random.percent(20) {
+        blocks.push(SET_ASIDE_BLOCK);
+    }
     let copy = |block| {
+        if block == SET_ASIDE_BLOCK {
+            let version = random.pick(&[Version::NEVER, SET_ASIDE_VERSION]);
+            return CopiedBlock { block, stored: Stored { version, content: None }, is_lost: false };
+        }
         let stored = match random.below(4) {
             0 => Stored::default(),
             _ => Stored { version: version(random), content: content(random) },
@@ -125,7 +139,7 @@ fn is_same(model: &ModelStorage, real: &RealStorage) -> bool {
 fn compare(model: &ModelStorage, real: &RealStorage, context: &str) {
     for index in 0..OBJECTS as u32 {
         let oid = Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), index);
-        for blocks in [0..6, 2..3, 1018..1024] {
+        for blocks in [0..6, 2..3, 1018..SET_ASIDE_BLOCK + 1] {
             let (expected, found) = (model.read(oid, blocks.clone()), real.read(oid, blocks));
             assert_eq!(expected, found, "{context}");
         }

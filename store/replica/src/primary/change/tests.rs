@@ -134,5 +134,5 @@ fn a_map_has_runs_of_blocks_that_hold_data_or_do_not() {
     let (mapped, free) = (Provisioning::Mapped, Provisioning::Deallocated);
     let runs = [(3, 2, mapped), (5, 2, free), (7, 1, mapped)];
     let run = |(first_block, blocks, provisioning)| MappedRun { first_block, blocks, provisioning };
-    assert_eq!(map(&found), runs.map(run));
+    assert_eq!(map(&found, false), runs.map(run));
 }
