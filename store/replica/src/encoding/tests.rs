@@ -8,8 +8,8 @@ use huntaway_wire::frame::{Decoder, Frame, Framed, Outgoing, VERSION};
 use huntaway_wire::hello::{ClusterId, Hello, Identity};
 use huntaway_wire::replicated::{Answer, Answered, Command, Refused, Request};
 use huntaway_wire::{
-    BLOCKS_PER_OBJECT, ByteRange, Durability, Incarnation, MappedRun, NodeId, ObjectKind, Oid, Partition,
-    Pepoch, Process, Provisioning, Stamp, Version, Vid,
+    ByteRange, Durability, Incarnation, MappedRun, NodeId, ObjectKind, Oid, Partition, Pepoch, Process,
+    Provisioning, Stamp, Version, Vid,
 };
 
 use crate::event::{Page, Verified};
@@ -262,7 +262,10 @@ fn lists_are_bounded_before_there_is_room_for_them() {
     u32::MAX.encode(&mut writer);
     let (metadata, payload) = writer.into_bytes();
     let error = Reader::new(&metadata, payload).whole::<Message>().unwrap_err();
-    assert_eq!(error, Malformed::Long { what: "blocks", entries: u32::MAX, most: BLOCKS_PER_OBJECT });
+    assert_eq!(
+        error,
+        Malformed::Long { what: "blocks", entries: u32::MAX, most: crate::record::SET_ASIDE_BLOCK + 1 }
+    );
 }
 
 /// The bytes that the protocol's page shows under a heading.
