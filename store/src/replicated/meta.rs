@@ -232,7 +232,9 @@ fn encode_copy(kind: u8, oid: Oid, blocks: &[CopiedBlock]) -> Option<Encoded<'_>
         data.extend(copied.stored.content.iter().filter(|_| code == DATA));
     }
     let is_right = |copied: &CopiedBlock| {
-        copied.block <= SET_ASIDE_BLOCK && copied.stored.version.seq <= Version::MAX_SEQ
+        let has_place = copied.block < BLOCKS_PER_OBJECT
+            || copied.block == SET_ASIDE_BLOCK && copied.stored.content.is_none();
+        has_place && copied.stored.version.seq <= Version::MAX_SEQ
     };
     let are_right = blocks.len() <= MOST_COPIED && blocks.iter().all(is_right);
     (are_right && are_whole(&data)).then_some(Encoded { oid: Some(oid), meta, data, ..Encoded::default() })

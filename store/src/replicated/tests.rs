@@ -418,7 +418,8 @@ fn what_cannot_be_read_again_is_not_logged() {
         of(Change::Write { first_block: 1023, blocks: vec![None, None] }),
         free(0, &[3..3, 4..5]),
         free(0, &[5..6, 3..4]),
-        copy(0, &[copied(1024, version(1, 1), None, false)]),
+        copy(0, &[copied(1024, version(1, 1), Some(1), false)]),
+        copy(0, &[copied(1025, version(1, 1), None, false)]),
         copy(0, &[copied(0, version(1, u32::MAX), None, false)]),
     ];
     for entry in wrong {
