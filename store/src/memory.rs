@@ -220,8 +220,9 @@ impl Memory {
         for oid in oids {
             let object = entry(&mut self.objects, &self.account, oid, stamp);
             if object.erased.is_none() {
-                // What is known of its blocks came later.
-                (object.erased, object.reservation) = (Some(stamp), Some((stamp, false)));
+                // What is known of it came later.
+                object.erased = Some(stamp);
+                object.reservation.get_or_insert((stamp, false));
             }
             (object.first_version, object.is_replicated) = (Version::NEVER, true);
         }

@@ -156,10 +156,10 @@ impl<D: Disk> Store<D> {
         let logged = self.log_records(state, entry, &records);
         let placed = logged.inspect_err(|_| self.room.give_back(promised_bytes))?;
         if let Some((oid, states)) = states {
-            let replaces = states.replaces;
+            let frees = states.replaces || states.reserves == Some(false);
             state.memory.replicate(oid, placed.end, effect(states, placed));
             state.memory.promise(oid, promised_bytes);
-            if replaces {
+            if frees {
                 self.room.will_free(placed.end);
             }
             self.ring_unapplied();

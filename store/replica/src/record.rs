@@ -64,7 +64,7 @@ pub enum Change {
     },
     /// The object is gone, as if it had never been written.
     Remove,
-    /// Space is set aside for all of the object, for as long as it is not removed. What it holds stays as it is.
+    /// Space is set aside for all of the object, until it is removed. What it holds stays as it is.
     Reserve,
     /// Blocks of a deleted VDI are gone, as if they had never been written: nothing shows them any more.
     Free {
@@ -94,7 +94,8 @@ impl Record {
             Change::Write { first_block, blocks } => {
                 *first_block..first_block.saturating_add(blocks.len() as u32)
             }
-            Change::Remove | Change::Reserve => 0..BLOCKS_PER_OBJECT,
+            Change::Remove => 0..BLOCKS_PER_OBJECT,
+            Change::Reserve => 0..SET_ASIDE_BLOCK + 1,
             Change::Free { runs } => {
                 let first = runs.first().map_or(0, |run| run.start);
                 first..runs.last().map_or(first, |run| run.end)

@@ -28,7 +28,7 @@ pub struct Credit {
     /// replica. It only grows.
     pub limit_bytes: u64,
     /// Bytes that writes may take on the disk that were not taken before ([`Record::space_bytes`]), counted likewise. It only
-    /// grows.
+    /// grows; a store that does not say that it is full promises at least what a whole object takes.
     pub space_limit_bytes: u64,
     /// That does not grow faster than what is counted before something on the disk is freed: whoever waits for it waits for a
     /// person.

@@ -153,8 +153,10 @@ impl<D: Disk> Store<D> {
         if let Some(done) = self.change_wrongly(object, log, changed.changes(), *reserved) {
             return Ok(done.map_err(DiskError::new("write or sync", path.as_str()))?);
         }
+        let gives_back = was_reserved && !*reserved;
         object
             .write_data(&*self.disk, log, changed.changes(), *reserved)
+            .and_then(|()| if gives_back { object.give_back(&*self.disk, changed.changes()) } else { Ok(()) })
             .and_then(|()| object.write_table(&*self.disk, changed.changes(), *reserved))
             .map_err(DiskError::new("write", path.as_str()))?;
         object.sync(&*self.disk).map_err(DiskError::new("sync", path.as_str()))?;

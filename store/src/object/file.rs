@@ -278,6 +278,19 @@ impl<D: Disk> ObjectFile<D> {
         Ok(())
     }
 
+    /// What holds no data after `changes` gives up the space that was set aside for it. Nothing is on stable storage.
+    pub(crate) fn give_back(&self, disk: &D, changes: &[(u32, Change)]) -> io::Result<()> {
+        let table = self.table_after(changes);
+        let is_hole = |block: &u32| matches!(table.entry(*block), Entry::Hole { .. } | Entry::Inherit);
+        let holes: Vec<u32> = (0..BLOCKS_PER_OBJECT).filter(is_hole).collect();
+        for run in holes.chunk_by(|a, b| a + 1 == *b) {
+            let Some(first_block) = run.first() else { continue };
+            let length = run.len() as u64 * u64::from(BLOCK_SIZE_BYTES);
+            disk.punch_hole(&self.file, data_offset(*first_block), length)?;
+        }
+        Ok(())
+    }
+
     /// Writes the table as it is after `changes`, and the header that goes with it. Nothing is on stable storage, nor seen in
     /// [`ObjectFile::content`].
     pub(crate) fn write_table(&self, disk: &D, changes: &[(u32, Change)], reserved: bool) -> io::Result<()> {

@@ -203,6 +203,7 @@ fn encode_record(kind: u8, record: &Record, settled: Version) -> Option<Encoded<
     }
     let is_inside = match &record.change {
         Change::Free { runs } => are_runs(runs),
+        Change::Reserve => true,
         _ => record.extent().end <= BLOCKS_PER_OBJECT,
     };
     let data: Vec<&Block> = record.contents().iter().flatten().collect();

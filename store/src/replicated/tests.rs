@@ -56,6 +56,10 @@ fn free(index: u32, runs: &[std::ops::Range<u32>]) -> Entry {
     Entry::Write { record, settled: Version::NEVER }
 }
 
+fn reserve(index: u32) -> Entry {
+    Entry::Write { record: Arc::new(record(version(1, 8), index, Change::Reserve)), settled: Version::NEVER }
+}
+
 fn copied(block: u32, version: Version, content: Option<u8>, is_lost: bool) -> CopiedBlock {
     CopiedBlock { block, stored: Stored { version, content: content.map(self::block) }, is_lost }
 }
@@ -277,6 +281,39 @@ fn what_was_forgotten_is_gone_and_what_came_after_is_not() {
         assert_eq!(place.objects().iter().map(|(index, _)| *index).collect::<Vec<_>>(), [1]);
         assert_eq!(place.read(1, 2), [Some((Version::NEVER, 0)), Some((version(1, 3), 5))]);
     });
+}
+
+#[test]
+fn space_that_is_set_aside_after_all_was_forgotten_stays_so() {
+    let entries = [
+        write(version(7, 1), 0, 0, &[Some(1), Some(2)]),
+        Entry::Forget,
+        reserve(0),
+        copy(1, &[copied(1024, Version { pepoch: 0, seq: 1 }, None, false)]),
+    ];
+    at_all_times(&entries, |place| {
+        let is_set_aside = |index| {
+            let Outcome::Versions(versions) = place.store.versions(partition(0), oid(index)) else {
+                return false;
+            };
+            versions == [(1024, Version { pepoch: 0, seq: 1 })]
+        };
+        assert!(is_set_aside(0) && is_set_aside(1));
+    });
+}
+
+#[test]
+fn space_that_was_set_aside_is_given_back() {
+    let place = Place::new();
+    place.log(&reserve(0));
+    place.log(&write(version(1, 1), 0, 3, &[Some(1), None]));
+    place.store.apply().unwrap();
+    let before = place.disk.space().unwrap().free_bytes;
+    place.log(&free(0, &[1024..1025]));
+    place.store.apply().unwrap();
+    let freed = place.disk.space().unwrap().free_bytes - before;
+    assert_eq!(freed, 1023 * 4096);
+    assert_eq!(place.read(0, 5)[3..], [Some((version(1, 1), 1)), Some((version(1, 1), 0))]);
 }
 
 #[test]

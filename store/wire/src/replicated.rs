@@ -128,7 +128,8 @@ pub enum Command {
         /// When it counts as done.
         durability: Durability,
     },
-    /// Sets space aside for all of the object, so that later writes to it are never refused for want of it, until it is removed.
+    /// Sets space aside for all of the object, so that later writes to it are never refused for want of it, until it is removed;
+    /// in a disk that was made from another one also after that: what was removed there hides what it inherits.
     /// Answered by [`Answer::Done`]; what it holds stays as it is.
     Reserve {
         /// The object.

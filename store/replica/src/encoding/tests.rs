@@ -64,8 +64,9 @@ fn records() -> Vec<Arc<Record>> {
     let changes = [
         Change::Write { first_block: 0, blocks: vec![None, Some(block(1)), Some(block(2))] },
         Change::Remove,
-        Change::Free { runs: vec![0..3, 9..10] },
+        Change::Free { runs: vec![0..3, 9..10, 1024..1025] },
         Change::Nothing,
+        Change::Reserve,
     ];
     let other = Record {
         request: None,
@@ -186,6 +187,7 @@ fn commands() -> Vec<Command> {
         Command::Discard { oid, range, durability },
         Command::Remove { oid, durability: Durability::Stable },
         Command::Flush,
+        Command::Reserve { oid, durability },
     ]
 }
 

@@ -192,9 +192,6 @@ impl Freeing {
         }
         let Some(vid) = rest.front().copied() else {
             let hidden = self.family.hidden(oid.vid(), &own);
-            if hidden.as_ref().is_some_and(BTreeSet::is_empty) {
-                return self.go_on(site, primary);
-            }
             let op = primary.lock_alone(site, oid);
             self.step = Step::Locking { oid, hidden, op };
             return;
@@ -240,8 +237,10 @@ impl Freeing {
             (Step::Looking { oid, mut rest, mut own, op }, outcome) => {
                 primary.unlock_object(op);
                 let Some(vid) = rest.pop_front() else { return self.go_on(site, primary) };
-                // What cannot be told counts as nothing.
-                own.insert(vid, written(outcome).unwrap_or_default());
+                // What cannot be told counts as nothing, and space hides nothing.
+                let mut blocks = written(outcome).unwrap_or_default();
+                blocks.remove(&SET_ASIDE_BLOCK);
+                own.insert(vid, blocks);
                 self.look(site, primary, oid, rest, own);
             }
             (Step::Locking { oid, hidden, op }, outcome) => {
@@ -249,7 +248,7 @@ impl Freeing {
                     primary.mending.suspect(oid);
                 }
                 let mut blocks = written(outcome).unwrap_or_default();
-                // Nobody writes to what is deleted.
+                // Nobody writes to what is deleted: it needs no space set aside.
                 let is_to_go = |block: &u32| {
                     hidden.as_ref().is_none_or(|hidden| hidden.contains(block)) || *block == SET_ASIDE_BLOCK
                 };
