@@ -114,10 +114,27 @@ pub enum DiskRecord {
     },
 }
 
-/// A record that changes nothing: what it names is not there, or is over, or has as many ancestors as it may have.
+/// A record that changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the record names something that is over, or never was, or cannot have another snapshot")]
-pub struct Over;
+pub enum Over {
+    /// What it names is not there, or is over.
+    #[error("the record names something that is over, or never was")]
+    Past,
+    /// A hold of no disk, or of too many.
+    #[error("a hold covers 1 to {MAX_HELD} disks")]
+    Held,
+    /// What another version would be made from has as many ancestors as a version may have.
+    #[error(
+        "a version has at most {MAX_ANCESTORS} ancestors: a disk like this one takes no snapshot and no clone any more"
+    )]
+    TooManyAncestors,
+    /// There are as many versions as there can be.
+    #[error("the cluster has {MAX_VERSIONS} versions of disks, deleted ones included, the most it can have")]
+    VersionsUsedUp,
+    /// Every vid was used once.
+    #[error("the cluster's {} vids are used up", Vid::MAX.value())]
+    VidsUsedUp,
+}
 
 impl Disks {
     /// The disks, by their first versions, each with the one that is worked with.
@@ -166,7 +183,7 @@ impl Disks {
             DiskRecord::Abort { hold } => {
                 let held = self.held(*hold);
                 if held.is_empty() {
-                    return Err(Over);
+                    return Err(Over::Past);
                 }
                 for disk in held {
                     self.disks.entry(disk).and_modify(|disk| disk.hold = None);
@@ -174,17 +191,18 @@ impl Disks {
                 Ok(())
             }
             DiskRecord::DeleteSnapshot { version } => {
-                self.snapshot(*version).ok_or(Over)?;
+                self.snapshot(*version).ok_or(Over::Past)?;
                 self.delete(*version)
             }
             DiskRecord::DeleteDisk { disk } => {
-                let working = self.disks.get(disk).filter(|disk| disk.hold.is_none()).ok_or(Over)?.working;
+                let working =
+                    self.disks.get(disk).filter(|disk| disk.hold.is_none()).ok_or(Over::Past)?.working;
                 self.disks.remove(disk);
                 self.delete(working)
             }
             DiskRecord::Fence { disk } => {
-                let working = self.disks.get(disk).ok_or(Over)?.working;
-                self.versions.get_mut(&working).ok_or(Over)?.fence += 1;
+                let working = self.disks.get(disk).ok_or(Over::Past)?.working;
+                self.versions.get_mut(&working).ok_or(Over::Past)?.fence += 1;
                 Ok(())
             }
         }
@@ -202,16 +220,18 @@ impl Disks {
 
     /// There is another disk, which shows what the snapshot `of` has. Returns the family, and what the disk is.
     pub(crate) fn clone_of(&mut self, of: Vid, vid: Vid) -> Result<(Vid, VdiOptions), Over> {
-        let snapshot = self.snapshot(of).filter(|_| self.ancestors(of) < MAX_ANCESTORS).ok_or(Over)?;
+        let snapshot = self.snapshot(of).ok_or(Over::Past)?;
+        self.may_be_made_from(of)?;
         let (family, options) = (snapshot.family, snapshot.options);
         self.begin(vid, family, Some(of), options)?;
         Ok((family, options))
     }
 
     fn begin(&mut self, vid: Vid, family: Vid, parent: Option<Vid>, options: VdiOptions) -> Result<(), Over> {
-        if vid.value() <= self.last_vid || self.versions.len() >= MAX_VERSIONS {
-            return Err(Over);
+        if vid.value() <= self.last_vid {
+            return Err(Over::Past);
         }
+        self.is_room_for(1)?;
         self.last_vid = vid.value();
         let (is_frozen, is_deleted) = (false, false);
         let version =
@@ -223,8 +243,8 @@ impl Disks {
 
     /// The disk has another size.
     pub(crate) fn resize(&mut self, disk: Vid, size_bytes: u64) -> Result<(), Over> {
-        let working = self.disks.get(&disk).filter(|disk| disk.hold.is_none()).ok_or(Over)?.working;
-        let version = self.versions.get_mut(&working).ok_or(Over)?;
+        let working = self.disks.get(&disk).filter(|disk| disk.hold.is_none()).ok_or(Over::Past)?.working;
+        let version = self.versions.get_mut(&working).ok_or(Over::Past)?;
         version.layout += 1;
         version.options.size_bytes = size_bytes;
         Ok(())
@@ -232,10 +252,10 @@ impl Disks {
 
     /// The disk is gone, with all that it had: nothing was made from it.
     pub(crate) fn remove(&mut self, disk: Vid) -> Result<(), Over> {
-        let working = self.disks.get(&disk).filter(|disk| disk.hold.is_none()).ok_or(Over)?.working;
+        let working = self.disks.get(&disk).filter(|disk| disk.hold.is_none()).ok_or(Over::Past)?.working;
         let is_alone = self.version(working).is_some_and(|version| version.parent.is_none());
         if !is_alone || self.versions.values().any(|version| version.parent == Some(working)) {
-            return Err(Over);
+            return Err(Over::Past);
         }
         self.versions.remove(&working);
         self.disks.remove(&disk);
@@ -243,12 +263,12 @@ impl Disks {
     }
 
     fn hold(&mut self, disks: &[Vid], reads: bool) -> Result<(), Over> {
-        let is_free = |disk: &Vid| {
-            let disk = self.disks.get(disk).filter(|disk| disk.hold.is_none());
-            disk.is_some_and(|disk| self.ancestors(disk.working) < MAX_ANCESTORS)
-        };
-        if disks.is_empty() || disks.len() > MAX_HELD || !disks.iter().all(is_free) {
-            return Err(Over);
+        if !(1..=MAX_HELD).contains(&disks.len()) {
+            return Err(Over::Held);
+        }
+        for disk in disks {
+            let disk = self.disks.get(disk).filter(|disk| disk.hold.is_none()).ok_or(Over::Past)?;
+            self.may_be_made_from(disk.working)?;
         }
         self.last_hold += 1;
         let hold = Some(DiskHold { number: self.last_hold, reads });
@@ -260,34 +280,43 @@ impl Disks {
 
     fn commit(&mut self, hold: u64) -> Result<(), Over> {
         let held = self.held(hold);
-        let left = Vid::MAX.value() - self.last_vid;
-        let is_room = held.len() <= left as usize && self.versions.len() + held.len() <= MAX_VERSIONS;
-        if held.is_empty() || !is_room {
-            return Err(Over);
+        if held.is_empty() {
+            return Err(Over::Past);
         }
+        self.is_room_for(held.len())?;
         held.into_iter().try_for_each(|disk| self.go_on(disk, None))
     }
 
     fn roll_back(&mut self, hold: u64, to: Vid) -> Result<(), Over> {
         let held = self.held(hold);
-        let [first] = held[..] else { return Err(Over) };
+        let [first] = held[..] else { return Err(Over::Past) };
         let disk = self.disks.get(&first).filter(|disk| disk.hold.is_some_and(|hold| hold.reads));
-        let working = disk.ok_or(Over)?.working;
-        let family = self.version(working).ok_or(Over)?.family;
-        let snapshot = self.snapshot(to).filter(|snapshot| snapshot.family == family);
-        snapshot
-            .filter(|_| self.ancestors(to) < MAX_ANCESTORS)
-            .filter(|_| self.last_vid < Vid::MAX.value() && self.versions.len() < MAX_VERSIONS)
-            .ok_or(Over)?;
+        let working = disk.ok_or(Over::Past)?.working;
+        let family = self.version(working).ok_or(Over::Past)?.family;
+        self.snapshot(to).filter(|snapshot| snapshot.family == family).ok_or(Over::Past)?;
+        self.may_be_made_from(to)?;
+        self.is_room_for(1)?;
         self.go_on(first, Some(to))?;
         self.delete(working)
     }
 
     fn delete(&mut self, vid: Vid) -> Result<(), Over> {
-        let version = self.versions.get_mut(&vid).ok_or(Over)?;
+        let version = self.versions.get_mut(&vid).ok_or(Over::Past)?;
         version.layout += 1;
         (version.is_frozen, version.is_deleted) = (true, true);
         Ok(())
+    }
+
+    fn may_be_made_from(&self, vid: Vid) -> Result<(), Over> {
+        if self.ancestors(vid) < MAX_ANCESTORS { Ok(()) } else { Err(Over::TooManyAncestors) }
+    }
+
+    fn is_room_for(&self, versions: usize) -> Result<(), Over> {
+        if self.versions.len() + versions > MAX_VERSIONS {
+            return Err(Over::VersionsUsedUp);
+        }
+        let left = Vid::MAX.value().saturating_sub(self.last_vid);
+        if versions > left as usize { Err(Over::VidsUsedUp) } else { Ok(()) }
     }
 
     fn ancestors(&self, vid: Vid) -> usize {
@@ -302,7 +331,7 @@ impl Disks {
     }
 
     fn next_vid(&mut self) -> Result<Vid, Over> {
-        let vid = Vid::new(self.last_vid + 1).map_err(|_| Over)?;
+        let vid = Vid::new(self.last_vid + 1).map_err(|_| Over::VidsUsedUp)?;
         self.last_vid += 1;
         Ok(vid)
     }
@@ -310,8 +339,8 @@ impl Disks {
     /// The version at hand is frozen; the disk goes on under a new one, made from `parent`, or from what was frozen.
     fn go_on(&mut self, disk: Vid, parent: Option<Vid>) -> Result<(), Over> {
         let next = self.next_vid()?;
-        let state = self.disks.get_mut(&disk).ok_or(Over)?;
-        let frozen = self.versions.get_mut(&state.working).ok_or(Over)?;
+        let state = self.disks.get_mut(&disk).ok_or(Over::Past)?;
+        let frozen = self.versions.get_mut(&state.working).ok_or(Over::Past)?;
         frozen.layout += 1;
         frozen.is_frozen = true;
         let before = *frozen;
@@ -358,9 +387,12 @@ mod tests {
     fn a_hold_ends_once() {
         let mut disks = two_disks();
         assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)], reads: false }), Err(Over));
+        assert_eq!(
+            disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)], reads: false }),
+            Err(Over::Past)
+        );
         assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over));
+        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over::Past));
         assert_eq!(disks.disks().next(), Some((vid(1), vid(1))));
     }
 
@@ -369,7 +401,11 @@ mod tests {
         let mut disks = two_disks();
         disks.last_vid = Vid::MAX.value() - 1;
         assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)], reads: false }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over), "there is one vid left");
+        assert_eq!(
+            disks.apply(&DiskRecord::Commit { hold: 1 }),
+            Err(Over::VidsUsedUp),
+            "there is one vid left"
+        );
         assert_eq!(disks.held(1), [vid(1), vid(2)]);
         assert_eq!(disks.apply(&DiskRecord::Abort { hold: 1 }), Ok(()));
         assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)], reads: false }), Ok(()));
@@ -384,8 +420,24 @@ mod tests {
             assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Ok(()));
             assert_eq!(disks.apply(&DiskRecord::Commit { hold }), Ok(()));
         }
-        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }), Err(Over));
+        assert_eq!(
+            disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: false }),
+            Err(Over::TooManyAncestors)
+        );
         assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(2)], reads: false }), Ok(()));
+    }
+
+    #[test]
+    fn there_are_so_many_versions_and_no_more() {
+        let mut disks = two_disks();
+        let version = *disks.version(vid(1)).unwrap();
+        let dead = (3..).take(MAX_VERSIONS - 3).map(|number| (vid(number), version));
+        disks.versions.extend(dead);
+        disks.last_vid = disks.versions.len() as u32;
+        assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1), vid(2)], reads: false }), Ok(()));
+        assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Err(Over::VersionsUsedUp));
+        assert_eq!(disks.create(vid(1 << 20), OPTIONS), Ok(()));
+        assert_eq!(disks.create(vid(2 << 20), OPTIONS), Err(Over::VersionsUsedUp));
     }
 
     #[test]
@@ -396,7 +448,7 @@ mod tests {
         assert_eq!(disks.apply(&DiskRecord::Commit { hold: 1 }), Ok(()));
         assert_eq!(disks.version(vid(3)).unwrap().fence, 2);
         assert_eq!(disks.version(vid(1)).unwrap().fence, 1);
-        assert_eq!(disks.apply(&DiskRecord::Fence { disk: vid(9) }), Err(Over));
+        assert_eq!(disks.apply(&DiskRecord::Fence { disk: vid(9) }), Err(Over::Past));
     }
 
     /// A disk with one snapshot, vid 1, and the working version 2.
@@ -411,8 +463,8 @@ mod tests {
     #[test]
     fn a_clone_is_a_disk_of_the_family_that_shows_a_snapshot() {
         let mut disks = one_snapshot();
-        assert_eq!(disks.clone_of(vid(2), vid(3)), Err(Over), "it is worked with");
-        assert_eq!(disks.clone_of(vid(1), vid(2)), Err(Over), "there is a version 2");
+        assert_eq!(disks.clone_of(vid(2), vid(3)), Err(Over::Past), "it is worked with");
+        assert_eq!(disks.clone_of(vid(1), vid(2)), Err(Over::Past), "there is a version 2");
         assert_eq!(disks.clone_of(vid(1), vid(3)), Ok((vid(1), OPTIONS)));
         assert_eq!(disks.disks().collect::<Vec<_>>(), [(vid(1), vid(2)), (vid(3), vid(3))]);
         let clone = *disks.version(vid(3)).unwrap();
@@ -426,11 +478,11 @@ mod tests {
     fn what_a_disk_had_is_deleted_when_it_goes_back_to_a_snapshot() {
         let mut disks = one_snapshot();
         let roll_back = DiskRecord::RollBack { hold: 2, to: vid(1) };
-        assert_eq!(disks.apply(&roll_back), Err(Over), "nothing is held");
+        assert_eq!(disks.apply(&roll_back), Err(Over::Past), "nothing is held");
         assert_eq!(disks.apply(&DiskRecord::Hold { disks: vec![vid(1)], reads: true }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::DeleteDisk { disk: vid(1) }), Err(Over), "it is held");
+        assert_eq!(disks.apply(&DiskRecord::DeleteDisk { disk: vid(1) }), Err(Over::Past), "it is held");
         assert_eq!(disks.apply(&roll_back), Ok(()));
-        assert_eq!(disks.apply(&roll_back), Err(Over));
+        assert_eq!(disks.apply(&roll_back), Err(Over::Past));
         let (before, after) = (disks.version(vid(2)).unwrap(), disks.version(vid(3)).unwrap());
         assert_eq!((before.is_deleted, after.is_deleted, after.is_frozen), (true, false, false));
         assert_eq!((after.parent, disks.working(vid(1))), (Some(vid(1)), Some(vid(3))));
@@ -439,10 +491,14 @@ mod tests {
     #[test]
     fn what_is_deleted_is_only_there_for_what_was_made_from_it() {
         let mut disks = one_snapshot();
-        assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(2) }), Err(Over), "no snapshot");
+        assert_eq!(
+            disks.apply(&DiskRecord::DeleteSnapshot { version: vid(2) }),
+            Err(Over::Past),
+            "no snapshot"
+        );
         assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(1) }), Ok(()));
-        assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(1) }), Err(Over));
-        assert_eq!(disks.clone_of(vid(1), vid(3)), Err(Over));
+        assert_eq!(disks.apply(&DiskRecord::DeleteSnapshot { version: vid(1) }), Err(Over::Past));
+        assert_eq!(disks.clone_of(vid(1), vid(3)), Err(Over::Past));
         assert_eq!(disks.version(vid(2)).unwrap().parent, Some(vid(1)));
         assert_eq!(disks.apply(&DiskRecord::DeleteDisk { disk: vid(1) }), Ok(()));
         assert_eq!(disks.disks().count(), 0);

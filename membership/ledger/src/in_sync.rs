@@ -4,12 +4,14 @@
 //! rule such as "never drop the last copy" must be judged where the order of records is known. A replica is given its
 //! partition's row of the [`State`](crate::State).
 
+mod members;
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
+pub use self::members::MAX_DISMISSED;
 pub use self::record::{AtStake, InSyncChange, Memory, SetRecord, Void};
 use crate::{Incarnation, StartId};
 
@@ -20,14 +22,16 @@ pub struct InSyncSets {
     pub(crate) min_copies: usize,
     pub(crate) nodes: BTreeMap<NodeId, NodeState>,
     pub(crate) sets: BTreeMap<Partition, InSyncSet>,
+    /// Nodes that ran once, and belong to the cluster no more.
+    pub(crate) dismissed: BTreeSet<NodeId>,
     #[cfg(feature = "planted-bugs")]
-    same_pepoch_after_restart: bool,
+    pub(crate) same_pepoch_after_restart: bool,
     #[cfg(feature = "planted-bugs")]
-    any_disk_will_do: bool,
+    pub(crate) any_disk_will_do: bool,
     #[cfg(feature = "planted-bugs")]
-    placed_at_once: bool,
+    pub(crate) placed_at_once: bool,
     #[cfg(feature = "planted-bugs")]
-    removed_early: bool,
+    pub(crate) removed_early: bool,
 }
 
 /// A node, as recorded.
@@ -176,6 +180,7 @@ impl InSyncSets {
             min_copies,
             nodes: nodes.iter().map(|node| (*node, first)).collect(),
             sets: rings.into_iter().map(set).collect(),
+            dismissed: BTreeSet::new(),
             #[cfg(feature = "planted-bugs")]
             same_pepoch_after_restart: false,
             #[cfg(feature = "planted-bugs")]
@@ -286,35 +291,6 @@ impl InSyncSets {
         Some(AtStake { absent, present, flushed })
     }
 
-    /// Has partitions kept by other nodes from now on: by those that the table of a new epoch gives them. Nothing moves by that
-    /// alone: who is to keep a partition no more is in sync until others are in its place.
-    ///
-    /// # Errors
-    /// [`Void::PepochsUsedUp`]: nothing is changed.
-    pub fn place<'a>(
-        &mut self,
-        targets: impl IntoIterator<Item = (Partition, &'a [NodeId])>,
-    ) -> Result<(), Void> {
-        let targets: BTreeMap<Partition, &[NodeId]> = targets.into_iter().collect();
-        let is_new = |partition: &Partition, set: &InSyncSet| {
-            targets.get(partition).is_some_and(|target| *target != set.target)
-        };
-        let is_last = |set: &InSyncSet| set.pepoch.0 == u32::MAX;
-        if self.sets.iter().any(|(partition, set)| is_last(set) && is_new(partition, set)) {
-            return Err(Void::PepochsUsedUp);
-        }
-        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
-        for (partition, set) in self.sets.iter_mut().filter(|(partition, set)| is_new(partition, set)) {
-            set.target = targets[partition].to_vec();
-            #[cfg(feature = "planted-bugs")]
-            if self.placed_at_once {
-                set.in_sync = set.target.clone();
-            }
-            set.settle(self.copies, self.min_copies, is_up);
-        }
-        Ok(())
-    }
-
     /// The nodes, in order of their ids.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, NodeState)> {
         self.nodes.iter().map(|(node, state)| (*node, *state))
@@ -323,45 +299,6 @@ impl InSyncSets {
     /// The sets, in order of their partitions.
     pub fn sets(&self) -> impl Iterator<Item = (Partition, &InSyncSet)> {
         self.sets.iter().map(|(partition, set)| (*partition, set))
-    }
-
-    /// A node that was none of the cluster belongs to it. It is in no set yet, and down until its start is recorded, for that says
-    /// which disk it has; only with the first nodes it is known.
-    pub(crate) fn admit(&mut self, node: NodeId, incarnation: Incarnation, is_up: bool) {
-        let state = NodeState { incarnation, start: StartId::FIRST, is_up };
-        self.nodes.entry(node).or_insert(state);
-    }
-
-    /// A node belongs to the cluster no more. What it has is no old copy any more either.
-    ///
-    /// # Errors
-    /// [`Void`]: it is up, so it may have a lease, or it is in a set, so data may be lost without it; nothing is changed.
-    pub(crate) fn dismiss(&mut self, node: NodeId) -> Result<(), Void> {
-        if self.is_up(&node) {
-            return Err(Void::StillUp { node });
-        }
-        #[cfg(feature = "planted-bugs")]
-        if self.removed_early {
-            for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
-                set.keep(|other| *other != node);
-                if set.in_sync.is_empty() {
-                    set.in_sync = set.target.iter().filter(|other| **other != node).copied().collect();
-                }
-                set.pepoch = Pepoch(set.pepoch.0.saturating_add(1));
-            }
-        }
-        if self.sets.values().any(|set| set.in_sync.contains(&node)) {
-            return Err(Void::Needed { node });
-        }
-        let is_former = |set: &InSyncSet| set.former.contains(&node);
-        self.pepochs_are_left(is_former)?;
-        self.nodes.remove(&node);
-        let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
-        for set in self.sets.values_mut().filter(|set| is_former(set)) {
-            set.former.retain(|other| *other != node);
-            set.settle(self.copies, self.min_copies, is_up);
-        }
-        Ok(())
     }
 
     /// A process started, of which nothing is known but its number: it has the disk and all that the one before it had.
@@ -407,7 +344,8 @@ impl InSyncSets {
         after: &[StartId],
     ) -> Result<(), Void> {
         let known = self.nodes.get(&node).filter(|state| state.incarnation < started.incarnation);
-        let last = known.ok_or(Void::Past)?.start;
+        let known = *known.ok_or(Void::Past)?;
+        let (last, is_first) = (known.start, known.incarnation == Incarnation(0));
         let is_concerned = |set: &InSyncSet| set.in_sync.contains(&node) || set.former.contains(&node);
         self.pepochs_are_left(is_concerned)?;
         self.nodes.insert(node, started);
@@ -416,9 +354,11 @@ impl InSyncSets {
             return Ok(());
         }
         for set in self.sets.values_mut().filter(|set| is_concerned(set)) {
-            // What the only node held is on the disk that it had then, whatever other disks it had since.
+            // What the only node held is on the disk that it had then, whatever other disks it had since. Who never ran was given
+            // partitions with nothing in them, which any disk has.
             let is_former = set.former.contains(&node);
-            let is_other_disk = !after.contains(&set.lost.filter(|_| !is_former).unwrap_or(last));
+            let is_other_disk =
+                !is_first && !after.contains(&set.lost.filter(|_| !is_former).unwrap_or(last));
             #[cfg(feature = "planted-bugs")]
             let is_other_disk = is_other_disk && !self.any_disk_will_do;
             if is_former && !is_other_disk {

@@ -33,7 +33,9 @@ mod vdi;
 pub use disks::{DiskHold, DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, MAX_HELD, MAX_VERSIONS, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
 pub use huntaway_wire::Incarnation;
-pub use in_sync::{AtStake, InSyncChange, InSyncSet, InSyncSets, Memory, NodeState, SetRecord, Void};
+pub use in_sync::{
+    AtStake, InSyncChange, InSyncSet, InSyncSets, MAX_DISMISSED, Memory, NodeState, SetRecord, Void,
+};
 pub use ledger::{FollowError, Ledger, Next, ReadError};
 pub use member::{
     Cluster, EpochRecord, MAX_ADDRESSES, MAX_COPIES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Member, MemberState,

@@ -9,6 +9,7 @@
 //! Integers are little-endian, lengths in bytes. The payload is rkyv's form of the state (version 1); everything in it is in the order
 //! of ids, so equal states have equal bytes.
 
+mod check;
 mod form;
 
 use crate::frame::{Fields, RecordHash};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use huntaway_wire::{Epoch, NodeId, Partition, Pepoch, Vid};
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::epoch::{ALL_PARTITIONS, check_members};
 pub use self::error::ApplyError;
 use crate::{Cluster, Disks, EpochRecord, InSyncSets, Member, Name, Operation, Record, RecordHash, Vdi};
 
@@ -42,7 +43,7 @@ impl Default for State {
             disks: Disks::default(),
             vdis: BTreeMap::new(),
             vids: BTreeMap::new(),
-            partitions: epoch::ALL_PARTITIONS,
+            partitions: ALL_PARTITIONS,
             #[cfg(feature = "planted-bugs")]
             table: None,
         }
@@ -197,6 +198,11 @@ impl State {
     /// Has the next epochs place partitions as this table says, whatever members they have. Without one, it is computed again.
     pub fn plant_table(&mut self, table: Option<Vec<(Partition, Vec<NodeId>)>>) {
         self.table = table;
+    }
+
+    /// The table that was planted last.
+    pub fn planted_table(&self) -> Option<Vec<(Partition, Vec<NodeId>)>> {
+        self.table.clone()
     }
 
     /// Makes the agreed sets wrong.

@@ -293,3 +293,133 @@ fn a_clone_and_a_disk_that_went_back_have_the_size_of_the_snapshot() {
     assert_eq!((state.vdi("disk"), state.epoch()), (None, Epoch(1)));
     state.apply(&create(5, "disk")).unwrap();
 }
+
+/// A witness alone, and nodes that keep data after it.
+fn witness_first() -> Vec<Record> {
+    let members = vec![node(C, 0), node(A, 1), node(B, 1)];
+    vec![
+        Record::Copies { copies: 2, min_copies: 2 },
+        Record::Epoch(epoch_of(1, members[..1].to_vec())),
+        Record::Epoch(epoch_of(2, members)),
+    ]
+}
+
+#[test]
+fn a_cluster_may_begin_with_a_witness() {
+    let mut state = state_after(&witness_first());
+    let first = |node| {
+        let (incarnation, memory) = (Incarnation(1), Memory::Kept);
+        Record::Sets(SetRecord::NodeStarted { node, incarnation, memory, start: StartId(7), after: vec![] })
+    };
+    state.apply(&first(A)).unwrap();
+    assert!(state.sets().sets().all(|(_, set)| !set.is_lost() && set.in_sync == [A]));
+    state.apply(&first(B)).unwrap();
+    let partition = partition();
+    let promote = InSyncChange::Promote { node: B, incarnation: Incarnation(1) };
+    state.apply(&changed(&state, partition, promote)).unwrap();
+    assert!(state.sets().set(partition).unwrap().is_whole());
+    let other_disk = SetRecord::NodeStarted {
+        node: B,
+        incarnation: Incarnation(2),
+        memory: Memory::Kept,
+        start: StartId(8),
+        after: vec![],
+    };
+    state.apply(&Record::Sets(other_disk)).unwrap();
+    assert_eq!(state.sets().set(partition).unwrap().in_sync, [A], "it ran on another disk before");
+}
+
+#[test]
+fn who_was_removed_is_not_added_again_if_it_ever_ran() {
+    let mut state = state_after(&new_cluster());
+    for node in [A, B, C] {
+        state.apply(&started(node, 1, Memory::Kept)).unwrap();
+    }
+    state.apply(&Record::Sets(SetRecord::NodesDown { nodes: vec![C] })).unwrap();
+    let again = |state: &State, node: Member| {
+        let members = [state.members(), &[node]].concat();
+        Record::Epoch(epoch_of(state.epoch().0 + 1, members))
+    };
+    state.apply(&reweighted(&state, &[(C, None)])).unwrap();
+    let dismissed = ApplyError::from(Void::Dismissed { node: C });
+    let mut ledger = Ledger::default();
+    for record in [new_cluster(), vec![started(C, 1, Memory::Kept)]].concat() {
+        ledger = ledger.follow(&record).unwrap().ledger;
+    }
+    ledger = ledger.follow(&Record::Sets(SetRecord::NodesDown { nodes: vec![C] })).unwrap().ledger;
+    ledger = ledger.follow(&reweighted(ledger.state(), &[(C, None)])).unwrap().ledger;
+    let joined = Ledger::of_snapshot(&ledger.snapshot().unwrap()).unwrap();
+    for state in [&state, &**joined.state()] {
+        assert_eq!(state.clone().apply(&again(state, node(C, 1))), Err(dismissed.clone()));
+    }
+    // Who never ran sent nothing.
+    let d = NodeId([4; 16]);
+    state.apply(&again(&state, node(d, 1))).unwrap();
+    state.apply(&reweighted(&state, &[(d, None)])).unwrap();
+    state.apply(&again(&state, node(d, 1))).unwrap();
+}
+
+#[test]
+fn an_old_copy_of_what_nobody_serves_is_not_removed() {
+    let mut state = state_after(&new_cluster());
+    for node in [A, B, C] {
+        state.apply(&started(node, 1, Memory::Kept)).unwrap();
+    }
+    let down = |nodes: &[NodeId]| Record::Sets(SetRecord::NodesDown { nodes: nodes.to_vec() });
+    state.apply(&down(&[C])).unwrap();
+    let start = StartId(9);
+    for node in [A, B] {
+        let (incarnation, memory) = (Incarnation(2), Memory::Kept);
+        let other_disk = SetRecord::NodeStarted { node, incarnation, memory, start, after: Vec::new() };
+        state.apply(&Record::Sets(other_disk)).unwrap();
+    }
+    let of_c = |set: &huntaway_ledger::InSyncSet| set.is_lost() && set.former.contains(&C);
+    let (lost, _) = state.sets().sets().find(|(_, set)| of_c(set)).expect("C has old copies of some");
+    let without = reweighted(&state, &[(C, None)]);
+    assert_eq!(state.clone().apply(&without), Err(ApplyError::LastCopy { node: C }));
+    for partition in Partition::all() {
+        if let Some(shown) = state.sets().at_stake(partition) {
+            let pepoch = state.pepoch(partition);
+            let forced = SetRecord::Forced { partition, pepoch, shown };
+            state.apply(&Record::Sets(forced)).unwrap();
+            state.apply(&changed(&state, partition, InSyncChange::Collected)).unwrap();
+        }
+    }
+    state.apply(&without).unwrap();
+    assert!(!state.sets().set(lost).unwrap().keepers().contains(&C));
+}
+
+#[test]
+fn as_many_members_keep_data_as_have_to_be_in_sync() {
+    let state = state_after(&new_cluster());
+    let refused = |record: &Record| state.clone().apply(record).unwrap_err();
+    let error = |keepers, min_copies| ApplyError::TooFewKeepers { keepers, min_copies };
+    assert_eq!(refused(&Record::Copies { copies: 4, min_copies: 4 }), error(3, 4));
+    let mut state = state.clone();
+    state.apply(&Record::Copies { copies: 4, min_copies: 3 }).unwrap();
+    let fewer = reweighted(&state, &[(C, Some(0))]);
+    assert_eq!(state.apply(&fewer), Err(error(2, 3)));
+    let alone = [Record::Copies { copies: 2, min_copies: 2 }, Record::Epoch(epoch_of(1, vec![node(A, 1)]))];
+    let mut state = state_after(&alone[..1]);
+    assert_eq!(state.apply(&alone[1]), Err(error(1, 2)));
+}
+
+#[test]
+fn who_was_needed_for_the_number_of_copies_goes_when_that_is_less() {
+    let mut state = state_after(&new_cluster());
+    for node in [A, B, C] {
+        state.apply(&started(node, 1, Memory::Kept)).unwrap();
+    }
+    state.apply(&Record::Copies { copies: 3, min_copies: 3 }).unwrap();
+    for partition in Partition::all() {
+        for node in state.sets().candidates(partition) {
+            let promote = InSyncChange::Promote { node, incarnation: Incarnation(1) };
+            state.apply(&changed(&state, partition, promote)).unwrap();
+        }
+    }
+    state.apply(&Record::Copies { copies: 2, min_copies: 2 }).unwrap();
+    let is_settled = |set: &huntaway_ledger::InSyncSet| set.in_sync == set.target && set.target.len() == 2;
+    assert!(state.sets().sets().all(|(_, set)| is_settled(set)));
+    state.apply(&Record::Copies { copies: 3, min_copies: 2 }).unwrap();
+    assert!(state.sets().sets().all(|(_, set)| set.target.len() == 3 && set.in_sync.len() == 2));
+}

@@ -2,6 +2,7 @@
 
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
+use super::MAX_DISMISSED;
 use crate::{Incarnation, MAX_MEMBERS, MAX_STARTS, StartId};
 
 /// What a partition goes on without, if it is opened by force.
@@ -113,12 +114,23 @@ pub enum Void {
     /// What it was decided on is the past.
     #[error("the record rests on a state that is past")]
     Past,
-    /// The set would be left without a replica that is known to hold everything, or with fewer than it may have.
+    /// The set would be left without a replica that is known to hold everything, or with fewer than it may have, or nobody serves it,
+    /// and an old copy would be gone.
     #[error("the set cannot do without node {node}")]
     Needed {
         /// The node that was to leave.
         node: NodeId,
     },
+    /// A node that belonged to the cluster, ran, and was left out comes back as another one only: what was sent by a process, and
+    /// is still under way, would else be that of another process with its number.
+    #[error("node {node} was left out for good: its machine comes back as another node")]
+    Dismissed {
+        /// The node.
+        node: NodeId,
+    },
+    /// So many nodes were left out that no other can be remembered.
+    #[error("the cluster left out {MAX_DISMISSED} nodes, the most it can")]
+    TooManyDismissed,
     /// A node that is up, and may act, cannot be left out.
     #[error("node {node} is up, and may act")]
     StillUp {

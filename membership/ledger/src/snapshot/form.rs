@@ -9,10 +9,11 @@ use rkyv::util::AlignedVec;
 use rkyv::vec::ArchivedVec;
 use rkyv::{Archive, Serialize};
 
+use super::check;
 use crate::disks::Disk;
 use crate::payload::{EpochForm, SANITIZE_STATES, epoch, epoch_form};
 use crate::{
-    DiskHold, DiskVersion, Disks, InSyncSet, InSyncSets, Incarnation, MAX_COPIES, MAX_MEMBERS, MAX_VDIS,
+    DiskHold, DiskVersion, Disks, InSyncSet, InSyncSets, Incarnation, MAX_DISMISSED, MAX_MEMBERS, MAX_VDIS,
     MAX_VERSIONS, Name, NodeState, StartId, State, Vdi, VdiOptions,
 };
 
@@ -21,6 +22,7 @@ struct StateForm {
     number: u64,
     epoch: Option<EpochForm>,
     nodes: Vec<NodeForm>,
+    dismissed: Vec<[u8; 16]>,
     sets: Vec<SetForm>,
     disks: Vec<DiskForm>,
     versions: Vec<VersionForm>,
@@ -98,22 +100,50 @@ struct VdiForm {
     sanitize: u8,
 }
 
+/// Nothing of a state is left out by mistake: here and below, whatever has a field more does not compile.
 pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
-    let (sets, disks) = (state.sets(), state.disks());
+    let State {
+        number,
+        epoch,
+        sets,
+        disks,
+        vdis,
+        vids: _, // That is what the VDIs are called.
+        partitions,
+        #[cfg(feature = "planted-bugs")]
+            table: _,
+    } = state;
+    let InSyncSets {
+        copies,
+        min_copies,
+        nodes,
+        sets,
+        dismissed,
+        #[cfg(feature = "planted-bugs")]
+            same_pepoch_after_restart: _,
+        #[cfg(feature = "planted-bugs")]
+            any_disk_will_do: _,
+        #[cfg(feature = "planted-bugs")]
+            placed_at_once: _,
+        #[cfg(feature = "planted-bugs")]
+            removed_early: _,
+    } = &**sets;
+    let Disks { disks, versions, last_vid, last_hold } = disks;
     let in_form = |count: usize| u32::try_from(count).map_err(|_| Failure);
     rkyv::to_bytes(&StateForm {
-        number: state.number,
-        epoch: state.epoch.as_ref().map(epoch_form),
-        nodes: sets.nodes().map(|(node, state)| node_form(node, state)).collect(),
-        sets: sets.sets().map(|(partition, set)| set_form(partition, set)).collect(),
-        disks: disks.disks.iter().map(|(first, disk)| disk_form(*first, disk)).collect(),
-        versions: disks.versions.iter().map(|(vid, version)| version_form(*vid, version)).collect(),
-        vdis: state.vdis().map(vdi_form).collect(),
-        last_hold: disks.last_hold,
-        last_vid: disks.last_vid,
-        copies: in_form(sets.copies())?,
-        min_copies: in_form(sets.min_copies())?,
-        partitions: state.partitions,
+        number: *number,
+        epoch: epoch.as_ref().map(epoch_form),
+        nodes: nodes.iter().map(|(node, state)| node_form(*node, *state)).collect(),
+        dismissed: dismissed.iter().map(|node| node.0).collect(),
+        sets: sets.iter().map(|(partition, set)| set_form(*partition, set)).collect(),
+        disks: disks.iter().map(|(first, disk)| disk_form(*first, disk)).collect(),
+        versions: versions.iter().map(|(vid, version)| version_form(*vid, version)).collect(),
+        vdis: vdis.values().map(vdi_form).collect(),
+        last_hold: *last_hold,
+        last_vid: *last_vid,
+        copies: in_form(*copies)?,
+        min_copies: in_form(*min_copies)?,
+        partitions: *partitions,
     })
 }
 
@@ -123,26 +153,24 @@ fn node_form(node: NodeId, state: NodeState) -> NodeForm {
 }
 
 fn set_form(partition: Partition, set: &InSyncSet) -> SetForm {
+    let InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, lost } = set;
     let nodes = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
     SetForm {
-        target: nodes(&set.target),
-        in_sync: nodes(&set.in_sync),
-        former: nodes(&set.former),
-        doubtful: nodes(&set.doubtful),
-        damaged: nodes(&set.damaged),
-        lost: set.lost.map(|start| start.0),
-        pepoch: set.pepoch.0,
+        target: nodes(target),
+        in_sync: nodes(in_sync),
+        former: nodes(former),
+        doubtful: nodes(doubtful),
+        damaged: nodes(damaged),
+        lost: lost.map(|start| start.0),
+        pepoch: pepoch.0,
         partition: partition.value(),
     }
 }
 
 fn disk_form(first: Vid, disk: &Disk) -> DiskForm {
-    DiskForm {
-        hold: disk.hold.map_or(0, |hold| hold.number),
-        first: first.value(),
-        working: disk.working.value(),
-        holds_reads: disk.hold.is_some_and(|hold| hold.reads),
-    }
+    let Disk { working, hold } = *disk;
+    let (hold, holds_reads) = hold.map_or((0, false), |DiskHold { number, reads }| (number, reads));
+    DiskForm { hold, first: first.value(), working: working.value(), holds_reads }
 }
 
 fn options_form(options: &VdiOptions) -> OptionsForm {
@@ -151,30 +179,47 @@ fn options_form(options: &VdiOptions) -> OptionsForm {
 }
 
 fn version_form(vid: Vid, version: &DiskVersion) -> VersionForm {
+    let DiskVersion { family, disk, parent, options, layout, fence, is_frozen, is_deleted } = *version;
     VersionForm {
-        layout: version.layout,
-        fence: version.fence,
-        options: options_form(&version.options),
+        layout,
+        fence,
+        options: options_form(&options),
         vid: vid.value(),
-        family: version.family.value(),
-        disk: version.disk.value(),
-        parent: version.parent.map_or(0, Vid::value),
-        is_frozen: version.is_frozen,
-        is_deleted: version.is_deleted,
+        family: family.value(),
+        disk: disk.value(),
+        parent: parent.map_or(0, Vid::value),
+        is_frozen,
+        is_deleted,
     }
 }
 
 fn vdi_form(vdi: &Vdi) -> VdiForm {
-    let place = SANITIZE_STATES.iter().zip(0..).find(|(state, _)| *state == &vdi.sanitize);
+    let Vdi {
+        vid,
+        name,
+        uuid,
+        family,
+        parent,
+        size_bytes,
+        block_size,
+        physical_block_size,
+        thin,
+        provisioned,
+        growing_to_bytes,
+        sanitize,
+    } = vdi;
+    let (size_bytes, thin) = (*size_bytes, *thin);
+    let (block_size, physical_block_size) = (*block_size, *physical_block_size);
+    let place = SANITIZE_STATES.iter().zip(0..).find(|(state, _)| *state == sanitize);
     VdiForm {
-        uuid: vdi.uuid,
-        options: options_form(&vdi.options()),
-        growing_to_bytes: vdi.growing_to_bytes,
-        name: vdi.name.as_str().to_owned(),
-        vid: vdi.vid.value(),
-        family: vdi.family.value(),
-        parent: vdi.parent.map_or(0, Vid::value),
-        provisioned: vdi.provisioned,
+        uuid: *uuid,
+        options: OptionsForm { size_bytes, block_size, physical_block_size, thin },
+        growing_to_bytes: *growing_to_bytes,
+        name: name.as_str().to_owned(),
+        vid: vid.value(),
+        family: family.value(),
+        parent: parent.map_or(0, Vid::value),
+        provisioned: *provisioned,
         sanitize: place.map_or(u8::MAX, |(_, place)| place),
     }
 }
@@ -182,11 +227,12 @@ fn vdi_form(vdi: &Vdi) -> VdiForm {
 /// Reads a payload; `None` when it is not what [`encode`] writes, or holds what no state can.
 pub(super) fn decode(payload: &[u8]) -> Option<State> {
     let form: &ArchivedStateForm = rkyv::access::<_, Failure>(payload).ok()?;
-    let partitions = form.partitions.to_native();
     let is_too_much = form.nodes.len() > MAX_MEMBERS
-        || form.sets.len() > usize::from(partitions.min(PARTITIONS))
+        || form.dismissed.len() > MAX_DISMISSED
+        || form.sets.len() > usize::from(PARTITIONS)
         || form.versions.len() > MAX_VERSIONS
-        || form.vdis.len() > MAX_VDIS;
+        || form.vdis.len() > MAX_VDIS
+        || form.disks.len() > MAX_VDIS;
     if is_too_much {
         return None;
     }
@@ -194,34 +240,26 @@ pub(super) fn decode(payload: &[u8]) -> Option<State> {
         Some(form) => Some(epoch(form)?),
         None => None,
     };
-    let disks = disks(form)?;
     let vdis: BTreeMap<Vid, Vdi> = form.vdis.iter().map(vdi).collect::<Option<_>>()?;
-    let is_known = |(vid, vdi): (&Vid, &Vdi)| *vid == vdi.vid && disks.disks.contains_key(vid);
-    let vids: BTreeMap<Name, Vid> = vdis.iter().map(|(vid, vdi)| (vdi.name.clone(), *vid)).collect();
-    if !vdis.iter().all(is_known) || vids.len() != vdis.len() || vdis.len() != disks.disks.len() {
-        return None;
-    }
-    let sets = Arc::new(sets(form)?);
-    let number = form.number.to_native();
-    Some(State {
-        number,
+    let state = State {
+        number: form.number.to_native(),
         epoch,
-        sets,
-        disks,
+        sets: Arc::new(sets(form)?),
+        disks: disks(form)?,
+        vids: vdis.iter().map(|(vid, vdi)| (vdi.name.clone(), *vid)).collect(),
         vdis,
-        vids,
-        partitions,
+        partitions: form.partitions.to_native(),
         #[cfg(feature = "planted-bugs")]
         table: None,
-    })
+    };
+    // Whatever is there twice, or in another order, is not written like that.
+    let is_written_so = check::is_sound(&state) && encode(&state).is_ok_and(|bytes| *bytes == *payload);
+    is_written_so.then_some(state)
 }
 
 fn sets(form: &ArchivedStateForm) -> Option<InSyncSets> {
     let copies = usize::try_from(form.copies.to_native()).ok()?;
     let min_copies = usize::try_from(form.min_copies.to_native()).ok()?;
-    if !(1..=MAX_COPIES).contains(&copies) || !(1..=copies).contains(&min_copies) {
-        return None;
-    }
     let mut sets = InSyncSets::new(copies, min_copies, &[], []);
     let node = |form: &ArchivedNodeForm| {
         let (incarnation, start) = (form.incarnation.to_native(), form.start.to_native());
@@ -230,10 +268,11 @@ fn sets(form: &ArchivedStateForm) -> Option<InSyncSets> {
         (NodeId(form.node), state)
     };
     sets.nodes = form.nodes.iter().map(node).collect();
+    sets.dismissed = form.dismissed.iter().map(|node| NodeId(*node)).collect();
     let set = |form: &ArchivedSetForm| {
         let nodes = |nodes: &ArchivedVec<[u8; 16]>| -> Option<Vec<NodeId>> {
-            let known = |node: &[u8; 16]| Some(NodeId(*node)).filter(|node| sets.nodes.contains_key(node));
-            nodes.iter().map(known).collect()
+            let nodes = Some(nodes).filter(|nodes| nodes.len() <= MAX_MEMBERS)?;
+            Some(nodes.iter().map(|node| NodeId(*node)).collect())
         };
         let set = InSyncSet {
             pepoch: Pepoch(form.pepoch.to_native()),
@@ -244,30 +283,25 @@ fn sets(form: &ArchivedStateForm) -> Option<InSyncSets> {
             damaged: nodes(&form.damaged)?,
             lost: form.lost.as_ref().map(|start| StartId(start.to_native())),
         };
-        let partition = Partition::new(form.partition.to_native()).ok()?;
-        (!set.in_sync.is_empty()).then_some((partition, set))
+        Some((Partition::new(form.partition.to_native()).ok()?, set))
     };
     sets.sets = form.sets.iter().map(set).collect::<Option<_>>()?;
     Some(sets)
 }
 
 fn disks(form: &ArchivedStateForm) -> Option<Disks> {
-    let (last_hold, last_vid) = (form.last_hold.to_native(), form.last_vid.to_native());
-    let versions: BTreeMap<Vid, DiskVersion> = form.versions.iter().map(version).collect::<Option<_>>()?;
     let disk = |form: &ArchivedDiskForm| {
         let (first, working) = (vid(form.first.to_native())?, vid(form.working.to_native())?);
         let number = form.hold.to_native();
         let hold = (number > 0).then_some(DiskHold { number, reads: form.holds_reads });
-        versions.get(&working).filter(|version| version.disk == first)?;
         Some((first, Disk { working, hold }))
     };
-    let disks = form.disks.iter().map(disk).collect::<Option<_>>()?;
-    let is_sound = |(vid, version): (&Vid, &DiskVersion)| {
-        let is_there = |parent: Vid| parent < *vid && versions.contains_key(&parent);
-        vid.value() <= last_vid && version.parent.is_none_or(is_there)
-    };
-    let is_sound = versions.iter().all(is_sound) && last_vid <= Vid::MAX.value();
-    is_sound.then_some(Disks { disks, versions, last_vid, last_hold })
+    Some(Disks {
+        disks: form.disks.iter().map(disk).collect::<Option<_>>()?,
+        versions: form.versions.iter().map(version).collect::<Option<_>>()?,
+        last_vid: form.last_vid.to_native(),
+        last_hold: form.last_hold.to_native(),
+    })
 }
 
 fn vid(value: u32) -> Option<Vid> {

@@ -36,6 +36,7 @@ impl State {
         {
             return Err(ApplyError::LastCopy { node: keeper.node });
         }
+        check_kept(&next.members, self.sets.min_copies())?;
         let sets = self.sets_of(next)?;
         self.sets = Arc::new(sets);
         self.epoch = Some(next.clone());
@@ -58,7 +59,7 @@ impl State {
         }
         for member in &next.members {
             let is_up = self.epoch.is_none() && member.state == MemberState::Up;
-            sets.admit(member.node, member.incarnation, is_up);
+            sets.admit(member.node, member.incarnation, is_up)?;
         }
         if self.is_placed_by(next) {
             self.place(&mut sets, next)?;
@@ -110,7 +111,9 @@ impl State {
         let mut sets = (*self.sets).clone();
         (sets.copies, sets.min_copies) = (copies, min_copies);
         if let Some(epoch) = &self.epoch {
+            check_kept(&epoch.members, min_copies)?;
             self.place(&mut sets, epoch)?;
+            sets.settle()?;
         }
         self.sets = Arc::new(sets);
         Ok(())
@@ -150,9 +153,18 @@ impl State {
 }
 
 /// All partitions that a cluster has.
-pub(super) const ALL_PARTITIONS: u16 = PARTITIONS;
+pub(crate) const ALL_PARTITIONS: u16 = PARTITIONS;
 
-fn check_members(epoch: &EpochRecord) -> Result<(), ApplyError> {
+/// As many members keep data as have to be in sync, or none: a cluster may begin with a witness.
+fn check_kept(members: &[Member], min_copies: usize) -> Result<(), ApplyError> {
+    let keepers = members.iter().filter(|member| member.weight > 0).count();
+    if (1..min_copies).contains(&keepers) {
+        return Err(ApplyError::TooFewKeepers { keepers, min_copies });
+    }
+    Ok(())
+}
+
+pub(crate) fn check_members(epoch: &EpochRecord) -> Result<(), ApplyError> {
     let members = epoch.members.len();
     let addresses_fit = epoch.members.iter().all(|member| member.addresses.len() <= MAX_ADDRESSES);
     let nodes: Vec<NodeId> = epoch.members.iter().map(|member| member.node).collect();

@@ -96,6 +96,14 @@ pub enum ApplyError {
         /// How many it needs.
         min_copies: usize,
     },
+    /// Fewer members keep data than have to be in sync for writes to be taken.
+    #[error("{min_copies} copies have to be in sync, but only {keepers} of the members would keep data")]
+    TooFewKeepers {
+        /// The members that keep data.
+        keepers: usize,
+        /// The copies that are needed.
+        min_copies: usize,
+    },
     /// The start of a process, in a form that says nothing of its disk. That will do for one node alone.
     #[error(
         "the start of node {node} has to be recorded with what is on its disk, for there are several nodes"
