@@ -6,6 +6,7 @@ use huntaway_ledger::{FollowError, Operation, State};
 use huntaway_wire::NodeId;
 
 use crate::local::LogError;
+use crate::local::shared::NotDone;
 
 /// A node's access to the ledger of its cluster.
 ///
@@ -52,4 +53,7 @@ pub enum ProposeError {
     /// The ledger could not be written.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// Whoever keeps the ledger did not do it.
+    #[error(transparent)]
+    Kept(#[from] NotDone),
 }

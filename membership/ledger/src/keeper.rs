@@ -278,6 +278,8 @@ pub enum ProposalAnswer {
     TooMany,
     /// The follower is not known (any more): it is to connect anew.
     Forgotten,
+    /// There is no room for it where the ledger is kept. It is for whoever keeps it there to say so.
+    Full,
 }
 
 /// Keeps a ledger.

@@ -46,6 +46,11 @@ impl<S: Storage> Log<S> {
         Self { storage, path, end_bytes, failed: false }
     }
 
+    /// Where it ends, in bytes.
+    pub(super) fn end_bytes(&self) -> u64 {
+        self.end_bytes
+    }
+
     /// Appends the bytes of records up to `limit_bytes`; `ledger` is the ledger that has them. They are on stable storage when this
     /// returns.
     pub(super) fn append(&mut self, bytes: &[u8], ledger: &Ledger, limit_bytes: u64) -> Result<(), LogError> {

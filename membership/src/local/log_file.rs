@@ -100,8 +100,8 @@ pub(super) fn open_for_append(dir: &Path, found: &Found) -> Result<Log<File>, Op
     Ok(Log::new(file, path, end_bytes))
 }
 
-/// Reads the file; `visit` is shown each record in order.
-pub(super) fn load(dir: &Path, visit: impl FnMut(Record)) -> Result<Found, OpenError> {
+/// Reads the file; `visit` is shown each record in order, the ledger that ends with it, and its bytes.
+pub(super) fn load(dir: &Path, visit: impl FnMut(Record, &Ledger, &[u8])) -> Result<Found, OpenError> {
     let path = path(dir);
     let file = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -134,7 +134,7 @@ enum Reason {
     Newer(ReadError),
 }
 
-fn parse(bytes: &[u8], mut visit: impl FnMut(Record)) -> Result<Found, Failure> {
+fn parse(bytes: &[u8], mut visit: impl FnMut(Record, &Ledger, &[u8])) -> Result<Found, Failure> {
     let damage =
         |offset: usize, damage| Failure { offset_bytes: offset as u64, reason: Reason::Damage(damage) };
     let node = read_header(bytes).ok_or_else(|| damage(0, Damage::Header))?;
@@ -146,7 +146,7 @@ fn parse(bytes: &[u8], mut visit: impl FnMut(Record)) -> Result<Found, Failure> 
         match ledger.read(rest) {
             Ok((record, length)) => {
                 offset += length;
-                visit(record);
+                visit(record, &ledger, rest.get(..length).unwrap_or(rest));
             }
             Err(reason @ ReadError::Decode(DecodeError::Unknown { .. })) => {
                 return Err(Failure { offset_bytes: offset as u64, reason: Reason::Newer(reason) });

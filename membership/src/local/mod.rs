@@ -1,4 +1,4 @@
-//! The `local` driver: the ledger of a cluster of one process, in a file of its own.
+//! The `local` driver: the ledger of a cluster of one process, in a file of its own. For several see [`shared`].
 //!
 //! `DIR/epoch/log` holds the records ([`read()`] shows them and changes nothing), `DIR/epoch/lock` is locked with
 //! flock(2) as long as the driver lives and names the process that holds it. No daemon, no clock, no network:
@@ -13,6 +13,7 @@ mod error;
 mod lock;
 mod log;
 mod log_file;
+pub mod shared;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -82,7 +83,7 @@ impl LocalDriver {
             directory::check_unused(dir)?;
             make_ledger(dir, &options)?;
         }
-        let found = log_file::load(dir, |_| ())?;
+        let found = log_file::load(dir, |_, _, _| ())?;
         let node = found.node;
         let (name, wanted) = (cluster_of(found.ledger.state())?.name.clone(), options.cluster_name.clone());
         if name != wanted {
@@ -143,7 +144,7 @@ impl Driver for LocalDriver {
 /// [`OpenError`] says what is in the way and what to do.
 pub fn read(dir: &Path) -> Result<LedgerFile, OpenError> {
     let mut records = Vec::new();
-    let found = log_file::load(dir, |record| records.push(record))?;
+    let found = log_file::load(dir, |record, _, _| records.push(record))?;
     cluster_of(found.ledger.state())?;
     Ok(LedgerFile { node: found.node, state: Arc::clone(found.ledger.state()), records })
 }
@@ -165,6 +166,32 @@ fn make_ledger(dir: &Path, options: &LocalOptions) -> Result<(), OpenError> {
     let next = Ledger::default().follow(&Record::Epoch(first))?;
     log_file::create(dir, node, &next)?;
     Ok(())
+}
+
+/// A ledger that is open, and nobody else's until the lock is dropped.
+#[derive(Debug)]
+struct Opened {
+    ledger: Ledger,
+    log: Log<std::fs::File>,
+    lock: DirectoryLock,
+}
+
+/// Opens the ledger in `dir` for a process that is no node of its own. All that it finds is on stable storage.
+fn open_to_keep(
+    dir: &Path,
+    make: impl FnOnce(&Path) -> Result<(), OpenError>,
+    visit: impl FnMut(Record, &Ledger, &[u8]),
+) -> Result<Opened, OpenError> {
+    let lock = DirectoryLock::acquire(dir)?;
+    if !log_file::exists(dir)? {
+        directory::check_unused(dir)?;
+        make(dir)?;
+    }
+    let found = log_file::load(dir, visit)?;
+    cluster_of(found.ledger.state())?;
+    let mut log = log_file::open_for_append(dir, &found)?;
+    log.append(&[], &found.ledger, u64::MAX)?;
+    Ok(Opened { ledger: found.ledger, log, lock })
 }
 
 /// What a start adds: an epoch if the node is called otherwise by now, and the new incarnation.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use huntaway_ledger::{
-    ApplyError, FollowError, Incarnation, Ledger, Name, Operation, Record, State, VdiOptions,
+    ApplyError, FollowError, Incarnation, Ledger, Name, Operation, Record, SetRecord, State, VdiOptions,
 };
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_wire::Partition;
@@ -140,7 +140,9 @@ pub(crate) fn g7_epochs_and_operations_are_one_sequence(cluster: &mut dyn Cluste
     let position = |wanted: fn(&Record) -> bool| records.iter().rposition(wanted);
     let epoch = position(|record| matches!(record, Record::Epoch(_)));
     let operation = position(|record| matches!(record, Record::CreateVdi { .. }));
-    let start = position(|record| matches!(record, Record::Incarnation { .. }));
+    let start = position(|record| {
+        matches!(record, Record::Incarnation { .. } | Record::Sets(SetRecord::NodeStarted { .. }))
+    });
     assert!(epoch.is_some() && epoch < operation && operation < start, "{records:?}");
     assert_eq!(driver.state().number(), records.len() as u64);
 }

@@ -1,0 +1,231 @@
+//! The thread that keeps the ledger: takes what connections bring, puts records on stable storage, and then tells of them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use bytes::Bytes;
+use huntaway_ledger::MAX_RECORD_BYTES;
+use huntaway_ledger::keeper::{Follower, Input, Keeper, Output, ProposalAnswer};
+use tokio::sync::mpsc;
+
+use super::clock;
+use super::frame::framed;
+use super::handshake::Called;
+use super::history::{CatchUp, History};
+use super::message::{FromKeeper, Rejection, ToKeeper};
+use crate::local::error::LogError;
+use crate::local::log::Log;
+use crate::local::log_file::{MAX_LOG_BYTES, MAX_OPERATIONS_BYTES};
+
+/// What is taken in before records are put on stable storage together.
+const MOST_TOGETHER: usize = 64;
+
+/// What happens on connections, each of which has a number.
+#[derive(Debug)]
+pub(super) enum Event {
+    Connected { connection: u64, called: Called, outbox: mpsc::Sender<Sent> },
+    Came { connection: u64, message: ToKeeper },
+    Gone { connection: u64 },
+    Tick,
+}
+
+/// What is sent on one.
+#[derive(Debug)]
+pub(super) enum Sent {
+    Framed(Bytes),
+    /// In parts.
+    Snapshot(Bytes),
+}
+
+#[derive(Debug)]
+struct Connection {
+    follower: Follower,
+    outbox: mpsc::Sender<Sent>,
+}
+
+/// The ledger, and those that follow it.
+#[derive(Debug)]
+pub(super) struct Core {
+    keeper: Keeper,
+    log: Log<File>,
+    history: History,
+    connections: BTreeMap<u64, Connection>,
+    /// What is to be done, each with the connection that asked for it.
+    outputs: Vec<(u64, Output)>,
+    /// The ledger as it is on stable storage.
+    durable: huntaway_ledger::Ledger,
+}
+
+impl Core {
+    pub(super) fn new(keeper: Keeper, log: Log<File>, history: History) -> Self {
+        let (connections, outputs, durable) = (BTreeMap::new(), Vec::new(), keeper.ledger().clone());
+        Self { keeper, log, history, connections, outputs, durable }
+    }
+
+    /// Works until nobody can bring anything any more.
+    ///
+    /// # Errors
+    /// [`LogError`]: the ledger cannot be written, and nobody was told of what is not written.
+    pub(super) fn run(mut self, mut events: mpsc::Receiver<Event>) -> Result<(), LogError> {
+        while let Some(event) = events.blocking_recv() {
+            self.take(event)?;
+            for _ in 1..MOST_TOGETHER {
+                let Ok(event) = events.try_recv() else { break };
+                self.take(event)?;
+            }
+            self.publish()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<(), LogError> {
+        match event {
+            Event::Connected { connection, called, outbox } => {
+                self.publish()?;
+                self.enter(connection, called, outbox);
+            }
+            Event::Came { connection, message } => {
+                if let Some(by) = self.connections.get(&connection).map(|connection| connection.follower) {
+                    self.came(connection, by, message);
+                }
+            }
+            Event::Gone { connection } => self.leave(connection),
+            Event::Tick => self.step(0, Input::Tick),
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, connection: u64, input: Input) {
+        let outputs = self.keeper.step(clock::now(), input);
+        self.outputs.extend(outputs.into_iter().map(|output| (connection, output)));
+    }
+
+    /// The connection takes the place of an earlier one of the follower's.
+    fn enter(&mut self, connection: u64, called: Called, outbox: mpsc::Sender<Sent>) {
+        let Called { follower: by, last, hash } = called;
+        let catch_up = self.history.catch_up(last, hash);
+        let own = self.durable.state().number();
+        let entered = Connection { follower: by, outbox };
+        if let CatchUp::OldCopy = catch_up {
+            let rejected = FromKeeper::Rejected(Rejection::OldCopy { last: own });
+            let _ = entered.outbox.try_send(Sent::Framed(framed(&rejected)));
+            return;
+        }
+        let earlier = self.connections.iter().filter(|(_, earlier)| earlier.follower == by);
+        let earlier: Vec<u64> = earlier.map(|(number, _)| *number).collect();
+        self.connections.insert(connection, entered);
+        let remembers = self.keeper.step(clock::now(), Input::Connected { by });
+        let remembers =
+            remembers.iter().any(|output| matches!(output, Output::Connected { remembers: true, .. }));
+        earlier.into_iter().for_each(|earlier| self.leave(earlier));
+        self.send(connection, framed(&FromKeeper::Connected { remembers, last: own }));
+        match catch_up {
+            CatchUp::Records(records) => {
+                for record in records {
+                    self.send(connection, framed(&FromKeeper::Record(record)));
+                }
+            }
+            CatchUp::Snapshot => match self.durable.snapshot() {
+                Ok(snapshot) => self.put(connection, Sent::Snapshot(snapshot.into())),
+                Err(error) => {
+                    tracing::warn!(%error, "a follower gets no snapshot of the ledger");
+                    self.leave(connection);
+                }
+            },
+            CatchUp::OldCopy => {}
+        }
+    }
+
+    fn leave(&mut self, connection: u64) {
+        if let Some(Connection { follower: by, .. }) = self.connections.remove(&connection) {
+            self.step(connection, Input::Disconnected { by });
+        }
+    }
+
+    fn came(&mut self, connection: u64, by: Follower, message: ToKeeper) {
+        let input = match message {
+            ToKeeper::Started(start) => Input::Started(start),
+            ToKeeper::AskedLease { process, ask, applied } => Input::AskedLease { process, ask, applied },
+            ToKeeper::Left { process } => Input::Left { process },
+            ToKeeper::Proposed { number, .. } if !self.has_room() => {
+                let answer = ProposalAnswer::Full;
+                return self.outputs.push((connection, Output::Answered { by, number, answer }));
+            }
+            ToKeeper::Proposed { number, unanswered_from, proposal } => {
+                Input::Proposed { by, number, unanswered_from, proposal }
+            }
+            ToKeeper::Holds { process, hold, leads } => Input::Holds { process, hold, leads },
+            ToKeeper::Alive => return,
+        };
+        self.step(connection, input);
+    }
+
+    /// Whether there is room for whatever may come before that is looked at again.
+    fn has_room(&self) -> bool {
+        let most = (2 * MOST_TOGETHER * MAX_RECORD_BYTES) as u64;
+        self.log.end_bytes() + most < MAX_OPERATIONS_BYTES
+    }
+
+    /// Puts the records on stable storage, and then says all that is to be said.
+    fn publish(&mut self) -> Result<(), LogError> {
+        let outputs = std::mem::take(&mut self.outputs);
+        let mut bytes = Vec::new();
+        for (_, output) in &outputs {
+            if let Output::Record(record) = output {
+                bytes.extend(record);
+            }
+        }
+        if !bytes.is_empty() {
+            self.log.append(&bytes, self.keeper.ledger(), MAX_LOG_BYTES)?;
+        }
+        for (connection, output) in outputs {
+            self.tell(connection, output);
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, connection: u64, output: Output) {
+        let message = match output {
+            Output::Record(record) => return self.tell_all(record.into()),
+            Output::Answered { by, number, answer } => {
+                // It has no other connection.
+                let of = self.connections.iter().find(|(_, connection)| connection.follower == by);
+                if let Some(of) = of.map(|(of, _)| *of) {
+                    self.send(of, framed(&FromKeeper::Answered { number, answer }));
+                }
+                return;
+            }
+            Output::Leased { ask, known_by_all, .. } => FromKeeper::Leased { ask, known_by_all },
+            Output::NotLeased { ask, why, .. } => FromKeeper::NotLeased { ask, why },
+            Output::Started { start, .. } => FromKeeper::Started { start },
+            Output::NotStarted { start, why, .. } => FromKeeper::NotStarted { start, why },
+            Output::Connected { .. } => return,
+        };
+        self.send(connection, framed(&message));
+    }
+
+    fn tell_all(&mut self, record: Bytes) {
+        if let Err(error) = self.durable.read(&record) {
+            // It was made from the ledger before it.
+            return tracing::error!(%error, "a record that was written cannot be read");
+        }
+        self.history.add(&self.durable, record.clone());
+        let framed = framed(&FromKeeper::Record(record));
+        let connections: Vec<u64> = self.connections.keys().copied().collect();
+        connections.into_iter().for_each(|connection| self.send(connection, framed.clone()));
+    }
+
+    fn send(&mut self, connection: u64, framed: Bytes) {
+        self.put(connection, Sent::Framed(framed));
+    }
+
+    /// Whoever does not read what it is sent is cut off, and gets it all when it connects anew.
+    fn put(&mut self, connection: u64, sent: Sent) {
+        if let Some(to) = self.connections.get(&connection)
+            && to.outbox.try_send(sent).is_err()
+        {
+            tracing::warn!(follower = to.follower.0, "a follower of the ledger is too slow, or gone");
+            self.leave(connection);
+        }
+    }
+}

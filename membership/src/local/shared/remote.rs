@@ -1,0 +1,357 @@
+//! What a process has that follows a ledger which another process keeps.
+
+use core::time::Duration;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use huntaway_ledger::keeper::{Follower, NotLeased, NotStarted, Proposal, Start};
+use huntaway_ledger::{FollowError, Incarnation, Memory, Operation, RecordHash, StartId, State};
+use huntaway_wire::{NodeId, Process};
+use tokio::sync::{Notify, watch};
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::clock;
+use super::frame::Cut;
+use super::key::ClusterKey;
+use super::session::Session;
+use crate::local::random_uuid;
+use crate::{Driver, ProposeError};
+
+/// How long an answer is waited for, over however many connections.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it is tried to record a start: a few times as long as a lease that the process before may have.
+const START_DEADLINE: Duration = Duration::from_secs(4);
+
+/// Until a start is sent again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Most proposals of this process that wait for an answer.
+const MOST_WAITING: usize = 128;
+
+/// How to find a keeper, and who follows it.
+#[derive(Debug, Clone)]
+pub struct RemoteOptions {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The cluster's key.
+    pub key: ClusterKey,
+    /// The cluster's uuid, if it is known: the keeper of another one is none.
+    pub cluster: Option<[u8; 16]>,
+    /// This node.
+    pub node: NodeId,
+    /// How long it is tried to connect at first.
+    pub patience: Duration,
+}
+
+/// What a node's disk says of the process that starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeStart {
+    /// What is left of what the one before it acknowledged.
+    pub memory: Memory,
+    /// Its start, which is on the disk already.
+    pub start: StartId,
+    /// Earlier ones.
+    pub after: Vec<StartId>,
+}
+
+/// A node that cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Whoever keeps the ledger does not record it.
+    #[error(transparent)]
+    NotStarted(#[from] NotStarted),
+    /// There was no answer.
+    #[error("the keeper of the ledger did not answer within {} s: see that it runs", START_DEADLINE.as_secs())]
+    Late,
+}
+
+/// What was not done, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// Not all that lead partitions held writes in time. Nothing happened; it may be tried again.
+    #[error("not all nodes held writes within a second: try again")]
+    NotHeld,
+    /// Only the keeper has such records. Nothing happened.
+    #[error("only the keeper of the ledger makes such a record")]
+    NotProposable,
+    /// Too much is asked for at a time. Nothing happened; it may be tried again.
+    #[error("the ledger is asked for too much at a time: try again")]
+    TooMany,
+    /// The ledger's file is full. Nothing happened.
+    #[error("the ledger has reached its limit")]
+    Full,
+    /// It may have happened, or not: look.
+    #[error("the keeper of the ledger was restarted meanwhile: see whether it happened")]
+    Unknown,
+    /// It may have happened, may yet happen, or not.
+    #[error(
+        "the keeper of the ledger did not answer within {} s: see that it runs, and whether it happened",
+        ANSWER_DEADLINE.as_secs()
+    )]
+    Late,
+}
+
+/// How the connection is doing.
+#[derive(Debug, Clone, Default)]
+pub enum KeeperStatus {
+    /// It is being made.
+    #[default]
+    Calling,
+    /// It is there, and all that the ledger had when it was made is known.
+    Connected,
+    /// It ended, or could not be made, and is made again after a pause.
+    Cut(Arc<Cut>),
+}
+
+/// A ledger that another process keeps.
+pub struct RemoteDriver {
+    node: NodeId,
+    cluster: [u8; 16],
+    shared: Arc<Shared>,
+    state: watch::Receiver<Arc<State>>,
+    status: watch::Receiver<KeeperStatus>,
+    task: AbortHandle,
+}
+
+/// What the driver and its connection have in common.
+pub(super) struct Shared {
+    /// What is to be sent.
+    pub(super) wanted: Mutex<Wanted>,
+    pub(super) filled: Notify,
+    /// The last record that this node acts on.
+    pub(super) applied: AtomicU64,
+    pub(super) known_by_all: AtomicU64,
+    /// By this machine's clock, in microseconds.
+    pub(super) leased_until_us: AtomicU64,
+    /// Told when there may be something new of a start or a lease.
+    pub(super) told: Notify,
+}
+
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// In the order in which they came.
+    pub(super) proposals: Vec<(Proposal, SyncSender<Answer>)>,
+    /// How many of them, and of those that were sent, wait.
+    pub(super) waiting: usize,
+    pub(super) start: Option<Start>,
+    pub(super) not_started: Option<(StartId, NotStarted)>,
+    pub(super) not_leased: Option<NotLeased>,
+    /// The process that asks for leases.
+    pub(super) process: Option<Process>,
+    /// What it holds.
+    pub(super) holds: Option<(u64, RecordHash)>,
+    pub(super) leaves: bool,
+}
+
+/// What became of a proposal: the state that has it, or why there is none.
+pub(super) type Answer = Result<Arc<State>, ProposeError>;
+
+impl RemoteDriver {
+    /// Follows the ledger that is kept at the address. To be called within a runtime, which does the work.
+    ///
+    /// # Errors
+    /// [`Cut`]: what was in the way of the last try, and what to do.
+    pub async fn connect(options: RemoteOptions) -> Result<Self, Cut> {
+        let mut follower = [0; 8];
+        getrandom::fill(&mut follower).map_err(|error| Cut::Io(std::io::Error::other(error.to_string())))?;
+        let shared = Arc::new(Shared {
+            wanted: Mutex::default(),
+            filled: Notify::new(),
+            applied: AtomicU64::new(0),
+            known_by_all: AtomicU64::new(0),
+            leased_until_us: AtomicU64::new(0),
+            told: Notify::new(),
+        });
+        let (states, state) = watch::channel(Arc::new(State::default()));
+        let (statuses, mut status) = watch::channel(KeeperStatus::default());
+        let deadline = Instant::now() + options.patience;
+        let follower = Follower(u64::from_le_bytes(follower));
+        let (node, session) =
+            (options.node, Session::new(options, follower, shared.clone(), states, statuses));
+        let task = tokio::spawn(session.run()).abort_handle();
+        let mut driver = Self { node, cluster: [0; 16], shared, state, status: status.clone(), task };
+        let mut last = Cut::Silent;
+        loop {
+            match timeout_at(deadline, status.changed()).await {
+                Ok(Ok(())) => {}
+                _ => return Err(last),
+            }
+            let now = status.borrow_and_update().clone();
+            match now {
+                KeeperStatus::Calling => {}
+                KeeperStatus::Connected => break,
+                KeeperStatus::Cut(cut) => {
+                    last = cut.again();
+                    if matches!(&last, Cut::Rejected(_)) {
+                        return Err(last);
+                    }
+                }
+            }
+        }
+        driver.cluster = driver.state().cluster().map_or([0; 16], |cluster| cluster.uuid);
+        Ok(driver)
+    }
+
+    /// Records that this process of the node started: from there on it asks for leases.
+    ///
+    /// # Errors
+    /// [`StartError`]: the process does not act.
+    pub async fn start(&self, started: NodeStart) -> Result<Process, StartError> {
+        let deadline = Instant::now() + START_DEADLINE;
+        let NodeStart { memory, start, after } = started;
+        let mut state = self.state.clone();
+        let mut refused = None;
+        loop {
+            let known = state.borrow_and_update().sets().node(self.node);
+            let last = known.map_or(Incarnation(0), |known| known.incarnation);
+            if known.is_some_and(|known| known.start == start && known.incarnation > Incarnation(0)) {
+                let process = Process { node: self.node, incarnation: last };
+                self.wanted().process = Some(process);
+                self.wanted().start = None;
+                self.shared.filled.notify_one();
+                return Ok(process);
+            }
+            let process = Process { node: self.node, incarnation: Incarnation(last.0.saturating_add(1)) };
+            self.wanted().start = Some(Start { process, memory, start, after: after.clone() });
+            self.shared.filled.notify_one();
+            tokio::select! {
+                _ = state.changed() => {}
+                () = sleep(AGAIN) => {}
+            }
+            let not_started = self.wanted().not_started.take();
+            if let Some((_, why)) = not_started.filter(|(of, _)| *of == start) {
+                if matches!(why, NotStarted::Stranger | NotStarted::Refused) {
+                    return Err(why.into());
+                }
+                refused = Some(why);
+            }
+            if Instant::now() >= deadline {
+                self.wanted().start = None;
+                return Err(refused.map_or(StartError::Late, StartError::NotStarted));
+            }
+        }
+    }
+
+    /// All replicas of this node act on this record, and those before it.
+    pub fn applied(&self, record: u64) {
+        self.shared.applied.fetch_max(record, Ordering::AcqRel);
+    }
+
+    /// Until when this node's process may count on its lease of the ledger, by [`clock::now`]. It may be over.
+    pub fn leased_until(&self) -> Duration {
+        Duration::from_micros(self.shared.leased_until_us.load(Ordering::Acquire))
+    }
+
+    /// Whether this node's process has a lease of the ledger.
+    pub fn has_lease(&self) -> bool {
+        clock::now() < self.leased_until()
+    }
+
+    /// Why it got none when it asked last.
+    pub fn not_leased(&self) -> Option<NotLeased> {
+        self.wanted().not_leased
+    }
+
+    /// Nobody who may serve knows less than this record.
+    pub fn known_by_all(&self) -> u64 {
+        self.shared.known_by_all.load(Ordering::Acquire)
+    }
+
+    /// In all partitions that the node leads, by `leads`, what the hold is for is held. Said again until the hold is over.
+    pub fn holds(&self, hold: u64, leads: RecordHash) {
+        self.wanted().holds = Some((hold, leads));
+        self.shared.filled.notify_one();
+    }
+
+    /// The process has ceased to serve, and never will again: nobody has to wait for its lease to run out.
+    pub async fn leave(self) {
+        self.shared.leased_until_us.store(0, Ordering::Release);
+        self.wanted().leaves = true;
+        self.shared.filled.notify_one();
+        // If it cannot be said, leases run out.
+        let _ = tokio::time::timeout(AGAIN, self.shared.told.notified()).await;
+    }
+
+    /// The state, to be waited for.
+    pub fn states(&self) -> watch::Receiver<Arc<State>> {
+        self.state.clone()
+    }
+
+    /// How the connection is doing, to be waited for.
+    pub fn status(&self) -> watch::Receiver<KeeperStatus> {
+        self.status.clone()
+    }
+
+    /// Has the ledger have something. Blocks until the state has it: not to be called from a task that must not block.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; see there whether it may have happened all the same.
+    pub fn propose_any(&self, proposal: Proposal) -> Result<Arc<State>, ProposeError> {
+        let answer = self.asked(proposal)?;
+        match answer.recv_timeout(ANSWER_DEADLINE) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(NotDone::Late.into()),
+        }
+    }
+
+    fn asked(&self, proposal: Proposal) -> Result<Receiver<Answer>, NotDone> {
+        let (sender, answer) = sync_channel(1);
+        let mut wanted = self.wanted();
+        if wanted.waiting >= MOST_WAITING {
+            return Err(NotDone::TooMany);
+        }
+        wanted.waiting += 1;
+        wanted.proposals.push((proposal, sender));
+        drop(wanted);
+        self.shared.filled.notify_one();
+        Ok(answer)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.shared.wanted()
+    }
+}
+
+impl Shared {
+    pub(super) fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        // Nothing that is done with the lock held leaves it half done.
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Driver for RemoteDriver {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+
+    fn cluster(&self) -> [u8; 16] {
+        self.cluster
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.state.borrow().clone()
+    }
+
+    fn propose(&self, operation: Operation) -> Result<Arc<State>, ProposeError> {
+        let uuid = random_uuid().map_err(ProposeError::Entropy)?;
+        let record = self.state().record_for(operation, uuid).map_err(FollowError::from)?;
+        self.propose_any(Proposal::Record(record))
+    }
+}
+
+impl fmt::Debug for RemoteDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteDriver").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RemoteDriver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

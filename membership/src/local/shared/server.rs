@@ -1,0 +1,295 @@
+//! A keeper's socket: takes followers, and brings the core what they say.
+
+use core::time::Duration;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use huntaway_ledger::keeper::Keeper;
+use huntaway_ledger::{Cluster, EpochRecord, Ledger, Member, Name, Next, Record};
+use huntaway_wire::{Epoch, NodeId};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::clock;
+use super::core::{Core, Event, Sent};
+use super::frame::{Cut, Messages, SIGN_OF_LIFE, framed, send};
+use super::handshake::{self, Called};
+use super::history::History;
+use super::key::ClusterKey;
+use super::message::{Challenge, FromKeeper, PART_BYTES, Rejection};
+use crate::local::error::{LogError, OpenError};
+use crate::local::{Opened, cluster_of, directory, log_file, open_to_keep, random_uuid};
+
+/// Most connections.
+pub const MAX_CONNECTIONS: usize = 256;
+
+/// Bytes of records that are kept for followers which know those before them; others get the state as a whole.
+pub const HISTORY_BYTES: usize = 4 << 20;
+
+/// Nodes that are silent for so long count as failed.
+pub const SILENCE: Duration = Duration::from_secs(1);
+
+/// What connections bring and is not looked at yet: then they wait.
+const MOST_EVENTS: usize = 1024;
+
+/// What waits to be sent on one connection: whoever has more is cut off.
+const MOST_SENT: usize = 4096;
+
+/// How often the core hears that time goes by.
+const TICK: Duration = Duration::from_millis(20);
+
+/// A socket that takes no connection, for want of file descriptors mostly, is asked again after this.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How a ledger is kept for several processes.
+#[derive(Debug, Clone)]
+pub struct KeeperOptions {
+    /// What followers have to have.
+    pub key: ClusterKey,
+    /// The cluster to make where there is no ledger. Without one that is an error: it may lie on a disk that is not mounted.
+    pub make: Option<NewCluster>,
+    /// See [`SILENCE`].
+    pub silence: Duration,
+    /// See [`HISTORY_BYTES`].
+    pub history_bytes: usize,
+}
+
+impl KeeperOptions {
+    /// Of a cluster that exists.
+    pub fn new(key: ClusterKey) -> Self {
+        Self { key, make: None, silence: SILENCE, history_bytes: HISTORY_BYTES }
+    }
+}
+
+/// A cluster as it is made.
+#[derive(Debug, Clone)]
+pub struct NewCluster {
+    /// Its name.
+    pub name: Name,
+    /// Its nodes.
+    pub members: Vec<Member>,
+    /// How many replicas partitions have.
+    pub copies: usize,
+    /// How many have to be in sync for writes to be taken.
+    pub min_copies: usize,
+}
+
+/// The ledger of one directory, kept by this process for those that follow it.
+#[derive(Debug)]
+pub struct KeeperServer {
+    opened: Opened,
+    history: History,
+    options: KeeperOptions,
+    cluster: [u8; 16],
+}
+
+impl KeeperServer {
+    /// Opens the ledger in `dir`, or makes both if `options` says so. What the last process was about to write when it died is kept
+    /// if it is whole, else cut off.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is in the way and what to do; the ledger is then as it was.
+    pub fn open(dir: &Path, options: KeeperOptions) -> Result<Self, OpenError> {
+        if options.make.is_some() {
+            directory::make(dir)?;
+        } else if !log_file::exists(dir)? {
+            directory::check_unused(dir)?;
+            return Err(OpenError::None { dir: dir.into() });
+        }
+        let mut history = History::new(options.history_bytes);
+        let make = |dir: &Path| match &options.make {
+            Some(new) => make_cluster(dir, new),
+            None => Err(OpenError::None { dir: dir.into() }),
+        };
+        let opened = open_to_keep(dir, make, |_, ledger, record| {
+            history.add(ledger, Bytes::copy_from_slice(record));
+        })?;
+        let cluster = cluster_of(opened.ledger.state())?;
+        if let Some(NewCluster { name: wanted, .. }) =
+            options.make.as_ref().filter(|new| new.name != cluster.name)
+        {
+            let (found, wanted) = (cluster.name.clone(), wanted.clone());
+            return Err(OpenError::OtherCluster { dir: dir.into(), found, wanted });
+        }
+        let cluster = cluster.uuid;
+        Ok(Self { opened, history, options, cluster })
+    }
+
+    /// The cluster's uuid.
+    pub fn cluster(&self) -> [u8; 16] {
+        self.cluster
+    }
+
+    /// Takes followers until `stop` ends. The directory is free when this returns.
+    ///
+    /// # Errors
+    /// [`LogError`]: the ledger cannot be written. Nobody has a lease any more soon.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), LogError> {
+        let Self { opened: Opened { ledger, log, lock }, history, options, cluster } = self;
+        let (events, received) = mpsc::channel(MOST_EVENTS);
+        let core = Core::new(Keeper::new(clock::now(), ledger, options.silence), log, history);
+        let mut core = tokio::task::spawn_blocking(move || {
+            let ended = core.run(received);
+            drop(lock);
+            ended
+        });
+        let host = Arc::new(Host { key: options.key, cluster, events });
+        let ended = tokio::select! {
+            ended = &mut core => Some(ended),
+            () = accept(host, listener) => None,
+            () = stop => None,
+        };
+        // With the connections the last sender is gone, so the core ends.
+        let ended = match ended {
+            Some(ended) => ended,
+            None => core.await,
+        };
+        // It does not panic, and nobody aborts it.
+        ended.unwrap_or(Ok(()))
+    }
+}
+
+fn make_cluster(dir: &Path, new: &NewCluster) -> Result<(), OpenError> {
+    let NewCluster { name, members, copies, min_copies } = new.clone();
+    let node = NodeId(random_uuid().map_err(OpenError::Entropy)?);
+    let cluster = Cluster { uuid: random_uuid().map_err(OpenError::Entropy)?, name };
+    let voters = members.iter().map(|member| member.node).collect();
+    let copies = Ledger::default().follow(&Record::Copies { copies, min_copies })?;
+    let epoch = EpochRecord { number: Epoch(1), cluster, members, voters };
+    let epoch = copies.ledger.follow(&Record::Epoch(epoch))?;
+    let bytes = [copies.bytes, epoch.bytes].concat();
+    log_file::create(dir, node, &Next { bytes, ledger: epoch.ledger })
+}
+
+struct Host {
+    key: ClusterKey,
+    cluster: [u8; 16],
+    events: mpsc::Sender<Event>,
+}
+
+/// Does not end by itself; connections end with it.
+async fn accept(host: Arc<Host>, listener: TcpListener) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Ticks have the number 0.
+    let mut connection = 0;
+    loop {
+        while tasks.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            _ = tick.tick() => {
+                // If it is full, there is enough to wake it.
+                let _ = host.events.try_send(Event::Tick);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a follower of the ledger cannot be taken");
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            // Whoever does not hear of it is closed on all the same.
+            let _ = stream.try_write(&framed(&Challenge::Rejected(Rejection::Full)));
+            continue;
+        };
+        connection += 1;
+        let host = host.clone();
+        tasks.spawn(async move {
+            host.host(connection, stream).await;
+            drop(place);
+        });
+    }
+}
+
+impl Host {
+    async fn host(&self, connection: u64, stream: TcpStream) {
+        let address = stream.peer_addr().ok();
+        let (reader, mut writer) = match prepared(stream) {
+            Ok(halves) => halves,
+            Err(error) => return tracing::debug!(?address, %error, "a follower of the ledger is gone"),
+        };
+        let mut messages = Messages::new(reader);
+        let cut = match handshake::answer(&mut messages, &mut writer, &self.key, self.cluster).await {
+            Ok(called) => self.connected(connection, called, &mut messages, &mut writer).await,
+            Err(cut) => cut,
+        };
+        match cut {
+            Cut::Closed | Cut::Io(_) => {
+                tracing::debug!(?address, why = %cut, "a follower of the ledger is gone")
+            }
+            cut => tracing::warn!(?address, why = %cut, "a follower of the ledger is cut off"),
+        }
+    }
+
+    async fn connected(
+        &self,
+        connection: u64,
+        called: Called,
+        messages: &mut Messages<OwnedReadHalf>,
+        writer: &mut OwnedWriteHalf,
+    ) -> Cut {
+        let (outbox, sent) = mpsc::channel(MOST_SENT);
+        let connected = Event::Connected { connection, called, outbox };
+        if self.events.send(connected).await.is_err() {
+            return Cut::Closed;
+        }
+        let cut = self.carry(connection, messages, writer, sent).await;
+        // If that cannot be sent, there is no core any more.
+        let _ = self.events.send(Event::Gone { connection }).await;
+        cut.map_or_else(|cut| cut, |()| Cut::Closed)
+    }
+
+    /// Both directions, until one of them ends.
+    async fn carry(
+        &self,
+        connection: u64,
+        messages: &mut Messages<OwnedReadHalf>,
+        writer: &mut OwnedWriteHalf,
+        mut sent: mpsc::Receiver<Sent>,
+    ) -> Result<(), Cut> {
+        let mut alive = interval(SIGN_OF_LIFE);
+        loop {
+            tokio::select! {
+                message = messages.next() => {
+                    let message = message?;
+                    if self.events.send(Event::Came { connection, message }).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                next = sent.recv() => match next {
+                    Some(Sent::Framed(framed)) => send(writer, &framed).await?,
+                    Some(Sent::Snapshot(snapshot)) => send_snapshot(writer, &snapshot).await?,
+                    None => return Ok(()),
+                },
+                _ = alive.tick() => send(writer, &framed(&FromKeeper::Alive)).await?,
+            }
+        }
+    }
+}
+
+async fn send_snapshot(writer: &mut OwnedWriteHalf, snapshot: &Bytes) -> Result<(), Cut> {
+    let parts = snapshot.chunks(PART_BYTES);
+    let last = parts.len().saturating_sub(1);
+    for (place, part) in parts.enumerate() {
+        let part = FromKeeper::Snapshot { is_last: place == last, part: snapshot.slice_ref(part) };
+        send(writer, &framed(&part)).await?;
+    }
+    Ok(())
+}
+
+/// Small messages go out at once.
+pub(super) fn prepared(stream: TcpStream) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
+    stream.set_nodelay(true)?;
+    Ok(stream.into_split())
+}

@@ -1,0 +1,374 @@
+//! A follower's connection, made again and again: takes in records, and asks for what is wanted until there is an answer.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+
+use bytes::BytesMut;
+use huntaway_ledger::keeper::{Follower, LEDGER_LEASE, Proposal, ProposalAnswer};
+use huntaway_ledger::{FollowError, Ledger, Record, State};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+
+use super::clock;
+use super::frame::{Cut, Messages, PATIENCE, framed, send};
+use super::handshake::{self, Caller};
+use super::message::{FromKeeper, Rejection, ToKeeper};
+use super::remote::{Answer, KeeperStatus, NotDone, RemoteOptions, Shared};
+use super::server::prepared;
+
+/// A node asks for a lease this often: a few times within a lease.
+const ASK: Duration = Duration::from_millis(150);
+
+/// The first pause after a connection ended, or could not be made; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Asks whose answers may still come.
+const MOST_ASKS: usize = 16;
+
+/// A proposal is made anew so often.
+const MOST_REFUSALS: u32 = 3;
+
+/// Longest snapshot, in bytes.
+const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
+
+/// What waits for an answer.
+struct Waiting {
+    proposal: Proposal,
+    sender: SyncSender<Answer>,
+    is_sent: bool,
+    /// It was sent, and this came since: it, or what says the same.
+    is_there: bool,
+    /// How often the keeper refused it for reasons that were not found.
+    refusals: u32,
+}
+
+/// Follows a ledger.
+pub(super) struct Session {
+    options: RemoteOptions,
+    follower: Follower,
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    states: watch::Sender<Arc<State>>,
+    status: watch::Sender<KeeperStatus>,
+    waiting: BTreeMap<u64, Waiting>,
+    last_number: u64,
+    /// When it asked what.
+    asks: VecDeque<(u64, Duration)>,
+    last_ask: u64,
+    /// What came of a snapshot.
+    snapshot: BytesMut,
+    /// Then all is known that there was when the connection was made, and whether the keeper knows what was proposed before.
+    caught_up_at: Option<(u64, bool)>,
+    is_caught_up: bool,
+}
+
+impl Session {
+    pub(super) fn new(
+        options: RemoteOptions,
+        follower: Follower,
+        shared: Arc<Shared>,
+        states: watch::Sender<Arc<State>>,
+        status: watch::Sender<KeeperStatus>,
+    ) -> Self {
+        Self {
+            options,
+            follower,
+            shared,
+            ledger: Ledger::default(),
+            states,
+            status,
+            waiting: BTreeMap::new(),
+            last_number: 0,
+            asks: VecDeque::new(),
+            last_ask: 0,
+            snapshot: BytesMut::new(),
+            caught_up_at: None,
+            is_caught_up: false,
+        }
+    }
+
+    /// Does not end by itself, but when the process leaves.
+    pub(super) async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        let mut told = String::new();
+        loop {
+            let cut = match self.connected().await {
+                Ok(()) => return self.shared.told.notify_one(),
+                Err(cut) => cut,
+            };
+            if self.is_caught_up {
+                pause = FIRST_PAUSE;
+            }
+            if matches!(&cut, Cut::Rejected(_)) {
+                pause = LONGEST_PAUSE;
+            }
+            let why = cut.to_string();
+            if why != told {
+                tracing::warn!(address = %self.options.address, why, "not connected to the keeper of the ledger");
+                told = why;
+            }
+            self.status.send_replace(KeeperStatus::Cut(Arc::new(cut)));
+            sleep(pause).await;
+            pause = LONGEST_PAUSE.min(pause * 2);
+            self.status.send_replace(KeeperStatus::Calling);
+        }
+    }
+
+    async fn connected(&mut self) -> Result<(), Cut> {
+        (self.is_caught_up, self.caught_up_at) = (false, None);
+        (self.asks, self.snapshot) = (VecDeque::new(), BytesMut::new());
+        let stream = TcpStream::connect(self.options.address);
+        let stream = timeout(PATIENCE, stream).await.map_err(|_| Cut::Silent)??;
+        let (reader, mut writer) = prepared(stream)?;
+        let mut messages = Messages::new(reader);
+        let caller = Caller {
+            key: self.options.key.clone(),
+            cluster: self.options.cluster.unwrap_or_default(),
+            follower: self.follower,
+            last: self.ledger.state().number(),
+            hash: self.ledger.hash(),
+        };
+        handshake::call(&mut messages, &mut writer, &caller).await?;
+        let shared = self.shared.clone();
+        let mut tick = ticks();
+        loop {
+            tokio::select! {
+                message = messages.next() => self.hear(message?)?,
+                () = shared.filled.notified() => {}
+                _ = tick.tick() => self.ask(&mut writer).await?,
+            }
+            if self.say(&mut writer).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Asks for a lease, if there is a process to have it.
+    async fn ask(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
+        let (process, holds) = {
+            let wanted = self.shared.wanted();
+            (wanted.process, wanted.holds)
+        };
+        let Some(process) = process else { return send(writer, &framed(&ToKeeper::Alive)).await };
+        self.last_ask += 1;
+        let (ask, applied) = (self.last_ask, self.shared.applied.load(Ordering::Acquire));
+        if self.asks.len() >= MOST_ASKS {
+            self.asks.pop_front();
+        }
+        self.asks.push_back((ask, clock::now()));
+        send(writer, &framed(&ToKeeper::AskedLease { process, ask, applied })).await?;
+        let is_held = |hold: u64| !self.ledger.state().disks().held(hold).is_empty();
+        if let Some((hold, leads)) = holds.filter(|(hold, _)| is_held(*hold)) {
+            send(writer, &framed(&ToKeeper::Holds { process, hold, leads })).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is wanted and was not sent on this connection. Returns whether the process has left.
+    async fn say(&mut self, writer: &mut OwnedWriteHalf) -> Result<bool, Cut> {
+        let (proposals, start, process, holds, leaves) = {
+            let mut wanted = self.shared.wanted();
+            let proposals = std::mem::take(&mut wanted.proposals);
+            (proposals, wanted.start.take(), wanted.process, wanted.holds, wanted.leaves)
+        };
+        for (proposal, sender) in proposals {
+            self.last_number += 1;
+            let waiting = Waiting { proposal, sender, is_sent: false, is_there: false, refusals: 0 };
+            self.waiting.insert(self.last_number, waiting);
+        }
+        if let Some(process) = process.filter(|_| leaves) {
+            send(writer, &framed(&ToKeeper::Left { process })).await?;
+        }
+        if leaves {
+            return Ok(true);
+        }
+        if let Some(start) = start {
+            send(writer, &framed(&ToKeeper::Started(start))).await?;
+        }
+        if let (Some(process), Some((hold, leads))) = (process, holds)
+            && !self.ledger.state().disks().held(hold).is_empty()
+        {
+            send(writer, &framed(&ToKeeper::Holds { process, hold, leads })).await?;
+        }
+        if self.is_caught_up {
+            self.propose(writer).await?;
+        }
+        Ok(false)
+    }
+
+    async fn propose(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
+        let unanswered_from = self.waiting.keys().next().copied().unwrap_or(0);
+        for (number, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| !waiting.is_sent) {
+            waiting.is_sent = true;
+            let proposal = waiting.proposal.clone();
+            let proposed = ToKeeper::Proposed { number: *number, unanswered_from, proposal };
+            send(writer, &framed(&proposed)).await?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: FromKeeper) -> Result<(), Cut> {
+        match message {
+            FromKeeper::Connected { remembers, last } => {
+                self.caught_up_at = Some((last, remembers));
+                self.catch_up();
+            }
+            FromKeeper::Rejected(rejection) => return Err(rejection.into()),
+            FromKeeper::Record(record) => {
+                let own = self.ledger.state().number();
+                let (record, _) = self.ledger.read(&record).map_err(|_| Rejection::OldCopy { last: own })?;
+                self.see(&record);
+                self.states.send_replace(self.ledger.state().clone());
+                self.catch_up();
+            }
+            FromKeeper::Snapshot { is_last, part } => {
+                if self.snapshot.len() + part.len() > MAX_SNAPSHOT_BYTES {
+                    return Err(Cut::Length { length: self.snapshot.len() + part.len() });
+                }
+                self.snapshot.extend_from_slice(&part);
+                if is_last {
+                    self.replace()?;
+                }
+            }
+            FromKeeper::Leased { ask, known_by_all } => {
+                if let Some((_, sent)) = self.asks.iter().find(|(number, _)| *number == ask) {
+                    let until = (*sent + LEDGER_LEASE).as_micros() as u64;
+                    self.shared.leased_until_us.fetch_max(until, Ordering::AcqRel);
+                }
+                self.shared.known_by_all.fetch_max(known_by_all, Ordering::AcqRel);
+                self.shared.wanted().not_leased = None;
+            }
+            FromKeeper::NotLeased { why, .. } => self.shared.wanted().not_leased = Some(why),
+            FromKeeper::Started { .. } | FromKeeper::Alive => {}
+            FromKeeper::NotStarted { start, why } => self.shared.wanted().not_started = Some((start, why)),
+            FromKeeper::Answered { number, answer } => self.answered(number, answer),
+        }
+        Ok(())
+    }
+
+    /// Notes what came of what was sent, in case the keeper does not know any more that it was proposed.
+    fn see(&mut self, record: &Record) {
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.is_sent) {
+            if let Proposal::Record(proposed) = &waiting.proposal {
+                waiting.is_there |= record.carries_out(proposed);
+            }
+        }
+    }
+
+    /// A snapshot stands for all records before it.
+    fn replace(&mut self) -> Result<(), Cut> {
+        let bytes = std::mem::take(&mut self.snapshot);
+        let ledger = Ledger::of_snapshot(&bytes).map_err(|error| {
+            Cut::Io(std::io::Error::other(format!("what the keeper sends is no ledger: {error}")))
+        })?;
+        let (own, new) = (self.ledger.state().number(), ledger.state().number());
+        if new < own {
+            return Err(Rejection::OldCopy { last: new }.into());
+        }
+        self.ledger = ledger;
+        self.states.send_replace(self.ledger.state().clone());
+        if let Some((_, false)) = self.caught_up_at {
+            // Whether it was among the records is not to be known.
+            self.settle(|waiting| waiting.is_sent.then_some(Err(NotDone::Unknown.into())));
+        }
+        self.catch_up();
+        Ok(())
+    }
+
+    /// When all is known, what was proposed on earlier connections is proposed again, unless it is there already.
+    fn catch_up(&mut self) {
+        let number = self.ledger.state().number();
+        let Some((_, remembers)) =
+            self.caught_up_at.filter(|(last, _)| !self.is_caught_up && number >= *last)
+        else {
+            return;
+        };
+        self.is_caught_up = true;
+        // From here on, no other cluster will do.
+        let cluster = self.ledger.state().cluster().map(|cluster| cluster.uuid);
+        self.options.cluster = self.options.cluster.or(cluster);
+        self.status.send_replace(KeeperStatus::Connected);
+        if !remembers {
+            let state = self.ledger.state().clone();
+            self.settle(|waiting| match &waiting.proposal {
+                _ if !waiting.is_sent => None,
+                Proposal::Record(_) => waiting.is_there.then(|| Ok(state.clone())),
+                Proposal::Hold { .. } => Some(Err(NotDone::Unknown.into())),
+            });
+        }
+        for waiting in self.waiting.values_mut() {
+            (waiting.is_sent, waiting.is_there) = (false, false);
+        }
+    }
+
+    /// Those with an answer have it.
+    fn settle(&mut self, answer: impl Fn(&Waiting) -> Option<Answer>) {
+        let answers = self.waiting.iter().filter_map(|(number, waiting)| Some((*number, answer(waiting)?)));
+        for (number, answer) in answers.collect::<Vec<_>>() {
+            self.end(number, answer);
+        }
+    }
+
+    fn end(&mut self, number: u64, answer: Answer) {
+        if let Some(waiting) = self.waiting.remove(&number) {
+            // Whoever waited may have given up.
+            let _ = waiting.sender.try_send(answer);
+            let mut wanted = self.shared.wanted();
+            wanted.waiting = wanted.waiting.saturating_sub(1);
+        }
+    }
+
+    fn answered(&mut self, number: u64, answer: ProposalAnswer) {
+        let Some(waiting) = self.waiting.get_mut(&number) else { return };
+        let state = self.ledger.state().clone();
+        let answer = match answer {
+            ProposalAnswer::Agreed { .. } => Ok(state),
+            ProposalAnswer::Refused { .. } => match refusal(&self.ledger, &waiting.proposal) {
+                Some(why) => Err(why),
+                None if waiting.refusals >= MOST_REFUSALS => Err(NotDone::TooMany.into()),
+                // What was in the way is gone meanwhile.
+                None => return self.propose_anew(number),
+            },
+            ProposalAnswer::NotHeld { .. } => Err(NotDone::NotHeld.into()),
+            ProposalAnswer::NotProposable => Err(NotDone::NotProposable.into()),
+            ProposalAnswer::TooMany | ProposalAnswer::Forgotten => Err(NotDone::TooMany.into()),
+            ProposalAnswer::Full => Err(NotDone::Full.into()),
+        };
+        self.end(number, answer);
+    }
+
+    fn propose_anew(&mut self, number: u64) {
+        let Some(waiting) = self.waiting.remove(&number) else { return };
+        self.last_number += 1;
+        let refusals = waiting.refusals + 1;
+        let again = Waiting { is_sent: false, is_there: false, refusals, ..waiting };
+        self.waiting.insert(self.last_number, again);
+    }
+}
+
+/// Why the ledger does not have it.
+fn refusal(ledger: &Ledger, proposal: &Proposal) -> Option<crate::ProposeError> {
+    let record = match proposal {
+        Proposal::Record(record) => match ledger.state().disks().next() {
+            Some(vid) => record.clone().with_vid(vid),
+            None => record.clone(),
+        },
+        // It was not begun, or could not be ended as it was to be.
+        Proposal::Hold { .. } => return Some(FollowError::Refused(huntaway_ledger::Over.into()).into()),
+    };
+    ledger.follow(&record).err().map(Into::into)
+}
+
+fn ticks() -> Interval {
+    let mut ticks = interval(ASK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
