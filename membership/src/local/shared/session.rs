@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use bytes::BytesMut;
-use huntaway_ledger::keeper::{Follower, LEDGER_LEASE, Proposal, ProposalAnswer};
-use huntaway_ledger::{FollowError, Ledger, Record, State};
+use huntaway_ledger::keeper::{Follower, HoldEnd, LEDGER_LEASE, Proposal, ProposalAnswer};
+use huntaway_ledger::{DiskRecord, FollowError, Ledger, Over, Record, State};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use super::handshake::{self, Caller};
 use super::message::{FromKeeper, Rejection, ToKeeper};
 use super::remote::{Answer, KeeperStatus, NotDone, RemoteOptions, Shared};
 use super::server::prepared;
+use crate::ProposeError;
 
 /// A node asks for a lease this often: a few times within a lease.
 const ASK: Duration = Duration::from_millis(150);
@@ -355,16 +356,19 @@ impl Session {
 }
 
 /// Why the ledger does not have it.
-fn refusal(ledger: &Ledger, proposal: &Proposal) -> Option<crate::ProposeError> {
-    let record = match proposal {
+fn refusal(ledger: &Ledger, proposal: &Proposal) -> Option<ProposeError> {
+    let (record, ends) = match proposal {
         Proposal::Record(record) => match ledger.state().disks().next() {
-            Some(vid) => record.clone().with_vid(vid),
-            None => record.clone(),
+            Some(vid) => (record.clone().with_vid(vid), None),
+            None => (record.clone(), None),
         },
-        // It was not begun, or could not be ended as it was to be.
-        Proposal::Hold { .. } => return Some(FollowError::Refused(huntaway_ledger::Over.into()).into()),
+        Proposal::Hold { disks, then } => {
+            let (disks, reads) = (disks.clone(), matches!(then, HoldEnd::RollBack { .. }));
+            // If it could be begun, what was to end it was not to be had.
+            (Record::Disks(DiskRecord::Hold { disks, reads }), Some(FollowError::Refused(Over::Past.into())))
+        }
     };
-    ledger.follow(&record).err().map(Into::into)
+    ledger.follow(&record).err().or(ends).map(ProposeError::Refused)
 }
 
 fn ticks() -> Interval {
