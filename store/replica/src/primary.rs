@@ -93,7 +93,7 @@ impl Primary {
             holding: Holding::new(site),
             spending: Spending::default(),
             freeing: Freeing::new(site),
-            rest: Rest::default(),
+            rest: Rest::new(site.now),
             teaching: None,
             mending: Mending::default(),
             attempts: 0,
@@ -136,6 +136,11 @@ impl Primary {
         if !is_sound(&request.command) && !site.has(PlantedBug::GatewaysNotVerified) {
             return site.answer(&request, Answer::Refused(Refused::Unsound));
         }
+        self.take_up(site, request);
+    }
+
+    /// The request is what was sent.
+    fn take_up(&mut self, site: &mut Site, request: Request) {
         if self.wakes_up_for(site, &request)
             || self.is_waiting_for_room(&request)
             || !self.is_to_begin(site, &request)

@@ -184,6 +184,7 @@ impl Replica {
                 self.site.ledger_lease_until = self.site.ledger_lease_until.max(until);
                 if let Role::Primary(primary) = &mut self.role {
                     primary.answer_whole(&mut self.site);
+                    primary.wake_up(&mut self.site);
                 }
             }
             Input::Tick => self.tick(),

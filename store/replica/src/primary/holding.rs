@@ -95,7 +95,7 @@ impl Primary {
         }
         if again {
             let waiting = std::mem::take(&mut self.holding.waiting);
-            waiting.into_iter().for_each(|request| self.request(site, request));
+            waiting.into_iter().for_each(|request| self.take_up(site, request));
         }
     }
 

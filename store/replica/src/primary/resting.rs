@@ -15,12 +15,19 @@ const RESTS_AFTER_US: u64 = 1_000_000;
 const RENEWS_AFTER_US: u64 = 400_000;
 
 /// Whether it rests, and what waits until it is awake.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rest {
     begins: Moment,
-    /// In order, and since when.
+    /// In order.
     waking: Vec<Request>,
+    /// When the first of them came.
     since: Moment,
+}
+
+impl Rest {
+    pub(super) fn new(now: Moment) -> Self {
+        Self { begins: now.after(RESTS_AFTER_US), waking: Vec::new(), since: now }
+    }
 }
 
 impl Primary {
@@ -36,21 +43,30 @@ impl Primary {
     }
 
     fn is_resting(&self, site: &Site) -> bool {
-        self.rest.begins <= site.now && self.operations.is_empty() && self.teaching.is_none()
+        let is_busy = !self.operations.is_empty() || self.has_waiting_for_room() || self.teaching.is_some();
+        self.rest.begins <= site.now && !is_busy
     }
 
     /// Somebody asks for something. Whether that waits until the primary is awake.
     pub(super) fn wakes_up_for(&mut self, site: &mut Site, request: &Request) -> bool {
-        let rested = self.is_resting(site) && !self.has_leases(site);
+        let rested = self.is_resting(site);
         self.rest.begins = site.now.after(RESTS_AFTER_US);
-        if rested && self.rest.waking.is_empty() {
-            self.rest.since = site.now;
+        if rested {
             self.send_beacons(site);
-        } else if self.rest.waking.is_empty() {
+        }
+        self.wake_up(site);
+        if self.has_leases(site) || !rested && self.rest.waking.is_empty() {
             return false;
         }
-        self.rest.waking.retain(|waking| waking.id != request.id);
-        if self.rest.waking.len() < Order::MAX_OPERATIONS {
+        if self.rest.waking.is_empty() {
+            self.rest.since = site.now;
+        }
+        if let Some(waking) = self.rest.waking.iter_mut().find(|waking| waking.id == request.id) {
+            // The last sending is what is answered.
+            if waking.resend <= request.resend {
+                waking.clone_from(request);
+            }
+        } else if self.rest.waking.len() < Order::MAX_OPERATIONS {
             self.rest.waking.push(request.clone());
         } else {
             site.answer(request, Answer::Refused(Refused::NotServing));
@@ -59,11 +75,11 @@ impl Primary {
     }
 
     /// Takes what waited, with the leases, or when they do not come: then it is answered as always.
-    pub(super) fn wake_up(&mut self, site: &mut Site) {
+    pub(crate) fn wake_up(&mut self, site: &mut Site) {
         let is_late = site.now.since(self.rest.since) >= RESEND_US;
         if !self.rest.waking.is_empty() && (is_late || self.has_leases(site)) {
             for request in std::mem::take(&mut self.rest.waking) {
-                self.request(site, request);
+                self.take_up(site, request);
             }
         }
     }

@@ -69,6 +69,11 @@ impl Primary {
         self.spending.reserved
     }
 
+    /// Whether changes wait for room.
+    pub(super) fn has_waiting_for_room(&self) -> bool {
+        !self.spending.waiting.is_empty()
+    }
+
     /// What keeps all replicas from taking it.
     pub(super) fn lack(&self, site: &Site, cost: Cost) -> Option<Lack> {
         self.lack_beside(site, cost, self.spending.reserved)
