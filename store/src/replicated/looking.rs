@@ -13,7 +13,7 @@ use crate::memory::RecentObject;
 use crate::object::{Change, Entry, LoadError, ObjectFile, ObjectPath};
 use crate::partition::PartitionState;
 use crate::store::Store;
-use crate::wal::Lsn;
+use crate::wal::{LogFiles, Lsn};
 
 /// What stands for the space that is set aside.
 const SET_ASIDE: Entry = Entry::Hole { version: SET_ASIDE_VERSION };
@@ -31,6 +31,7 @@ enum Behind<D: Disk> {
 }
 
 /// The last state of a block, and where its data is.
+#[derive(Debug, Clone, Copy)]
 enum Place {
     /// It has none.
     None,
@@ -125,76 +126,149 @@ fn place_of(change: &Change) -> Place {
     }
 }
 
+/// What blocks are at one moment, and where their data is to be read.
+struct Plan<D: Disk> {
+    log: Arc<LogFiles<D::File>>,
+    file: Option<Arc<ObjectFile<D>>>,
+    /// Each block, unless it is not known what it is.
+    blocks: Vec<(u32, Option<(Entry, Place)>)>,
+    /// Of the object, there is nothing but these blocks.
+    is_missing: bool,
+}
+
 impl<D: Disk> Store<D> {
-    /// Reads blocks of a replica's object, each with its version.
+    /// Reads blocks of a replica's object, each with its version: all as they were at one moment.
     pub fn read_blocks(&self, partition: Partition, oid: Oid, blocks: Range<u32>) -> Outcome {
-        self.look(partition, |state| {
+        let blocks = blocks.start..blocks.end.min(SET_ASIDE_BLOCK + 1);
+        let plan = |state: &mut PartitionState| {
             let looked = self.look_at(state, oid);
-            if matches!(looked.behind, Behind::Unknown) {
-                return Outcome::Failed;
-            }
-            let blocks = blocks.start..blocks.end.min(SET_ASIDE_BLOCK + 1);
-            let found: Vec<_> = blocks.map(|block| self.read_stored(&looked, block)).collect();
-            if found.iter().all(Option::is_some) {
-                Outcome::Blocks(found.into_iter().flatten().collect())
-            } else {
-                Outcome::Damaged(found)
-            }
-        })
+            let blocks = blocks.clone().map(|block| (block, looked.block(block))).collect();
+            self.plan(&looked, blocks, false)
+        };
+        let Some((_, found)) = self.read_planned(partition, plan) else { return Outcome::Failed };
+        if found.iter().all(Option::is_some) {
+            Outcome::Blocks(found.into_iter().flatten().collect())
+        } else {
+            Outcome::Damaged(found)
+        }
     }
 
-    /// The objects of a partition after `after`, at most so many, each with a sum of its blocks' numbers and versions.
+    /// The objects of a partition after `after`, at most so many, each with a sum of its blocks' numbers and versions: each as it
+    /// was at some moment.
     pub fn digests(&self, partition: Partition, after: Option<Oid>, most: usize) -> Outcome {
-        self.look(partition, |state| {
+        let list = |state: &mut PartitionState| {
             let mut oids: BTreeSet<Oid> = state.memory.oids(after).collect();
             // Of those in the index, some may be gone since.
             oids.extend(state.index.oids(after).take(most + 1 + oids.len()));
-            let mut objects = Vec::new();
-            for oid in oids {
+            oids
+        };
+        let Some(oids) = self.look(partition, list) else { return Outcome::Failed };
+        let mut objects = Vec::new();
+        for oid in oids {
+            let written = |state: &mut PartitionState| {
                 let looked = self.look_at(state, oid);
-                let sum = match looked.written() {
-                    _ if matches!(looked.behind, Behind::Unknown) => return Outcome::Failed,
-                    Some(written) if written.is_empty() => continue,
-                    written => written.map(|written| digest(&written)),
-                };
-                if objects.len() == most {
-                    return Outcome::Digests(Page { objects, is_last: false });
-                }
-                objects.push((oid, sum));
+                (!matches!(looked.behind, Behind::Unknown)).then(|| looked.written())
+            };
+            let sum = match self.look(partition, written).flatten() {
+                None => return Outcome::Failed,
+                Some(Some(written)) if written.is_empty() => continue,
+                Some(written) => written.map(|written| digest(&written)),
+            };
+            if objects.len() == most {
+                return Outcome::Digests(Page { objects, is_last: false });
             }
-            Outcome::Digests(Page { objects, is_last: true })
-        })
+            objects.push((oid, sum));
+        }
+        Outcome::Digests(Page { objects, is_last: true })
     }
 
     /// The versions of all blocks of an object that were ever written.
     pub fn versions(&self, partition: Partition, oid: Oid) -> Outcome {
-        self.look(partition, |state| {
-            let looked = self.look_at(state, oid);
-            let version = |(block, entry): &(u32, Entry)| Some((*block, entry.version()?));
-            match looked.written() {
-                _ if matches!(looked.behind, Behind::Unknown) => Outcome::Failed,
-                Some(written) => Outcome::Versions(written.iter().filter_map(version).collect()),
-                None => Outcome::Missing(self.verify_all(&looked, &looked.known())),
+        let written = |state: &mut PartitionState| self.look_at(state, oid).written();
+        match self.look(partition, written) {
+            None => Outcome::Failed,
+            Some(Some(written)) => {
+                let version = |(block, entry): &(u32, Entry)| Some((*block, entry.version()?));
+                Outcome::Versions(written.iter().filter_map(version).collect())
             }
-        })
+            Some(None) => match self.verify_written(partition, oid) {
+                // It was mended meanwhile.
+                Outcome::Verified(blocks) => {
+                    Outcome::Versions(blocks.iter().map(|block| (block.block, block.version)).collect())
+                }
+                outcome => outcome,
+            },
+        }
     }
 
     /// Reads an object again from the disk, whatever is known of it, and tells the state of its blocks.
     pub fn verify(&self, partition: Partition, oid: Oid) -> Outcome {
-        self.look(partition, |state| {
-            self.look_anew(state, oid);
-            let looked = self.look_at(state, oid);
-            match looked.written() {
-                _ if matches!(looked.behind, Behind::Unknown) => Outcome::Failed,
-                Some(written) => Outcome::Verified(self.verify_all(&looked, &written)),
-                None => Outcome::Missing(self.verify_all(&looked, &looked.known())),
-            }
-        })
+        self.look(partition, |state| self.look_anew(state, oid));
+        self.verify_written(partition, oid)
     }
 
-    fn look(&self, partition: Partition, work: impl FnOnce(&mut PartitionState) -> Outcome) -> Outcome {
+    fn verify_written(&self, partition: Partition, oid: Oid) -> Outcome {
+        let plan = |state: &mut PartitionState| {
+            let looked = self.look_at(state, oid);
+            let written = looked.written();
+            let is_missing = written.is_none();
+            let written = written.unwrap_or_else(|| looked.known());
+            let blocks = written.iter().map(|(block, _)| (*block, looked.block(*block))).collect();
+            self.plan(&looked, blocks, is_missing)
+        };
+        let Some((plan, found)) = self.read_planned(partition, plan) else { return Outcome::Failed };
+        let verified = |((block, known), stored): (&(u32, Option<(Entry, Place)>), Option<Stored>)| {
+            let crc = stored.map(|stored| stored.content.map_or(0, |content| content.crc));
+            let version = match known.as_ref()? {
+                (Entry::Inherit, _) => Version::NEVER,
+                (entry, _) => entry.version()?,
+            };
+            Some(Verified { block: *block, version, crc })
+        };
+        let verified = plan.blocks.iter().zip(found).filter_map(verified).collect();
+        if plan.is_missing { Outcome::Missing(verified) } else { Outcome::Verified(verified) }
+    }
+
+    /// Looks at a partition with its lock held.
+    fn look<R>(&self, partition: Partition, work: impl FnOnce(&mut PartitionState) -> R) -> Option<R> {
         let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
-        self.with_partition(partition, |state| Ok(work(state)), damaged).unwrap_or(Outcome::Failed)
+        self.with_partition(partition, |state| Ok(work(state)), damaged).ok()
+    }
+
+    /// What is to be read; `None` if that cannot be told now.
+    fn plan(
+        &self,
+        looked: &Looked<'_, D>,
+        blocks: Vec<(u32, Option<(Entry, Place)>)>,
+        is_missing: bool,
+    ) -> Option<Plan<D>> {
+        let file = match &looked.behind {
+            Behind::File(file) => Some(Arc::clone(file)),
+            Behind::Unknown => return None,
+            Behind::Nothing | Behind::Missing => None,
+        };
+        Some(Plan { log: self.wal.files(), file, blocks, is_missing })
+    }
+
+    /// Reads what is planned without the partition's lock: what is in the log or the file may be overwritten meanwhile, by other
+    /// records or by application, which the checksum tells. Then all is planned and read again with the lock held, when what is
+    /// wrong is wrong.
+    fn read_planned(
+        &self,
+        partition: Partition,
+        plan: impl Fn(&mut PartitionState) -> Option<Plan<D>>,
+    ) -> Option<(Plan<D>, Vec<Option<Stored>>)> {
+        let planned = self.look(partition, &plan)??;
+        let found = self.read_all(&planned);
+        if found.iter().all(Option::is_some) {
+            return Some((planned, found));
+        }
+        let again = |state: &mut PartitionState| {
+            let planned = plan(state)?;
+            let found = self.read_all(&planned);
+            Some((planned, found))
+        };
+        self.look(partition, again)?
     }
 
     fn look_at<'a>(&self, state: &'a PartitionState, oid: Oid) -> Looked<'a, D> {
@@ -225,19 +299,13 @@ impl<D: Disk> Store<D> {
         self.objects.renew((state.order.partition(), oid), found.ok().map(Arc::new));
     }
 
-    fn verify_all(&self, looked: &Looked<'_, D>, written: &[(u32, Entry)]) -> Vec<Verified> {
-        let verified = |(block, entry): &(u32, Entry)| {
-            let stored = self.read_stored(looked, *block);
-            let crc = stored.map(|stored| stored.content.map_or(0, |content| content.crc));
-            let version = if *entry == Entry::Inherit { Version::NEVER } else { entry.version()? };
-            Some(Verified { block: *block, version, crc })
-        };
-        written.iter().filter_map(verified).collect()
+    /// Reads the blocks; `None` for those that are damaged, lost, or cannot be read.
+    fn read_all(&self, plan: &Plan<D>) -> Vec<Option<Stored>> {
+        let read = |(block, known): &(u32, Option<(Entry, Place)>)| self.read_stored(plan, *block, (*known)?);
+        plan.blocks.iter().map(read).collect()
     }
 
-    /// Reads a block; `None` if it is damaged, lost, or cannot be read.
-    fn read_stored(&self, looked: &Looked<'_, D>, block: u32) -> Option<Stored> {
-        let (entry, place) = looked.block(block)?;
+    fn read_stored(&self, plan: &Plan<D>, block: u32, (entry, place): (Entry, Place)) -> Option<Stored> {
         let (crc, version) = match entry {
             Entry::Inherit => return Some(Stored::default()),
             Entry::Hole { version } => return Some(Stored { version, content: None }),
@@ -249,10 +317,10 @@ impl<D: Disk> Store<D> {
             Entry::Data { crc, version } => (crc, version),
         };
         let mut bytes = vec![0; BLOCK_SIZE_BYTES as usize];
-        let read = match (place, &looked.behind) {
-            (Place::Log(at), _) => self.read_log(&self.wal.files(), at.0, &mut bytes),
-            (_, Behind::File(object)) => object.read(&self.disk, block, &mut bytes),
-            _ => return None,
+        let read = match (place, &plan.file) {
+            (Place::Log(at), _) => self.read_log(&plan.log, at.0, &mut bytes),
+            (_, Some(object)) => object.read(&self.disk, block, &mut bytes),
+            (_, None) => return None,
         };
         if let Err(error) = &read {
             tracing::warn!(block, %error, "a block cannot be read");
