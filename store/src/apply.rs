@@ -116,6 +116,7 @@ impl<D: Disk> Store<D> {
         let needed = self.trails.needed(self.wal.durable());
         #[cfg(feature = "planted-bugs")]
         let needed = needed.filter(|_| !self.options.has(crate::PlantedBug::ReleasedBeforeKnown));
+        let needed = needed.into_iter().chain(self.damage.needed()).min();
         #[cfg(feature = "planted-bugs")]
         if self.options.has(crate::PlantedBug::ReleasedBeforeApplied) {
             self.release_early(cut)?;

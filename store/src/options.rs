@@ -53,6 +53,9 @@ pub struct StoreOptions {
     pub space_reserve_bytes: u64,
     /// Most requests that wait for room; more are refused.
     pub waiting_requests: usize,
+    /// Open although records of the log that were on stable storage cannot be read, with all others: for what lies below replicas,
+    /// which are told whom that concerns ([`Store::is_log_damaged`](crate::Store::is_log_damaged)). A single copy is not opened.
+    pub opens_damaged_log: bool,
     /// How reads are carried out that have to wait for the disk: for tests and measurements.
     pub read_engine: ReadEngine,
     /// What the store does wrong, on purpose.
@@ -79,6 +82,7 @@ impl Default for StoreOptions {
             open_objects: 1024,
             space_reserve_bytes: 64 << 20,
             waiting_requests: 4096,
+            opens_damaged_log: false,
             read_engine: ReadEngine::Best,
             #[cfg(feature = "planted-bugs")]
             planted: None,

@@ -56,6 +56,8 @@ pub enum PlantedBug {
     LostReadAsZeroes,
     /// The index keeps the version of a replica's object when it goes down.
     IndexNotLowered,
+    /// Nobody is told that records are missing from the log.
+    LogDamageNotTold,
 }
 
 impl<D: Disk> Store<D> {

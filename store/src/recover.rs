@@ -20,7 +20,7 @@ use crate::object::ObjectCache;
 use crate::options::StoreOptions;
 use crate::partition::{Epochs, OBJECTS, PartitionState, Slot, directory_name, parse_directory_name};
 use crate::reads::Reads;
-use crate::replicated::{Consequence, Replay};
+use crate::replicated::{Consequence, LogDamage, Replay};
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
 use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
@@ -96,6 +96,7 @@ impl<D: Disk> Store<D> {
             disk,
             options,
             superblock,
+            damage: LogDamage::new(wal.holes()),
             wal,
             partitions,
             directories,
@@ -206,6 +207,7 @@ fn replay<D: Disk>(
         segment_bytes: options.wal_segment_bytes.max(MIN_SEGMENT_BYTES),
         bound_bytes: options.wal_bytes,
         may_be_new: !is_complete,
+        skips_damage: options.opens_damaged_log,
     };
     let mut replayed = Replayed::new();
     let mut replicas = Replay::default();

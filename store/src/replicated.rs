@@ -5,6 +5,7 @@
 //! [`Store::sync`] and [`Store::apply`] when they are due, and has the partitions of [`Store::checkpoints_due`] tell the log
 //! what they know.
 
+mod damage;
 mod looking;
 mod meta;
 mod replay;
@@ -17,6 +18,7 @@ use std::io::IoSlice;
 use huntaway_replica::{Entry, Recovered};
 use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Partition, Refusal};
 
+pub(crate) use damage::LogDamage;
 pub(crate) use meta::{Logged, States, decode};
 pub(crate) use replay::{Consequence, Replay};
 pub(crate) use trail::Trails;
@@ -42,6 +44,7 @@ const _: () = assert!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// There is no room among the recent writes, or in the log: have checkpoints logged that are due, sync, apply, and try again.
+    /// The log's bound is only for blocks that are put in place: all else takes another segment of the disk if need be.
     #[error("there is no room for recent writes until some are applied")]
     Full,
     /// The disk is full.
@@ -185,7 +188,9 @@ impl<D: Disk> Store<D> {
             self.dirty.insert(partition);
         }
         self.trails.begin(partition, self.wal.written());
-        let urgency = if is_known { Urgency::Releases } else { Urgency::Usual };
+        // What has a version was promised room, and what is known is what the log waits for.
+        let may_wait = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
+        let urgency = if may_wait { Urgency::Usual } else { Urgency::Promised };
         let mut placed: Option<(Lsn, Placed)> = None;
         for record in records {
             let crcs: Vec<u32> = record.data.iter().map(|block| block.crc).collect();

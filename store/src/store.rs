@@ -18,13 +18,13 @@ use crate::dirty::DirtyPartitions;
 use crate::disk::{Disk, Space};
 use crate::known::KnownPartitions;
 use crate::locking::lock;
-use crate::memory::Account;
+use crate::memory::{Account, Memory};
 use crate::metrics::Metrics;
 use crate::object::ObjectCache;
 use crate::options::StoreOptions;
 use crate::partition::{Epochs, PartitionState, Slot};
 use crate::reads::{Entered, Reads};
-use crate::replicated::Trails;
+use crate::replicated::{LogDamage, Trails};
 use crate::room::Room;
 use crate::superblock::Superblock;
 use crate::waiters::{Sender, Until, Waiters};
@@ -56,6 +56,8 @@ pub struct Store<D: Disk> {
     pub(crate) dirty: DirtyPartitions,
     /// From where on replicas need the log.
     pub(crate) trails: Trails,
+    /// What the log lacks.
+    pub(crate) damage: LogDamage,
     /// Up to where all of the log was applied, as far as is known.
     pub(crate) applied: AtomicU64,
     /// What replicas are to learn from the log.
@@ -404,7 +406,9 @@ impl<D: Disk> Store<D> {
 
     fn load_partition(&self, partition: Partition) -> Result<Slot, Error> {
         let epochs = self.directories[partition.index()];
-        match PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), None, &self.account) {
+        // What the log had of it may be missing: a process that died may have been applying that.
+        let memory = self.damage.concerns(partition).then(|| Memory::new(self.account.clone()));
+        match PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), memory, &self.account) {
             Ok(state) => Ok(Slot::Loaded(Box::new(state))),
             Err(crate::index::IndexError::Io(error)) if crate::error::is_shortage(&error) => {
                 tracing::warn!(%partition, %error, "cannot read the index of a partition now");

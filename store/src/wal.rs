@@ -27,6 +27,7 @@ pub use error::WalError;
 pub use record::{Change, Record, RecordHeader};
 use record::{HEADER_BYTES, Place};
 use released::{DurableMark, Released};
+pub(crate) use replay::Hole;
 use replay::{Found, Replay, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
@@ -72,8 +73,9 @@ impl fmt::Display for Lsn {
 pub(crate) enum Urgency {
     /// It does.
     Usual,
-    /// The log can be released only when the record is there: if need be, the log takes another segment for it.
-    Releases,
+    /// It was promised room, or the log can be released only when it is there: if need be, the log takes another segment for
+    /// it, which it gives back to the disk when it is released.
+    Promised,
 }
 
 /// How a log is kept.
@@ -87,6 +89,8 @@ pub struct WalOptions {
     pub bound_bytes: u64,
     /// The disk may have no log yet: then one is made. Otherwise a missing one is [`WalError::Incomplete`].
     pub may_be_new: bool,
+    /// Records that were synced and cannot be read are passed over ([`Wal::holes`]), and are no error.
+    pub skips_damage: bool,
 }
 
 /// The write-ahead log of one disk.
@@ -104,6 +108,7 @@ pub struct Wal<D: Disk> {
     durable: AtomicU64,
     released_lsn: AtomicU64,
     poisoned: AtomicBool,
+    holes: Vec<Hole>,
 }
 
 /// Where records are added.
@@ -153,8 +158,8 @@ impl<D: Disk> Wal<D> {
     /// and with its end; then all of them are on stable storage.
     ///
     /// # Errors
-    /// [`WalError::Damaged`] and [`WalError::Incomplete`] when records that were synced cannot be read; `Io` and
-    /// `NoSpace`; and whatever `replay` returns.
+    /// [`WalError::Damaged`] and [`WalError::Incomplete`] when records that were synced cannot be read, unless they are to be
+    /// passed over; `Io` and `NoSpace`; and whatever `replay` returns.
     pub fn open<E: From<WalError>>(
         disk: Arc<D>,
         options: WalOptions,
@@ -162,8 +167,11 @@ impl<D: Disk> Wal<D> {
     ) -> Result<Self, E> {
         let mut released = open_released(&*disk, &options)?;
         let (from, durable) = (released.lsn(), released.durable());
-        let mut found = Found::look(&*disk, &options.disk_uuid, from, options.may_be_new)?;
-        let end = replay::replay(&*disk, &found.live, (from, durable), Replay::Rewriting, replay)?;
+        let may = (options.may_be_new, options.skips_damage);
+        let mut found = Found::look(&*disk, &options.disk_uuid, from, may)?;
+        let next_number = found.next_number();
+        let how = Replay::Rewriting { skips_damage: options.skips_damage };
+        let end = replay::replay(&*disk, &found, (from, durable), how, replay)?;
         let must_cut = end.has_leftovers || released.is_cutting();
         let fail = |source| io_error("write", released::path(), source);
         if must_cut {
@@ -180,7 +188,7 @@ impl<D: Disk> Wal<D> {
         let mut full = VecDeque::from(found.live);
         let current = match full.pop_back() {
             Some(last) => last,
-            None => create_first(&*disk, &options)?,
+            None => create_first(&*disk, &options, (next_number, end.lsn))?,
         };
         let tail = Tail {
             current,
@@ -201,7 +209,13 @@ impl<D: Disk> Wal<D> {
             durable: AtomicU64::new(end.lsn.0),
             released_lsn: AtomicU64::new(from.0),
             poisoned: AtomicBool::new(false),
+            holes: end.holes,
         })
+    }
+
+    /// Where records are missing that were on stable storage, if that is no error; in order.
+    pub(crate) fn holes(&self) -> &[Hole] {
+        &self.holes
     }
 
     /// Adds a record and returns where it ends. `payload` is the content of the change's blocks, which must match
@@ -344,7 +358,19 @@ impl<D: Disk> Wal<D> {
             tail.free.extend(segment.map(|Segment { number, file, .. }| Free { number, file: Some(file) }));
         }
         *lock(&self.files) = LogFiles::of(&tail);
+        let most = self.most_segments();
+        while (tail.full.len() + tail.free.len() + 1) as u64 > most
+            && let Some(surplus) = tail.free.pop()
+        {
+            let path = segment::path(surplus.number);
+            self.poison_on_error(self.disk.remove(&path), "remove", || path.clone())?;
+        }
         Ok(())
+    }
+
+    /// The log's bound.
+    fn most_segments(&self) -> u64 {
+        (self.options.bound_bytes / self.options.segment_bytes).max(MIN_SEGMENTS)
     }
 
     fn sync_tail(&self) -> Result<(), WalError> {
@@ -413,8 +439,7 @@ impl<D: Disk> Wal<D> {
             }
             None => {
                 let segments = tail.full.len() as u64 + 1;
-                let most = (self.options.bound_bytes / self.options.segment_bytes).max(MIN_SEGMENTS);
-                if segments >= most && urgency == Urgency::Usual {
+                if segments >= self.most_segments() && urgency == Urgency::Usual {
                     return Err(WalError::Full { live_bytes: self.live_bytes() });
                 }
                 create(&*self.disk, &self.options, number, base).map_err(|source| match () {
@@ -487,8 +512,8 @@ pub fn inspect<D: Disk, E: From<WalError>>(
         Some(released) => (released.lsn(), released.durable()),
         None => check_new(disk, may_be_new).map(|()| (Lsn(0), Lsn(0)))?,
     };
-    let found = Found::look(disk, &disk_uuid, from, may_be_new)?;
-    Ok(replay::replay(disk, &found.live, (from, durable), Replay::Looking, visit)?.lsn)
+    let found = Found::look(disk, &disk_uuid, from, (may_be_new, false))?;
+    Ok(replay::replay(disk, &found, (from, durable), Replay::Looking, visit)?.lsn)
 }
 
 fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::File>, WalError> {
@@ -521,9 +546,13 @@ fn check_new<D: Disk>(disk: &D, may_be_new: bool) -> Result<(), WalError> {
     Ok(())
 }
 
-fn create_first<D: Disk>(disk: &D, options: &WalOptions) -> Result<Segment<D::File>, WalError> {
-    let fail = |source| io_error("create", segment::path(1), source);
-    let segment = create(disk, options, 1, Lsn(0)).map_err(fail)?;
+fn create_first<D: Disk>(
+    disk: &D,
+    options: &WalOptions,
+    (number, base): (u64, Lsn),
+) -> Result<Segment<D::File>, WalError> {
+    let fail = |source| io_error("create", segment::path(number), source);
+    let segment = create(disk, options, number, base).map_err(fail)?;
     disk.sync_data(&segment.file).and_then(|()| disk.sync_dir(DIRECTORY)).map_err(fail)?;
     Ok(segment)
 }

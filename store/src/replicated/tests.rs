@@ -1,5 +1,9 @@
 //! Entries of replicas on a disk that loses power: what is read, what is known, and what of the log is kept.
 
+mod damage;
+mod driver;
+mod reading;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

@@ -238,6 +238,11 @@ impl Fixed {
         })
     }
 
+    /// Whose it is.
+    pub(super) fn partition(&self) -> Partition {
+        self.partition
+    }
+
     /// Blocks whose CRCs and content follow the fixed part.
     fn payload_blocks(&self) -> usize {
         if matches!(self.kind, Kind::Write | Kind::Replicated) { self.blocks as usize } else { 0 }

@@ -2,11 +2,13 @@
 //!
 //! Each record tells what was on stable storage when it was written. An unreadable record ends the log (a *torn tail*:
 //! power was lost before it was synced) unless some record after it, or `wal/released`, says that it had been synced: then
-//! it is damage.
+//! it is damage. Whoever wants that has what can be read beyond it, too, and is told of the holes.
 
 use std::io::{self, IoSlice};
 
 use bytes::Bytes;
+
+use huntaway_wire::Partition;
 
 use super::record::{self, ALIGNMENT_BYTES, Fixed, HEADER_BYTES, Record, Table};
 use super::segment::{self, Header, RECORDS_OFFSET, Segment};
@@ -24,18 +26,39 @@ pub(super) struct Found<F> {
     pub(super) free: Vec<u64>,
     /// They hold nothing, and are not to be taken for a segment later.
     pub(super) unfinished: Vec<u64>,
+    /// They held something, and their headers cannot be read.
+    pub(super) damaged: Vec<u64>,
+    /// The first record that is not released was in one of these, or in one that was cut short.
+    lacks_beginning: bool,
+}
+
+/// Records that were on stable storage and cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Hole {
+    /// Where the first of them began.
+    pub(crate) from: Lsn,
+    /// Where what can be read goes on.
+    pub(crate) to: Lsn,
+    /// Whose the only one was; `None`: they may have been anybody's.
+    pub(crate) partition: Option<Partition>,
 }
 
 impl<F> Found<F> {
-    /// Looks at every segment file; `released` is where replay begins. Only a log that `may_be_new` may have none.
+    /// Looks at every segment file; `released` is where replay begins. Only a log that `may_be_new` may have none, and only one
+    /// of which holes are skipped may have some that are damaged.
     pub(super) fn look<D: Disk<File = F>>(
         disk: &D,
         uuid: &[u8; 16],
         released: Lsn,
-        may_be_new: bool,
+        (may_be_new, skips_damage): (bool, bool),
     ) -> Result<Self, WalError> {
-        let mut found = Self { live: Vec::new(), free: Vec::new(), unfinished: Vec::new() };
-        let mut damaged = Vec::new();
+        let mut found = Self {
+            live: Vec::new(),
+            free: Vec::new(),
+            unfinished: Vec::new(),
+            damaged: Vec::new(),
+            lacks_beginning: false,
+        };
         let names = disk.list(DIRECTORY).map_err(|source| io_error("list", DIRECTORY.into(), source))?;
         for number in names.iter().filter_map(|name| segment::number(name)) {
             let path = segment::path(number);
@@ -49,7 +72,7 @@ impl<F> Found<F> {
                     found.live.push(Segment { number, base, seed, file, written_bytes: RECORDS_OFFSET });
                 }
                 Header::Unfinished => found.unfinished.push(number),
-                Header::Damaged => damaged.push(number),
+                Header::Damaged => found.damaged.push(number),
             }
         }
         let is_free = |pair: &[Segment<F>]| pair[1].base <= released;
@@ -57,25 +80,46 @@ impl<F> Found<F> {
         found.free = found.live.drain(..free).map(|segment| segment.number).collect();
         let first = found.live.first();
         let must_exist = !may_be_new || released > Lsn(0);
-        if first.map_or(must_exist && damaged.is_empty(), |first| first.base > released) {
+        found.lacks_beginning = first.map_or(must_exist, |first| first.base > released);
+        let is_before = |number: &u64| first.is_none_or(|first| *number < first.number);
+        // One that was cut short looks as if it had never been finished.
+        let cut = found.unfinished.iter().filter(|_| skips_damage);
+        if found.lacks_beginning && !found.damaged.iter().chain(cut).any(is_before) {
             return Err(WalError::Incomplete { what: "the segment from which to replay is missing" });
         }
-        if let Some(segment) = damaged.iter().copied().find(|n| first.is_none_or(|first| *n > first.number)) {
-            return Err(WalError::Damaged { segment, offset: 0 });
+        let is_behind = |number: &u64| first.is_none_or(|first| *number > first.number);
+        match found.damaged.iter().copied().find(is_behind) {
+            Some(segment) if !skips_damage => Err(WalError::Damaged { segment, offset: 0 }),
+            _ => Ok(found),
         }
-        found.unfinished.extend(damaged);
-        Ok(found)
+    }
+
+    /// The number of the next segment.
+    pub(super) fn next_number(&self) -> u64 {
+        let live = self.live.iter().map(|segment| segment.number);
+        let others = [&self.free, &self.unfinished, &self.damaged].into_iter().flatten().copied();
+        live.chain(others).max().map_or(1, |number| number + 1)
+    }
+
+    /// Whether a damaged segment follows this one.
+    fn is_damaged_behind(&self, place: usize) -> bool {
+        let next = self.live.get(place + 1);
+        let follows =
+            |number: &u64| *number > self.live[place].number && next.is_none_or(|next| *number < next.number);
+        self.damaged.iter().any(follows)
     }
 }
 
 /// Where the log was found to end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct End {
     pub(super) lsn: Lsn,
     /// Which of the live segments it lies in.
     pub(super) segment: usize,
     /// Whether that segment holds leftovers of records at or after the end.
     pub(super) has_leftovers: bool,
+    /// What is missing before, in order.
+    pub(super) holes: Vec<Hole>,
 }
 
 /// What is done with the records that are read.
@@ -85,7 +129,10 @@ pub(super) enum Replay {
     Looking,
     /// Those that are not released are written again where they are, so that the next sync puts them on stable storage: a
     /// process whose sync had failed leaves bytes that can be read, are not on the disk, and that no sync writes.
-    Rewriting,
+    Rewriting {
+        /// What is damaged is passed over.
+        skips_damage: bool,
+    },
 }
 
 /// A record as it was read.
@@ -95,35 +142,54 @@ struct Raw {
     rest: Bytes,
 }
 
+impl End {
+    /// What lies before `to` cannot be read.
+    fn skip(&mut self, to: Lsn, partition: Option<Partition>) {
+        self.holes.push(Hole { from: self.lsn, to, partition });
+        self.lsn = to;
+    }
+}
+
 /// Hands every record from `released` on to `replay`, in order, until the log's end, which is not before `durable`.
 pub(super) fn replay<D: Disk, E: From<WalError>>(
     disk: &D,
-    live: &[Segment<D::File>],
+    found: &Found<D::File>,
     (released, durable): (Lsn, Lsn),
     how: Replay,
     replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
     let mut table = Table::default();
-    let mut lsn = released;
-    for (place, segment) in live.iter().enumerate() {
-        let next = live.get(place + 1);
-        while next.is_none_or(|next| next.base != lsn) {
-            let Some(Raw { header, fixed, rest }) = read(disk, segment, lsn)? else {
-                return Ok(end(disk, live, place, lsn, durable)?);
+    let mut end = End { lsn: released, ..End::default() };
+    if found.lacks_beginning {
+        let behind = Lsn(released.max(durable).0 + ALIGNMENT_BYTES);
+        end.skip(found.live.first().map_or(behind, |first| first.base), None);
+    }
+    for (place, segment) in found.live.iter().enumerate() {
+        let next = found.live.get(place + 1);
+        end.segment = place;
+        while next.is_none_or(|next| next.base != end.lsn) {
+            let raw = read(disk, segment, end.lsn)?;
+            let fixed = raw.as_ref().map(|raw| raw.fixed.clone());
+            let whole = raw.and_then(|raw| {
+                let record = raw.fixed.complete(raw.rest.clone(), &mut table)?;
+                Some((raw, record))
+            });
+            let Some((raw, record)) = whole else {
+                if meet_unreadable(disk, found, &mut end, durable, how, fixed.as_ref())? {
+                    return Ok(end);
+                }
+                continue;
             };
-            let Some(record) = fixed.complete(rest.clone(), &mut table) else {
-                return Ok(end(disk, live, place, lsn, durable)?);
-            };
-            let offset = segment.offset(lsn);
-            lsn = Lsn(lsn.0 + fixed.logged_bytes());
-            if how == Replay::Rewriting {
-                disk.write_at(&segment.file, &[IoSlice::new(&header), IoSlice::new(&rest)], offset)
+            let offset = segment.offset(end.lsn);
+            end.lsn = Lsn(end.lsn.0 + raw.fixed.logged_bytes());
+            if how != Replay::Looking {
+                disk.write_at(&segment.file, &[IoSlice::new(&raw.header), IoSlice::new(&raw.rest)], offset)
                     .map_err(|source| io_error("write", segment::path(segment.number), source))?;
             }
-            replay(lsn, record)?;
+            replay(end.lsn, record)?;
         }
     }
-    Ok(End { lsn, segment: live.len().saturating_sub(1), has_leftovers: false })
+    Ok(end)
 }
 
 fn read<D: Disk>(disk: &D, segment: &Segment<D::File>, lsn: Lsn) -> Result<Option<Raw>, WalError> {
@@ -142,32 +208,81 @@ fn read<D: Disk>(disk: &D, segment: &Segment<D::File>, lsn: Lsn) -> Result<Optio
     Ok(Some(Raw { header, fixed, rest: rest.into() }))
 }
 
-/// The record at `lsn` of segment `place` is unreadable: is that the end, or damage?
-fn end<D: Disk>(
+/// The record at `end` is unreadable: is that the end? If it is damage, that is passed over, if that is to be done.
+fn meet_unreadable<D: Disk>(
     disk: &D,
-    live: &[Segment<D::File>],
-    place: usize,
-    lsn: Lsn,
+    found: &Found<D::File>,
+    end: &mut End,
     durable: Lsn,
-) -> Result<End, WalError> {
-    let mut known_durable = Some(durable);
-    let mut has_leftovers = false;
-    for (index, segment) in live.iter().enumerate().skip(place) {
+    how: Replay,
+    fixed: Option<&Fixed>,
+) -> Result<bool, WalError> {
+    let (lsn, place) = (end.lsn, end.segment);
+    let segment = &found.live[place];
+    let mut known_durable = durable;
+    end.has_leftovers = false;
+    for (index, segment) in found.live.iter().enumerate().skip(place) {
         let from = if index == place { segment.offset(lsn) } else { RECORDS_OFFSET };
         let newest = newest_claim(disk, segment, from)
             .map_err(|source| io_error("read", segment::path(segment.number), source))?;
-        has_leftovers |= index == place && newest.is_some();
-        known_durable = known_durable.max(newest);
+        end.has_leftovers |= index == place && newest.is_some();
+        known_durable = known_durable.max(newest.unwrap_or_default());
     }
-    if known_durable > Some(lsn) {
-        return Err(WalError::Damaged { segment: live[place].number, offset: live[place].offset(lsn) });
+    let is_known = |hole: &Hole| hole.to == lsn && hole.partition.is_none();
+    let is_damaged_behind = found.is_damaged_behind(place) && !end.holes.last().is_some_and(is_known);
+    if known_durable <= lsn && !is_damaged_behind {
+        return Ok(true);
     }
-    Ok(End { lsn, segment: place, has_leftovers })
+    let damaged = WalError::Damaged { segment: segment.number, offset: segment.offset(lsn) };
+    if how != (Replay::Rewriting { skips_damage: true }) {
+        return Err(damaged);
+    }
+    let next = found.live.get(place + 1).map(|next| next.base);
+    let (to, partition) = match fixed {
+        Some(fixed) => (Lsn(lsn.0 + fixed.logged_bytes()), Some(fixed.partition())),
+        None => {
+            let readable = first_header(disk, segment, segment.offset(lsn))
+                .map_err(|source| io_error("read", segment::path(segment.number), source))?;
+            let behind = known_durable.max(Lsn(lsn.0 + ALIGNMENT_BYTES));
+            // A segment that is lost as a whole was begun when this one was full.
+            let last = next.filter(|next| is_damaged_behind || *next < behind).unwrap_or(behind);
+            (readable.map_or(last, |readable| readable.min(last)), None)
+        }
+    };
+    if to <= lsn || next.is_some_and(|next| to > next) {
+        return Err(damaged);
+    }
+    end.skip(to, partition);
+    Ok(false)
 }
 
 /// The furthest position that records of `segment` at or after `from` claim to have been on stable storage.
 fn newest_claim<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io::Result<Option<Lsn>> {
     let mut newest = None;
+    scan(disk, segment, from, &mut |fixed| {
+        newest = newest.max(Some(fixed.place.durable_before));
+        true
+    })?;
+    Ok(newest)
+}
+
+/// Where the first record of `segment` at or after `from` begins whose header can be read.
+fn first_header<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io::Result<Option<Lsn>> {
+    let mut first = None;
+    scan(disk, segment, from, &mut |fixed| {
+        first = Some(fixed.place.lsn);
+        false
+    })?;
+    Ok(first)
+}
+
+/// Looks for headers of records of `segment` at or after `from`, in order, until `visit` says that it is enough.
+fn scan<D: Disk>(
+    disk: &D,
+    segment: &Segment<D::File>,
+    from: u64,
+    visit: &mut dyn FnMut(&Fixed) -> bool,
+) -> io::Result<()> {
     let mut buffer = vec![0; SEARCH_BYTES];
     let mut offset = from;
     loop {
@@ -180,10 +295,12 @@ fn newest_claim<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io:
             };
             let lsn = Lsn(segment.base.0 + (offset + place - RECORDS_OFFSET));
             let fixed = Fixed::decode(header, segment.seed).filter(|fixed| fixed.place.lsn == lsn);
-            newest = newest.max(fixed.map(|fixed| fixed.place.durable_before));
+            if fixed.is_some_and(|fixed| !visit(&fixed)) {
+                return Ok(());
+            }
         }
         if is_last {
-            return Ok(newest);
+            return Ok(());
         }
         offset += (length - HEADER_BYTES) as u64;
     }
@@ -211,8 +328,11 @@ pub(super) fn destroy_tail<D: Disk>(
     must_cut: bool,
 ) -> Result<(), WalError> {
     let later = found.live.split_off((end.segment + 1).min(found.live.len()));
-    let gone: Vec<u64> =
-        later.iter().map(|segment| segment.number).chain(found.unfinished.drain(..)).collect();
+    let (first, lacks_beginning) = (found.live.first().map(|first| first.number), found.lacks_beginning);
+    // Whoever opens the log next is to see that there was something.
+    let is_proof = |number: &u64| lacks_beginning && first.is_none_or(|first| *number < first);
+    let unread = found.unfinished.drain(..).chain(found.damaged.drain(..)).filter(|unread| !is_proof(unread));
+    let gone: Vec<u64> = later.iter().map(|segment| segment.number).chain(unread).collect();
     for number in &gone {
         let path = segment::path(*number);
         disk.remove(&path).map_err(|source| io_error("remove", path, source))?;

@@ -14,8 +14,13 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, ObjectKind, Oid, Partition, Version, Vid};
 use super::{Change, LogFiles, Lsn, Record, RecordHeader, Wal, WalError, WalOptions};
 use crate::disk::{Crash, Disk, Fault, FileDisk, Open, Operation, SimulatedDisk};
 
-const OPTIONS: WalOptions =
-    WalOptions { disk_uuid: [7; 16], segment_bytes: 32 << 10, bound_bytes: 128 << 10, may_be_new: true };
+const OPTIONS: WalOptions = WalOptions {
+    disk_uuid: [7; 16],
+    segment_bytes: 32 << 10,
+    bound_bytes: 128 << 10,
+    may_be_new: true,
+    skips_damage: false,
+};
 
 /// Bytes that a record of one block takes.
 const RECORD_BYTES: u64 = 56 + 4 + 4096 + 4;

@@ -105,6 +105,7 @@ fn open(disk: &Arc<SimulatedDisk>, may_be_new: bool) -> Result<(Wal<SimulatedDis
         segment_bytes: SEGMENT_BYTES,
         bound_bytes: 8 * SEGMENT_BYTES,
         may_be_new,
+        skips_damage: false,
     };
     let mut seen = Seen::new();
     let wal = Wal::open(Arc::clone(disk), options, &mut |end, record: Record<'_>| {
