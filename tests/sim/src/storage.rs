@@ -20,7 +20,7 @@ use huntaway_replica::{
 use huntaway_wire::{Oid, Version};
 
 pub(crate) use either::ReplicaStorage;
-pub(crate) use real::RealStorage;
+pub(crate) use real::{RealDisk, RealStorage};
 
 use crate::room::{Room, object_bytes};
 use crate::{Bug, Random};

@@ -123,6 +123,7 @@ impl Bug {
         Self::Store(StoreBug::LostReadAsZeroes),
         Self::Store(StoreBug::IndexNotLowered),
         Self::Store(StoreBug::SetAsideForgotten),
+        Self::Store(StoreBug::LogDamageNotTold),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
         Self::AbortedSentAgain,

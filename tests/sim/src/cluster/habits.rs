@@ -2,7 +2,6 @@
 //! drawn with the same chance in every run get in each other's way; some of them alone show what all of them hide.
 
 use huntaway_replica::RecoveryLimits;
-use huntaway_wire::Partition;
 
 use super::carried::CARRIED_PERCENT;
 use super::recovering::draw_limits;
@@ -10,7 +9,7 @@ use super::{Bug, MS, SECOND, partition};
 use crate::Random;
 use crate::clock::Time;
 use crate::room::Room;
-use crate::storage::{ModelStorage, RealStorage, ReplicaStorage};
+use crate::storage::{ModelStorage, RealDisk, RealStorage, ReplicaStorage};
 
 /// So many of a hundred runs have stores where the others have models of stores.
 const REAL_STORES_PERCENT: u64 = 2;
@@ -91,7 +90,7 @@ pub(crate) struct Habits {
     pub(crate) roams: bool,
     /// What travels goes through the bytes that it is on a network.
     pub(crate) is_carried: bool,
-    /// So many of a hundred replicas have a store, not a model of one.
+    /// So many of a hundred replicas have a store, not a model of one; those of a node have one together.
     real_stores_percent: u64,
 }
 
@@ -140,21 +139,22 @@ impl Habits {
         bug: Option<Bug>,
         random: &mut Random,
     ) -> Vec<ReplicaStorage> {
-        (0..partitions).map(|number| self.new_storage(partition(number), bug, random)).collect()
-    }
-
-    /// What a replica finds on a new disk. Only with bugs of stores, and without bugs, stores are real.
-    fn new_storage(&self, partition: Partition, bug: Option<Bug>, random: &mut Random) -> ReplicaStorage {
+        // Only with bugs of stores, and without bugs, stores are real.
         let (percent, planted) = match bug {
             None => (self.real_stores_percent, None),
             Some(Bug::Store(planted)) => (100, Some(planted)),
             Some(_) => (0, None),
         };
-        if self.room.is_none() && random.percent(percent) {
-            RealStorage::new(partition, self.log_keeps() > 0, planted, random).into()
-        } else {
-            ModelStorage::new(self.log_keeps(), self.room.clone(), bug).into()
-        }
+        let (mut disk, rots) = (None, self.log_keeps() > 0);
+        let storage = |number: u16| {
+            if self.room.is_none() && random.percent(percent) {
+                let disk = disk.get_or_insert_with(|| RealDisk::new(rots, planted, random));
+                RealStorage::new(partition(number), disk).into()
+            } else {
+                ModelStorage::new(self.log_keeps(), self.room.clone(), bug).into()
+            }
+        };
+        (0..partitions).map(storage).collect()
     }
 
     /// What goes wrong next.

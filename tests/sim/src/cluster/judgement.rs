@@ -390,12 +390,19 @@ impl Cluster {
         now.iter().zip(before.iter()).all(is_enough)
     }
 
+    /// Whether disks have no faults, nor stores whose logs are damaged: what had begun to be applied may be damaged then.
+    pub(crate) fn has_sound_disks(&self) -> bool {
+        let mut storages = self.nodes.iter().flat_map(|node| &node.storage);
+        let has_damaged_logs = self.habits.damaged_logs_percent > 0;
+        self.shape.disk_fault_every == 0 && !(has_damaged_logs && storages.any(ReplicaStorage::is_real))
+    }
+
     /// While disks have no faults, there is nothing to mend.
     pub(crate) fn mind_mended(&mut self, node: usize) {
         for number in 0..self.shape.partitions {
             let mended = self.nodes[node].replica(number).and_then(huntaway_replica::Replica::mended);
             let Some(mended) = mended else { continue };
-            if self.shape.disk_fault_every == 0 && mended.blocks > 0 {
+            if mended.blocks > 0 && self.has_sound_disks() {
                 self.broken = Some(Broken::LetIn { partition: number });
             }
         }

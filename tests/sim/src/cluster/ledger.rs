@@ -14,6 +14,7 @@ use super::{
 };
 use crate::Random;
 use crate::clock::Time;
+use crate::storage::ReplicaStorage;
 
 /// How often the ledger looks who lives.
 const DETECT: Time = 500 * MS;
@@ -166,6 +167,7 @@ impl Cluster {
                 let state = &mut self.nodes[endpoint_of(node)];
                 if state.incarnation == incarnation && state.is_alive() && !state.disk_failed {
                     state.memory = Memory::Kept;
+                    state.storage.iter_mut().for_each(ReplicaStorage::damage_is_known);
                 }
             }
             SetRecord::Changed { change: InSyncChange::Promote { node, incarnation }, partition, .. } => {

@@ -193,16 +193,16 @@ impl Cluster {
     pub(crate) fn crash_node(&mut self, node: usize, crash: Crash) {
         note!(self, "node {node} dies: {crash:?}");
         let state = &mut self.nodes[node];
-        state.memory = match crash {
-            Crash::Damaged => Memory::Damaged,
-            Crash::PowerLost if state.memory == Memory::Kept => Memory::Stable,
-            Crash::PowerLost | Crash::Killed => state.memory,
-        };
         state.replicas = None;
         state.paused_until = 0;
         state.disk_failed = false;
         state.stalled.clear();
         state.storage.iter_mut().for_each(|storage| storage.crash(crash, &mut self.random));
+        state.memory = match crash {
+            _ if state.storage.iter().any(|storage| storage.tells_damage(crash)) => Memory::Damaged,
+            Crash::Damaged | Crash::PowerLost if state.memory == Memory::Kept => Memory::Stable,
+            Crash::Damaged | Crash::PowerLost | Crash::Killed => state.memory,
+        };
     }
 
     pub(crate) fn at_process(&mut self, node: usize, after: Time, what: AtNode) {
@@ -488,7 +488,7 @@ impl Cluster {
 
     fn look_up(&mut self, node: usize, partition: Partition, ticket: Ticket, outcome: Outcome) {
         let delay = self.disk_delay(node);
-        if self.shape.disk_fault_every == 0 && matches!(outcome, Outcome::Damaged(_) | Outcome::Missing(_)) {
+        if matches!(outcome, Outcome::Damaged(_) | Outcome::Missing(_)) && self.has_sound_disks() {
             self.broken = Some(super::Broken::LetIn { partition: partition.value() });
         }
         let outcome = self.perhaps_failed(node, outcome);

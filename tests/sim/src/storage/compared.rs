@@ -1,4 +1,5 @@
-//! A store is what its model is: after any entries and crashes, both have the same blocks, and know the same.
+//! A store is what its model is: after any entries of several partitions in one log, and any crashes, both have the same blocks,
+//! and know the same.
 
 use std::sync::Arc;
 
@@ -11,15 +12,19 @@ use huntaway_wire::{
     BLOCK_SIZE_BYTES, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Version, Vid,
 };
 
-use super::{Crash, ModelStorage, RealStorage, Storage};
+use super::{Crash, ModelStorage, RealDisk, RealStorage, Storage};
 use crate::Random;
 
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 300;
 const STEPS: u64 = 80;
 const OBJECTS: u64 = 3;
+const PARTITIONS: u16 = 3;
 
-fn partition() -> Partition {
-    Partition::new(5).unwrap()
+/// Blocks of the largest writes: a log has room for a few of them.
+const MANY_BLOCKS: usize = 500;
+
+fn partition(number: usize) -> Partition {
+    Partition::new(number as u16 + 5).unwrap()
 }
 
 fn oid(random: &mut Random) -> Oid {
@@ -43,13 +48,10 @@ fn record(random: &mut Random) -> Record {
     let first_block = block(random);
     let most = u64::from(1024 - first_block).min(4);
     let change = match random.below(10) {
-        0 => {
-            if random.percent(40) {
-                Change::Reserve
-            } else {
-                Change::Remove
-            }
+        0 if random.percent(40) => {
+            Change::Write { first_block: 7, blocks: vec![content(random); MANY_BLOCKS] }
         }
+        0 => random.pick(&[Change::Reserve, Change::Remove]),
         1 => Change::Nothing,
         2 => {
             let start = random.below(6) as u32;
@@ -114,20 +116,27 @@ fn entry(random: &mut Random) -> Entry {
 /// What a replica knows that recovered that.
 fn knowledge(recovered: Recovered) -> Entry {
     let me = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
-    Replica::new(partition(), me, Moment(0), recovered).checkpoint()
+    Replica::new(partition(0), me, Moment(0), recovered).checkpoint()
 }
 
-fn known_after(entries: &[Entry]) -> Entry {
+/// The entries of each partition, in the order of the log.
+type Log = Vec<(usize, Entry)>;
+
+fn of(log: &[(usize, Entry)], number: usize) -> impl Iterator<Item = &Entry> {
+    log.iter().filter(move |(whose, _)| *whose == number).map(|(_, entry)| entry)
+}
+
+fn known_after(log: &[(usize, Entry)], number: usize) -> Entry {
     let mut recovered = Recovered::default();
-    entries.iter().for_each(|entry| recovered.take(entry));
+    of(log, number).for_each(|entry| recovered.take(entry));
     knowledge(recovered)
 }
 
-fn model_of(entries: &[Entry]) -> ModelStorage {
+fn model_of(log: &[(usize, Entry)], number: usize) -> ModelStorage {
     let mut model = ModelStorage::new(0, None, None);
-    for entry in entries {
+    of(log, number).for_each(|entry| {
         model.log(entry.clone());
-    }
+    });
     model
 }
 
@@ -153,66 +162,114 @@ fn compare(model: &ModelStorage, real: &RealStorage, context: &str) {
     }
 }
 
-/// The entries that are left after a crash.
-fn crash(
-    real: &mut RealStorage,
-    entries: &mut Vec<Entry>,
-    random: &mut Random,
-    (taken, stable): (u64, u64),
-    context: &str,
-) {
-    let kind = random.pick(&[Crash::Killed, Crash::PowerLost]);
-    let least = if kind == Crash::Killed { taken } else { stable };
-    real.crash(kind, random);
-    assert!(real.is_open(), "{context}, {kind:?}");
-    let known = knowledge(real.recover());
-    // The process may have died when the entry was in the log already.
-    let most = (taken as usize + 1).min(entries.len());
-    let mut prefixes = (least as usize..=most).rev();
-    let is_left = |count: &usize| {
-        let left = &entries[..*count];
-        known_after(left) == known && is_same(&model_of(left), real)
-    };
-    let count = prefixes.find(is_left).unwrap_or_else(|| panic!("{context}, {kind:?}: {least} to {most}"));
-    entries.truncate(count);
+/// A disk with several partitions, and what was logged there.
+struct History {
+    random: Random,
+    storages: Vec<RealStorage>,
+    log: Log,
+    /// So many of these are on stable storage.
+    stable: usize,
+    /// The disk dies soon: perhaps while it is read.
+    is_doomed: bool,
+    /// The newest segment of the log that was seen.
+    newest_segment: String,
+    context: String,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let disk = RealDisk::new(false, None, &mut random);
+        let new = |number| RealStorage::new(partition(number), &disk);
+        let storages = (0..usize::from(PARTITIONS)).map(new).collect();
+        let (log, newest_segment, context) = (Log::new(), String::new(), String::new());
+        Self { random, storages, log, stable: 0, is_doomed: false, newest_segment, context }
+    }
+
+    fn log(&mut self, number: usize, entry: Entry) {
+        self.log.push((number, entry.clone()));
+        self.storages[number].log(entry);
+        self.newest_segment = self.storages[0].segments().into_iter().max().unwrap_or_default();
+        for due in self.storages[0].checkpoints_due() {
+            let number = usize::from(due.value()) - 5;
+            let known = known_after(&self.log, number);
+            self.log.push((number, known.clone()));
+            self.storages[number].log(known);
+        }
+    }
+
+    fn sync(&mut self) {
+        self.storages[0].synced(0);
+        if !self.storages[0].has_failed() {
+            self.stable = self.log.len();
+        }
+    }
+
+    fn compare(&self) {
+        for (number, real) in self.storages.iter().enumerate() {
+            compare(&model_of(&self.log, number), real, &self.context);
+        }
+    }
+
+    /// What is left is a beginning of the log: the same of all partitions.
+    fn crash(&mut self) {
+        let refused: u64 = self.storages.iter().map(RealStorage::refused).sum();
+        let taken = self.log.len() - refused as usize;
+        let kind = self.random.pick(&[Crash::Killed, Crash::PowerLost]);
+        let least = if kind == Crash::Killed { taken } else { self.stable };
+        for storage in &mut self.storages {
+            storage.crash(kind, &mut self.random);
+        }
+        let context = format!("{}, {kind:?}", self.context);
+        assert!(self.storages.iter().all(|storage| storage.is_open() && !storage.is_damaged), "{context}");
+        let known: Vec<Entry> =
+            self.storages.iter_mut().map(|storage| knowledge(storage.recover())).collect();
+        // The process may have died when the entry was in the log already.
+        let most = (taken + 1).min(self.log.len());
+        let is_left = |count: &usize| {
+            let left = &self.log[..*count];
+            self.storages.iter().zip(&known).enumerate().all(|(number, (real, known))| {
+                known_after(left, number) == *known && is_same(&model_of(left, number), real)
+            })
+        };
+        let count = (least..=most).rev().find(is_left);
+        let count = count.unwrap_or_else(|| panic!("{context}: {least} to {most}"));
+        self.log.truncate(count);
+        // A store that is opened puts all that it finds on stable storage.
+        (self.stable, self.is_doomed) = (count, false);
+        self.compare();
+    }
+
+    fn step(&mut self) {
+        if self.random.percent(3) {
+            let operations = self.random.below(40);
+            self.storages[0].die_after(operations);
+            self.is_doomed = true;
+        }
+        match self.random.below(100) {
+            0..80 => {
+                let number = self.random.below(PARTITIONS.into()) as usize;
+                let entry = entry(&mut self.random);
+                self.log(number, entry);
+            }
+            80..90 => self.sync(),
+            90..95 if !self.is_doomed => self.compare(),
+            90..95 => {}
+            _ => self.crash(),
+        }
+    }
 }
 
 #[test]
 fn a_store_has_what_its_model_has_whatever_crashes() {
+    let mut reused = 0;
     for seed in 0..SEEDS {
-        let mut random = Random::new(seed);
-        let mut real = RealStorage::new(partition(), false, None, &mut random);
-        let mut entries = Vec::new();
-        let mut stable = 0;
-        // The disk dies soon: perhaps while it is read.
-        let mut is_doomed = false;
+        let mut history = History::new(seed);
         for step in 0..STEPS {
-            let context = format!("seed {seed}, step {step}");
-            if random.percent(3) {
-                real.die_after(random.below(40));
-                is_doomed = true;
-            }
-            match random.below(100) {
-                0..80 => {
-                    let entry = entry(&mut random);
-                    entries.push(entry.clone());
-                    real.log(entry);
-                }
-                80..90 => {
-                    real.synced(0);
-                    stable = if real.has_failed() { stable } else { entries.len() as u64 };
-                }
-                90..95 if !is_doomed => compare(&model_of(&entries), &real, &context),
-                90..95 => {}
-                _ => {
-                    is_doomed = false;
-                    let taken = entries.len() as u64 - real.refused();
-                    crash(&mut real, &mut entries, &mut random, (taken, stable), &context);
-                    // A store that is opened puts all that it finds on stable storage.
-                    stable = entries.len() as u64;
-                    compare(&model_of(&entries), &real, &context);
-                }
-            }
+            history.context = format!("seed {seed}, step {step}");
+            history.step();
         }
+        reused += u32::from(history.newest_segment.as_str() > "wal/0000000000000003");
     }
+    assert!(reused > 20, "the log was used again in {reused} histories only");
 }

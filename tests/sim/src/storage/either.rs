@@ -127,9 +127,29 @@ impl ReplicaStorage {
         either!(self, storage => storage.is_damaged)
     }
 
+    /// Whether it says so after such a crash, or the one before.
+    pub(crate) fn tells_damage(&self, crash: Crash) -> bool {
+        match self {
+            Self::Model(_) => crash == Crash::Damaged,
+            Self::Real(real) => real.tells_damage(),
+        }
+    }
+
+    /// The ledger knows.
+    pub(crate) fn damage_is_known(&mut self) {
+        if let Self::Real(real) = self {
+            real.damage_is_known();
+        }
+    }
+
     /// It was taught.
     pub(crate) fn is_taught(&mut self) {
         either!(self, storage => storage.is_damaged = false);
+    }
+
+    /// Whether it is the real one.
+    pub(crate) fn is_real(&self) -> bool {
+        matches!(self, Self::Real(_))
     }
 
     /// Whether there is no store where one should be.

@@ -1,16 +1,18 @@
-//! The store that the binary has, on a simulated disk, below a replica.
+//! The store that the binary has, on a simulated disk, below the replicas of a node: all of them have their entries in one log.
 //!
 //! An entry is in the log's file as soon as it is logged, so a process that dies has all of them; a power loss leaves what the
-//! disk leaves of them. A log that is not readable to its end is an earlier state of the whole disk: a store refuses to open
-//! anything else. Now and then, by chances of its own, it applies what was logged, and some processes die while they do.
+//! disk leaves of them. A log that is damaged has flipped bits, or ends early. Now and then, by chances of its own, the store
+//! applies what was logged, and some processes die while it does.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_replica::{Block, Entry, Outcome, Recovered, Stored};
-use huntaway_store::disk::{Crash as DiskCrash, Disk, Fault, Operation, SimulatedDisk};
+use huntaway_store::disk::{Crash as DiskCrash, Disk, Fault, Open, Operation, SimulatedDisk};
 use huntaway_store::{LogError, PlantedBug, Store, StoreOptions};
 use huntaway_wire::{BLOCK_SIZE_BYTES, Oid, Partition, Version};
 
@@ -26,51 +28,49 @@ const DATA_OFFSET_BYTES: u64 = 20480;
 /// Objects asked for at once.
 const PAGE_OBJECTS: usize = 64;
 
-/// A store on a disk of its own, and whoever drives it.
-pub(crate) struct RealStorage {
-    partition: Partition,
+/// A disk and the store on it.
+pub(crate) struct RealDisk {
     disk: Arc<SimulatedDisk>,
     /// While a process has it open.
     store: Option<Store<SimulatedDisk>>,
+    /// How often processes died.
+    deaths: u64,
+    chances: Random,
+    /// It is applied once in so many entries.
+    applied_every: u64,
+    /// Its log is damaged now and then, also when only a process dies.
+    rots: bool,
+    bug: Option<PlantedBug>,
+}
+
+/// A partition's part of it, and whoever drives it.
+pub(crate) struct RealStorage {
+    partition: Partition,
+    disk: Rc<RefCell<RealDisk>>,
+    /// Of the disk's, those that this one knows of.
+    deaths: u64,
     recovered: Recovered,
     last: u64,
     /// Entries that it did not take since it was opened, for its disk has failed.
     refused: u64,
     since_checkpoint: u64,
-    chances: Random,
-    /// It is applied once in so many entries.
-    applied_every: u64,
-    /// Earlier states of the disk are kept, for a log that is damaged.
-    keeps_earlier: bool,
-    earlier: Option<SimulatedDisk>,
     pub(super) is_damaged: bool,
-    bug: Option<PlantedBug>,
 }
 
-impl RealStorage {
-    pub(crate) fn new(
-        partition: Partition,
-        keeps_earlier: bool,
-        bug: Option<PlantedBug>,
-        random: &mut Random,
-    ) -> Self {
-        let mut storage = Self {
-            partition,
+impl RealDisk {
+    /// A new disk.
+    pub(crate) fn new(rots: bool, bug: Option<PlantedBug>, random: &mut Random) -> Rc<RefCell<Self>> {
+        let mut disk = Self {
             disk: Arc::new(SimulatedDisk::new(DISK_BYTES)),
             store: None,
-            recovered: Recovered::default(),
-            last: 0,
-            refused: 0,
-            since_checkpoint: 0,
+            deaths: 0,
             applied_every: random.pick(&[1, 4, 20]),
             chances: Random::new(random.draw()),
-            keeps_earlier,
-            earlier: None,
-            is_damaged: false,
+            rots,
             bug,
         };
-        storage.open();
-        storage
+        disk.open();
+        Rc::new(RefCell::new(disk))
     }
 
     fn open(&mut self) {
@@ -81,30 +81,112 @@ impl RealStorage {
             wal_bytes: 10 << 20,
             space_reserve_bytes: 0,
             open_objects: 4,
+            opens_damaged_log: true,
             planted: self.bug,
             ..StoreOptions::default()
         };
         // Whatever a crash left can be opened: a store that cannot has nothing, which whoever looks sees.
         self.store = Store::open(self.disk.clone(), options).ok();
-        self.recovered = self.store.as_ref().map(|store| store.recovered(self.partition)).unwrap_or_default();
+    }
+
+    fn crash(&mut self, crash: Crash, random: &mut Random) {
+        if random.percent(30) {
+            // While it applies, or soon after that.
+            self.disk.die_after(random.below(60));
+            self.apply();
+        }
+        self.store = None;
+        self.deaths += 1;
+        let kind = if crash == Crash::Killed { DiskCrash::Process } else { DiskCrash::Power };
+        self.disk.crash(kind, random.draw());
+        if crash == Crash::Damaged || self.rots && random.percent(5) {
+            (0..random.between(1, 4)).for_each(|_| self.damage_log(random));
+        }
+        self.open();
+    }
+
+    /// A bit of the log flips, or a segment is cut.
+    fn damage_log(&self, random: &mut Random) {
+        let files = self.disk.files();
+        let segments: Vec<_> = files.iter().filter(|path| path.starts_with("wal/0")).collect();
+        let Some(path) = (!segments.is_empty()).then(|| random.pick(&segments)) else { return };
+        let Ok(file) = self.disk.open(path, Open::Existing) else { return };
+        // Most of a run is in its beginning.
+        let longest = random.pick(&[8 << 10, 64 << 10, 512 << 10]);
+        let at = random.below(longest);
+        if random.percent(15) {
+            let _ = self.disk.set_length(&file, at).and_then(|()| self.disk.sync_data(&file));
+        } else {
+            self.disk.flip(path, at, random.below(8) as u32);
+        }
+    }
+
+    fn apply(&self) {
+        let _ = self.store.as_ref().map(Store::apply);
+    }
+
+    fn perhaps_apply(&mut self) {
+        if self.chances.below(self.applied_every) == 0 {
+            self.apply();
+        }
+    }
+}
+
+impl RealStorage {
+    /// The partition's part of a disk that nobody has used yet.
+    pub(crate) fn new(partition: Partition, disk: &Rc<RefCell<RealDisk>>) -> Self {
+        let mut storage = Self {
+            partition,
+            disk: disk.clone(),
+            deaths: 0,
+            recovered: Recovered::default(),
+            last: 0,
+            refused: 0,
+            since_checkpoint: 0,
+            is_damaged: false,
+        };
+        storage.opened();
+        storage
+    }
+
+    fn opened(&mut self) {
+        self.deaths = self.disk.borrow().deaths;
         (self.since_checkpoint, self.refused) = (0, 0);
+        self.recovered = self.with_store(|store| store.recovered(self.partition)).unwrap_or_default();
+        self.is_damaged |= self.tells_damage();
+    }
+
+    pub(super) fn tells_damage(&self) -> bool {
+        self.with_store(|store| store.is_log_damaged(self.partition)).unwrap_or(false)
+    }
+
+    pub(super) fn damage_is_known(&self) {
+        self.with_store(Store::log_damage_is_known);
+    }
+
+    fn with_store<R>(&self, work: impl FnOnce(&Store<SimulatedDisk>) -> R) -> Option<R> {
+        self.disk.borrow().store.as_ref().map(work)
+    }
+
+    fn ask(&self, question: impl FnOnce(&Store<SimulatedDisk>) -> Outcome) -> Outcome {
+        self.with_store(question).unwrap_or(Outcome::Failed)
     }
 
     /// Whether its store could be opened.
     pub(crate) fn is_open(&self) -> bool {
-        self.store.is_some()
+        self.with_store(|_| ()).is_some()
     }
 
     /// The process dies when the disk has done so much more.
     #[cfg(test)]
     pub(super) fn die_after(&self, operations: u64) {
-        self.disk.die_after(operations);
+        self.disk.borrow().disk.die_after(operations);
     }
 
     /// Whether the disk does nothing any more.
     #[cfg(test)]
     pub(super) fn has_failed(&self) -> bool {
-        self.disk.is_dead() || self.store.as_ref().is_none_or(Store::has_failed)
+        self.disk.borrow().disk.is_dead() || self.with_store(Store::has_failed).unwrap_or(true)
     }
 
     /// How many entries it did not take since it was opened.
@@ -113,21 +195,35 @@ impl RealStorage {
         self.refused
     }
 
+    /// The partitions that are to say what they know.
+    #[cfg(test)]
+    pub(super) fn checkpoints_due(&self) -> Vec<Partition> {
+        self.with_store(Store::checkpoints_due).unwrap_or_default()
+    }
+
+    /// The files of the log.
+    #[cfg(test)]
+    pub(super) fn segments(&self) -> Vec<String> {
+        self.disk.borrow().disk.files().into_iter().filter(|path| path.starts_with("wal/0")).collect()
+    }
+
     pub(super) fn since_checkpoint(&self) -> u64 {
         self.since_checkpoint
     }
 
     /// The next sync fails.
     pub(super) fn fail(&mut self) {
-        let error = std::io::ErrorKind::Other;
-        self.disk.fail(Fault { operation: Operation::SyncData, after: 0, error });
-        let _ = self.store.as_ref().map(Store::sync);
+        let disk = self.disk.borrow();
+        let Some(store) = disk.store.as_ref().filter(|store| !store.has_failed()) else { return };
+        disk.disk.fail(Fault { operation: Operation::SyncData, after: 0, error: std::io::ErrorKind::Other });
+        let _ = store.sync();
     }
 
     /// What is there now, read from the disk.
     pub(super) fn objects(&self) -> Objects {
         let mut objects = Objects::default();
-        let Some(store) = &self.store else { return objects };
+        let disk = self.disk.borrow();
+        let Some(store) = &disk.store else { return objects };
         let mut after = None;
         while let Outcome::Digests(page) = store.digests(self.partition, after, PAGE_OBJECTS) {
             page.objects.iter().for_each(|(oid, _)| self.add(store, *oid, &mut objects));
@@ -165,20 +261,10 @@ impl RealStorage {
 
     /// Blocks of data in the files of objects.
     pub(super) fn places_to_rot(&self) -> Vec<(Oid, u32)> {
-        self.apply();
+        self.disk.borrow().apply();
         let objects = self.objects();
         let is_data = |stored: &Stored| stored.is_sound() && stored.content.is_some();
         objects.all().filter(|at| is_data(at.2)).map(|(oid, block, _)| (oid, block)).collect()
-    }
-
-    fn perhaps_apply(&mut self) {
-        if self.chances.below(self.applied_every) == 0 {
-            self.apply();
-        }
-    }
-
-    fn apply(&self) {
-        let _ = self.store.as_ref().map(Store::apply);
     }
 
     fn path(&self, oid: Oid) -> String {
@@ -187,17 +273,20 @@ impl RealStorage {
 
     pub(super) fn rot(&mut self, oid: Oid, block: u32) {
         let offset = DATA_OFFSET_BYTES + u64::from(block) * u64::from(BLOCK_SIZE_BYTES);
-        self.disk.flip(&self.path(oid), offset, 0);
+        self.disk.borrow().disk.flip(&self.path(oid), offset, 0);
     }
 
     /// The object's file is gone, or its header is damaged.
     pub(super) fn lose(&mut self, oid: Oid) {
         let path = self.path(oid);
-        if self.chances.percent(50) {
-            self.disk.flip(&path, self.chances.below(28), 0);
+        let mut shared = self.disk.borrow_mut();
+        let is_flipped = shared.chances.percent(50);
+        let (offset, disk) = (shared.chances.below(28), &shared.disk);
+        if is_flipped {
+            disk.flip(&path, offset, 0);
         } else {
             let directory = format!("objects/{}.1", self.partition);
-            let _ = self.disk.remove(&path).and_then(|()| self.disk.sync_dir(&directory));
+            let _ = disk.remove(&path).and_then(|()| disk.sync_dir(&directory));
         }
     }
 }
@@ -205,14 +294,15 @@ impl RealStorage {
 impl Clone for RealStorage {
     /// A copy of the disk, which nobody has open.
     fn clone(&self) -> Self {
-        Self {
-            disk: Arc::new(self.disk.copy()),
+        let disk = self.disk.borrow();
+        let copy = RealDisk {
+            disk: Arc::new(disk.disk.copy()),
             store: None,
-            recovered: Recovered::default(),
-            chances: self.chances.clone(),
-            earlier: None,
-            ..*self
-        }
+            deaths: disk.deaths,
+            chances: disk.chances.clone(),
+            ..*disk
+        };
+        Self { disk: Rc::new(RefCell::new(copy)), recovered: Recovered::default(), ..*self }
     }
 }
 
@@ -229,17 +319,16 @@ impl Storage for RealStorage {
         if matches!(entry, Entry::Known { .. }) {
             self.since_checkpoint = 0;
         }
+        let mut disk = self.disk.borrow_mut();
         let log = |store: &Store<SimulatedDisk>| store.log_entry(self.partition, &entry);
-        let mut logged = self.store.as_ref().map(log);
+        let mut logged = disk.store.as_ref().map(log);
         if logged == Some(Err(LogError::Full)) {
-            self.apply();
-            logged = self.store.as_ref().map(log);
+            let _ = disk.store.as_ref().map(Store::sync);
+            disk.apply();
+            logged = disk.store.as_ref().map(log);
         }
         self.refused += u64::from(!matches!(logged, Some(Ok(_))));
-        self.perhaps_apply();
-        if self.keeps_earlier && self.chances.percent(3) {
-            self.earlier = Some(self.disk.copy());
-        }
+        disk.perhaps_apply();
         self.last
     }
 
@@ -250,51 +339,38 @@ impl Storage for RealStorage {
     }
 
     fn synced(&mut self, _: u64) {
-        let _ = self.store.as_ref().map(Store::sync);
-        self.perhaps_apply();
+        let _ = self.with_store(Store::sync);
+        self.disk.borrow_mut().perhaps_apply();
     }
 
     fn read(&self, oid: Oid, blocks: Range<u32>) -> Outcome {
-        self.store.as_ref().map_or(Outcome::Failed, |store| store.read_blocks(self.partition, oid, blocks))
+        self.ask(|store| store.read_blocks(self.partition, oid, blocks))
     }
 
     fn digests(&self, after: Option<Oid>, most: usize) -> Outcome {
-        self.store.as_ref().map_or(Outcome::Failed, |store| store.digests(self.partition, after, most))
+        self.ask(|store| store.digests(self.partition, after, most))
     }
 
     fn versions(&self, oid: Oid) -> Outcome {
-        self.store.as_ref().map_or(Outcome::Failed, |store| store.versions(self.partition, oid))
+        self.ask(|store| store.versions(self.partition, oid))
     }
 
     fn verify(&self, oid: Oid) -> Outcome {
-        self.store.as_ref().map_or(Outcome::Failed, |store| store.verify(self.partition, oid))
+        self.ask(|store| store.verify(self.partition, oid))
     }
 
+    /// All that are on one disk are to be told; it happens to the first.
     fn crash(&mut self, crash: Crash, random: &mut Random) {
-        if random.percent(30) {
-            // While it applies, or soon after that.
-            self.disk.die_after(random.below(60));
-            self.apply();
+        if self.disk.borrow().deaths == self.deaths {
+            self.disk.borrow_mut().crash(crash, random);
         }
-        self.store = None;
-        let seed = random.draw();
-        match crash {
-            Crash::Killed => self.disk.crash(DiskCrash::Process, seed),
-            Crash::PowerLost => self.disk.crash(DiskCrash::Power, seed),
-            Crash::Damaged => {
-                self.is_damaged = true;
-                self.disk.crash(DiskCrash::Power, seed);
-                if let Some(earlier) = self.earlier.take() {
-                    self.disk = Arc::new(earlier);
-                }
-            }
-        }
-        self.open();
+        self.opened();
     }
 
     fn recover(&mut self) -> Recovered {
-        if self.store.is_none() {
-            self.open();
+        if !self.is_open() {
+            self.disk.borrow_mut().open();
+            self.opened();
         }
         std::mem::take(&mut self.recovered)
     }
