@@ -195,6 +195,12 @@ impl RealStorage {
         self.refused
     }
 
+    /// The last entry was not refused by a disk that failed.
+    #[cfg(test)]
+    pub(super) fn waits_for_room(&mut self) {
+        self.refused -= 1;
+    }
+
     /// The partitions that are to say what they know.
     #[cfg(test)]
     pub(super) fn checkpoints_due(&self) -> Vec<Partition> {
