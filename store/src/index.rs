@@ -51,7 +51,10 @@ pub(crate) enum Loading<'a> {
     /// The log, which was just replayed, says something about the objects for which there is a version, the first that it
     /// has of them: a torn tail is cut off, a missing index is made.
     AfterCrash(&'a dyn Fn(Oid) -> Option<Version>),
-    /// As before, but nothing is changed.
+    /// As before, but the log was damaged, and what is missing from it may be what explains the files there are: an index that
+    /// was never finished is made anew.
+    AfterDamage(&'a dyn Fn(Oid) -> Option<Version>),
+    /// As after a crash, but nothing is changed.
     Looking(&'a dyn Fn(Oid) -> Option<Version>),
 }
 
@@ -90,13 +93,14 @@ impl Index {
         let must_exist = place.must_exist;
         let (mut log, items) = IndexLog::load(disk, place)?;
         let files = object_files(disk, &directory)?;
-        let is_unexplained = |oid: &Oid| loading.logged(*oid).is_none();
+        let lacks_log = matches!(loading, Loading::AfterDamage(_));
+        let is_unexplained = |oid: &Oid| loading.logged(*oid).is_none() && !lacks_log;
         if !log.exists() && (must_exist || files.iter().any(is_unexplained)) {
             return Err(IndexError::Missing);
         }
         match (loading, log.torn_at()) {
             (Loading::Quiet, Some(offset_bytes)) => return Err(IndexError::Damaged { offset_bytes }),
-            (Loading::AfterCrash(_), _) => log.mend(disk)?,
+            (Loading::AfterCrash(_) | Loading::AfterDamage(_), _) => log.mend(disk)?,
             (Loading::Quiet, None) | (Loading::Looking(_), _) => log.forget_content(),
         }
         let (objects, leftovers) = (BTreeMap::new(), BTreeMap::new());
@@ -189,7 +193,7 @@ impl Loading<'_> {
     fn logged(&self, oid: Oid) -> Option<Version> {
         match self {
             Loading::Quiet => None,
-            Loading::AfterCrash(first) | Loading::Looking(first) => first(oid),
+            Loading::AfterCrash(first) | Loading::AfterDamage(first) | Loading::Looking(first) => first(oid),
         }
     }
 }

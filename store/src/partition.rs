@@ -57,13 +57,13 @@ pub(crate) struct PartitionState {
 }
 
 impl PartitionState {
-    /// Loads a partition. `memory` is what replay found.
+    /// Loads a partition. `memory` is what replay found; `lacks_log`: the log may have had more.
     pub(crate) fn load<D: Disk>(
         disk: &D,
         partition: Partition,
         epochs: Epochs,
         pepoch: Pepoch,
-        memory: Option<Memory>,
+        (memory, lacks_log): (Option<Memory>, bool),
         account: &Arc<Account>,
     ) -> Result<Self, IndexError> {
         let epoch = epochs.of_directory();
@@ -76,7 +76,8 @@ impl PartitionState {
             // Without a directory there is nothing to mend.
             Some(memory) if has_directory => {
                 let replayed = |oid: Oid| memory.object(oid).map(|recent| recent.first_version());
-                Index::load(disk, place, &Loading::AfterCrash(&replayed))?
+                let damaged = Loading::AfterDamage(&replayed);
+                Index::load(disk, place, &if lacks_log { damaged } else { Loading::AfterCrash(&replayed) })?
             }
             _ => Index::load(disk, place, &Loading::Quiet)?,
         };

@@ -63,10 +63,12 @@ impl<D: Disk> Store<D> {
         let log = LogSize { segments, segment_bytes };
         let room = Room::new(options.space_reserve_bytes, log);
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
+        let damage = LogDamage::new(wal.holes());
         for (partition, memory) in replayed {
+            let left = (memory, damage.concerns(partition));
             let epochs = directories[partition.index()];
             let loading = (partition, epochs, superblock.pepoch);
-            let slot = load_replayed(&*disk, loading, memory, &account, &metrics)?;
+            let slot = load_replayed(&*disk, loading, left, &account, &metrics)?;
             if let Slot::Loaded(state) = &mut *lock(&slot) {
                 room.promise_anyway(state.memory.promise_all());
                 dirty.insert(partition);
@@ -96,7 +98,7 @@ impl<D: Disk> Store<D> {
             disk,
             options,
             superblock,
-            damage: LogDamage::new(wal.holes()),
+            damage,
             wal,
             partitions,
             directories,
@@ -245,12 +247,12 @@ fn replay<D: Disk>(
 fn load_replayed<D: Disk>(
     disk: &D,
     (partition, epochs, pepoch): (Partition, Epochs, Pepoch),
-    memory: Memory,
+    (memory, lacks_log): (Memory, bool),
     account: &Arc<Account>,
     metrics: &Metrics,
 ) -> Result<Mutex<Slot>, OpenError> {
     let (objects, blocks) = memory.counts();
-    match PartitionState::load(disk, partition, epochs, pepoch, Some(memory), account) {
+    match PartitionState::load(disk, partition, epochs, pepoch, (Some(memory), lacks_log), account) {
         Ok(state) => Ok(Mutex::new(Slot::Loaded(Box::new(state)))),
         // Nothing is given up for what may succeed the next time.
         Err(error @ IndexError::Io(_)) => {

@@ -407,12 +407,18 @@ impl<D: Disk> Store<D> {
     fn load_partition(&self, partition: Partition) -> Result<Slot, Error> {
         let epochs = self.directories[partition.index()];
         // What the log had of it may be missing: a process that died may have been applying that.
-        let memory = self.damage.concerns(partition).then(|| Memory::new(self.account.clone()));
-        match PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), memory, &self.account) {
+        let lacks_log = self.damage.concerns(partition);
+        let left = (lacks_log.then(|| Memory::new(self.account.clone())), lacks_log);
+        match PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), left, &self.account) {
             Ok(state) => Ok(Slot::Loaded(Box::new(state))),
             Err(crate::index::IndexError::Io(error)) if crate::error::is_shortage(&error) => {
                 tracing::warn!(%partition, %error, "cannot read the index of a partition now");
                 Err(Refusal::NotServing.into())
+            }
+            // Nothing is given up for what may succeed the next time.
+            Err(error @ crate::index::IndexError::Io(_)) => {
+                tracing::warn!(%partition, %error, "the index of a partition cannot be read");
+                Ok(Slot::Untouched)
             }
             Err(error) => {
                 self.metrics.damaged_indexes.inc();

@@ -347,6 +347,18 @@ mod tests {
     }
 
     #[test]
+    fn a_missing_index_is_made_anew_if_the_log_may_have_explained_it() {
+        let (_directory, disk) = disk();
+        drop(disk.open("p/0000000100000000", Open::New).unwrap());
+        let none = |_| None;
+        let known = IndexPlace { must_exist: true, ..place() };
+        assert!(matches!(Index::load(&disk, known, &Loading::AfterDamage(&none)), Err(IndexError::Missing)));
+        let index = Index::load(&disk, place(), &Loading::AfterDamage(&none)).unwrap();
+        assert!(index.leftover(item(0, State::Present).oid).is_some());
+        assert_eq!(Index::load(&disk, place(), &Loading::Quiet).unwrap().len(), 0);
+    }
+
+    #[test]
     fn a_missing_index_that_was_there_is_damage_whatever_the_log_explains() {
         let (_directory, disk) = disk();
         let known = IndexPlace { must_exist: true, ..place() };

@@ -126,12 +126,14 @@ fn place_of(change: &Change) -> Place {
     }
 }
 
+/// A block, and what it is and where, unless that is not known.
+type PlannedBlock = (u32, Option<(Entry, Place)>);
+
 /// What blocks are at one moment, and where their data is to be read.
 struct Plan<D: Disk> {
     log: Arc<LogFiles<D::File>>,
     file: Option<Arc<ObjectFile<D>>>,
-    /// Each block, unless it is not known what it is.
-    blocks: Vec<(u32, Option<(Entry, Place)>)>,
+    blocks: Vec<PlannedBlock>,
     /// Of the object, there is nothing but these blocks.
     is_missing: bool,
 }
@@ -217,7 +219,7 @@ impl<D: Disk> Store<D> {
             self.plan(&looked, blocks, is_missing)
         };
         let Some((plan, found)) = self.read_planned(partition, plan) else { return Outcome::Failed };
-        let verified = |((block, known), stored): (&(u32, Option<(Entry, Place)>), Option<Stored>)| {
+        let verified = |((block, known), stored): (&PlannedBlock, Option<Stored>)| {
             let crc = stored.map(|stored| stored.content.map_or(0, |content| content.crc));
             let version = match known.as_ref()? {
                 (Entry::Inherit, _) => Version::NEVER,
@@ -236,12 +238,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// What is to be read; `None` if that cannot be told now.
-    fn plan(
-        &self,
-        looked: &Looked<'_, D>,
-        blocks: Vec<(u32, Option<(Entry, Place)>)>,
-        is_missing: bool,
-    ) -> Option<Plan<D>> {
+    fn plan(&self, looked: &Looked<'_, D>, blocks: Vec<PlannedBlock>, is_missing: bool) -> Option<Plan<D>> {
         let file = match &looked.behind {
             Behind::File(file) => Some(Arc::clone(file)),
             Behind::Unknown => return None,
@@ -301,7 +298,7 @@ impl<D: Disk> Store<D> {
 
     /// Reads the blocks; `None` for those that are damaged, lost, or cannot be read.
     fn read_all(&self, plan: &Plan<D>) -> Vec<Option<Stored>> {
-        let read = |(block, known): &(u32, Option<(Entry, Place)>)| self.read_stored(plan, *block, (*known)?);
+        let read = |(block, known): &PlannedBlock| self.read_stored(plan, *block, (*known)?);
         plan.blocks.iter().map(read).collect()
     }
 

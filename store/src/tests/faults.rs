@@ -226,6 +226,18 @@ fn a_read_error_is_a_corrupt_block_and_stops_nothing() {
     assert!(harness.read(oid(0), 0, 4096).unwrap() == pattern(1, 4096));
 }
 
+#[test]
+fn an_index_that_could_not_be_read_is_read_the_next_time() {
+    let harness = roomy();
+    harness.write(oid(0), 0, &pattern(1, 4096));
+    harness.apply();
+    harness.store.checkpoint().unwrap();
+    let harness = harness.restart();
+    harness.place.disk.fail(Fault { operation: DiskOperation::Read, after: 0, error: ErrorKind::Other });
+    assert!(matches!(harness.read_only(oid(0)), Err(Error::Broken(_))));
+    assert!(harness.read(oid(0), 0, 4096).unwrap() == pattern(1, 4096));
+}
+
 /// Giving up what cannot be applied would bring back what was there before.
 #[test]
 fn a_read_that_fails_while_a_write_is_applied_brings_nothing_back() {

@@ -182,7 +182,7 @@ fn a_replica_has_what_it_acknowledged_whenever_its_process_is_killed() {
     let directory =
         tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "." }).unwrap();
     let mut number = 1;
-    let mut expected = vec![[0; 8]; 3];
+    let mut expected = [[0; 8]; 3];
     for start in (1..12).step_by(2) {
         let mut driver = Driver::start(directory.path(), start);
         for (index, expected) in expected.iter().enumerate() {
