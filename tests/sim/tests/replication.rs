@@ -185,6 +185,11 @@ fn a_file_that_does_not_tell_of_space_set_aside_is_found() {
 }
 
 #[test]
+fn a_damaged_log_that_nobody_is_told_of_is_found() {
+    is_found(Bug::Store(StoreBug::LogDamageNotTold));
+}
+
+#[test]
 fn health_that_is_told_from_progress_is_found() {
     is_found(Bug::HealthFromProgress);
 }
