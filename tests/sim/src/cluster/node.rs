@@ -203,6 +203,10 @@ impl Cluster {
             Crash::Damaged | Crash::PowerLost if state.memory == Memory::Kept => Memory::Stable,
             Crash::Damaged | Crash::PowerLost | Crash::Killed => state.memory,
         };
+        // The ledger hears of processes: what one partition lost is doubted of all.
+        if state.memory == Memory::Damaged {
+            state.storage.iter_mut().for_each(ReplicaStorage::is_doubted);
+        }
     }
 
     pub(crate) fn at_process(&mut self, node: usize, after: Time, what: AtNode) {

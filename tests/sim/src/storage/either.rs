@@ -122,6 +122,11 @@ impl ReplicaStorage {
         either!(self, storage => storage.lose(oid));
     }
 
+    /// Another one of its node lost entries, so nobody relies on this one either.
+    pub(crate) fn is_doubted(&mut self) {
+        either!(self, storage => storage.is_damaged = true);
+    }
+
     /// Whether it may have lost entries that were on stable storage, and nobody taught it since.
     pub(crate) fn is_damaged(&self) -> bool {
         either!(self, storage => storage.is_damaged)
