@@ -106,6 +106,7 @@ impl<D: Disk> Store<D> {
             account,
             dirty,
             trails,
+            suspects: Mutex::default(),
             applied: AtomicU64::new(0),
             recovered: Mutex::new(recovered),
             room,

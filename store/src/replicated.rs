@@ -2,8 +2,8 @@
 //!
 //! A replica orders and resolves; what it logs says what blocks become. Versions go down as well as up, a hole is something, and
 //! what nobody has any more is remembered as lost. Everything here is carried out at once; whoever drives a replica calls
-//! [`Store::sync`] and [`Store::apply`] when they are due, and has the partitions of [`Store::checkpoints_due`] tell the log
-//! what they know.
+//! [`Store::sync`] and [`Store::apply`] when they are due, has the partitions of [`Store::checkpoints_due`] tell the log
+//! what they know, and those of [`Store::suspects`] have objects mended.
 
 mod damage;
 mod looking;
@@ -16,7 +16,7 @@ mod trail;
 use std::io::IoSlice;
 
 use huntaway_replica::{Entry, Recovered};
-use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Partition, Refusal};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Oid, Partition, Refusal};
 
 pub(crate) use damage::LogDamage;
 pub(crate) use meta::{Logged, States, decode};
@@ -226,6 +226,12 @@ impl<D: Disk> Store<D> {
             WalError::Shortage { .. } => LogError::NotNow,
             error => self.fail(&error).into(),
         }
+    }
+
+    /// Objects whose files are missing or damaged, so that what was written to them could not be applied since this was asked last:
+    /// their replicas are to have them mended ([`huntaway_replica::Input::Suspect`]), for the log is kept for them meanwhile.
+    pub fn suspects(&self) -> Vec<(Partition, Oid)> {
+        std::mem::take(&mut *lock(&self.suspects)).into_iter().collect()
     }
 
     /// What a partition's replica learns from the log: once, after the store was opened.

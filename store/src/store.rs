@@ -2,13 +2,13 @@
 //!
 //! It has no threads and reads no clock. Whoever runs it calls [`Store::sync`] and [`Store::apply`] when they are due.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use huntaway_replica::Recovered;
 use huntaway_wire::{
-    Answer, BLOCK_SIZE_BYTES, Broken, Error, ObjectRequest, Operation, Partition, Pepoch, Read, Refusal,
+    Answer, BLOCK_SIZE_BYTES, Broken, Error, ObjectRequest, Oid, Operation, Partition, Pepoch, Read, Refusal,
     Reply, Request, Submission,
 };
 use tokio::sync::oneshot;
@@ -58,6 +58,8 @@ pub struct Store<D: Disk> {
     pub(crate) trails: Trails,
     /// What the log lacks.
     pub(crate) damage: LogDamage,
+    /// See [`Store::suspects`].
+    pub(crate) suspects: Mutex<BTreeSet<(Partition, Oid)>>,
     /// Up to where all of the log was applied, as far as is known.
     pub(crate) applied: AtomicU64,
     /// What replicas are to learn from the log.

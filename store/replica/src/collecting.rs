@@ -14,6 +14,7 @@ use crate::planted::PlantedBug;
 use crate::process::Process;
 use crate::record::{CopiedBlock, Entry, Stored};
 use crate::requests::Requests;
+use crate::resend::Resend;
 use crate::site::{Pending, Site};
 use crate::teaching::PAGE_OBJECTS;
 
@@ -31,6 +32,7 @@ pub(crate) struct Collecting {
     sources: VecDeque<Process>,
     step: u64,
     asked: Option<Lesson>,
+    resend: Resend,
     requests: Requests,
     phase: Phase,
     queue: VecDeque<Oid>,
@@ -83,6 +85,7 @@ impl Collecting {
             sources,
             step: 0,
             asked: None,
+            resend: Resend::new(site.now),
             requests: site.requests.clone(),
             phase: Phase::Bound,
             queue: VecDeque::new(),
@@ -95,7 +98,8 @@ impl Collecting {
             Phase::Bound if !site.is_bound_against(site.me) => self.next_source(site),
             Phase::Collected => site.propose(SetChange::Collected),
             Phase::Crowded => self.next_object(site),
-            _ => self.send_lesson(site),
+            _ if self.resend.is_due(site.now) => self.send_lesson(site),
+            _ => {}
         }
     }
 
@@ -117,6 +121,7 @@ impl Collecting {
     fn ask(&mut self, site: &mut Site, lesson: Lesson) {
         self.step += 1;
         self.asked = Some(lesson);
+        self.resend = Resend::new(site.now);
         self.send_lesson(site);
     }
 
@@ -146,8 +151,10 @@ impl Collecting {
         }
         let Some(asked) = self.asked.take() else { return };
         match (&mut self.phase, reply) {
-            // It is asked again with the next tick.
-            (_, Reply::Failed) => (self.step, self.asked) = (self.step + 1, Some(asked)),
+            // It is asked again in a moment.
+            (_, Reply::Failed) => {
+                (self.step, self.asked, self.resend) = (self.step + 1, Some(asked), Resend::new(site.now));
+            }
             (Phase::Fetching { .. }, Reply::Damaged(stored)) => self.fetched(site, stored),
             (Phase::Requests, Reply::Requests(requests)) => {
                 self.requests.merge(&requests);

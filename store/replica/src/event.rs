@@ -54,6 +54,12 @@ pub enum Input {
     /// they let the largest write there is begin, unless the disk is full: then they let it if it takes no space. Until a store says
     /// this it has room for everything.
     Room(Credit),
+    /// What was written to the object cannot be put in place, for its file is missing or damaged: it keeps the log from being used
+    /// again until it is mended. To be said again while that is so.
+    Suspect {
+        /// The object.
+        oid: Oid,
+    },
     /// The disk failed: what the store was asked for will not be done, and what was logged may be lost.
     DiskFailed,
     /// The store did what it was asked for.

@@ -37,6 +37,7 @@ mod record;
 mod recovery;
 mod replica;
 mod requests;
+mod resend;
 mod room;
 mod scrub;
 mod sensible;

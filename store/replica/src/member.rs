@@ -1,5 +1,7 @@
 //! A replica that is not primary: in sync, learning, doubtful or none of these. It does what the primary of its pepoch says.
 
+mod missing;
+
 use std::sync::Arc;
 
 use huntaway_wire::Version;
@@ -12,10 +14,12 @@ use crate::process::{GRANT_US, Grant, Moment, Process};
 use crate::record::{CopiedBlock, Entry, Record};
 use crate::requests::Requests;
 use crate::site::{Pending, Site};
+use missing::Missing;
 
 /// What it did in its pepoch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Member {
+    missing: Missing,
     rolled_forward: Progress,
     /// The attempt to teach it that it takes part in; 0 = none.
     attempt: Attempt,
@@ -30,21 +34,45 @@ pub(crate) struct Member {
     beyond_credit: u64,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Progress {
-    #[default]
     NotAsked,
     UnderWay,
     Done,
 }
 
 impl Member {
+    /// A pepoch begins.
+    pub(crate) fn new(now: Moment) -> Self {
+        Self {
+            missing: Missing::new(now),
+            rolled_forward: Progress::NotAsked,
+            attempt: 0,
+            step: 0,
+            reply: None,
+            mended: (0, None),
+            beyond_credit: 0,
+        }
+    }
+
+    pub(crate) fn tick(&mut self, site: &mut Site) {
+        self.missing.tick(site);
+    }
+
     pub(crate) fn receive(&mut self, site: &mut Site, from: Process, body: Body) {
+        if matches!(body, Body::Misses) {
+            return self.missing.told(site, from);
+        }
         if site.configuration.primary() != Some(from) {
             return;
         }
         match body {
-            Body::Beacon { sent, settled, attempt } => self.beacon(site, from, sent, settled, attempt),
+            Body::Beacon { sent, settled, attempt, is_missed } => {
+                if !is_missed {
+                    self.missing.is_heard(site.now);
+                }
+                self.beacon(site, from, sent, settled, attempt);
+            }
             Body::Forward { record, settled, attempt } => {
                 self.forward(site, from, &record, settled, attempt);
             }
@@ -56,7 +84,9 @@ impl Member {
             Body::Ask { attempt, step, lesson } => self.lesson(site, from, attempt, step, lesson),
             Body::Inspect { number, lesson } => self.inspect(site, from, number, lesson),
             Body::Mend { number, lesson } => self.mend(site, from, number, lesson),
-            Body::Granted { .. }
+            Body::Misses
+            | Body::Suspect { .. }
+            | Body::Granted { .. }
             | Body::Forwarded { .. }
             | Body::Flushed { .. }
             | Body::Gathered { .. }
@@ -145,7 +175,7 @@ impl Member {
             _ => false,
         };
         if attempt > self.attempt && begins {
-            *self = Self { attempt, ..Self::default() };
+            *self = Self { attempt, ..Self::new(site.now) };
         }
         if attempt == 0 || attempt != self.attempt {
             return;

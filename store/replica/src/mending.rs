@@ -16,9 +16,10 @@ use crate::member::reply_of;
 use crate::message::{Body, Lesson, Reply};
 use crate::order::OpId;
 use crate::planted::PlantedBug;
-use crate::primary::{Primary, RESEND_US};
-use crate::process::{Moment, Process, SILENCE_US};
+use crate::primary::Primary;
+use crate::process::{Process, SILENCE_US};
 use crate::record::Entry;
+use crate::resend::Resend;
 use crate::scrub::Scrub;
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
@@ -68,8 +69,7 @@ struct Object {
     number: u64,
     /// What is not answered.
     asked: Vec<(Process, Lesson)>,
-    asked_at: Moment,
-    asked_since: Moment,
+    resend: Resend,
 }
 
 #[derive(Debug)]
@@ -106,11 +106,10 @@ impl Mending {
 
     pub(crate) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
         if let Some(object) = &mut self.object
-            && site.now.since(object.asked_at) >= RESEND_US
+            && object.resend.is_due(site.now)
         {
-            object.asked_at = site.now;
             object.asked.iter().for_each(|(process, lesson)| send(site, *process, object.number, lesson));
-            if site.now.since(object.asked_since) > SILENCE_US && object.is_given_up(site) {
+            if object.resend.since_first(site.now) > SILENCE_US && object.is_given_up(site) {
                 self.counts.failed_objects += 1;
                 self.finish(site, primary);
             }
@@ -145,8 +144,8 @@ impl Mending {
         } else {
             primary.lock_object(site, oid)
         };
-        let (step, asked, asked_at) = (Step::Locking, Vec::new(), site.now);
-        self.object = Some(Object { oid, op, step, number: 0, asked, asked_at, asked_since: asked_at });
+        let (step, asked, resend) = (Step::Locking, Vec::new(), Resend::new(site.now));
+        self.object = Some(Object { oid, op, step, number: 0, asked, resend });
         if site.has(PlantedBug::MendedWithoutLock) {
             self.locked(site, primary, op);
         }
@@ -283,7 +282,7 @@ impl Object {
 
     fn ask(&mut self, site: &mut Site, primary: &mut Primary, asked: Vec<(Process, Lesson)>) {
         self.number = primary.next_op().0;
-        (self.asked_at, self.asked_since) = (site.now, site.now);
+        self.resend = Resend::new(site.now);
         for (process, lesson) in &asked {
             if *process == site.me {
                 ask_own(site, self.number, lesson.clone());

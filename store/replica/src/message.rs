@@ -33,7 +33,11 @@ pub enum Body {
         settled: Version,
         /// Of the receiver.
         attempt: Attempt,
+        /// The primary has not heard of the receiver for as long as a lease lasts.
+        is_missed: bool,
     },
+    /// The sender, which is in sync, has not heard for a while that the primary is there and hears it.
+    Misses,
     /// The receiver has that word.
     Granted {
         /// The beacon's clock.
@@ -60,6 +64,11 @@ pub enum Body {
         attempt: Attempt,
         /// What it takes by now.
         credit: Credit,
+    },
+    /// The sender, which is in sync, wants the object mended.
+    Suspect {
+        /// The object.
+        oid: Oid,
     },
     /// Put on stable storage what was forwarded so far.
     Flush {

@@ -8,20 +8,26 @@ use huntaway_wire::Version;
 use crate::configuration::SetChange;
 use crate::message::Body;
 use crate::planted::PlantedBug;
-use crate::process::{Moment, Process, SILENCE_US};
+use crate::process::{LEASE_US, Moment, Process, SILENCE_US};
 use crate::record::Record;
+use crate::resend::Resend;
 use crate::site::Site;
 
 /// A primary that does not serve yet.
 #[derive(Debug)]
 pub(crate) struct Opening {
     members: Vec<Process>,
-    since: Moment,
+    /// When each of the others was heard last.
+    heard: BTreeMap<Process, Moment>,
+    /// When they were asked first for what they are asked for now.
+    asked: Moment,
     gathered: Vec<Process>,
     /// A write is in doubt if any replica says so: its gateway, or a read, may have seen it.
     records: BTreeMap<Version, Arc<Record>>,
     /// Those that do not have it all yet, once it is known what all is.
     lacking: Option<Vec<Process>>,
+    /// Of what these are to have, which may be much.
+    resend: Resend,
 }
 
 impl Opening {
@@ -31,7 +37,10 @@ impl Opening {
             members.retain(|member| *member == site.me);
         }
         let (gathered, records) = (Vec::new(), BTreeMap::new());
-        Self { members, since: site.now, gathered, records, lacking: None }
+        let resend = Resend::new(site.now);
+        let others = members.iter().filter(|member| **member != site.me);
+        let heard = others.map(|member| (*member, site.now)).collect();
+        Self { members, heard, asked: site.now, gathered, records, lacking: None, resend }
     }
 
     /// Whether every in-sync replica has everything.
@@ -40,6 +49,11 @@ impl Opening {
     }
 
     pub(crate) fn tick(&mut self, site: &mut Site) {
+        for (member, heard) in &self.heard {
+            let is_missed = is_missed(site.now, *heard);
+            let settled = Version::NEVER;
+            site.send(*member, Body::Beacon { sent: site.now, settled, attempt: 0, is_missed });
+        }
         let configuration = site.configuration.clone();
         if !configuration.is_all_doubtful() && !configuration.doubtful.is_empty() {
             // They learn again what they lost, from those who have it.
@@ -59,14 +73,24 @@ impl Opening {
             Some(lacking) => lacking.clone(),
         };
         let me = site.me;
-        let is_late = site.now.since(self.since) > SILENCE_US;
+        let is_due = self.resend.is_due(site.now);
         for member in waits_for.into_iter().filter(|member| *member != me) {
-            let body = if self.lacking.is_some() { self.to_roll_forward() } else { Body::Gather };
-            site.send(member, body);
-            if is_late {
+            if self.lacking.is_none() {
+                site.send(member, Body::Gather);
+            } else if is_due {
+                site.send(member, self.to_roll_forward());
+            }
+            if self.is_late(site.now, member) {
                 site.propose(SetChange::Drop(member));
             }
         }
+    }
+
+    /// Whether a member left something unanswered for too long. Those of whom nothing is heard any more may miss this primary as
+    /// well, and have their time for that.
+    fn is_late(&self, now: Moment, member: Process) -> bool {
+        let heard = self.heard.get(&member).copied().filter(|heard| is_missed(now, *heard));
+        now.since(heard.unwrap_or(self.asked)) > SILENCE_US
     }
 
     fn to_roll_forward(&self) -> Body {
@@ -74,6 +98,7 @@ impl Opening {
     }
 
     pub(crate) fn receive(&mut self, site: &mut Site, from: Process, body: Body) {
+        self.heard.entry(from).and_modify(|heard| *heard = site.now);
         match body {
             Body::Gathered { records } if records.iter().all(|record| record.is_sound()) => {
                 self.gathered_from(site, from, records);
@@ -100,7 +125,7 @@ impl Opening {
             return;
         }
         self.lacking = Some(self.members.clone());
-        self.since = site.now;
+        (self.asked, self.resend) = (site.now, Resend::new(site.now));
         let records: Vec<_> = self.records.values().cloned().collect();
         site.roll_forward(&records);
         let me = site.me;
@@ -115,4 +140,9 @@ impl Opening {
             lacking.retain(|process| *process != member);
         }
     }
+}
+
+/// Whether it is told that it is not heard.
+fn is_missed(now: Moment, heard: Moment) -> bool {
+    now.since(heard) > LEASE_US
 }

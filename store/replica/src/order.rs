@@ -121,6 +121,11 @@ impl Order {
         self.last_seq == Version::MAX_SEQ
     }
 
+    /// Gives the versions of the pepoch again, from the first one on, which is wrong.
+    pub(crate) fn give_again(&mut self) {
+        self.last_seq = 0;
+    }
+
     /// Takes in what happened and says what to do. An input about an operation that is not running is ignored.
     pub fn step(&mut self, input: Input) -> Outputs {
         let mut outputs = Outputs::new();

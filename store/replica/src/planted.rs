@@ -15,6 +15,8 @@ pub enum PlantedBug {
     NoInSyncLease,
     /// A lease counts from when the grant came, not from when it was asked for.
     LeaseFromReceipt,
+    /// A primary that most of its replicas miss stays.
+    PrimaryNotMissed,
     /// A replica takes part in a new pepoch while the old primary counts on its grant.
     NoGraceWait,
     /// That the old primary is no member any more ends the wait for its leases.
@@ -73,6 +75,8 @@ pub enum PlantedBug {
     CrcNotVerified,
     /// Checksums of what gateways send are not verified.
     GatewaysNotVerified,
+    /// The checksum of what COMPARE AND WRITE expects is not verified.
+    ExpectedNotVerified,
     /// A replica does not take a write that it had promised to take, for its disk is full by now.
     ForwardRefusedForSpace,
     /// The primary does not count what it sent of what replicas promised to take.
@@ -151,4 +155,6 @@ pub enum PlantedBug {
     RequestsNotInCheckpoint,
     /// The log is told again what is known, but for the writes that are in doubt.
     DoubtNotInCheckpoint,
+    /// When the versions of a pepoch are used up, they are given again.
+    VersionsGivenAgain,
 }

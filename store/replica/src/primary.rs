@@ -26,6 +26,7 @@ use crate::process::{Process, SILENCE_US};
 use crate::record::{Completion, RequestId};
 use crate::replica::is_change;
 use crate::requests::{Known, has_ended};
+use crate::resend::Resend;
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
 use change::{WHOLE_OBJECT, cost, extent, is_sound, lookup_of_all};
@@ -37,9 +38,6 @@ pub(crate) use peer::lease_end;
 use resolving::reads_early;
 use resting::Rest;
 use room::{Space, Spending};
-
-/// What is not answered is sent again after so long, in microseconds.
-pub(crate) const RESEND_US: u64 = 300_000;
 
 /// Places among the operations that are kept for what the primary locks by itself: nobody asks for such a lock again.
 const OWN_LOCKS: usize = 16;
@@ -77,7 +75,7 @@ pub(crate) struct Primary {
 impl Primary {
     pub(crate) fn new(site: &mut Site, partition: Partition) -> Self {
         let others = site.configuration.in_sync.iter().filter(|process| **process != site.me);
-        let peers = others.map(|process| Peer::new(*process, site.now)).collect();
+        let peers = others.map(|process| Peer::new(*process)).collect();
         site.doubt.settle(Version { pepoch: site.pepoch().0, seq: 0 });
         Self {
             order: Order::new(partition, site.pepoch()),
@@ -133,7 +131,10 @@ impl Primary {
 
     pub(crate) fn request(&mut self, site: &mut Site, request: Request) {
         // With a version, the other replicas would have to take it, and do not take what is damaged.
-        if !is_sound(&request.command) && !site.has(PlantedBug::GatewaysNotVerified) {
+        let is_trusted = site.has(PlantedBug::GatewaysNotVerified)
+            || site.has(PlantedBug::ExpectedNotVerified)
+                && matches!(request.command, Command::CompareAndWrite { .. });
+        if !is_sound(&request.command) && !is_trusted {
             return site.answer(&request, Answer::Refused(Refused::Unsound));
         }
         self.take_up(site, request);
@@ -304,8 +305,7 @@ impl Primary {
         }
         missing.iter().for_each(|process| site.send(*process, Body::Flush { number: op.0 }));
         site.sync(Pending::Operation(op));
-        let (first_sent, sent) = (site.now, site.now);
-        let state = State::Flushing { logged: false, missing, first_sent, sent };
+        let state = State::Flushing { logged: false, missing, resend: Resend::new(site.now) };
         self.operations.insert(op, Operation::new(site, request, state));
     }
 
@@ -368,7 +368,7 @@ impl Primary {
 
     pub(crate) fn receive(&mut self, site: &mut Site, from: Process, body: Body) {
         if let Some(peer) = self.peers.iter_mut().find(|peer| peer.process == from) {
-            peer.heard = site.now;
+            peer.asked = None;
         }
         match body {
             Body::Granted { sent, credit, attempt } => {
@@ -396,6 +396,7 @@ impl Primary {
                     self.finish_if_whole(site, OpId(number));
                 }
             }
+            Body::Suspect { oid } if site.configuration.has(from) => self.mending.suspect(oid),
             Body::Inspected { number, reply } => self.inspected(site, from, number, reply),
             Body::Mended { number } => self.inspected(site, from, number, Reply::Done),
             Body::Reply { attempt, step, reply } => self.teach(site, |teaching, site, primary| {
@@ -454,11 +455,14 @@ impl Primary {
         self.wake_up(site);
         self.send_beacons(site);
         for peer in &self.peers {
-            if site.now.since(peer.heard) > SILENCE_US {
+            if peer.silent_us(site.now) > SILENCE_US {
                 site.propose(SetChange::Drop(peer.process));
             }
         }
-        if self.last_seq >= site.renews_after {
+        if self.last_seq >= site.renews_after && site.has(PlantedBug::VersionsGivenAgain) {
+            self.order.give_again();
+            self.last_seq = 0;
+        } else if self.last_seq >= site.renews_after {
             site.propose(SetChange::Renew);
         }
         let settled = self.settled(site);
@@ -476,23 +480,24 @@ impl Primary {
     fn send_again(&mut self, site: &mut Site, settled: Version) {
         for (op, operation) in &mut self.operations {
             if let State::ReadingElsewhere(elsewhere) = &mut operation.state {
-                elsewhere.send_again(site, RESEND_US);
+                elsewhere.send_again(site);
             }
-            let Some(late) = operation.late(site, RESEND_US) else { continue };
+            let Some(late) = operation.late(site) else { continue };
             let learner = self.teaching.as_ref().map(|teaching| teaching.learner);
             for process in late.missing {
-                if Some(process) == learner && late.record.is_some() {
-                    continue;
-                }
                 match &late.record {
+                    // The teacher does that.
+                    Some(_) if Some(process) == learner => {}
                     Some(record) => {
                         let record = record.clone();
                         site.send(process, Body::Forward { record, settled, attempt: 0 });
                     }
                     None => site.send(process, Body::Flush { number: op.0 }),
                 }
-                if late.since_us > SILENCE_US && Some(process) != learner {
-                    site.propose(SetChange::Drop(process));
+                match &mut self.teaching {
+                    _ if late.since_us <= SILENCE_US => {}
+                    Some(teaching) if Some(process) == learner => teaching.is_waited_for(),
+                    _ => site.propose(SetChange::Drop(process)),
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use huntaway_wire::{NodeId, Partition, Pepoch, Version};
+use huntaway_wire::{NodeId, Oid, Partition, Pepoch, Version};
 
 use crate::collecting::Collecting;
 use crate::configuration::{Configuration, SetChange};
@@ -83,7 +83,7 @@ impl Replica {
             #[cfg(feature = "planted-bugs")]
             planted: None,
         };
-        Self { partition, site, role: Role::Member(Member::default()) }
+        Self { partition, site, role: Role::Member(Member::new(now)) }
     }
 
     /// Does `bug` from now on.
@@ -197,6 +197,7 @@ impl Replica {
             }
             Input::Forget => self.forget(),
             Input::Room(promised) => self.site.room.promise(promised),
+            Input::Suspect { oid } => self.suspect(oid),
             Input::DiskFailed => self.disk_failed(),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
         }
@@ -236,7 +237,7 @@ impl Replica {
     fn role_of_configuration(&self) -> Role {
         let site = &self.site;
         if site.configuration.primary() != Some(site.me) || site.configuration.is_lost {
-            return Role::Member(Member::default());
+            return Role::Member(Member::new(site.now));
         }
         let collects = site.configuration.is_all_doubtful()
             && !site.has(PlantedBug::DoubtfulOpensAlone)
@@ -250,7 +251,7 @@ impl Replica {
 
     fn tick(&mut self) {
         match &mut self.role {
-            Role::Member(_) => {}
+            Role::Member(member) => member.tick(&mut self.site),
             Role::Failed => self.leave(),
             Role::Opening(opening) => opening.tick(&mut self.site),
             Role::Collecting(collecting) => collecting.tick(&mut self.site),
@@ -303,6 +304,17 @@ impl Replica {
         self.site.answer(&request, Answer::Refused(refused));
     }
 
+    /// Has the primary mend an object.
+    fn suspect(&mut self, oid: Oid) {
+        match (&mut self.role, self.site.configuration.primary()) {
+            (Role::Primary(primary), _) => primary.mending.suspect(oid),
+            (Role::Member(_), Some(primary)) if self.site.configuration.has(self.site.me) => {
+                self.site.send(primary, Body::Suspect { oid });
+            }
+            _ => {}
+        }
+    }
+
     /// What the disk was given may be lost, so nothing that was said of it holds. Whoever starts next is doubtful.
     fn disk_failed(&mut self) {
         if self.site.has(PlantedBug::FailedDiskGoesOn) {
@@ -312,6 +324,7 @@ impl Replica {
             primary.resign(&mut self.site);
         }
         self.site.pending.clear();
+        self.site.storing.clear();
         self.role = Role::Failed;
         self.leave();
     }

@@ -8,8 +8,8 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, Oid};
 use crate::event::Page;
 use crate::message::Lesson;
 use crate::pace::Pace;
-use crate::primary::RESEND_US;
-use crate::process::{Moment, Process};
+use crate::process::Process;
+use crate::resend::Resend;
 use crate::site::Site;
 
 /// Objects that are listed at a time.
@@ -36,7 +36,7 @@ struct Listing {
     number: u64,
     pages: BTreeMap<Process, Page>,
     asked: BTreeSet<Process>,
-    asked_at: Moment,
+    resend: Resend,
 }
 
 impl Scrub {
@@ -56,8 +56,7 @@ impl Scrub {
     ) -> Option<(u64, Vec<Process>, Lesson)> {
         let may_read = self.may_read(site, blocks);
         if let Some(listing) = &mut self.listing {
-            let is_late = site.now.since(listing.asked_at) >= RESEND_US;
-            listing.asked_at = if is_late { site.now } else { listing.asked_at };
+            let is_late = listing.resend.is_due(site.now);
             // The own store was asked and answers.
             let again = listing.asked.iter().filter(|process| **process != site.me).copied().collect();
             return is_late.then_some((listing.number, again, self.lesson()));
@@ -69,8 +68,8 @@ impl Scrub {
             return None;
         }
         let all = site.configuration.in_sync.clone();
-        let (number, asked, asked_at) = (number(), all.iter().copied().collect(), site.now);
-        self.listing = Some(Listing { number, pages: BTreeMap::new(), asked, asked_at });
+        let (number, asked, resend) = (number(), all.iter().copied().collect(), Resend::new(site.now));
+        self.listing = Some(Listing { number, pages: BTreeMap::new(), asked, resend });
         Some((number, all, self.lesson()))
     }
 

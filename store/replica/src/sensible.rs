@@ -23,6 +23,8 @@ impl Message {
             }
             Body::Inspected { reply, .. } | Body::Reply { reply, .. } => is_reply(reply),
             Body::Beacon { .. }
+            | Body::Misses
+            | Body::Suspect { .. }
             | Body::Granted { .. }
             | Body::Forwarded { .. }
             | Body::Flush { .. }

@@ -20,9 +20,10 @@ use crate::message::{Attempt, Body, Lesson, Reply};
 use crate::order::{OpId, Order};
 use crate::pace::Pace;
 use crate::planted::PlantedBug;
-use crate::primary::{Primary, RESEND_US, lease_end};
+use crate::primary::{Primary, lease_end};
 use crate::process::{Moment, Process, SILENCE_US};
 use crate::record::{CopiedBlock, Record, SET_ASIDE_BLOCK, Stored};
+use crate::resend::Resend;
 use crate::room::{Cost, Credit, Lack};
 use crate::site::{Pending, Site};
 use forwards::Forwards;
@@ -45,9 +46,10 @@ pub(crate) struct Teaching {
     own_count: u64,
     /// The lesson that is not answered.
     asked: Option<Lesson>,
-    asked_at: Moment,
-    asked_since: Moment,
+    resend: Resend,
     heard: Moment,
+    /// It left a write or a flush unanswered for too long.
+    is_late: bool,
     lease_until: Moment,
     /// What it takes in this attempt.
     credit: Credit,
@@ -104,9 +106,9 @@ impl Teaching {
             step: 0,
             own_count: 0,
             asked: None,
-            asked_at: site.now,
-            asked_since: site.now,
+            resend: Resend::new(site.now),
             heard: site.now,
+            is_late: false,
             lease_until: Moment::default(),
             credit: Credit::NONE,
             forwards: Forwards::default(),
@@ -147,6 +149,11 @@ impl Teaching {
         is_required.then_some(self.learner)
     }
 
+    /// It left something unanswered for too long that others wait for.
+    pub(crate) fn is_waited_for(&mut self) {
+        self.is_late = true;
+    }
+
     pub(crate) fn is_proposed(&self) -> bool {
         matches!(self.phase, Phase::Proposed)
     }
@@ -161,15 +168,14 @@ impl Teaching {
     /// Whether it came to nothing. A learner that is proposed is given up by the ledger alone.
     pub(crate) fn is_given_up(&self, site: &Site) -> bool {
         let patience_us = match self.asked {
-            None => u64::MAX,
             // All that was copied goes to the disk, and nobody waits for that.
             Some(Lesson::Sync) => 10 * SILENCE_US,
             // Writes may wait for the object that this is about.
-            Some(_) => SILENCE_US,
+            _ => SILENCE_US,
         };
-        let is_silent =
-            site.now.since(self.heard) > SILENCE_US || site.now.since(self.asked_since) > patience_us;
-        !self.is_proposed() && (self.has_failed || is_silent)
+        let is_silent = site.now.since(self.heard) > SILENCE_US
+            || self.asked.is_some() && self.resend.since_first(site.now) > patience_us;
+        !self.is_proposed() && (self.has_failed || self.is_late || is_silent)
     }
 
     /// The lock that it has or waits for.
@@ -183,13 +189,12 @@ impl Teaching {
     fn ask(&mut self, site: &mut Site, lesson: Lesson) {
         self.step += 1;
         self.asked = Some(lesson);
-        self.asked_since = site.now;
+        self.resend = Resend::new(site.now);
         self.send_lesson(site);
     }
 
     fn send_lesson(&mut self, site: &mut Site) {
         if let Some(lesson) = self.asked.clone() {
-            self.asked_at = site.now;
             site.send(self.learner, Body::Ask { attempt: self.attempt, step: self.step, lesson });
         }
     }
@@ -273,7 +278,7 @@ impl Teaching {
     pub(crate) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
         let settled = primary.settled(site);
         self.begin_if_settled(site, primary);
-        if site.now.since(self.asked_at) >= RESEND_US {
+        if self.resend.is_due(site.now) {
             self.send_lesson(site);
         }
         if matches!(self.phase, Phase::Pausing) {
@@ -283,17 +288,18 @@ impl Teaching {
             }
             self.next_object(site, primary);
         }
-        let late = self.forwards.late(site.now, RESEND_US);
+        let late = self.forwards.late(site.now);
         self.send_forwards(site, settled, late);
+        self.is_late |= self.forwards.is_late(site.now, SILENCE_US);
         let (settled, attempt) = (self.settled(settled), self.attempt);
-        site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt });
+        site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt, is_missed: false });
         if matches!(self.phase, Phase::Crowded) {
             self.admit(site, primary);
         }
         // It is tried again later.
         self.has_failed |= self.credit.is_full && self.is_crowded(primary);
         if self.is_proposed() {
-            let is_silent = site.now.since(self.heard) > SILENCE_US;
+            let is_silent = self.is_late || site.now.since(self.heard) > SILENCE_US;
             let learner = self.learner;
             site.propose(if is_silent { SetChange::Drop(learner) } else { SetChange::Promote(learner) });
         }

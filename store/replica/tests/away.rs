@@ -1,16 +1,17 @@
 //! A node that was away gets what was written meanwhile, and hardly more; and no faster than it may.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_replica::{
     Block, Body, Configuration, Credit, Input, Lesson, Message, Moment, Outcome, Output, Page, Process,
-    Recovered, Replica, Reply, SetChange, Stored, Vdis,
+    Recovered, Replica, Reply, SetChange, Stored,
 };
-use huntaway_wire::{
-    BLOCK_SIZE_BYTES, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Version, Vid,
-};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Version};
+use support::{configuration, vid};
 
 const PRIMARY: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
 const LEARNER: Process = Process { node: NodeId([2; 16]), incarnation: Incarnation(1) };
@@ -65,7 +66,7 @@ impl Store {
 }
 
 fn oid(object: u32) -> Oid {
-    Oid::new(ObjectKind::Data, Vid::new(1).expect("it is small"), object)
+    Oid::new(ObjectKind::Data, vid(), object)
 }
 
 /// Every object in full.
@@ -83,20 +84,7 @@ fn taught(here: &Store, there: &mut Store, bytes_per_second: u64) -> (u64, u64) 
     now = now.after(700_000);
     let began = now;
     replica.step(now, Input::LedgerLease { until: now.after(1 << 40) });
-    let configuration = Configuration {
-        pepoch: PEPOCH,
-        in_sync: vec![PRIMARY],
-        doubtful: Vec::new(),
-        damaged: Vec::new(),
-        is_lost: false,
-        primary: PRIMARY.node,
-        candidates: vec![LEARNER],
-        keepers: vec![PRIMARY.node, LEARNER.node],
-        copies: 2,
-        min_copies: 1,
-        gateways: Vec::new(),
-        vdis: Arc::new(Vdis::default()),
-    };
+    let configuration = Configuration { candidates: vec![LEARNER], ..configuration(PEPOCH, &[PRIMARY]) };
     let mut inputs = vec![Input::Configured(Arc::new(configuration))];
     for _ in 0..100_000 {
         while !inputs.is_empty() {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,45 +12,17 @@ use huntaway_replica::{
     Answer, Block, Command, Configuration, Hold, Input, Moment, Outcome, Output, Process, Recovered, Refused,
     Replica, Request, RequestId, Stored, Ticket, Vdi, Vdis,
 };
-use huntaway_wire::{
-    ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Vid,
-};
+use huntaway_wire::{ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp};
+use support::{GATEWAY, VDI, vid};
 
 const ME: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
-const GATEWAY: Process = Process { node: NodeId([9; 16]), incarnation: Incarnation(1) };
 
 /// Later than whatever an earlier process of the node may have granted.
 const NOW: Moment = Moment(1_000_000);
 
-const VDI: Vdi = Vdi {
-    parent: None,
-    layout: 1,
-    fence: 1,
-    is_frozen: false,
-    is_deleted: false,
-    hold: None,
-    holds_reads: false,
-};
-
-fn vid() -> Vid {
-    Vid::new(1).unwrap()
-}
-
 fn configuration(vdi: Vdi) -> Input {
-    Input::Configured(Arc::new(Configuration {
-        pepoch: Pepoch(1),
-        in_sync: vec![ME],
-        doubtful: Vec::new(),
-        damaged: Vec::new(),
-        is_lost: false,
-        primary: ME.node,
-        candidates: Vec::new(),
-        keepers: Vec::new(),
-        copies: 1,
-        min_copies: 1,
-        gateways: vec![GATEWAY],
-        vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),
-    }))
+    let vdis = Arc::new(Vdis::from_iter([(vid(), vdi)]));
+    Input::Configured(Arc::new(Configuration { vdis, ..support::configuration(Pepoch(1), &[ME]) }))
 }
 
 fn stored(ticket: Ticket) -> Input {

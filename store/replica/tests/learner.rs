@@ -1,21 +1,22 @@
 //! A learner counts as in sync only when it has on stable storage whatever may have been flushed without it.
 
+mod support;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_replica::{
     Answer, Attempt, Block, Body, Command, Completion, Configuration, Credit, Input, Known, Lesson, Message,
     Moment, Outcome, Output, Page, Process, Recovered, Replica, Reply, Request, RequestId, SetChange, Stored,
-    Vdi, Vdis,
 };
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp,
-    Version, Vid,
+    Version,
 };
+use support::{GATEWAY, configuration, vid};
 
 const PRIMARY: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
 const LEARNER: Process = Process { node: NodeId([2; 16]), incarnation: Incarnation(1) };
-const GATEWAY: Process = Process { node: NodeId([9; 16]), incarnation: Incarnation(1) };
 const PEPOCH: Pepoch = Pepoch(4);
 
 /// The only replica of a partition, which has a candidate to teach, and a store that does at once what it is asked for.
@@ -48,29 +49,8 @@ impl Teacher {
     }
 
     fn configure(&mut self, candidates: Vec<Process>) -> Vec<Output> {
-        let vdi = Vdi {
-            parent: None,
-            layout: 0,
-            fence: 0,
-            is_frozen: false,
-            is_deleted: false,
-            hold: None,
-            holds_reads: false,
-        };
-        self.step(Input::Configured(Arc::new(Configuration {
-            pepoch: PEPOCH,
-            in_sync: vec![PRIMARY],
-            doubtful: Vec::new(),
-            damaged: Vec::new(),
-            is_lost: false,
-            primary: PRIMARY.node,
-            candidates,
-            keepers: vec![PRIMARY.node, LEARNER.node],
-            copies: 2,
-            min_copies: 1,
-            gateways: vec![GATEWAY],
-            vdis: Arc::new(Vdis::from_iter([(vid(), vdi)])),
-        })))
+        let configuration = Configuration { candidates, ..configuration(PEPOCH, &[PRIMARY]) };
+        self.step(Input::Configured(Arc::new(configuration)))
     }
 
     fn step(&mut self, input: Input) -> Vec<Output> {
@@ -115,17 +95,26 @@ impl Teacher {
             unanswered_from: self.requests,
             pepoch: PEPOCH,
             stamp: Stamp { incarnation: PRIMARY.incarnation, clock },
-            layout: 0,
-            fence: 0,
+            layout: 1,
+            fence: 1,
             command,
         }
     }
 
     /// Writes the beginning of a block.
     fn write_bytes(&mut self, bytes: u32) -> Vec<Output> {
+        self.write_bytes_to(0, bytes)
+    }
+
+    /// Writes a block of an object.
+    fn write_to(&mut self, object: u32) -> Vec<Output> {
+        self.write_bytes_to(object, BLOCK_SIZE_BYTES)
+    }
+
+    fn write_bytes_to(&mut self, object: u32, bytes: u32) -> Vec<Output> {
         let block = Block::new(Bytes::from(vec![1; bytes as usize]));
         self.request(Command::Write {
-            oid: Oid::new(ObjectKind::Data, vid(), 0),
+            oid: Oid::new(ObjectKind::Data, vid(), object),
             range: ByteRange::new(0, bytes).expect("within the first block"),
             pieces: vec![block],
             durability: Durability::Logged,
@@ -133,12 +122,8 @@ impl Teacher {
     }
 
     fn write(&mut self) -> Vec<Output> {
-        self.write_bytes(BLOCK_SIZE_BYTES)
+        self.write_to(0)
     }
-}
-
-fn vid() -> Vid {
-    Vid::new(1).expect("1 is a vid")
 }
 
 fn nothing() -> Page {
@@ -299,4 +284,43 @@ fn a_sync_does_not_make_up_for_a_log_that_failed() {
     let failed = teacher.step(Input::Stored { ticket: log, outcome: Outcome::Failed });
     let synced = teacher.step(Input::Stored { ticket: sync, outcome: Outcome::Done });
     assert!(!is_done(&failed) && !is_done(&synced) && !teacher.replica.is_serving());
+}
+
+/// A learner that answers beacons and lessons, and takes no write that it was sent before others wait for it.
+#[test]
+fn a_learner_that_takes_no_writes_is_given_up() {
+    let mut teacher = Teacher::new();
+    let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
+    teacher.hears(Body::Granted { sent: teacher.now, credit: Credit::ENDLESS, attempt: 1 });
+    teacher.hears(reply(1, Reply::Done));
+    assert!(is_done(&teacher.write()));
+    // From here on each write waits for it.
+    assert_eq!(asked(&teacher.hears(reply(2, Reply::Digests(nothing())))), []);
+    assert!(!is_done(&teacher.write_to(1)));
+    let mut answered = 0;
+    for tick in 1..40 {
+        let credit = Credit::ENDLESS;
+        teacher.hears(Body::Granted { sent: teacher.now, credit, attempt: 1 });
+        if is_done(&teacher.tick()) {
+            answered = tick;
+            break;
+        }
+    }
+    assert!((20..24).contains(&answered), "the write is answered after {answered} ticks");
+}
+
+/// What a learner is to flush, it flushes, or it is given up.
+#[test]
+fn a_learner_that_flushes_nothing_is_given_up() {
+    let mut teacher = Teacher::new();
+    let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
+    teacher.hears(reply(1, Reply::Done));
+    teacher.hears(reply(2, Reply::Digests(nothing())));
+    assert!(!is_done(&teacher.request(Command::Flush)));
+    let is_answered = (0..40).any(|_| {
+        let credit = Credit::ENDLESS;
+        teacher.hears(Body::Granted { sent: teacher.now, credit, attempt: 1 });
+        is_done(&teacher.tick())
+    });
+    assert!(is_answered);
 }

@@ -2,22 +2,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Answer, Block, Body, Change, Command, Configuration, Credit, Entry, Input, Message, Moment,
-    NEW_OBJECT_BYTES, Outcome, Output, Process, Record, Recovered, Refused, Replica, Reply, Request,
-    RequestId, SET_ASIDE_BLOCK, SET_ASIDE_VERSION, Stored, Vdi, Vdis, WHOLE_OBJECT_BYTES,
+    Answer, Block, Body, Change, Command, Credit, Entry, Input, Message, Moment, NEW_OBJECT_BYTES, Outcome,
+    Output, Process, Record, Recovered, Refused, Replica, Reply, Request, RequestId, SET_ASIDE_BLOCK,
+    SET_ASIDE_VERSION, Stored, WHOLE_OBJECT_BYTES,
 };
 use huntaway_wire::{
-    ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Version, Vid,
+    ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Version,
 };
+use support::{GATEWAY, configuration, vid};
 
 const PRIMARY: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
 const MEMBER: Process = Process { node: NodeId([2; 16]), incarnation: Incarnation(1) };
-const GATEWAY: Process = Process { node: NodeId([9; 16]), incarnation: Incarnation(1) };
 const PEPOCH: Pepoch = Pepoch(1);
 
 /// Later than whatever an earlier process of the node may have granted.
@@ -27,37 +29,14 @@ const NOW: Moment = Moment(1_000_000);
 const ONE_WRITE_BYTES: u64 = 5200;
 
 fn oid() -> Oid {
-    Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), 0)
+    Oid::new(ObjectKind::Data, vid(), 0)
 }
 
 /// What the ledger says to a replica that starts.
 fn start(me: Process) -> Replica {
-    let vdi = Vdi {
-        parent: None,
-        layout: 1,
-        fence: 1,
-        is_frozen: false,
-        is_deleted: false,
-        hold: None,
-        holds_reads: false,
-    };
-    let configuration = Configuration {
-        pepoch: PEPOCH,
-        in_sync: vec![PRIMARY, MEMBER],
-        doubtful: Vec::new(),
-        damaged: Vec::new(),
-        is_lost: false,
-        primary: PRIMARY.node,
-        candidates: Vec::new(),
-        keepers: vec![PRIMARY.node, MEMBER.node],
-        copies: 2,
-        min_copies: 1,
-        gateways: vec![GATEWAY],
-        vdis: Arc::new(Vdis::from_iter([(oid().vid(), vdi)])),
-    };
     let mut replica = Replica::new(Partition::new(0).unwrap(), me, Moment(0), Recovered::default());
     replica.step(NOW, Input::LedgerLease { until: Moment(9_000_000) });
-    replica.step(NOW, Input::Configured(Arc::new(configuration)));
+    replica.step(NOW, Input::Configured(Arc::new(configuration(PEPOCH, &[PRIMARY, MEMBER]))));
     replica
 }
 

@@ -35,6 +35,7 @@ impl<D: Disk> Store<D> {
                 Err(error) if error.may_pass() => self.put_back(batch.partition, &captured, applied),
                 // Until the object is mended, the log has what was written to it since.
                 Err(ApplyError::Object(_)) if captured.is_replicated && !self.is_log_filling() => {
+                    lock(&self.suspects).insert((batch.partition, captured.oid));
                     self.put_back(batch.partition, &captured, applied);
                 }
                 Err(ApplyError::Object(_)) => self.give_up(batch.partition, &captured),

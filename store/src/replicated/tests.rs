@@ -183,6 +183,28 @@ fn at_all_times(entries: &[Entry], look: impl Fn(&Place)) {
     }
 }
 
+/// Of nine gateways and more, each with as many requests as are remembered at most, there is too much for one record.
+#[test]
+fn what_is_known_takes_as_many_records_as_it_needs() {
+    let mut requests = Requests::default();
+    for gateway in 1..=60 {
+        let gateway = Process { node: NodeId([gateway; 16]), incarnation: Incarnation(1) };
+        requests.trim(gateway, 1);
+        // The last one has none.
+        let numbers = if gateway.node.0[0] == 60 { 0..0 } else { 1..5000 };
+        numbers.for_each(|number| requests.put(RequestId { gateway, number }, Completion::Done));
+    }
+    let in_doubt = vec![Arc::new(record(version(1, 9), 0, Change::Nothing))];
+    let entry = Entry::Known { requests: Arc::new(requests), settled: version(1, 4), in_doubt };
+    assert!(meta::encode(&entry).unwrap().len() > 9);
+    let place = Place::new();
+    place.log(&known(&[]));
+    place.log(&entry);
+    assert_eq!(place.store.checkpoints_due(), [], "it is told just now");
+    let place = place.crash(Crash::Process);
+    assert_eq!(knowledge(place.store.recovered(partition(0))), entry);
+}
+
 #[test]
 fn blocks_have_the_versions_and_states_that_were_logged() {
     let entries = [
@@ -414,10 +436,14 @@ fn a_lost_file_is_missing_until_the_object_is_replaced() {
         }
         assert_eq!(place.store.verify(partition(0), oid(0)), Outcome::Missing(Vec::new()));
         assert_eq!(place.objects(), [(0, None)]);
+        assert_eq!(place.store.suspects(), [], "nothing waits for it");
         place.log(&write(version(1, 2), 0, 1, &[Some(3)]));
         place.store.apply().unwrap();
+        assert_eq!(place.store.suspects(), [(partition(0), oid(0))]);
         let place = place.crash(Crash::Process);
+        assert_eq!(place.store.suspects(), []);
         place.store.apply().unwrap();
+        assert_eq!(place.store.suspects(), [(partition(0), oid(0))]);
         let since = Verified { block: 1, version: version(1, 2), crc: Some(block(3).crc) };
         for outcome in [place.store.verify(partition(0), oid(0)), place.store.versions(partition(0), oid(0))]
         {
@@ -427,6 +453,7 @@ fn a_lost_file_is_missing_until_the_object_is_replaced() {
         place.log(&replace(0, &[copied(0, version(1, 1), Some(1), false)]));
         place.store.apply().unwrap();
         assert!(!place.store.has_unapplied());
+        assert_eq!(place.store.suspects(), []);
         assert_eq!(place.read(0, 2), [Some((version(1, 1), 1)), Some((Version::NEVER, 0))]);
     }
 }

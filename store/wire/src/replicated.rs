@@ -100,8 +100,8 @@ pub enum Command {
         oid: Oid,
         /// The bytes within it.
         range: ByteRange,
-        /// What they must hold: as many bytes.
-        expected: Bytes,
+        /// What they must hold: as many bytes, with one checksum.
+        expected: Block,
         /// What they are to hold then, as in [`Command::Write`].
         pieces: Vec<Block>,
         /// When it counts as done.

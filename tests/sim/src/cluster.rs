@@ -28,6 +28,7 @@ mod operation;
 mod placing;
 mod plot;
 mod recovering;
+mod shunned;
 mod snapshot;
 mod space;
 mod telling;

@@ -141,6 +141,11 @@ impl ModelStorage {
         }
     }
 
+    /// Objects whose files are missing, and that were written to since.
+    pub(crate) fn suspects(&self) -> Vec<Oid> {
+        self.now.missing.iter().filter(|oid| self.now.blocks.contains_key(oid)).copied().collect()
+    }
+
     /// What is there now.
     pub(crate) fn objects(&self) -> &Objects {
         &self.now

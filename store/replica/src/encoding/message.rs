@@ -32,10 +32,11 @@ impl Encoding for Body {
     fn encode(&self, to: &mut Writer) {
         to.code(code_of_body(self));
         match self {
-            Self::Beacon { sent, settled, attempt } => {
+            Self::Beacon { sent, settled, attempt, is_missed } => {
                 sent.encode(to);
                 settled.encode(to);
                 attempt.encode(to);
+                is_missed.encode(to);
             }
             Self::Granted { sent, credit, attempt } => {
                 sent.encode(to);
@@ -53,7 +54,8 @@ impl Encoding for Body {
                 credit.encode(to);
             }
             Self::Flush { number } | Self::Flushed { number } | Self::Mended { number } => number.encode(to),
-            Self::Gather | Self::RolledForward => {}
+            Self::Gather | Self::RolledForward | Self::Misses => {}
+            Self::Suspect { oid } => oid.encode(to),
             Self::Gathered { records } | Self::RollForward { records } => to.list(records.iter()),
             Self::Inspect { number, lesson } | Self::Mend { number, lesson } => {
                 number.encode(to);
@@ -82,6 +84,7 @@ impl Encoding for Body {
                 sent: Encoding::decode(from)?,
                 settled: Encoding::decode(from)?,
                 attempt: Encoding::decode(from)?,
+                is_missed: Encoding::decode(from)?,
             },
             2 => Self::Granted {
                 sent: Encoding::decode(from)?,
@@ -118,6 +121,8 @@ impl Encoding for Body {
                 step: u64::decode(from)?,
                 reply: Reply::decode(from)?,
             },
+            17 => Self::Misses,
+            18 => Self::Suspect { oid: Encoding::decode(from)? },
             code => return Err(Malformed::Unknown { what: "message", code }),
         })
     }
@@ -141,6 +146,8 @@ fn code_of_body(body: &Body) -> u8 {
         Body::Mended { .. } => 14,
         Body::Ask { .. } => 15,
         Body::Reply { .. } => 16,
+        Body::Misses => 17,
+        Body::Suspect { .. } => 18,
     }
 }
 

@@ -101,9 +101,10 @@ pub(crate) fn cost(command: &Command) -> Option<Cost> {
     (access == Access::Write).then_some(Cost::new(blocks.len(), data_blocks))
 }
 
-/// Whether the data is what its checksums say.
+/// Whether what is expected, and the data, are what their checksums say.
 pub(crate) fn is_sound(command: &Command) -> bool {
     match command {
+        Command::CompareAndWrite { expected, .. } if !expected.is_sound() => false,
         Command::Write { pieces, .. }
         | Command::CompareAndWrite { pieces, .. }
         | Command::Or { pieces, .. } => pieces.iter().all(Block::is_sound),
@@ -145,10 +146,10 @@ pub(crate) fn outcome(
         Command::Or { range, pieces, .. } => write(*range, pieces, old, false)?,
         Command::CompareAndWrite { range, expected, pieces, .. } => {
             let change = write(*range, pieces, old, true)?;
-            if expected.len() != range.length() as usize {
+            if expected.bytes.len() != range.length() as usize {
                 return Err(Refused::Unsound);
             }
-            if let Some(offset) = first_difference(*range, expected, old) {
+            if let Some(offset) = first_difference(*range, &expected.bytes, old) {
                 return Ok((Change::Nothing, Completion::Miscompare { offset }));
             }
             change

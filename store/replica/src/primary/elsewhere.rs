@@ -14,6 +14,7 @@ use crate::order::OpId;
 use crate::planted::PlantedBug;
 use crate::process::{Moment, Process, SILENCE_US};
 use crate::record::{Block, Stored};
+use crate::resend::Resend;
 use crate::site::Site;
 
 /// A read that goes on elsewhere.
@@ -26,9 +27,8 @@ pub(crate) struct Elsewhere {
     blocks: Vec<Option<Stored>>,
     /// Those that did not say what they have. The first is asked.
     sources: VecDeque<Process>,
-    asked_at: Moment,
-    /// When the first of them was asked first.
-    asked_since: Moment,
+    /// Of the first of them.
+    resend: Resend,
 }
 
 /// How far it got.
@@ -53,13 +53,13 @@ impl Elsewhere {
     ) -> Self {
         stored.resize(blocks.len(), None);
         let (first, sources) = (blocks.start, sources.collect());
-        let (asked_at, asked_since) = (Moment::default(), Moment::default());
-        Self { oid, number, first, blocks: stored, sources, asked_at, asked_since }
+        let resend = Resend::new(Moment::default());
+        Self { oid, number, first, blocks: stored, sources, resend }
     }
 
     /// Asks the next replica, unless it is known what comes of the read.
     pub(crate) fn go_on(&mut self, site: &mut Site) -> Progress {
-        self.asked_since = site.now;
+        self.resend = Resend::new(site.now);
         self.ask(site)
     }
 
@@ -70,17 +70,16 @@ impl Elsewhere {
         let Some(source) = self.sources.front() else { return Progress::Lost };
         let blocks = self.first..self.first + self.blocks.len() as u32;
         let lesson = Lesson::Read { oid: self.oid, blocks };
-        self.asked_at = site.now;
         site.send(*source, Body::Inspect { number: self.number, lesson });
         Progress::Asking
     }
 
     /// Asks again; another one, when this one was silent for too long.
-    pub(crate) fn send_again(&mut self, site: &mut Site, after_us: u64) {
-        if site.now.since(self.asked_since) > SILENCE_US {
+    pub(crate) fn send_again(&mut self, site: &mut Site) {
+        if self.resend.since_first(site.now) > SILENCE_US {
             self.sources.rotate_left(1);
             self.go_on(site);
-        } else if site.now.since(self.asked_at) >= after_us {
+        } else if self.resend.is_due(site.now) {
             self.ask(site);
         }
     }

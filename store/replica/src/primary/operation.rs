@@ -8,9 +8,10 @@ use super::change::lookup;
 use super::elsewhere::Elsewhere;
 use super::lookup::Lookup;
 use crate::event::{Answer, Request};
-use crate::process::{Moment, Process};
+use crate::process::Process;
 use crate::record::{Completion, Record};
 use crate::replica::is_change;
+use crate::resend::Resend;
 use crate::room::Cost;
 use crate::site::Site;
 
@@ -50,11 +51,10 @@ pub(crate) enum State {
         logged: bool,
         /// Those that did not say that they have it.
         missing: Vec<Process>,
-        first_sent: Moment,
-        sent: Moment,
+        resend: Resend,
     },
     /// All is put on stable storage.
-    Flushing { logged: bool, missing: Vec<Process>, first_sent: Moment, sent: Moment },
+    Flushing { logged: bool, missing: Vec<Process>, resend: Resend },
     /// It is done everywhere.
     Whole { completion: Completion },
 }
@@ -147,18 +147,16 @@ impl Operation {
     }
 
     /// What has to be sent again, which counts as sent now.
-    pub(crate) fn late(&mut self, site: &Site, after_us: u64) -> Option<Late> {
-        let (record, missing, first_sent, sent) = match &mut self.state {
-            State::Writing { record, missing, first_sent, sent, .. } => {
-                (Some(record.clone()), missing, first_sent, sent)
-            }
-            State::Flushing { missing, first_sent, sent, .. } => (None, missing, first_sent, sent),
+    pub(crate) fn late(&mut self, site: &Site) -> Option<Late> {
+        let (record, missing, resend) = match &mut self.state {
+            State::Writing { record, missing, resend, .. } => (Some(&*record), missing, resend),
+            State::Flushing { missing, resend, .. } => (None, missing, resend),
             _ => return None,
         };
-        if missing.is_empty() || site.now.since(*sent) < after_us {
+        if missing.is_empty() || !resend.is_due(site.now) {
             return None;
         }
-        *sent = site.now;
-        Some(Late { missing: missing.clone(), record, since_us: site.now.since(*first_sent) })
+        let since_us = resend.since_first(site.now);
+        Some(Late { missing: missing.clone(), record: record.cloned(), since_us })
     }
 }

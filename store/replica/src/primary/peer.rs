@@ -1,5 +1,8 @@
 //! Another in-sync replica, as the primary sees it.
 
+use huntaway_wire::Version;
+
+use crate::message::Body;
 use crate::planted::PlantedBug;
 use crate::process::{LEASE_US, Moment, Process};
 use crate::room::Credit;
@@ -12,13 +15,25 @@ pub(crate) struct Peer {
     pub(crate) lease_until: Moment,
     /// What it takes in this pepoch.
     pub(crate) credit: Credit,
-    /// When anything came from it last.
-    pub(crate) heard: Moment,
+    /// When it was sent the first of the beacons since anything came from it last.
+    pub(crate) asked: Option<Moment>,
 }
 
 impl Peer {
-    pub(crate) fn new(process: Process, now: Moment) -> Self {
-        Self { process, lease_until: Moment::default(), credit: Credit::NONE, heard: now }
+    pub(crate) fn new(process: Process) -> Self {
+        Self { process, lease_until: Moment::default(), credit: Credit::NONE, asked: None }
+    }
+
+    /// For how long it did not answer.
+    pub(crate) fn silent_us(&self, now: Moment) -> u64 {
+        self.asked.map_or(0, |asked| now.since(asked))
+    }
+
+    /// Asks whether it is there.
+    pub(crate) fn send_beacon(&mut self, site: &mut Site, settled: Version) {
+        let asked = *self.asked.get_or_insert(site.now);
+        let is_missed = site.now.since(asked) > LEASE_US;
+        site.send(self.process, Body::Beacon { sent: site.now, settled, attempt: 0, is_missed });
     }
 
     pub(crate) fn granted(&mut self, site: &Site, sent: Moment) {

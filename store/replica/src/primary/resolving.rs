@@ -15,6 +15,7 @@ use crate::planted::PlantedBug;
 use crate::process::Process;
 use crate::record::{Change, Record, Stored};
 use crate::replica::is_change;
+use crate::resend::Resend;
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
 
@@ -145,8 +146,8 @@ impl Primary {
         let record = Arc::new(record);
         let mut missing: Vec<Process> = self.peers.iter().map(|peer| peer.process).collect();
         missing.extend(self.teaching.as_ref().and_then(Teaching::required));
-        let (first_sent, sent) = (site.now, site.now);
-        operation.state = State::Writing { record: record.clone(), logged: false, missing, first_sent, sent };
+        let resend = Resend::new(site.now);
+        operation.state = State::Writing { record: record.clone(), logged: false, missing, resend };
         self.spending.give_back(std::mem::take(&mut operation.reserved));
         self.spending.spend(site, record.cost());
         site.log_write(&record, Pending::Operation(op));

@@ -1,11 +1,11 @@
 //! A primary that nobody asks for anything rests: it renews no leases, and only looks now and then whether the others are there.
 //! A node has thousands of partitions, of which few are busy. Whoever asks wakes it, and waits for as long as a beacon takes.
 
-use super::{Primary, RESEND_US};
+use super::Primary;
 use crate::event::{Answer, Refused, Request};
-use crate::message::Body;
 use crate::order::Order;
 use crate::process::Moment;
+use crate::resend::FIRST_PAUSE_US;
 use crate::site::Site;
 
 /// Nobody asked for anything for so long.
@@ -32,12 +32,12 @@ impl Rest {
 
 impl Primary {
     /// Renews the leases that it may need.
-    pub(super) fn send_beacons(&self, site: &mut Site) {
+    pub(super) fn send_beacons(&mut self, site: &mut Site) {
         let settled = self.settled(site);
         let is_awake = !self.is_resting(site);
-        for peer in &self.peers {
+        for peer in &mut self.peers {
             if is_awake || site.now >= peer.lease_until.after(RENEWS_AFTER_US) {
-                site.send(peer.process, Body::Beacon { sent: site.now, settled, attempt: 0 });
+                peer.send_beacon(site, settled);
             }
         }
     }
@@ -76,7 +76,7 @@ impl Primary {
 
     /// Takes what waited, with the leases, or when they do not come: then it is answered as always.
     pub(crate) fn wake_up(&mut self, site: &mut Site) {
-        let is_late = site.now.since(self.rest.since) >= RESEND_US;
+        let is_late = site.now.since(self.rest.since) >= FIRST_PAUSE_US;
         if !self.rest.waking.is_empty() && (is_late || self.has_leases(site)) {
             for request in std::mem::take(&mut self.rest.waking) {
                 self.take_up(site, request);

@@ -10,6 +10,7 @@ use huntaway_wire::Oid;
 
 use crate::process::Moment;
 use crate::record::Record;
+use crate::resend::Resend;
 use crate::room::Cost;
 
 /// Writes that the learner did not acknowledge.
@@ -29,7 +30,7 @@ pub(crate) struct Forwards {
 struct Forward {
     record: Arc<Record>,
     /// `None` while an earlier one is in its way.
-    sent: Option<Moment>,
+    sent: Option<Resend>,
 }
 
 impl Forwards {
@@ -80,7 +81,7 @@ impl Forwards {
                 && forward.sent.is_none()
                 && !is_blocked
             {
-                forward.sent = Some(now);
+                forward.sent = Some(Resend::new(now));
                 due.push(forward.record.clone());
             }
         }
@@ -94,14 +95,15 @@ impl Forwards {
         earlier.filter_map(|seq| self.all.get(seq)).any(|earlier| earlier.record.overlaps(&forward.record))
     }
 
-    /// Those that were sent so long ago that they are to be sent again, which counts as now.
-    pub(crate) fn late(&mut self, now: Moment, after_us: u64) -> Vec<Arc<Record>> {
-        let is_late = |sent: &Moment| now.since(*sent) >= after_us;
-        let late = self.all.values_mut().filter(|forward| forward.sent.as_ref().is_some_and(is_late));
-        late.map(|forward| {
-            forward.sent = Some(now);
-            forward.record.clone()
-        })
-        .collect()
+    /// Those that are to be sent again, which count as sent now.
+    pub(crate) fn late(&mut self, now: Moment) -> Vec<Arc<Record>> {
+        let all = self.all.values_mut();
+        let late = all.filter_map(|forward| forward.sent.as_mut()?.is_due(now).then_some(&forward.record));
+        late.cloned().collect()
+    }
+
+    /// Whether one was sent first so long ago.
+    pub(crate) fn is_late(&self, now: Moment, us: u64) -> bool {
+        self.all.values().filter_map(|forward| forward.sent).any(|sent| sent.since_first(now) > us)
     }
 }

@@ -104,10 +104,9 @@ impl Encoding for Command {
                 oid.encode(to);
                 range.encode(to);
                 durability.encode(to);
-                // It is the only data without a checksum of its own.
-                (expected.len() as u32).encode(to);
-                crc32c::crc32c(expected).encode(to);
-                to.payload(expected.clone());
+                (expected.bytes.len() as u32).encode(to);
+                expected.crc.encode(to);
+                to.payload(expected.bytes.clone());
                 to.list(pieces.iter());
             }
             Self::Discard { oid, range, durability } => {
@@ -176,11 +175,9 @@ fn written(from: &mut Reader<'_>) -> Result<(ByteRange, Durability, Vec<Block>),
     Ok((range, durability, from.list("pieces", MOST_PIECES)?))
 }
 
-fn expected(from: &mut Reader<'_>) -> Result<bytes::Bytes, Malformed> {
+fn expected(from: &mut Reader<'_>) -> Result<Block, Malformed> {
     let (length, crc) = <(u32, u32)>::decode(from)?;
-    let expected = from.payload(length as usize)?;
-    let is_sound = crc32c::crc32c(&expected) == crc;
-    is_sound.then_some(expected).ok_or(Malformed::Unsound { what: "what COMPARE AND WRITE expects" })
+    Ok(Block { crc, bytes: from.payload(length as usize)? })
 }
 
 impl Encoding for Answered {

@@ -48,8 +48,7 @@ pub(crate) fn half(number: u64) -> Block {
     Block::new(half_bytes(number))
 }
 
-/// The bytes of half a block with the number in it.
-pub(crate) fn half_bytes(number: u64) -> Bytes {
+fn half_bytes(number: u64) -> Bytes {
     let mut bytes = vec![0; HALF_BYTES as usize];
     bytes[..8].copy_from_slice(&number.to_le_bytes());
     Bytes::from(bytes)

@@ -4,7 +4,7 @@
 
 use huntaway_ledger::{Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{Input, Outcome, PlantedBug, Process};
-use huntaway_wire::{Oid, Version};
+use huntaway_wire::{Oid, Partition, Version};
 
 use super::event::{AtNode, Event};
 use super::old_copies::Copies;
@@ -67,6 +67,15 @@ impl Cluster {
                 !configuration.doubtful.contains(&process.node) && self.nodes[other].memory == Memory::Kept;
             other != node && is_sound && whole(other).map(|stored| stored.version) == own
         })
+    }
+
+    /// Now and then a store tries to put in place what was written to an object whose file is missing.
+    pub(crate) fn tell_suspects(&mut self, node: usize, partition: Partition) {
+        for oid in self.nodes[node].storage[partition.index()].suspects() {
+            if self.random.percent(10) {
+                self.step(node, partition, Input::Suspect { oid });
+            }
+        }
     }
 
     fn fail_reads(&mut self, node: usize) {

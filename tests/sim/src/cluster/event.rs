@@ -8,6 +8,7 @@ use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp};
 
 use super::client::Told;
 use super::plot::Sprung;
+use super::shunned::Shunned;
 use super::{Cluster, Endpoint, MS};
 use crate::clock::Time;
 
@@ -98,6 +99,8 @@ pub(crate) enum Event {
     Rush { partition: u16, stale_gateway: usize },
     /// What follows when a trap springs.
     Sprung(Sprung),
+    /// A primary was cut off from the other replicas long ago.
+    Shunned(Shunned),
     /// A whole in-sync set starts again, with logs that begin anew.
     StartAnew { partition: Partition },
     /// The next record is heard of late.
@@ -198,6 +201,7 @@ impl Cluster {
             Event::LosePowerOfSet { partition, damaged } => self.lose_power_of_set(partition, damaged),
             Event::Rush { partition, stale_gateway } => self.rush(partition, stale_gateway, 1200 * MS),
             Event::Sprung(sprung) => self.sprung(&sprung),
+            Event::Shunned(shunned) => self.mind_shunned(&shunned),
             Event::StartAnew { partition } => self.start_anew(partition),
             Event::Deafen => self.deafen(),
             Event::Reconnect => self.reconnect(),

@@ -41,6 +41,7 @@ impl Cluster {
             Kind::Slow => self.slow(node),
             Kind::KillGateway => self.kill_gateway(),
             Kind::Estrange => self.estrange(),
+            Kind::Shun => self.shun(),
             Kind::Suspect => self.suspect(node),
             Kind::PauseAndDrop => self.pause_and_drop(node),
             Kind::Stall => self.stall(),

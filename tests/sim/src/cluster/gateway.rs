@@ -290,7 +290,7 @@ impl Cluster {
         for after in passage.after {
             let mut request = request.clone();
             if passage.is_damaged {
-                damage(&mut request.command);
+                damage(&mut request.command, self.random.percent(50));
             }
             let request = self.carried(partition, request);
             let what = AtNode::Request { from: endpoint, partition, request, is_checked: false };
@@ -441,9 +441,13 @@ fn needless(command: &UnderWay) -> Option<Broken> {
     Some(Broken::Damaged { partition: at.partition, oid })
 }
 
-/// A bit of what the command writes flips on the way.
-fn damage(command: &mut Command) {
-    if let Command::Write { pieces, .. }
+/// A bit of what the command writes flips on the way, or of what it expects.
+fn damage(command: &mut Command, in_expected: bool) {
+    if let Command::CompareAndWrite { expected, .. } = command
+        && in_expected
+    {
+        flip(Some(expected));
+    } else if let Command::Write { pieces, .. }
     | Command::CompareAndWrite { pieces, .. }
     | Command::Or { pieces, .. } = command
     {

@@ -33,13 +33,14 @@ pub(crate) enum Kind {
     Suspect,
     PauseAndDrop,
     Estrange,
+    Shun,
     Stall,
     /// Several things at once: see [`super::plot`].
     Plot,
 }
 
 /// How often each happens in relation to the others.
-const USUAL: [(Kind, u64); 18] = [
+const USUAL: [(Kind, u64); 19] = [
     (Kind::Kill, 10),
     (Kind::LosePower, 6),
     (Kind::Restart, 6),
@@ -56,6 +57,7 @@ const USUAL: [(Kind, u64); 18] = [
     (Kind::Suspect, 3),
     (Kind::PauseAndDrop, 5),
     (Kind::Estrange, 3),
+    (Kind::Shun, 4),
     (Kind::Stall, 4),
     (Kind::Plot, 16),
 ];

@@ -88,6 +88,11 @@ pub enum Broken {
         /// The partition.
         partition: u16,
     },
+    /// A partition is not served although nothing keeps most of its replicas from that.
+    Unserved {
+        /// The partition.
+        partition: u16,
+    },
     /// Long after the last fault a replica has a block of a deleted disk that nothing shows.
     NotFreed {
         /// The partition.
@@ -165,6 +170,9 @@ impl fmt::Display for Broken {
             }
             Self::NotCarried { partition } => {
                 write!(f, "something of partition {partition} cannot be read where it arrives")
+            }
+            Self::Unserved { partition } => {
+                write!(f, "partition {partition} is not served, for its primary does not reach the others")
             }
             Self::NotFreed { partition, oid } => {
                 write!(f, "nothing shows all of {oid} of partition {partition}, and it is there")

@@ -126,6 +126,11 @@ impl Ledger {
         self.agreed.state().disks()
     }
 
+    /// Whether the node is about to be down.
+    pub(crate) fn is_going_down(&self, node: Endpoint) -> bool {
+        self.going_down[node]
+    }
+
     /// Where gateways find the partition, as the ledger knows it.
     pub(crate) fn primary(&self, number: usize) -> (Pepoch, Endpoint) {
         let configuration = &self.rows[number].configuration;

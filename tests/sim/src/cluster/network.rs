@@ -21,6 +21,8 @@ pub(crate) struct Network {
     repeated_percent: u64,
     /// In ten thousand.
     damaged: u64,
+    /// How often it has changed.
+    pub(crate) changes: u64,
 }
 
 /// What becomes of a message: when its copies arrive, and whether they are as they were sent.
@@ -41,6 +43,7 @@ impl Network {
             late_percent: [0, 2, 10][random.below(3) as usize],
             repeated_percent: [0, 2, 20][random.below(3) as usize],
             damaged: random.pick(&[0, 0, 100, 500]),
+            changes: 0,
         }
     }
 
@@ -63,19 +66,23 @@ impl Network {
 
     pub(crate) fn split(&mut self, side: Vec<bool>) {
         self.side = side;
+        self.changes += 1;
     }
 
     pub(crate) fn block(&mut self, from: Endpoint, to: Endpoint) {
         self.blocked.push((from, to));
+        self.changes += 1;
     }
 
     pub(crate) fn slow_link(&mut self, from: Endpoint, to: Endpoint, by: Time) {
         self.slow_links.push((from, to, by));
+        self.changes += 1;
     }
 
     pub(crate) fn reconnect(&mut self) {
         self.side.fill(false);
         self.blocked.clear();
+        self.changes += 1;
     }
 
     /// What an endpoint sends is fast again.

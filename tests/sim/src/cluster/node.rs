@@ -264,6 +264,7 @@ impl Cluster {
                 self.at_process(node, TICK, AtNode::Tick);
                 for number in 0..self.shape.partitions {
                     self.tell_room(node, partition(number));
+                    self.tell_suspects(node, partition(number));
                     self.step(node, partition(number), Input::Tick);
                 }
                 self.teach(node);

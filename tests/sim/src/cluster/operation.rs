@@ -3,7 +3,7 @@
 use huntaway_replica::Command;
 use huntaway_wire::{Durability, ObjectKind, Oid, Vid};
 
-use super::block::{half, half_bytes, one_bit, range_of, range_of_bit, range_of_half, whole};
+use super::block::{half, one_bit, range_of, range_of_bit, range_of_half, whole};
 use super::client::Told;
 use super::judgement::Place;
 use super::{MAX_DISKS, Shape};
@@ -137,29 +137,18 @@ impl What {
         if let Self::SetBit { at, .. } = self {
             self = Self::Read { at, blocks: 1 };
         }
-        match &mut self {
-            Self::Read { at, .. }
-            | Self::Map { at, .. }
-            | Self::ReadSnapshot { at, .. }
-            | Self::Write { at, .. }
-            | Self::WriteHalf { at, .. }
-            | Self::Swap { at, .. }
-            | Self::SetBit { at, .. }
-            | Self::Discard { at, .. }
-            | Self::DiscardHalf { at, .. }
-            | Self::Remove { at, .. }
-            | Self::Reserve { at, .. }
-                if at.disk == base =>
-            {
-                at.disk = disk;
-            }
-            _ => {}
+        if let Some(at) = self.at_mut().filter(|at| at.disk == base) {
+            at.disk = disk;
         }
         self
     }
 
     /// Where it lies, unless it concerns all of a partition.
     pub(crate) fn at(&self) -> Option<At> {
+        self.clone().at_mut().copied()
+    }
+
+    fn at_mut(&mut self) -> Option<&mut At> {
         match self {
             Self::Read { at, .. }
             | Self::Map { at, .. }
@@ -171,7 +160,7 @@ impl What {
             | Self::Discard { at, .. }
             | Self::DiscardHalf { at, .. }
             | Self::Remove { at, .. }
-            | Self::Reserve { at, .. } => Some(*at),
+            | Self::Reserve { at, .. } => Some(at),
             Self::Flush { .. } => None,
         }
     }
@@ -203,7 +192,7 @@ impl What {
             Self::Swap { at, expected, number, durability } => Command::CompareAndWrite {
                 oid: oid(at),
                 range: range_of_half(at.block, 0),
-                expected: half_bytes(*expected),
+                expected: half(*expected),
                 pieces: vec![half(*number)],
                 durability: *durability,
             },

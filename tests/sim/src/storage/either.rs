@@ -97,6 +97,11 @@ impl ReplicaStorage {
         }
     }
 
+    /// Objects that cannot be put in place: see [`huntaway_store::Store::suspects`].
+    pub(crate) fn suspects(&self) -> Vec<Oid> {
+        either!(self, storage => storage.suspects())
+    }
+
     /// How many entries came after the last one that stands for all that was known before it.
     pub(crate) fn since_checkpoint(&self) -> u64 {
         either!(self, storage => storage.since_checkpoint())

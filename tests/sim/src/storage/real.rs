@@ -217,6 +217,11 @@ impl RealStorage {
         self.since_checkpoint
     }
 
+    pub(super) fn suspects(&self) -> Vec<Oid> {
+        let suspects = self.store.as_ref().map(Store::suspects);
+        suspects.into_iter().flatten().map(|(_, oid)| oid).collect()
+    }
+
     /// The next sync fails.
     pub(super) fn fail(&mut self) {
         let disk = self.disk.borrow();

@@ -92,7 +92,7 @@ fn compare_and_write_says_where_the_first_difference_is() {
     let command = |expected: Vec<u8>| Command::CompareAndWrite {
         oid: oid(),
         range,
-        expected: Bytes::from(expected),
+        expected: Block::new(Bytes::from(expected)),
         pieces: data(range, 9),
         durability: Durability::Logged,
     };
