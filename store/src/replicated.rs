@@ -230,8 +230,9 @@ impl<D: Disk> Store<D> {
 
     /// Objects whose files are missing or damaged, so that what was written to them could not be applied since this was asked last:
     /// their replicas are to have them mended ([`huntaway_replica::Input::Suspect`]), for the log is kept for them meanwhile.
-    pub fn suspects(&self) -> Vec<(Partition, Oid)> {
-        std::mem::take(&mut *lock(&self.suspects)).into_iter().collect()
+    pub fn suspects(&self, partition: Partition) -> Vec<Oid> {
+        let is_of_it = |suspect: &(Partition, Oid)| suspect.0 == partition;
+        lock(&self.suspects).extract_if(.., is_of_it).map(|(_, oid)| oid).collect()
     }
 
     /// What a partition's replica learns from the log: once, after the store was opened.

@@ -436,14 +436,14 @@ fn a_lost_file_is_missing_until_the_object_is_replaced() {
         }
         assert_eq!(place.store.verify(partition(0), oid(0)), Outcome::Missing(Vec::new()));
         assert_eq!(place.objects(), [(0, None)]);
-        assert_eq!(place.store.suspects(), [], "nothing waits for it");
+        assert_eq!(place.store.suspects(partition(0)), [], "nothing waits for it");
         place.log(&write(version(1, 2), 0, 1, &[Some(3)]));
         place.store.apply().unwrap();
-        assert_eq!(place.store.suspects(), [(partition(0), oid(0))]);
+        assert_eq!(place.store.suspects(partition(0)), [oid(0)]);
         let place = place.crash(Crash::Process);
-        assert_eq!(place.store.suspects(), []);
+        assert_eq!(place.store.suspects(partition(0)), []);
         place.store.apply().unwrap();
-        assert_eq!(place.store.suspects(), [(partition(0), oid(0))]);
+        assert_eq!(place.store.suspects(partition(0)), [oid(0)]);
         let since = Verified { block: 1, version: version(1, 2), crc: Some(block(3).crc) };
         for outcome in [place.store.verify(partition(0), oid(0)), place.store.versions(partition(0), oid(0))]
         {
@@ -453,7 +453,7 @@ fn a_lost_file_is_missing_until_the_object_is_replaced() {
         place.log(&replace(0, &[copied(0, version(1, 1), Some(1), false)]));
         place.store.apply().unwrap();
         assert!(!place.store.has_unapplied());
-        assert_eq!(place.store.suspects(), []);
+        assert_eq!(place.store.suspects(partition(0)), []);
         assert_eq!(place.read(0, 2), [Some((version(1, 1), 1)), Some((Version::NEVER, 0))]);
     }
 }

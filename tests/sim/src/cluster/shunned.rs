@@ -82,10 +82,10 @@ impl Cluster {
         // It may rest, but not with replicas that it does not reach.
         let in_sync = &self.ledger.rows[usize::from(*partition)].configuration.in_sync;
         let is_cut_off = |node: Endpoint| replicas.iter().any(|(other, _)| *other == node) && node != primary;
-        let is_in_vain =
-            primary == *shunned && in_sync.iter().any(|process| is_cut_off(endpoint_of(process.node)));
+        let is_in_vain = in_sync.iter().any(|process| is_cut_off(endpoint_of(process.node)));
         let is_open = self.nodes[primary].replica(*partition).is_some_and(Replica::is_open);
-        let is_served = is_open && !is_in_vain;
+        // Another one may have become primary only now.
+        let is_served = primary != *shunned || is_open && !is_in_vain;
         note!(self, "partition {partition} is served by node {primary}: {is_served}");
         if !is_served {
             self.broken = Some(Broken::Unserved { partition: *partition });

@@ -218,8 +218,7 @@ impl RealStorage {
     }
 
     pub(super) fn suspects(&self) -> Vec<Oid> {
-        let suspects = self.store.as_ref().map(Store::suspects);
-        suspects.into_iter().flatten().map(|(_, oid)| oid).collect()
+        self.with_store(|store| store.suspects(self.partition)).unwrap_or_default()
     }
 
     /// The next sync fails.
