@@ -157,7 +157,8 @@ impl Receiver {
         let (ticket, outcome) = match output {
             Output::Log { ticket, .. } | Output::Sync { ticket } => (ticket, Outcome::Done),
             Output::Read { ticket, blocks, .. } => {
-                assert!(blocks.start < blocks.end && blocks.end <= 1024, "no blocks of an object");
+                // The last one stands for the space that is set aside.
+                assert!(blocks.start < blocks.end && blocks.end <= 1025, "no blocks of an object");
                 (ticket, Outcome::Blocks(vec![Stored::default(); blocks.len()]))
             }
             Output::Digests { ticket, .. } => {
