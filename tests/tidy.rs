@@ -40,6 +40,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "huntaway-fuzz",
         &[
             "huntaway-config",
+            "huntaway-ledger",
             "huntaway-replica",
             "huntaway-scsi",
             "huntaway-store",

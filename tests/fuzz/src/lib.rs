@@ -6,6 +6,7 @@
 pub mod cdb;
 pub mod chap;
 pub mod layouts;
+pub mod ledger;
 pub mod login;
 pub mod pdu;
 pub mod session;
@@ -17,10 +18,11 @@ pub mod yaml;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("cdb", cdb::run),
     ("chap", chap::run),
     ("layouts", layouts::run),
+    ("ledger", ledger::run),
     ("login", login::run),
     ("pdu", pdu::run),
     ("session", session::run),
