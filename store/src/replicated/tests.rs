@@ -335,7 +335,8 @@ fn space_that_was_set_aside_is_given_back() {
     place.log(&write(version(1, 1), 0, 3, &[Some(1), None]));
     place.store.apply().unwrap();
     let before = place.disk.space().unwrap().free_bytes;
-    place.log(&free(0, &[1024..1025]));
+    let space = 1024..1025;
+    place.log(&free(0, std::slice::from_ref(&space)));
     place.store.apply().unwrap();
     let freed = place.disk.space().unwrap().free_bytes - before;
     assert_eq!(freed, 1023 * 4096);

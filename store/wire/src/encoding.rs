@@ -67,6 +67,12 @@ pub enum Malformed {
         /// Its length.
         length: u32,
     },
+    /// Bytes that have no checksum elsewhere are not what the one here says.
+    #[error("{what}: the checksum does not match")]
+    Unsound {
+        /// Which bytes.
+        what: &'static str,
+    },
 }
 
 /// Takes in what is to be sent.
