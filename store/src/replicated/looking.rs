@@ -158,30 +158,37 @@ impl<D: Disk> Store<D> {
     /// The objects of a partition after `after`, at most so many, each with a sum of its blocks' numbers and versions: each as it
     /// was at some moment.
     pub fn digests(&self, partition: Partition, after: Option<Oid>, most: usize) -> Outcome {
-        let list = |state: &mut PartitionState| {
-            let mut oids: BTreeSet<Oid> = state.memory.oids(after).collect();
-            // Of those in the index, some may be gone since.
-            oids.extend(state.index.oids(after).take(most + 1 + oids.len()));
-            oids
-        };
-        let Some(oids) = self.look(partition, list) else { return Outcome::Failed };
-        let mut objects = Vec::new();
-        for oid in oids {
-            let written = |state: &mut PartitionState| {
-                let looked = self.look_at(state, oid);
-                (!matches!(looked.behind, Behind::Unknown)).then(|| looked.written())
+        let (mut objects, mut after) = (Vec::new(), after);
+        loop {
+            let list = |state: &mut PartitionState| {
+                let mut oids: BTreeSet<Oid> = state.memory.oids(after).collect();
+                let mut indexed = state.index.oids(after);
+                oids.extend(indexed.by_ref().take(most + 1 + oids.len()));
+                (oids, indexed.next())
             };
-            let sum = match self.look(partition, written).flatten() {
-                None => return Outcome::Failed,
-                Some(Some(written)) if written.is_empty() => continue,
-                Some(written) => written.map(|written| digest(&written)),
-            };
-            if objects.len() == most {
-                return Outcome::Digests(Page { objects, is_last: false });
+            let Some((mut oids, next)) = self.look(partition, list) else { return Outcome::Failed };
+            // Some may be gone by now: what is behind those that were listed is listed then.
+            next.iter().for_each(|next| drop(oids.split_off(next)));
+            after = oids.last().copied().or(after);
+            for oid in oids {
+                let written = |state: &mut PartitionState| {
+                    let looked = self.look_at(state, oid);
+                    (!matches!(looked.behind, Behind::Unknown)).then(|| looked.written())
+                };
+                let sum = match self.look(partition, written).flatten() {
+                    None => return Outcome::Failed,
+                    Some(Some(written)) if written.is_empty() => continue,
+                    Some(written) => written.map(|written| digest(&written)),
+                };
+                if objects.len() == most {
+                    return Outcome::Digests(Page { objects, is_last: false });
+                }
+                objects.push((oid, sum));
             }
-            objects.push((oid, sum));
+            if next.is_none() {
+                return Outcome::Digests(Page { objects, is_last: true });
+            }
         }
-        Outcome::Digests(Page { objects, is_last: true })
     }
 
     /// The versions of all blocks of an object that were ever written.

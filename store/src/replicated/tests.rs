@@ -329,6 +329,35 @@ fn space_that_is_set_aside_after_all_was_forgotten_stays_so() {
 }
 
 #[test]
+fn what_stays_is_listed_while_others_go() {
+    const OBJECTS: u32 = 400;
+    let place = Place::new();
+    (0..OBJECTS).for_each(|index| place.log(&write(version(1, 1), index, 0, &[Some(1)])));
+    place.store.apply().unwrap();
+    let goes = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for index in (0..OBJECTS).filter(|index| index % 50 != 49).rev() {
+                place.log(&Entry::Remove { oid: oid(index) });
+                place.store.apply().unwrap();
+            }
+            goes.store(false, std::sync::atomic::Ordering::Release);
+        });
+        while goes.load(std::sync::atomic::Ordering::Acquire) {
+            let (mut after, mut staying) = (None, 0);
+            while let Outcome::Digests(page) = place.store.digests(partition(0), after, 8) {
+                staying += page.objects.iter().filter(|(oid, _)| oid.index() % 50 == 49).count();
+                after = page.objects.last().map(|(oid, _)| *oid);
+                if page.is_last {
+                    break;
+                }
+            }
+            assert_eq!(staying, 8);
+        }
+    });
+}
+
+#[test]
 fn space_that_was_set_aside_is_given_back() {
     let place = Place::new();
     place.log(&reserve(0));

@@ -114,9 +114,12 @@ impl Core {
         let earlier = self.connections.iter().filter(|(_, earlier)| earlier.follower == by);
         let earlier: Vec<u64> = earlier.map(|(number, _)| *number).collect();
         self.connections.insert(connection, entered);
-        let remembers = self.keeper.step(clock::now(), Input::Connected { by });
+        let outputs = self.keeper.step(clock::now(), Input::Connected { by });
         let remembers =
-            remembers.iter().any(|output| matches!(output, Output::Connected { remembers: true, .. }));
+            outputs.iter().any(|output| matches!(output, Output::Connected { remembers: true, .. }));
+        // It was also time for something else: that is written and told like any record.
+        let others = outputs.into_iter().filter(|output| !matches!(output, Output::Connected { .. }));
+        self.outputs.extend(others.map(|output| (connection, output)));
         earlier.into_iter().for_each(|earlier| self.leave(earlier));
         self.send(connection, framed(&FromKeeper::Connected { remembers, last: own }));
         match catch_up {

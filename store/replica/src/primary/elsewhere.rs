@@ -25,6 +25,8 @@ pub(crate) struct Elsewhere {
     number: u64,
     first: u32,
     blocks: Vec<Option<Stored>>,
+    /// All that told so far say that the object is missing.
+    is_missing: bool,
     /// Those that did not say what they have. The first is asked.
     sources: VecDeque<Process>,
     /// Of the first of them.
@@ -49,12 +51,13 @@ impl Elsewhere {
         oid: Oid,
         blocks: Range<u32>,
         mut stored: Vec<Option<Stored>>,
+        is_missing: bool,
         sources: impl Iterator<Item = Process>,
     ) -> Self {
         stored.resize(blocks.len(), None);
         let (first, sources) = (blocks.start, sources.collect());
         let resend = Resend::new(Moment::default());
-        Self { oid, number, first, blocks: stored, sources, resend }
+        Self { oid, number, first, blocks: stored, is_missing, sources, resend }
     }
 
     /// Asks the next replica, unless it is known what comes of the read.
@@ -89,6 +92,7 @@ impl Elsewhere {
         if self.sources.front() != Some(&from) {
             return false;
         }
+        self.is_missing &= matches!(reply, Reply::Missing(_) | Reply::Failed);
         let found = match reply {
             Reply::Blocks(blocks) => blocks.into_iter().map(Some).collect(),
             Reply::Damaged(blocks) => blocks,
@@ -108,8 +112,14 @@ impl Elsewhere {
 }
 
 impl Primary {
-    /// Some of what the operation has to know is damaged here; `stored` is what is whole of it.
-    pub(super) fn look_elsewhere(&mut self, site: &mut Site, op: OpId, stored: Vec<Option<Stored>>) {
+    /// Some of what the operation has to know is damaged here, or the object is missing; `stored` is what is whole of it.
+    pub(super) fn look_elsewhere(
+        &mut self,
+        site: &mut Site,
+        op: OpId,
+        stored: Vec<Option<Stored>>,
+        is_missing: bool,
+    ) {
         let number = self.next_op().0;
         let Some(operation) = self.operations.get_mut(&op) else { return };
         let Some((oid, blocks)) = operation.lookup.next() else { return };
@@ -118,7 +128,8 @@ impl Primary {
             return self.has_found(site, op, None);
         }
         let sources = self.peers.iter().map(|peer| peer.process);
-        operation.state = State::ReadingElsewhere(Elsewhere::new(number, oid, blocks, stored, sources));
+        operation.state =
+            State::ReadingElsewhere(Elsewhere::new(number, oid, blocks, stored, is_missing, sources));
         self.read_elsewhere(site, op);
     }
 
@@ -128,7 +139,10 @@ impl Primary {
         match elsewhere.go_on(site) {
             Progress::Asking => {}
             Progress::Whole(stored) => self.has_found(site, op, Some(stored)),
-            Progress::Lost if operation.has_looked_elsewhere => self.has_found(site, op, None),
+            Progress::Lost if operation.has_looked_elsewhere => {
+                let is_missing = elsewhere.is_missing;
+                self.has_not_found(site, op, is_missing);
+            }
             // Meanwhile it may have been mended here.
             Progress::Lost => {
                 operation.has_looked_elsewhere = true;

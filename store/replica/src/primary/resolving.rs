@@ -62,17 +62,15 @@ impl Primary {
                 let stored = stored.into_iter().map(Option::unwrap_or_default).collect();
                 self.has_found(site, op, Some(stored));
             }
-            Outcome::Damaged(stored) => self.look_elsewhere(site, op, stored),
-            _ => self.look_elsewhere(site, op, Vec::new()),
+            Outcome::Damaged(stored) => self.look_elsewhere(site, op, stored, false),
+            Outcome::Missing(_) => self.look_elsewhere(site, op, Vec::new(), true),
+            _ => self.look_elsewhere(site, op, Vec::new(), false),
         }
     }
 
     /// Some of what the operation has to know was found, here or elsewhere; `None` if no replica has it whole.
     pub(super) fn has_found(&mut self, site: &mut Site, op: OpId, stored: Option<Vec<Stored>>) {
         let Some(operation) = self.operations.get_mut(&op) else { return };
-        // Of an object that is missing everywhere it is not known.
-        let is_space = operation.lookup.next().is_some_and(|(_, blocks)| blocks == SET_ASIDE);
-        let stored = stored.or_else(|| is_space.then(|| vec![Stored::default()]));
         let is_found = stored.is_some_and(|stored| operation.lookup.take(stored).is_ok());
         if !is_found && self.look_at_less(site, op).is_none() {
             let is_known = self.has_leases(site);
@@ -87,6 +85,18 @@ impl Primary {
         }
         if let Err(refused) = self.look_up(site, op) {
             self.fail(site, op, Answer::Refused(refused));
+        }
+    }
+
+    /// No replica has all of what the operation has to know. `is_missing`: each says that it has no such object any more.
+    pub(super) fn has_not_found(&mut self, site: &mut Site, op: OpId, is_missing: bool) {
+        let Some(operation) = self.operations.get(&op) else { return };
+        match operation.lookup.next() {
+            // Nobody knows it of an object that is missing.
+            Some((_, SET_ASIDE)) if is_missing => self.has_found(site, op, Some(vec![Stored::default()])),
+            // It cannot be read just now.
+            Some((_, SET_ASIDE)) => self.fail(site, op, Answer::Refused(Refused::NotServing)),
+            _ => self.has_found(site, op, None),
         }
     }
 
