@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use huntaway_replica::{
-    Answer, Block, Body, Change, Command, Credit, Entry, Input, Message, Moment, NEW_OBJECT_BYTES, Outcome,
-    Output, Process, Record, Recovered, Refused, Replica, Reply, Request, RequestId, SET_ASIDE_BLOCK,
-    SET_ASIDE_VERSION, Stored, WHOLE_OBJECT_BYTES,
+    Answer, Block, Body, Change, Command, Credit, Entry, Input, Lesson, Message, Moment, NEW_OBJECT_BYTES,
+    Outcome, Output, Process, Record, Recovered, Refused, Replica, Reply, Request, RequestId,
+    SET_ASIDE_BLOCK, SET_ASIDE_VERSION, Stored, WHOLE_OBJECT_BYTES,
 };
 use huntaway_wire::{
     ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Stamp, Version,
@@ -180,11 +180,17 @@ fn what_is_damaged_everywhere_is_not_told_to_whom_a_full_disk_refuses() {
     while let Some(output) = outputs.pop() {
         answers.extend(refused(std::slice::from_ref(&output)));
         outputs.extend(match output {
-            Output::Read { ticket, .. } => {
-                primary.step(NOW, Input::Stored { ticket, outcome: Outcome::Damaged(vec![None]) })
+            // Whether space is set aside is not known of an object that is missing.
+            Output::Read { ticket, blocks, .. } => {
+                let is_space = blocks.start == SET_ASIDE_BLOCK;
+                let outcome =
+                    if is_space { Outcome::Missing(Vec::new()) } else { Outcome::Damaged(vec![None]) };
+                primary.step(NOW, Input::Stored { ticket, outcome })
             }
-            Output::Send { message: Message { body: Body::Inspect { number, .. }, .. }, .. } => {
-                let reply = Reply::Damaged(vec![None]);
+            Output::Send { message: Message { body: Body::Inspect { number, lesson }, .. }, .. } => {
+                let is_space =
+                    matches!(lesson, Lesson::Read { blocks, .. } if blocks.start == SET_ASIDE_BLOCK);
+                let reply = if is_space { Reply::Missing(Vec::new()) } else { Reply::Damaged(vec![None]) };
                 hears(&mut primary, MEMBER, Body::Inspected { number, reply })
             }
             _ => Vec::new(),
