@@ -35,11 +35,14 @@ impl Cluster {
             in_sync.map(|process| (endpoint_of(process.node), process.incarnation)).collect();
         let is_going_down = replicas.iter().any(|(node, _)| self.ledger.is_going_down(*node));
         let is_calm = configuration.doubtful.is_empty() && !configuration.is_lost && !is_going_down;
+        let primary = endpoint_of(configuration.primary);
+        // What was not answered before the cut would have replicas dropped before they miss the primary.
+        let is_settled = |replica: &Replica| replica.is_open() && replica.is_settled();
+        let is_idle = self.nodes[primary].replica(partition).is_some_and(is_settled);
         // With one other replica nobody could tell whose link it is.
-        if replicas.len() < 3 || !is_calm || self.time + CUT > FAULTS_END {
+        if replicas.len() < 3 || !is_calm || !is_idle || self.time + CUT > FAULTS_END {
             return;
         }
-        let primary = endpoint_of(configuration.primary);
         let (is_mute, is_deaf) = self.random.pick(&[(true, false), (false, true), (true, true)]);
         note!(self, "node {primary} is cut off from {replicas:?}: mute {is_mute}, deaf {is_deaf}");
         for (other, _) in replicas.iter().copied().filter(|(other, _)| *other != primary) {
