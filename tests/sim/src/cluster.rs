@@ -33,15 +33,14 @@ mod snapshot;
 mod space;
 mod telling;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::BTreeSet;
 
 use huntaway_wire::{NodeId, Partition};
 
 pub(crate) use below::{Report, Said};
 pub use bug::Bug;
 use client::Client;
-use event::{Event, Scheduled};
+use event::Event;
 use gateway::Gateway;
 use habits::Habits;
 pub use judgement::Broken;
@@ -55,6 +54,7 @@ use snapshot::{Holding, Reset};
 
 use crate::Random;
 use crate::clock::Time;
+use crate::queue::Queue;
 
 /// One second of the simulated time.
 const SECOND: Time = 1_000_000;
@@ -183,8 +183,7 @@ pub struct Cluster {
     bug: Option<Bug>,
     random: Random,
     time: Time,
-    queue: BinaryHeap<Reverse<Scheduled>>,
-    scheduled: u64,
+    queue: Queue<Event>,
     network: Network,
     nodes: Vec<Node>,
     gateways: Vec<Gateway>,
@@ -237,10 +236,10 @@ impl Cluster {
         let mut cluster = Self::new(seed, bug, traced);
         cluster.begin();
         while cluster.broken.is_none() && !cluster.is_over() {
-            let Some(Reverse(next)) = cluster.queue.pop() else { break };
-            cluster.time = next.time;
+            let Some((at, event)) = cluster.queue.pop() else { break };
+            cluster.time = at;
             cluster.summary.events += 1;
-            cluster.happen(next.event);
+            cluster.happen(event);
             if cluster.time > DEADLINE || cluster.summary.events > MAX_EVENTS {
                 cluster.broken = Some(cluster.judge_histories().err().unwrap_or_else(|| cluster.stuck()));
             }
@@ -279,8 +278,7 @@ impl Cluster {
             bug,
             random,
             time: 0,
-            queue: BinaryHeap::new(),
-            scheduled: 0,
+            queue: Queue::default(),
             nodes,
             gateways,
             last_number: 0,
@@ -332,9 +330,7 @@ impl Cluster {
 
     /// Has `event` happen in `after` microseconds.
     fn at(&mut self, after: Time, event: Event) {
-        self.scheduled += 1;
-        let scheduled = Scheduled { time: self.time + after, number: self.scheduled, event };
-        self.queue.push(Reverse(scheduled));
+        self.queue.push(self.time + after, event);
     }
 
     fn note(&mut self, line: &str) {

@@ -14,6 +14,7 @@ pub mod fencing;
 mod history;
 #[cfg(test)]
 mod lessons;
+mod queue;
 mod random;
 mod room;
 mod storage;

@@ -3,11 +3,7 @@
 //! A node keeps at most one copy of a partition, and a zone as many as [`zones::choose`](super::zones::choose) gives
 //! it: with three zones and three copies each zone has one of every partition, whatever the weights.
 
-use huntaway_wire::PARTITIONS;
-
 use super::Keeper;
-
-const PARTITION_COUNT: u64 = PARTITIONS as u64;
 
 /// A share of something, in proportion to `weight`, and between two bounds.
 struct Share {
@@ -16,16 +12,13 @@ struct Share {
     most: u64,
 }
 
-/// How many partitions each keeper is due; together `copies` of each partition.
-pub(super) fn dues(keepers: &[Keeper], copies: usize) -> Vec<u64> {
+/// How many of so many partitions each keeper is due; together `copies` of each.
+pub(super) fn dues(keepers: &[Keeper], copies: usize, partitions: u64) -> Vec<u64> {
     let mut dues = vec![0; keepers.len()];
     let zones = zones(keepers);
-    for (members, due) in zones.iter().zip(zone_dues(keepers, &zones, copies)) {
-        let share = |&keeper: &usize| Share {
-            weight: keepers[keeper].weight.into(),
-            least: 0,
-            most: PARTITION_COUNT,
-        };
+    for (members, due) in zones.iter().zip(zone_dues(keepers, &zones, copies, partitions)) {
+        let share =
+            |&keeper: &usize| Share { weight: keepers[keeper].weight.into(), least: 0, most: partitions };
         let shares: Vec<Share> = members.iter().map(share).collect();
         for (&keeper, due) in members.iter().zip(share_out(due, &shares)) {
             dues[keeper] = due;
@@ -46,7 +39,7 @@ fn zones(keepers: &[Keeper]) -> Vec<Vec<usize>> {
     zones
 }
 
-fn zone_dues(keepers: &[Keeper], zones: &[Vec<usize>], copies: usize) -> Vec<u64> {
+fn zone_dues(keepers: &[Keeper], zones: &[Vec<usize>], copies: usize, partitions: u64) -> Vec<u64> {
     // rounds in which every zone that has a node left gives one
     let (mut full_rounds, mut left) = (0, copies);
     loop {
@@ -57,14 +50,14 @@ fn zone_dues(keepers: &[Keeper], zones: &[Vec<usize>], copies: usize) -> Vec<u64
         full_rounds += 1;
         left -= giving;
     }
-    let copies_after = |members: &[usize], rounds: usize| members.len().min(rounds) as u64 * PARTITION_COUNT;
+    let copies_after = |members: &[usize], rounds: usize| members.len().min(rounds) as u64 * partitions;
     let share = |members: &Vec<usize>| Share {
         weight: members.iter().map(|&keeper| u64::from(keepers[keeper].weight)).sum(),
         least: copies_after(members, full_rounds),
         most: copies_after(members, full_rounds + 1),
     };
     let shares: Vec<Share> = zones.iter().map(share).collect();
-    share_out(copies as u64 * PARTITION_COUNT, &shares)
+    share_out(copies as u64 * partitions, &shares)
 }
 
 /// Shares `total` out, one after another to whoever is furthest below its proportion (rounded: the method of
@@ -88,14 +81,14 @@ fn share_out(total: u64, shares: &[Share]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use huntaway_wire::NodeId;
+    use huntaway_wire::{NodeId, PARTITIONS};
 
     use super::*;
 
     /// The dues of nodes with these zones and weights.
     fn dues_of(nodes: &[(usize, u32)], copies: usize) -> Vec<u64> {
         let keeper = |&(zone, weight)| Keeper { node: NodeId([0; 16]), zone, weight };
-        dues(&nodes.iter().map(keeper).collect::<Vec<_>>(), copies)
+        dues(&nodes.iter().map(keeper).collect::<Vec<_>>(), copies, PARTITIONS.into())
     }
 
     #[test]

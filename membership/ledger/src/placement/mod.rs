@@ -19,7 +19,7 @@ mod level;
 mod ring;
 mod zones;
 
-use huntaway_wire::{NodeId, Partition};
+use huntaway_wire::{NodeId, PARTITIONS, Partition};
 
 use crate::{EpochRecord, MAX_WEIGHT, Member, Name};
 pub use changes::{Change, Changes};
@@ -37,9 +37,14 @@ impl Placement {
     /// The table for `copies` copies of each partition on the members of `epoch` that have a weight, or for as many
     /// copies as there are such members. Each copy is on another node, and no zone has two while another has none. A weight over [`MAX_WEIGHT`], which no agreed record has, counts as that.
     pub fn new(epoch: &EpochRecord, copies: usize) -> Self {
+        Self::of(epoch, copies, PARTITIONS)
+    }
+
+    /// The same for the first so many partitions.
+    pub(crate) fn of(epoch: &EpochRecord, copies: usize, partitions: u16) -> Self {
         let keepers = keepers(&epoch.members);
         let copies = copies.min(keepers.len());
-        let kept = kept(&keepers, copies);
+        let kept = kept(&keepers, copies, partitions);
         Self { nodes: kept.iter().flatten().map(|&keeper| keepers[keeper].node).collect(), copies }
     }
 
@@ -64,15 +69,16 @@ struct Keeper {
 }
 
 /// The keepers of every partition, each `copies` in ring order.
-fn kept(keepers: &[Keeper], copies: usize) -> Vec<Vec<usize>> {
+fn kept(keepers: &[Keeper], copies: usize, partitions: u16) -> Vec<Vec<usize>> {
     if keepers.len() == 1 {
-        return Partition::all().map(|_| vec![0; copies]).collect();
+        return vec![vec![0; copies]; partitions.into()];
     }
     let ring = Ring::new(keepers);
-    let nearest: Vec<Vec<usize>> = Partition::all().map(|partition| ring.nearest(partition)).collect();
+    let partitions = Partition::all().take(partitions.into());
+    let nearest: Vec<Vec<usize>> = partitions.map(|partition| ring.nearest(partition)).collect();
     let mut kept: Vec<Vec<usize>> =
         nearest.iter().map(|order| zones::choose(keepers, order, copies)).collect();
-    level::level(keepers, &nearest, &mut kept, &due::dues(keepers, copies));
+    level::level(keepers, &nearest, &mut kept, &due::dues(keepers, copies, nearest.len() as u64));
     for (order, kept) in nearest.iter().zip(&mut kept) {
         *kept = order.iter().filter(|keeper| kept.contains(keeper)).copied().collect();
     }
@@ -117,7 +123,7 @@ mod tests {
             let keeper = |&(node, zone, weight)| Keeper { node: NodeId(node), zone, weight };
             let keepers: Vec<Keeper> = nodes.iter().map(keeper).collect();
             let copies = copies.min(keepers.len());
-            let (kept, dues) = (kept(&keepers, copies), due::dues(&keepers, copies));
+            let (kept, dues) = (kept(&keepers, copies, PARTITIONS), due::dues(&keepers, copies, PARTITIONS.into()));
             prop_assert_eq!(dues.iter().sum::<u64>(), kept.iter().map(|kept| kept.len() as u64).sum::<u64>());
             for (keeper, due) in dues.iter().enumerate() {
                 let held = kept.iter().filter(|kept| kept.contains(&keeper)).count() as u64;

@@ -99,7 +99,7 @@ impl State {
         if let Some(table) = &self.table {
             return table.clone();
         }
-        let placement = Placement::new(epoch, copies);
+        let placement = Placement::of(epoch, copies, self.partitions);
         let partitions = Partition::all().take(self.partitions.into());
         partitions.map(|partition| (partition, placement.nodes(partition).to_vec())).collect()
     }

@@ -1,8 +1,6 @@
 //! A cluster below gateways that are simulated elsewhere ([`crate::fencing`]). It has no clients, and its own gateways know no
 //! more than where partitions are and whether they live. What they would be told is told to whoever runs it.
 
-use std::cmp::Reverse;
-
 use huntaway_gateway::fencing::Sending;
 use huntaway_ledger::DiskRecord;
 use huntaway_replica::{Answer, Command, Entry, Process, Refused, Request, RequestId};
@@ -86,14 +84,14 @@ impl Cluster {
 
     /// When something happens next.
     pub(crate) fn next_at(&self) -> Option<Time> {
-        self.queue.peek().map(|Reverse(next)| next.time)
+        self.queue.next_at()
     }
 
     /// Lets the next thing happen. Returns when.
     pub(crate) fn go_on(&mut self) -> Time {
-        if let Some(Reverse(next)) = self.queue.pop() {
-            self.time = next.time;
-            self.happen(next.event);
+        if let Some((at, event)) = self.queue.pop() {
+            self.time = at;
+            self.happen(event);
         }
         self.time
     }

@@ -1,7 +1,5 @@
 //! What can happen, and what is done about it.
 
-use std::cmp::Ordering;
-
 use huntaway_ledger::{DiskRecord, SetRecord};
 use huntaway_replica::{Answer, Hold, Message, Moment, Outcome, Request, RequestId, Ticket};
 use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp};
@@ -11,33 +9,6 @@ use super::plot::Sprung;
 use super::shunned::Shunned;
 use super::{Cluster, Endpoint, MS};
 use crate::clock::Time;
-
-/// Something that will happen. Of events of one time, the one that was scheduled first comes first.
-pub(crate) struct Scheduled {
-    pub(crate) time: Time,
-    pub(crate) number: u64,
-    pub(crate) event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.time, self.number).cmp(&(other.time, other.number))
-    }
-}
 
 /// What happens to one process of a node or gateway: nothing, if it is not that process any more.
 pub(crate) enum Event {

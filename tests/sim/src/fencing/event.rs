@@ -1,14 +1,11 @@
 //! What can happen, and the queue of what will.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use huntaway_gateway::fencing::{RequestNumber, Sending, Stamped};
 use huntaway_wire::Stamp;
 
 use super::ledger::{Record, Waiter};
-use crate::clock::Ms;
 
 /// What an initiator sends.
 #[derive(Debug, Clone)]
@@ -196,53 +193,3 @@ pub(super) enum Event {
     },
     Fault,
 }
-
-/// What will happen, in order; at one moment in the order in which it was said.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    heap: BinaryHeap<Due>,
-    count: u64,
-}
-
-#[derive(Debug)]
-struct Due {
-    at: Ms,
-    count: u64,
-    event: Event,
-}
-
-impl Queue {
-    /// When something happens next.
-    pub(super) fn next_at(&self) -> Option<Ms> {
-        self.heap.peek().map(|due| due.at)
-    }
-
-    pub(super) fn push(&mut self, at: Ms, event: Event) {
-        self.count += 1;
-        self.heap.push(Due { at, count: self.count, event });
-    }
-
-    pub(super) fn pop(&mut self) -> Option<(Ms, Event)> {
-        self.heap.pop().map(|due| (due.at, due.event))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.count).cmp(&(self.at, self.count))
-    }
-}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.count == other.count
-    }
-}
-
-impl Eq for Due {}

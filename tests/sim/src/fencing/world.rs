@@ -8,7 +8,7 @@ use huntaway_gateway::fencing::RequestNumber;
 use super::bug::Bug;
 use super::checker::Checker;
 use super::connection::{Connection, Direction};
-use super::event::{Event, Owner, Queue, Request, Work};
+use super::event::{Event, Owner, Request, Work};
 use super::gateway::Gateway;
 use super::habits::{Habits, Step};
 use super::initiator::Initiator;
@@ -18,6 +18,7 @@ use super::{Outcome, Setting};
 use crate::Random;
 use crate::clock::{Clock, FASTEST, Ms, SLOWEST};
 use crate::cluster::Cluster;
+use crate::queue::Queue;
 
 /// Length of a run.
 const END_MS: Ms = 150_000;
@@ -31,7 +32,7 @@ const LONG_STALL_MS: Ms = 2_000;
 /// Everything there is.
 pub(super) struct World {
     pub(super) now: Ms,
-    queue: Queue,
+    queue: Queue<Event>,
     pub(super) random: Random,
     pub(super) habits: Habits,
     pub(super) bug: Option<Bug>,
