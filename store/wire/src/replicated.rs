@@ -6,10 +6,11 @@
 mod encoding;
 
 use core::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{ByteRange, Durability, MappedRun, Oid, Pepoch, Process, Stamp};
+use crate::{ByteRange, Durability, MappedRun, Oid, Partition, Pepoch, Process, Stamp};
 
 /// Names a request of a gateway. The same number stands for the same request, however often it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,4 +205,17 @@ pub enum Refused {
     NoSpace,
     /// The data is not what its checksums or its range say: it was damaged on its way. Send it again.
     Unsound,
+}
+
+/// A process that keeps replicas, as its gateways see it: this one by a direct call, or another one behind a connection.
+pub trait Store: Send + Sync {
+    /// Hands over a request; never blocks for the network or for stable storage. Whatever becomes of it is told to `answers`: in this
+    /// call, later, more than once, or never. So the caller holds no lock that [`Answers::answered`] needs.
+    fn request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>);
+}
+
+/// Takes what stores answer to a gateway.
+pub trait Answers: Send + Sync {
+    /// The process answered a request for the partition. Returns soon, and may be called from any thread.
+    fn answered(&self, from: Process, partition: Partition, answered: Answered);
 }
