@@ -34,6 +34,10 @@ pub const LEDGER_LEASE: Duration = Duration::from_millis(600);
 /// A hold that is not over by then comes to nothing.
 pub const HOLD_PATIENCE: Duration = Duration::from_secs(1);
 
+/// So much of the time between two steps counts as silence of the nodes, at most: for the rest of it the keeper was held up itself, by a
+/// disk or a scheduler, and what they said waits.
+pub const MOST_BETWEEN_STEPS: Duration = Duration::from_millis(100);
+
 /// Most followers that are remembered. Of those that are not connected the one that left first is forgotten for another.
 pub const MAX_FOLLOWERS: usize = 512;
 
@@ -293,6 +297,8 @@ pub struct Keeper {
     holds: BTreeMap<u64, Holding>,
     /// Counts what followers do, to tell who left first.
     left: u64,
+    /// When it took its last step.
+    stepped: Duration,
     outputs: Vec<Output>,
     #[cfg(feature = "planted-bugs")]
     planted: Option<KeeperBug>,
@@ -300,7 +306,7 @@ pub struct Keeper {
 
 impl Keeper {
     /// Goes on with what another one may have kept until now. Nodes that are silent for `silence` count as failed: a few times
-    /// as long as they take to ask for a lease again.
+    /// as long as they take to ask for a lease again. They have three times as long to find this one.
     pub fn new(now: Duration, ledger: Ledger, silence: Duration) -> Self {
         let mut keeper = Self {
             ledger,
@@ -309,12 +315,13 @@ impl Keeper {
             followers: BTreeMap::new(),
             holds: BTreeMap::new(),
             left: 0,
+            stepped: now,
             outputs: Vec::new(),
             #[cfg(feature = "planted-bugs")]
             planted: None,
         };
         let last = keeper.ledger.state().number();
-        let found = Presence::found(now, now + outlasting(LEDGER_LEASE), last);
+        let found = Presence::found(now + 2 * silence, now + outlasting(LEDGER_LEASE), last);
         keeper.nodes = keeper.ledger.state().sets().nodes().map(|(node, _)| (node, found)).collect();
         keeper.adopt_holds(now);
         keeper
@@ -324,8 +331,13 @@ impl Keeper {
     #[cfg(feature = "planted-bugs")]
     pub fn plant(&mut self, bug: KeeperBug) {
         self.planted = Some(bug);
-        if bug == KeeperBug::NoWaitAfterRestart {
-            self.nodes.values_mut().for_each(|presence| presence.leased_until = Duration::ZERO);
+        let (stepped, nodes) = (self.stepped, self.nodes.values_mut());
+        match bug {
+            KeeperBug::NoWaitAfterRestart => {
+                nodes.for_each(|presence| presence.leased_until = Duration::ZERO);
+            }
+            KeeperBug::FoundAtOnce => nodes.for_each(|presence| presence.heard = stepped),
+            _ => {}
         }
     }
 
@@ -336,6 +348,7 @@ impl Keeper {
 
     /// Takes in what comes, and says what is to be done.
     pub fn step(&mut self, now: Duration, input: Input) -> Vec<Output> {
+        self.was_held_up(now);
         let last = self.ledger.state().number();
         let is_report = matches!(input, Input::Holds { .. });
         match input {

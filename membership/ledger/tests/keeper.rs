@@ -72,6 +72,11 @@ fn ask(keeper: &mut Keeper, now: Duration, process: Process, applied: Option<u64
     })?
 }
 
+/// Time goes by.
+fn pass(keeper: &mut Keeper, from: u64, to: u64) {
+    (from..to).step_by(50).for_each(|time| drop(keeper.step(ms(time), Input::Tick)));
+}
+
 fn propose(keeper: &mut Keeper, now: Duration, number: u64, proposal: Proposal) -> Option<ProposalAnswer> {
     let input = Input::Proposed { by: FOLLOWER, number, unanswered_from: 1, proposal };
     answer(keeper.step(now, input), number)
@@ -132,12 +137,15 @@ fn who_knows_too_little_or_too_much_has_no_lease() {
 #[test]
 fn nodes_that_fail_together_are_down_together() {
     let mut keeper = keeper();
-    for (time, node) in [(1_000, B), (1_400, C), (1_900, A)] {
+    let mut last_time = 700;
+    for (time, node) in [(1_000, B), (1_300, A), (1_400, C), (1_900, A)] {
+        pass(&mut keeper, std::mem::replace(&mut last_time, time), time);
         assert_eq!(ask(&mut keeper, ms(time), process(node, 1), None), None);
     }
-    keeper.step(ms(2_000), Input::Tick);
+    pass(&mut keeper, 1_900, 2_001);
     assert!(is_up(&keeper, B), "C is half-way silent");
     assert_eq!(ask(&mut keeper, ms(2_100), process(B, 1), None), Some(NotLeased::GoingDown));
+    pass(&mut keeper, 2_100, 2_350);
     assert_eq!(ask(&mut keeper, ms(2_350), process(A, 1), None), None);
     let before = last(&keeper);
     keeper.step(ms(2_410), Input::Tick);
@@ -149,6 +157,41 @@ fn nodes_that_fail_together_are_down_together() {
     );
     assert!(is_up(&keeper, B));
     assert_eq!(ask(&mut keeper, ms(2_430), process(B, 1), None), None);
+}
+
+#[test]
+fn a_keeper_that_was_held_up_takes_nobody_down_for_it_but_who_is_silent() {
+    let mut keeper = keeper();
+    for node in [A, B, C] {
+        assert_eq!(ask(&mut keeper, ms(710), process(node, 1), None), None);
+    }
+    keeper.step(ms(4_000), Input::Tick);
+    for node in [A, B] {
+        assert_eq!(ask(&mut keeper, ms(4_000), process(node, 1), None), None);
+    }
+    pass(&mut keeper, 4_000, 4_800);
+    assert!([A, B, C].into_iter().all(|node| is_up(&keeper, node)));
+    for node in [A, B] {
+        assert_eq!(ask(&mut keeper, ms(4_800), process(node, 1), None), None);
+    }
+    pass(&mut keeper, 4_800, 5_000);
+    assert_eq!([A, B, C].map(|node| is_up(&keeper, node)), [true, true, false]);
+    // However often that happens, silence is noticed.
+    for time in (5_000..15_000).step_by(1_000) {
+        assert_eq!(ask(&mut keeper, ms(time), process(A, 1), None), None);
+    }
+    assert_eq!([A, B].map(|node| is_up(&keeper, node)), [true, false]);
+}
+
+#[test]
+fn nodes_have_time_to_find_a_new_keeper() {
+    let ledger = keeper().ledger().clone();
+    let mut keeper = Keeper::new(ms(0), ledger, SILENCE);
+    pass(&mut keeper, 0, 2_900);
+    assert!(is_up(&keeper, A));
+    assert_eq!(ask(&mut keeper, ms(2_900), process(A, 1), None), None);
+    pass(&mut keeper, 2_900, 3_100);
+    assert_eq!([A, B].map(|node| is_up(&keeper, node)), [true, false]);
 }
 
 #[test]

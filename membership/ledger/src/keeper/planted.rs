@@ -23,11 +23,15 @@ pub enum KeeperBug {
     HeldInAnotherPepoch,
     /// Who is to know what since a keeper started counts as knowing it.
     KnownAfterRestart,
+    /// While the keeper is held up, nodes count as silent.
+    HeldUpHearsNobody,
+    /// A new keeper wants to hear of nodes as soon as any other.
+    FoundAtOnce,
 }
 
 impl KeeperBug {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::DownWithLease,
         Self::NotOutlasted,
         Self::NoWaitAfterRestart,
@@ -38,5 +42,7 @@ impl KeeperBug {
         Self::CommittedBeforeAllHold,
         Self::HeldInAnotherPepoch,
         Self::KnownAfterRestart,
+        Self::HeldUpHearsNobody,
+        Self::FoundAtOnce,
     ];
 }

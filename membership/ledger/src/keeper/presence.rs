@@ -4,14 +4,14 @@ use core::time::Duration;
 
 use huntaway_wire::{NodeId, Process, outlasting};
 
-use super::{Keeper, KeeperBug, LEDGER_LEASE, NotLeased, NotStarted, Output, Start};
+use super::{Keeper, KeeperBug, LEDGER_LEASE, MOST_BETWEEN_STEPS, NotLeased, NotStarted, Output, Start};
 use crate::{Incarnation, NodeState, Record, SetRecord};
 
 /// What is known of a node's newest process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Presence {
-    /// When it was heard of last.
-    heard: Duration,
+    /// When it was heard of last, or later, if it could not be heard.
+    pub(super) heard: Duration,
     /// Nobody counts on a lease of it after that, by any clock.
     pub(super) leased_until: Duration,
     /// It gets no lease any more, for it is about to be down.
@@ -124,6 +124,16 @@ impl Keeper {
     /// So long a lease is waited for.
     fn waited_for(&self) -> Duration {
         if self.has(KeeperBug::NotOutlasted) { LEDGER_LEASE } else { outlasting(LEDGER_LEASE) }
+    }
+
+    /// Whom a keeper did not hear while it took no steps was not silent because of that. Leases run out all the same.
+    pub(super) fn was_held_up(&mut self, now: Duration) {
+        let between = now.saturating_sub(self.stepped);
+        self.stepped = now;
+        let held_up = between.saturating_sub(MOST_BETWEEN_STEPS);
+        if !held_up.is_zero() && !self.has(KeeperBug::HeldUpHearsNobody) {
+            self.nodes.values_mut().for_each(|presence| presence.heard += held_up);
+        }
     }
 
     pub(super) fn left(&mut self, now: Duration, process: Process) {

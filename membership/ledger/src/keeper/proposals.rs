@@ -40,6 +40,11 @@ impl Keeper {
         }
     }
 
+    /// Whether the proposal has an answer, or waits for one: it is not agreed on again.
+    pub fn knows(&self, by: Follower, number: u64) -> bool {
+        self.followers.get(&by).is_some_and(|known| known.answers.contains_key(&number))
+    }
+
     /// Takes a proposal, once.
     pub(super) fn proposed(
         &mut self,

@@ -1,8 +1,8 @@
 //! What must hold of a history, by what everybody can have counted on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use huntaway_ledger::keeper::{Proposal, ProposalAnswer};
+use huntaway_ledger::keeper::{MOST_BETWEEN_STEPS, Proposal, ProposalAnswer};
 use huntaway_ledger::{DiskRecord, Ledger, Record, RecordHash, SetRecord};
 use huntaway_wire::{NodeId, Process, Vid};
 
@@ -28,6 +28,8 @@ pub(crate) enum Violation {
     NotKnown { process: Process, knows: u64, told: u64 },
     /// A suspected node stays up.
     StaysUp(NodeId),
+    /// A node counts as down that nobody suspected, and that was never silent.
+    NotSilent(NodeId),
     /// When nothing goes wrong any more, something is still not right.
     NotAtRest(&'static str),
 }
@@ -44,6 +46,9 @@ pub(crate) struct Lease {
 /// How long a suspected node may stay up.
 const PATIENCE: u64 = 5_000_000;
 
+/// Whoever says something more often is not silent, by any keeper's clock.
+const NOT_SILENT: u64 = 900_000;
+
 pub(crate) struct Checker {
     ledger: Ledger,
     first: u64,
@@ -55,11 +60,16 @@ pub(crate) struct Checker {
     /// What nodes hold.
     reported: BTreeMap<(NodeId, u64), Vec<RecordHash>>,
     suspected: BTreeMap<NodeId, u64>,
+    /// When the keeper last could hear of a node, or later.
+    heard: BTreeMap<NodeId, u64>,
+    /// Those that may count as down.
+    excused: BTreeSet<NodeId>,
 }
 
 impl Checker {
     pub(crate) fn new(ledger: Ledger) -> Self {
         let first = ledger.state().number();
+        let heard = ledger.state().sets().nodes().map(|(node, _)| (node, 2 * NOT_SILENT)).collect();
         Self {
             ledger,
             first,
@@ -69,6 +79,8 @@ impl Checker {
             fenced: BTreeMap::new(),
             reported: BTreeMap::new(),
             suspected: BTreeMap::new(),
+            heard,
+            excused: BTreeSet::new(),
         }
     }
 
@@ -89,14 +101,19 @@ impl Checker {
                 for node in nodes {
                     self.suspected.remove(node);
                     self.no_lease(*node, u64::MAX, time)?;
+                    if !self.excused.contains(node) {
+                        return Err(Violation::NotSilent(*node));
+                    }
                 }
             }
             Record::Sets(SetRecord::NodeStarted { node, incarnation, .. }) => {
                 self.there_since.insert(*node, self.ledger.state().number());
                 self.suspected.remove(node);
                 self.no_lease(*node, incarnation.0, time)?;
+                self.is_there(*node, time);
             }
             Record::Sets(SetRecord::NodeUp { node }) => {
+                self.is_there(*node, time);
                 self.there_since.insert(*node, self.ledger.state().number());
             }
             Record::Disks(DiskRecord::Fence { disk }) if self.fenced.insert(*disk, time).is_some() => {
@@ -189,15 +206,45 @@ impl Checker {
         for node in nodes {
             if self.ledger.state().sets().node(*node).is_some_and(|state| state.is_up) {
                 self.suspected.entry(*node).or_insert(time);
+                self.excuse(*node);
             }
         }
     }
 
-    pub(crate) fn keeper_restarted(&mut self) {
-        self.suspected.clear();
+    pub(crate) fn excuse(&mut self, node: NodeId) {
+        self.excused.insert(node);
     }
 
-    pub(crate) fn is_in_time(&self, time: u64) -> Result<(), Violation> {
+    fn is_there(&mut self, node: NodeId, time: u64) {
+        self.excused.remove(&node);
+        self.heard.insert(node, time);
+    }
+
+    /// The keeper hears of a process.
+    pub(crate) fn heard(&mut self, process: Process, time: u64) {
+        let known = self.ledger.state().sets().node(process.node);
+        if known.is_some_and(|known| known.incarnation == process.incarnation) {
+            self.heard.insert(process.node, time);
+        }
+    }
+
+    /// The keeper hears nobody for so long.
+    pub(crate) fn held_up(&mut self, length: u64) {
+        let times = self.heard.values_mut().chain(self.suspected.values_mut());
+        let counts = MOST_BETWEEN_STEPS.as_micros() as u64;
+        times.for_each(|time| *time += length.saturating_sub(counts));
+    }
+
+    /// Nodes have to find the new one.
+    pub(crate) fn keeper_restarted(&mut self, time: u64) {
+        self.suspected.clear();
+        self.excused.clear();
+        self.heard.values_mut().for_each(|heard| *heard = time + 2 * NOT_SILENT);
+    }
+
+    pub(crate) fn is_in_time(&mut self, time: u64) -> Result<(), Violation> {
+        let silent = self.heard.iter().filter(|(_, heard)| time.saturating_sub(**heard) >= NOT_SILENT);
+        self.excused.extend(silent.map(|(node, _)| *node));
         match self.suspected.iter().find(|(_, since)| time > **since + PATIENCE) {
             Some((node, _)) => Err(Violation::StaysUp(*node)),
             None => Ok(()),

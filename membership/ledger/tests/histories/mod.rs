@@ -72,6 +72,8 @@ struct Node {
     /// Its clock shows so many thousandths of real time.
     rate: u64,
     silent_until: u64,
+    /// Until then it has not found the keeper that there is.
+    lost_until: u64,
     /// When it asked what, in real time.
     asks: BTreeMap<u64, u64>,
     last_ask: u64,
@@ -91,6 +93,8 @@ pub(crate) struct History {
     /// Which one it is.
     keepers: u64,
     keeper_rate: u64,
+    /// Until then it takes no steps: whatever comes waits.
+    held_up_until: u64,
     nodes: Vec<Node>,
     records: Vec<Vec<u8>>,
     checker: Checker,
@@ -153,6 +157,7 @@ impl History {
             ledger: ledger.clone(),
             rate: rate(random),
             silent_until: 0,
+            lost_until: 0,
             asks: BTreeMap::new(),
             last_ask: 0,
             follower: Follower(0),
@@ -173,6 +178,7 @@ impl History {
             keeper: Keeper::new(Duration::ZERO, ledger.clone(), SILENCE),
             keepers: 0,
             keeper_rate,
+            held_up_until: 0,
             nodes,
             records: Vec::new(),
             checker: Checker::new(ledger),
@@ -255,24 +261,33 @@ impl History {
             Event::Hold => self.holds(),
             Event::Tick => {
                 self.after(20 * MS, Event::Tick);
-                self.step(Input::Tick);
+                if self.time >= self.held_up_until {
+                    self.step(Input::Tick);
+                }
             }
             Event::Fault => self.fault(),
         }
     }
 
     fn step(&mut self, input: Input) {
+        if self.time < self.held_up_until {
+            let keeper = self.keepers;
+            return self.after(self.held_up_until - self.time, Event::ToKeeper { keeper, input });
+        }
         let now = Duration::from_micros(self.time * self.keeper_rate / 1000);
-        if let Input::Suspected { nodes } = &input {
-            self.checker.suspected(nodes, self.time);
+        match &input {
+            Input::Suspected { nodes } => self.checker.suspected(nodes, self.time),
+            Input::AskedLease { process, .. } => self.checker.heard(*process, self.time),
+            Input::Left { process } => self.checker.excuse(process.node),
+            _ => {}
+        }
+        if let Err(violation) = self.checker.is_in_time(self.time) {
+            self.broken.get_or_insert(violation);
         }
         for output in self.keeper.step(now, input) {
             if let Err(violation) = self.comes(output) {
                 self.broken.get_or_insert(violation);
             }
-        }
-        if let Err(violation) = self.checker.is_in_time(self.time) {
-            self.broken.get_or_insert(violation);
         }
     }
 
@@ -355,7 +370,7 @@ impl History {
         self.after(pause, Event::Ask { node });
         let process = self.process(node);
         let (time, state) = (self.time, &mut self.nodes[node]);
-        if !state.is_started || state.silent_until > time {
+        if !state.is_started || state.silent_until.max(state.lost_until) > time {
             return;
         }
         state.last_ask += 1;
@@ -509,7 +524,13 @@ impl History {
                     self.after(300 * MS, Event::Start { node });
                 }
             }
-            _ => self.restart_keeper(),
+            80..90 => self.restart_keeper(),
+            // What it does takes longer than it should.
+            _ => {
+                let longest = self.random.below(2_500 * MS);
+                self.held_up_until = self.held_up_until.max(self.time + longest);
+                self.checker.held_up(longest);
+            }
         }
     }
 
@@ -519,8 +540,10 @@ impl History {
         let now = Duration::from_micros(self.time * self.keeper_rate / 1000);
         self.keeper = Keeper::new(now, self.checker.ledger().clone(), SILENCE);
         self.bug.into_iter().for_each(|bug| self.keeper.plant(bug));
-        self.checker.keeper_restarted();
+        self.held_up_until = 0;
+        self.checker.keeper_restarted(self.time);
         for node in 0..NODES {
+            self.nodes[node].lost_until = self.time + self.random.below(1_500 * MS);
             self.nodes[node].follower = Follower(self.random.next());
             self.nodes[node].waiting.clear();
             self.keeper_connects(node);
