@@ -163,12 +163,7 @@ struct Preamble {
 impl Preamble {
     /// `None` unless magic, zeroes and checksum are right.
     fn read(bytes: &[u8; PREAMBLE_BYTES]) -> Option<Self> {
-        let (covered, crc) = bytes.split_last_chunk()?;
-        if crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
-            return None;
-        }
-        let mut fields = Fields(covered);
-        let magic = fields.next()?;
+        let mut fields = Fields::of_preamble(bytes, MAGIC)?;
         let preamble = Self {
             version: u16::from_le_bytes(fields.next()?),
             kind: u16::from_le_bytes(fields.next()?),
@@ -178,14 +173,21 @@ impl Preamble {
             payload_crc: u32::from_le_bytes(fields.next()?),
         };
         let zero: [u8; 4] = fields.next()?;
-        (magic == MAGIC && zero == [0; 4]).then_some(preamble)
+        (zero == [0; 4]).then_some(preamble)
     }
 }
 
 /// Bytes taken off one field at a time.
 pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    /// What is between the magic and the checksum of a preamble, if both are right.
+    pub(crate) fn of_preamble(bytes: &'a [u8; PREAMBLE_BYTES], magic: [u8; 4]) -> Option<Self> {
+        let (covered, crc) = bytes.split_last_chunk()?;
+        let is_sound = crc32c::crc32c(covered) == u32::from_le_bytes(*crc);
+        covered.strip_prefix(&magic).filter(|_| is_sound).map(Self)
+    }
+
     pub(crate) fn next<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (field, rest) = self.0.split_first_chunk()?;
         self.0 = rest;

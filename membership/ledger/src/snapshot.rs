@@ -12,11 +12,8 @@
 mod check;
 mod form;
 
-use crate::frame::{Fields, RecordHash};
+use crate::frame::{Fields, PREAMBLE_BYTES, RecordHash};
 use crate::{Ledger, State};
-
-/// Length of what is before the payload, in bytes.
-const PREAMBLE_BYTES: usize = 64;
 
 const MAGIC: [u8; 4] = *b"HTLS";
 const FORMAT_VERSION: u16 = 1;
@@ -103,12 +100,7 @@ struct Preamble {
 impl Preamble {
     /// `None` unless magic, zeroes and checksum are right.
     fn read(bytes: &[u8; PREAMBLE_BYTES]) -> Option<Self> {
-        let (covered, crc) = bytes.split_last_chunk()?;
-        if crc32c::crc32c(covered) != u32::from_le_bytes(*crc) {
-            return None;
-        }
-        let mut fields = Fields(covered);
-        let magic: [u8; 4] = fields.next()?;
+        let mut fields = Fields::of_preamble(bytes, MAGIC)?;
         let version = u16::from_le_bytes(fields.next()?);
         let zero: [u8; 2] = fields.next()?;
         let preamble = Self {
@@ -118,6 +110,6 @@ impl Preamble {
             length: u64::from_le_bytes(fields.next()?),
             crc: u32::from_le_bytes(fields.next()?),
         };
-        (magic == MAGIC && zero == [0; 2]).then_some(preamble)
+        (zero == [0; 2]).then_some(preamble)
     }
 }
