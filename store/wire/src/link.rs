@@ -3,7 +3,8 @@
 //! Each process calls those it has something to send to ([`Link`]), and is called by those that send to it ([`Acceptor`]).
 //! What answers a frame goes back on the same connection. A connection is from one process to one process, and ends with
 //! either. Whatever is on its way then is lost; so is what finds a full [`Outbox`]. Silence is told by the kernel: it probes
-//! the other machine, not the other process, which may be paused. Whether that one is at work is for the cores to find out.
+//! the other machine, not the other process, which may be paused. Whether that one is at work is for the cores to find out,
+//! by leases, long before a connection is given up.
 
 mod accept;
 mod connection;
@@ -32,8 +33,13 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(3);
 /// What was begun goes on at least this often: a frame whose beginning came, and what is to be sent.
 const PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The kernel gives up a connection when nothing of the other machine came for so long although something was to come.
-const SILENCE: Duration = Duration::from_secs(3);
+/// The kernel gives up a connection when nothing of the other machine came for so long although something was to come; or when
+/// what is sent finds no room there for so long. That is why it is no shorter: a process that is paused makes no room either, and
+/// its leases are over by then.
+const SILENCE: Duration = PROGRESS_DEADLINE;
+
+/// The kernel asks a machine of which it hears nothing whether it is there, this often.
+const PROBES: Duration = Duration::from_secs(1);
 
 /// Takes in what comes.
 pub trait Inbox: Send + Sync + 'static {
@@ -82,13 +88,16 @@ impl Cut {
         Self::Late { what: "a sign that what is sent is read", deadline: PROGRESS_DEADLINE };
 }
 
-/// Small frames go out at once, and a machine that is gone is noticed.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Small frames go out at once, and a machine that is gone is noticed after 10 s.
+///
+/// # Errors
+/// The kernel's.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, Duration::from_secs(1))?;
-    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(1))?;
-    sockopt::set_tcp_keepcnt(stream, 3)?;
+    sockopt::set_tcp_keepidle(stream, PROBES)?;
+    sockopt::set_tcp_keepintvl(stream, PROBES)?;
+    // With this, how many probes go without an answer does not matter.
     sockopt::set_tcp_user_timeout(stream, SILENCE.as_millis() as u32)?;
     Ok(())
 }

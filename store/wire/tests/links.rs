@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -239,6 +239,50 @@ async fn who_does_not_read_takes_no_more_than_its_share() {
     let mut bytes = vec![0; big.length() * sent];
     timeout(DEADLINE, stream.read_exact(&mut bytes)).await.expect("in time").expect("all that was taken");
     assert!(link.outbox().send(frame(2, 1)));
+}
+
+/// Longer than it takes to find out that a machine is gone whose kernel says nothing.
+const PAUSE: Duration = Duration::from_secs(6);
+
+#[tokio::test]
+async fn a_process_that_is_paused_is_not_cut_for_it() {
+    let (listener, address) = listener().await;
+    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let mut paused = welcome(&listener, identity(2, 6)).await;
+    until(&link, is_connected).await;
+    // More than any socket has room for.
+    let big = frame(1, 256);
+    let sent = (0..16).filter(|_| link.outbox().send(big.clone())).count();
+    let mut status = link.status();
+    let is_cut = timeout(PAUSE, status.wait_for(|status| !is_connected(status))).await.is_ok();
+    assert!(!is_cut, "it is no machine that is gone");
+    let mut bytes = vec![0; big.length() * sent];
+    timeout(DEADLINE, paused.read_exact(&mut bytes)).await.expect("in time").expect("all that was taken");
+}
+
+/// One that sends without end, and does not wait for anything.
+#[tokio::test]
+async fn who_sends_without_end_keeps_nobody_from_the_rest() {
+    let (kept, address, _task) = serve(identity(2, 6)).await;
+    let hello = Hello { from: identity(1, 5), to: process(2, 6) };
+    let mut stream = stranger(hello, address).await.into_std().expect("a socket");
+    stream.set_nonblocking(false).expect("a socket that waits");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = is_over.clone();
+    let flood = std::thread::spawn(move || {
+        use std::io::Write;
+        let bytes = frame(1, 256).to_bytes();
+        while !over.load(Ordering::Relaxed) && stream.write_all(&bytes).is_ok() {}
+    });
+    let begun = Instant::now();
+    kept.next().await;
+    while begun.elapsed() < Duration::from_secs(2) {
+        let before = Instant::now();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+    }
+    is_over.store(true, Ordering::Relaxed);
+    tokio::task::spawn_blocking(|| flood.join()).await.expect("no panic").expect("no panic");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_ledger::keeper::Keeper;
 use huntaway_ledger::{Cluster, EpochRecord, Ledger, Member, Name, Next, Record};
+use huntaway_wire::link::prepare;
 use huntaway_wire::{Epoch, NodeId};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -288,8 +289,8 @@ async fn send_snapshot(writer: &mut OwnedWriteHalf, snapshot: &Bytes) -> Result<
     Ok(())
 }
 
-/// Small messages go out at once.
+/// Small messages go out at once, and a machine that is gone is noticed.
 pub(super) fn prepared(stream: TcpStream) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     Ok(stream.into_split())
 }

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use super::{Cut, Inbox, Outbox, PROGRESS_DEADLINE};
@@ -51,6 +52,8 @@ pub(super) async fn next_frame(stream: &TcpStream, decoder: &mut Decoder) -> Res
         if let Some(frame) = decoder.next_frame()? {
             return Ok(frame);
         }
+        // A socket that always has something is no reason to keep a thread from everything else.
+        consume_budget().await;
         if decoder.waiting() == 0 {
             stream.readable().await?;
         } else {
@@ -83,6 +86,7 @@ async fn write(stream: &TcpStream, batch: &mut VecDeque<Bytes>) -> Result<(), Cu
         let mut slices = [IoSlice::new(&[]); MOST_SLICES];
         let pieces = slices.iter_mut().zip(batch.iter()).map(|(slice, piece)| *slice = IoSlice::new(piece));
         let pieces = pieces.count();
+        consume_budget().await;
         match stream.try_write_vectored(&slices[..pieces]) {
             Ok(written) => advance(batch, written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
