@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use huntaway_ledger::keeper::{HoldEnd, NotLeased, NotStarted, Proposal};
-use huntaway_ledger::{DiskRecord, Memory, Record, SetRecord, StartId};
+use huntaway_ledger::{
+    DiskRecord, FollowError, MAX_HELD, MAX_RECORD_BYTES, Memory, Record, SetRecord, StartId,
+};
 use huntaway_membership::local::shared::{
     ClusterKey, Cut, KeeperOptions, KeeperServer, KeeperStatus, NodeStart, NotDone, Rejection, RemoteDriver,
     RemoteOptions, StartError,
@@ -197,6 +199,25 @@ async fn who_comes_late_gets_the_state_as_a_whole() {
     kept.stop().await;
 }
 
+/// Carries bytes between followers and a keeper, but none while it is stuck; and nothing goes on that was stuck once.
+async fn carry_unless(is_stuck: Arc<AtomicBool>, listener: TcpListener, to: SocketAddr) {
+    while let Ok((mut from, _)) = listener.accept().await {
+        let Ok(mut to) = TcpStream::connect(to).await else { continue };
+        let is_stuck = is_stuck.clone();
+        tokio::spawn(async move {
+            let is = async |wanted| {
+                while is_stuck.load(Ordering::Relaxed) != wanted {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                () = is(true) => is(false).await,
+            }
+        });
+    }
+}
+
 /// A follower that does not read holds nobody up, and knows all when it reads again.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_holds_nobody_up() {
@@ -205,28 +226,7 @@ async fn who_does_not_read_holds_nobody_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let is_stuck = Arc::new(AtomicBool::new(false));
-    let (to, stuck) = (kept.address, is_stuck.clone());
-    let carrier = tokio::spawn(async move {
-        while let Ok((mut from, _)) = listener.accept().await {
-            let Ok(mut to) = TcpStream::connect(to).await else { continue };
-            let stuck = stuck.clone();
-            tokio::spawn(async move {
-                let over = async {
-                    while !stuck.load(Ordering::Relaxed) {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                };
-                tokio::select! {
-                    _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
-                    () = over => {
-                        while stuck.load(Ordering::Relaxed) {
-                            tokio::time::sleep(Duration::from_millis(5)).await;
-                        }
-                    }
-                }
-            });
-        }
-    });
+    let carrier = tokio::spawn(carry_unless(is_stuck.clone(), listener, kept.address));
     let (slow, other) = (following(address, 1).await, following(kept.address, 2).await);
     let before = slow.state().number();
     is_stuck.store(true, Ordering::Relaxed);
@@ -235,10 +235,71 @@ async fn who_does_not_read_holds_nobody_up() {
         propose(&other, format!("disk-{number}")).await.expect("nobody waits");
     }
     assert_eq!(slow.state().number(), before);
+    // It has things to do all the time, and notices that it hears nothing.
+    let mut status = slow.status();
+    let is_cut =
+        |status: &KeeperStatus| matches!(status, KeeperStatus::Cut(cut) if matches!(**cut, Cut::Silent));
+    let is_noticed = tokio::time::timeout(kept::DEADLINE, status.wait_for(is_cut)).await.is_ok();
+    assert!(is_noticed, "it hears nothing");
     is_stuck.store(false, Ordering::Relaxed);
     know_the_same(&[&slow, &other]).await;
     carrier.abort();
     kept.stop().await;
+}
+
+/// Of records that are made while a follower connects it misses none, whether it gets them or the state as a whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_connects_while_records_are_made_knows_all() {
+    for history_bytes in [1000, 4 << 20] {
+        let dir = TempDir::new().expect("a directory");
+        let kept = Kept::new(dir.path(), KeeperOptions { history_bytes, ..options(2) }).await;
+        let one = following(kept.address, 1).await;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (proposer, over) = (one.clone(), is_over.clone());
+        let proposals = spawn_blocking(move || {
+            (0..).take_while(|_| !over.load(Ordering::Relaxed)).for_each(|number| {
+                proposer.propose(create(&format!("disk-{number}"))).map(drop).expect("room");
+            });
+        });
+        let mut others = Vec::new();
+        for _ in 0..20 {
+            others.push(following(kept.address, 2).await);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        proposals.await.expect("no panic");
+        know_the_same(&others.iter().chain([&one]).collect::<Vec<_>>()).await;
+        assert!(one.state().vdis().count() > 5);
+        kept.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_ledger_can_have_is_refused_at_once_and_the_rest_goes_on() {
+    let dir = TempDir::new().expect("a directory");
+    let kept = Kept::new(dir.path(), options(1)).await;
+    let driver = following(kept.address, 1).await;
+    propose(&driver, "disk".to_owned()).await.expect("room");
+    let disk = driver.state().vdi("disk").expect("it is there").vid;
+    let hold = Proposal::Hold { disks: vec![disk; MAX_HELD + 1], then: HoldEnd::Freeze };
+    let refused = driver.propose_any(hold).expect_err("it is too long");
+    assert!(matches!(refused, ProposeError::Kept(NotDone::Unreadable(_))), "{refused}");
+    let nodes = vec![node(1); MAX_RECORD_BYTES / 16];
+    let long = Proposal::Record(Record::Sets(SetRecord::NodesDown { nodes }));
+    let refused = driver.propose_any(long).expect_err("it is too long");
+    assert!(matches!(refused, ProposeError::Refused(FollowError::TooLarge(_))), "{refused}");
+    propose(&driver, "other".to_owned()).await.expect("the rest goes on");
+    kept.stop().await;
+}
+
+fn is_refused(status: &KeeperStatus) -> bool {
+    matches!(status, KeeperStatus::Cut(cut) if matches!(**cut, Cut::Rejected(Rejection::OldCopy { .. })))
+}
+
+async fn is_not_followed(driver: &RemoteDriver) {
+    let mut status = driver.status();
+    let is_told = tokio::time::timeout(kept::DEADLINE, status.wait_for(is_refused)).await.is_ok();
+    assert!(is_told, "in time");
+    assert!(driver.state().vdi("second").is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,14 +314,20 @@ async fn an_older_copy_of_the_ledger_is_not_followed() {
     propose(&driver, "second".to_owned()).await.expect("room");
     kept.stop().await;
     std::fs::write(&log, &old).expect("a directory to write to");
-    let kept = Kept::at(dir.path(), options(1), address).await;
-    let mut status = driver.status();
-    let is_refused = |status: &KeeperStatus| matches!(status, KeeperStatus::Cut(cut) if matches!(**cut, Cut::Rejected(Rejection::OldCopy { .. })));
-    tokio::time::timeout(kept::DEADLINE, status.wait_for(is_refused))
-        .await
-        .expect("in time")
-        .expect("a driver");
-    assert!(driver.state().vdi("second").is_some());
+    let few = || KeeperOptions { history_bytes: 1000, ..options(1) };
+    let kept = Kept::at(dir.path(), few(), address).await;
+    is_not_followed(&driver).await;
+    kept.stop().await;
+    // Nor is what became of it elsewhere, be it longer by now than what is sent record by record.
+    let kept = Kept::new(dir.path(), few()).await;
+    let other = following(kept.address, 1).await;
+    for number in 0..10 {
+        propose(&other, format!("disk-{number}")).await.expect("room");
+    }
+    kept.stop().await;
+    until("nobody is there", || !is_refused(&driver.status().borrow())).await;
+    let kept = Kept::at(dir.path(), few(), address).await;
+    is_not_followed(&driver).await;
     kept.stop().await;
 }
 

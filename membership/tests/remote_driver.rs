@@ -1,5 +1,6 @@
 //! A driver that follows a ledger which another process keeps has the guarantees of every driver.
 
+#[macro_use]
 mod driver_suite;
 mod kept;
 
@@ -71,42 +72,4 @@ fn records(dir: &Path) -> Vec<Record> {
     local::read(dir).expect("a ledger").records
 }
 
-#[test]
-fn g1_one_record_per_number() {
-    driver_suite::g1_one_record_per_number(&mut Node::new());
-}
-
-#[test]
-fn g2_records_are_durable_before_they_are_reported() {
-    driver_suite::g2_records_are_durable_before_they_are_reported(&mut Node::new());
-}
-
-#[test]
-fn g4_placement_follows_from_the_records() {
-    driver_suite::g4_placement_follows_from_the_records(&mut Node::new());
-}
-
-#[test]
-fn g5_the_state_only_moves_on() {
-    driver_suite::g5_the_state_only_moves_on(&mut Node::new());
-}
-
-#[test]
-fn g6_a_node_runs_once() {
-    driver_suite::g6_a_node_runs_once(&mut Node::new());
-}
-
-#[test]
-fn g7_epochs_and_operations_are_one_sequence() {
-    driver_suite::g7_epochs_and_operations_are_one_sequence(&mut Node::new());
-}
-
-#[test]
-fn g8_no_process_goes_on_in_the_pepoch_of_another() {
-    driver_suite::g8_no_process_goes_on_in_the_pepoch_of_another(&mut Node::new());
-}
-
-#[test]
-fn a_refused_operation_leaves_no_trace() {
-    driver_suite::a_refused_operation_leaves_no_trace(&mut Node::new());
-}
+driver_suite!(Node::new());

@@ -183,4 +183,12 @@ pub enum LogError {
         /// The file.
         path: PathBuf,
     },
+    /// What was written cannot be read again: this program is wrong. Nobody was told of it, nor of anything after it.
+    #[error("a record that was written to the ledger {} cannot be read: {source}; use another version", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ReadError,
+    },
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use huntaway_ledger::Ledger;
+use huntaway_ledger::{Ledger, ReadError};
 
 use super::error::LogError;
 use super::log_file::{MARK_OFFSET_BYTES, mark};
@@ -49,6 +49,11 @@ impl<S: Storage> Log<S> {
     /// Where it ends, in bytes.
     pub(super) fn end_bytes(&self) -> u64 {
         self.end_bytes
+    }
+
+    /// What was appended is no record.
+    pub(super) fn unreadable(&self, source: ReadError) -> LogError {
+        LogError::Unreadable { path: self.path.clone(), source }
     }
 
     /// Appends the bytes of records up to `limit_bytes`; `ledger` is the ledger that has them. They are on stable storage when this

@@ -1,6 +1,6 @@
 //! What every driver must show (G1 to G8 of [`Driver`]), written against the trait alone.
 //!
-//! A driver's own test file implements [`Cluster`] and calls each function here from a test of its own. G3, and G6 with
+//! A driver's own test file implements [`Cluster`] and has each function here as a test of its own by [`driver_suite`]. G3, and G6 with
 //! more than one voter, need a cluster that can be cut apart: they come with the first driver of several nodes.
 
 use std::sync::Arc;
@@ -14,6 +14,22 @@ use huntaway_wire::Partition;
 
 const PROPOSERS: usize = 4;
 const PROPOSALS_EACH: usize = 5;
+
+/// Each test of the suite, on a cluster of its own, which the expression makes.
+macro_rules! driver_suite {
+    ($cluster:expr) => {
+        driver_suite!($cluster; g1_one_record_per_number, g2_records_are_durable_before_they_are_reported,
+            g4_placement_follows_from_the_records, g5_the_state_only_moves_on, g6_a_node_runs_once,
+            g7_epochs_and_operations_are_one_sequence, g8_no_process_goes_on_in_the_pepoch_of_another,
+            a_refused_operation_leaves_no_trace);
+    };
+    ($cluster:expr; $($test:ident),*) => { $(
+        #[test]
+        fn $test() {
+            driver_suite::$test(&mut $cluster);
+        }
+    )* };
+}
 
 /// A cluster under test, seen from one of its nodes.
 pub(crate) trait Cluster {

@@ -150,7 +150,7 @@ impl Core {
             ToKeeper::Started(start) => Input::Started(start),
             ToKeeper::AskedLease { process, ask, applied } => Input::AskedLease { process, ask, applied },
             ToKeeper::Left { process } => Input::Left { process },
-            ToKeeper::Proposed { number, .. } if !self.has_room() => {
+            ToKeeper::Proposed { number, .. } if !self.has_room() && !self.keeper.knows(by, number) => {
                 let answer = ProposalAnswer::Full;
                 return self.outputs.push((connection, Output::Answered { by, number, answer }));
             }
@@ -182,12 +182,12 @@ impl Core {
             self.log.append(&bytes, self.keeper.ledger(), MAX_LOG_BYTES)?;
         }
         for (connection, output) in outputs {
-            self.tell(connection, output);
+            self.tell(connection, output)?;
         }
         Ok(())
     }
 
-    fn tell(&mut self, connection: u64, output: Output) {
+    fn tell(&mut self, connection: u64, output: Output) -> Result<(), LogError> {
         let message = match output {
             Output::Record(record) => return self.tell_all(record.into()),
             Output::Answered { by, number, answer } => {
@@ -196,26 +196,26 @@ impl Core {
                 if let Some(of) = of.map(|(of, _)| *of) {
                     self.send(of, framed(&FromKeeper::Answered { number, answer }));
                 }
-                return;
+                return Ok(());
             }
             Output::Leased { ask, known_by_all, .. } => FromKeeper::Leased { ask, known_by_all },
             Output::NotLeased { ask, why, .. } => FromKeeper::NotLeased { ask, why },
             Output::Started { start, .. } => FromKeeper::Started { start },
             Output::NotStarted { start, why, .. } => FromKeeper::NotStarted { start, why },
-            Output::Connected { .. } => return,
+            Output::Connected { .. } => return Ok(()),
         };
         self.send(connection, framed(&message));
+        Ok(())
     }
 
-    fn tell_all(&mut self, record: Bytes) {
-        if let Err(error) = self.durable.read(&record) {
-            // It was made from the ledger before it.
-            return tracing::error!(%error, "a record that was written cannot be read");
-        }
+    /// Goes no further than a record that cannot be read: whoever gets the next one could not follow.
+    fn tell_all(&mut self, record: Bytes) -> Result<(), LogError> {
+        self.durable.read(&record).map_err(|source| self.log.unreadable(source))?;
         self.history.add(&self.durable, record.clone());
         let framed = framed(&FromKeeper::Record(record));
         let connections: Vec<u64> = self.connections.keys().copied().collect();
         connections.into_iter().for_each(|connection| self.send(connection, framed.clone()));
+        Ok(())
     }
 
     fn send(&mut self, connection: u64, framed: Bytes) {

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use huntaway_ledger::MAX_RECORD_BYTES;
 use huntaway_wire::encoding::{Encoding, Malformed, Reader, Writer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::message::Rejection;
 
@@ -27,10 +27,11 @@ pub(super) const MAX_HELLO_BYTES: usize = 256;
 /// Each side says something at least this often.
 pub(super) const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
-/// So long nothing comes, or nothing can be sent, until the connection is given up.
+/// The connection is given up when nothing came for so long, or when a message cannot be sent within it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-const PREAMBLE_BYTES: usize = 8;
+/// Length and checksum.
+pub(super) const PREAMBLE_BYTES: usize = 8;
 
 /// Why a connection brings no more messages.
 #[derive(Debug, thiserror::Error)]
@@ -81,13 +82,15 @@ impl Cut {
 pub(super) struct Messages<R> {
     stream: R,
     received: BytesMut,
+    /// When something came last.
+    heard: Instant,
     /// Longer ones are not taken.
     longest: usize,
 }
 
 impl<R: AsyncRead + Unpin> Messages<R> {
     pub(super) fn new(stream: R) -> Self {
-        Self { stream, received: BytesMut::new(), longest: MAX_HELLO_BYTES }
+        Self { stream, received: BytesMut::new(), heard: Instant::now(), longest: MAX_HELLO_BYTES }
     }
 
     /// Both sides have the key.
@@ -97,19 +100,29 @@ impl<R: AsyncRead + Unpin> Messages<R> {
 
     /// The next one.
     pub(super) async fn next<T: Encoding>(&mut self) -> Result<T, Cut> {
+        Ok(opened(&self.whole().await?)?.whole()?)
+    }
+
+    /// The next one of a handshake, as it was sent. Later versions may say more: that is ignored.
+    pub(super) async fn next_hello<T: Encoding>(&mut self) -> Result<(T, Bytes), Cut> {
+        let message = self.whole().await?;
+        Ok((T::decode(&mut opened(&message)?)?, message))
+    }
+
+    async fn whole(&mut self) -> Result<Bytes, Cut> {
         loop {
             if let Some(message) = self.taken()? {
-                let (metadata, rest) = message.split_first_chunk().ok_or(Malformed::Short)?;
-                let metadata = usize::from(u16::from_le_bytes(*metadata));
-                let (metadata, payload) = rest.split_at_checked(metadata).ok_or(Malformed::Short)?;
-                return Ok(Reader::new(metadata, message.slice_ref(payload)).whole()?);
+                return Ok(message);
             }
             self.received.reserve(PREAMBLE_BYTES + self.longest.min(16 << 10));
-            match timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await {
+            let read = self.stream.read_buf(&mut self.received);
+            // Counted from what came last, however often this is given up and begun again.
+            match timeout_at(self.heard + PATIENCE, read).await {
                 Err(_) => return Err(Cut::Silent),
                 Ok(Ok(0)) => return Err(Cut::Closed),
                 Ok(read) => read?,
             };
+            self.heard = Instant::now();
         }
     }
 
@@ -127,6 +140,13 @@ impl<R: AsyncRead + Unpin> Messages<R> {
         self.received.advance(PREAMBLE_BYTES);
         Ok(Some(self.received.split_to(length).freeze()))
     }
+}
+
+fn opened(message: &Bytes) -> Result<Reader<'_>, Malformed> {
+    let (metadata, rest) = message.split_first_chunk().ok_or(Malformed::Short)?;
+    let metadata = usize::from(u16::from_le_bytes(*metadata));
+    let (metadata, payload) = rest.split_at_checked(metadata).ok_or(Malformed::Short)?;
+    Ok(Reader::new(metadata, message.slice_ref(payload)))
 }
 
 /// A message as it is sent.

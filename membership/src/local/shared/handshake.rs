@@ -6,6 +6,7 @@
 //! follower ── proof over the same, and what it knows ────────────────► keeper
 //! ```
 //!
+//! Later versions may add to the end of these; what is proved is what was sent.
 //! Neither proof tells anything of the key, and none is good for another exchange. What follows is checked for damage, but not
 //! signed: who can change packets on their way is not kept out by this.
 
@@ -17,7 +18,7 @@ use huntaway_ledger::keeper::Follower;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::frame::{Cut, Messages, framed, send};
+use super::frame::{Cut, Messages, PREAMBLE_BYTES, framed, send};
 use super::key::{ClusterKey, KEY_BYTES};
 use super::message::{Challenge, FromKeeper, Hello, Proof, Rejection, VERSION};
 
@@ -56,12 +57,13 @@ pub(super) async fn call(
     let Caller { key, cluster, follower, last, hash } = caller;
     let versions = (VERSION, VERSION);
     let hello = Hello { versions, cluster: *cluster, follower: *follower, nonce: random()? };
-    let hello = framed(&hello);
+    let framed_hello = framed(&hello);
     let answer = async {
-        send(stream, &hello).await?;
-        messages.next::<Challenge>().await
+        send(stream, &framed_hello).await?;
+        messages.next_hello::<Challenge>().await
     };
-    match timeout(DEADLINE, answer).await.map_err(|_| Cut::Silent)?? {
+    let hello = framed_hello.slice(PREAMBLE_BYTES..);
+    match timeout(DEADLINE, answer).await.map_err(|_| Cut::Silent)??.0 {
         Challenge::Rejected(rejection) => Err(rejection.into()),
         Challenge::Prove { nonce, proof } if key.is_proof(&proof, KEEPER, [&hello, &nonce]) => {
             let proof = key.proof(FOLLOWER, [&hello, &nonce]);
@@ -80,7 +82,7 @@ pub(super) async fn answer(
     cluster: [u8; 16],
 ) -> Result<Called, Cut> {
     let exchange = async {
-        let hello: Hello = messages.next().await?;
+        let (hello, as_sent): (Hello, _) = messages.next_hello().await?;
         let why = if !(hello.versions.0..=hello.versions.1).contains(&VERSION) {
             Some(Rejection::Versions { oldest: VERSION, newest: VERSION })
         } else if ![cluster, [0; 16]].contains(&hello.cluster) {
@@ -92,11 +94,11 @@ pub(super) async fn answer(
             send(stream, &framed(&Challenge::Rejected(why))).await?;
             return Err(why.into());
         }
-        let (follower, hello, nonce) = (hello.follower, framed(&hello), random()?);
-        let proof = key.proof(KEEPER, [&hello, &nonce]);
+        let (follower, nonce) = (hello.follower, random()?);
+        let proof = key.proof(KEEPER, [&as_sent, &nonce]);
         send(stream, &framed(&Challenge::Prove { nonce, proof })).await?;
-        let Proof { proof, last, hash } = messages.next().await?;
-        if !key.is_proof(&proof, FOLLOWER, [&hello, &nonce]) {
+        let (Proof { proof, last, hash }, _) = messages.next_hello().await?;
+        if !key.is_proof(&proof, FOLLOWER, [&as_sent, &nonce]) {
             send(stream, &framed(&FromKeeper::Rejected(Rejection::Key))).await?;
             return Err(Rejection::Key.into());
         }
@@ -110,4 +112,51 @@ fn random() -> Result<[u8; KEY_BYTES], Cut> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| Cut::Io(io::Error::other(error.to_string())))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use tokio::io::{AsyncWriteExt, duplex, split};
+
+    use super::*;
+
+    fn key(byte: u8) -> ClusterKey {
+        ClusterKey::new([byte; KEY_BYTES])
+    }
+
+    /// With a few bytes more at the end of its metadata.
+    fn later(framed: &[u8]) -> BytesMut {
+        let mut message = BytesMut::from(&framed[PREAMBLE_BYTES..]);
+        message.extend(b"what a later version says");
+        let metadata = (message.len() - 2) as u16;
+        message[..2].copy_from_slice(&metadata.to_le_bytes());
+        let mut later = BytesMut::from(&(message.len() as u32).to_le_bytes()[..]);
+        later.extend(crc32c::crc32c(&message).to_le_bytes());
+        later.extend(message);
+        later
+    }
+
+    #[tokio::test]
+    async fn later_versions_may_say_more() {
+        let (near, far) = duplex(4096);
+        let (keeper, follower) = (split(near), split(far));
+        let called = tokio::spawn(async move {
+            let (reader, mut writer) = keeper;
+            answer(&mut Messages::new(reader), &mut writer, &key(7), [1; 16]).await
+        });
+        let (reader, mut writer) = follower;
+        let mut messages = Messages::new(reader);
+        let hello = Hello { versions: (1, 9), cluster: [1; 16], follower: Follower(5), nonce: [3; 32] };
+        let hello = later(&framed(&hello));
+        writer.write_all(&hello).await.unwrap();
+        let (challenge, _) = messages.next_hello::<Challenge>().await.unwrap();
+        let Challenge::Prove { nonce, proof } = challenge else { panic!("{challenge:?}") };
+        let exchange: [&[u8]; 2] = [&hello[PREAMBLE_BYTES..], &nonce];
+        assert!(key(7).is_proof(&proof, KEEPER, exchange));
+        let proof = Proof { proof: key(7).proof(FOLLOWER, exchange), last: 6, hash: RecordHash([4; 32]) };
+        writer.write_all(&later(&framed(&proof))).await.unwrap();
+        let called = called.await.unwrap().unwrap();
+        assert_eq!((called.follower, called.last, called.hash), (Follower(5), 6, RecordHash([4; 32])));
+    }
 }

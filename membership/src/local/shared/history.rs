@@ -19,12 +19,17 @@ pub(super) enum CatchUp {
     OldCopy,
 }
 
-/// Records, each with its number and hash: no gap, and none after the last.
+/// So many hashes are known of the last records, 32 bytes each. Whoever knows only what is older can be on another branch unnoticed.
+const MOST_HASHES: usize = 64 << 10;
+
+/// The last records: no gap, and none after the last.
 #[derive(Debug)]
 pub(super) struct History {
-    records: VecDeque<(u64, RecordHash, Bytes)>,
-    /// What comes before the first of them.
-    before: (u64, RecordHash),
+    records: VecDeque<Bytes>,
+    /// Of the last record, of those before it, and of none, which has the number 0.
+    hashes: VecDeque<RecordHash>,
+    /// The last record.
+    last: u64,
     bytes: usize,
     most_bytes: usize,
 }
@@ -32,33 +37,71 @@ pub(super) struct History {
 impl History {
     /// Of at most so many bytes.
     pub(super) fn new(most_bytes: usize) -> Self {
-        Self { records: VecDeque::new(), before: (0, RecordHash::default()), bytes: 0, most_bytes }
+        let hashes = VecDeque::from([RecordHash::default()]);
+        Self { records: VecDeque::new(), hashes, last: 0, bytes: 0, most_bytes }
     }
 
     /// `ledger` ends with this record.
     pub(super) fn add(&mut self, ledger: &Ledger, record: Bytes) {
         self.bytes += record.len();
-        self.records.push_back((ledger.state().number(), ledger.hash(), record));
+        self.last = ledger.state().number();
+        self.records.push_back(record);
+        self.hashes.push_back(ledger.hash());
+        if self.hashes.len() > MOST_HASHES {
+            self.hashes.pop_front();
+        }
         while self.bytes > self.most_bytes
-            && let Some((number, hash, record)) = self.records.pop_front()
+            && let Some(record) = self.records.pop_front()
         {
             self.bytes -= record.len();
-            self.before = (number, hash);
         }
     }
 
     /// What leads from the record with this number and hash to the last one.
     pub(super) fn catch_up(&self, number: u64, hash: RecordHash) -> CatchUp {
-        let last = self.records.back().map_or(self.before, |(number, hash, _)| (*number, *hash));
-        if number < self.before.0 || last.0.saturating_sub(number) > MOST_RECORDS {
-            return CatchUp::Snapshot;
-        }
-        let known =
-            [self.before].into_iter().chain(self.records.iter().map(|(number, hash, _)| (*number, *hash)));
-        if number > last.0 || !known.into_iter().any(|known| known == (number, hash)) {
+        let Some(missing) = self.last.checked_sub(number) else { return CatchUp::OldCopy };
+        let place = |length: usize, back: u64| length.checked_sub(usize::try_from(back).ok()?);
+        let known = place(self.hashes.len(), missing + 1).and_then(|place| self.hashes.get(place));
+        if known.is_some_and(|known| *known != hash) {
             return CatchUp::OldCopy;
         }
-        let later = self.records.iter().filter(|(later, _, _)| *later > number);
-        CatchUp::Records(later.map(|(_, _, record)| record.clone()).collect())
+        match place(self.records.len(), missing) {
+            Some(place) if known.is_some() && missing <= MOST_RECORDS => {
+                CatchUp::Records(self.records.range(place..).cloned().collect())
+            }
+            _ => CatchUp::Snapshot,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_ledger::Record;
+
+    use super::*;
+
+    #[test]
+    fn who_knows_another_record_is_on_another_branch_however_much_it_lacks() {
+        let (mut ledger, mut history) = (Ledger::default(), History::new(200));
+        let mut hashes = vec![ledger.hash()];
+        for copies in 1..=5 {
+            let next = ledger.follow(&Record::Copies { copies, min_copies: 1 }).unwrap();
+            ledger = next.ledger;
+            history.add(&ledger, next.bytes.into());
+            hashes.push(ledger.hash());
+        }
+        let length = history.records[0].len();
+        let kept = 200 / length;
+        assert!((1..5).contains(&kept));
+        for (number, hash) in (0..).zip(&hashes) {
+            let missing = 5 - number as usize;
+            match history.catch_up(number, *hash) {
+                CatchUp::Records(records) => assert!(records.len() == missing && missing <= kept),
+                CatchUp::Snapshot => assert!(missing > kept),
+                CatchUp::OldCopy => panic!("{number} is known"),
+            }
+            assert!(matches!(history.catch_up(number, RecordHash([9; 32])), CatchUp::OldCopy));
+        }
+        assert!(matches!(history.catch_up(6, hashes[5]), CatchUp::OldCopy));
     }
 }

@@ -280,6 +280,14 @@ fn proposal(from: &mut Reader<'_>) -> Result<Proposal, Malformed> {
     }
 }
 
+/// Whether a keeper can read it.
+pub(super) fn check(proposal: &Proposal) -> Result<(), Malformed> {
+    let mut writer = Writer::new();
+    put_proposal(&mut writer, proposal);
+    let (metadata, payload) = writer.into_bytes();
+    self::proposal(&mut Reader::new(&metadata, payload)).map(drop)
+}
+
 impl Encoding for ToKeeper {
     fn encode(&self, to: &mut Writer) {
         match self {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use huntaway_ledger::keeper::{Follower, NotLeased, NotStarted, Proposal, Start};
 use huntaway_ledger::{FollowError, Incarnation, Memory, Operation, RecordHash, StartId, State};
+use huntaway_wire::encoding::Malformed;
 use huntaway_wire::{NodeId, Process};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::clock;
 use super::frame::Cut;
 use super::key::ClusterKey;
+use super::message;
 use super::session::Session;
 use crate::local::random_uuid;
 use crate::{Driver, ProposeError};
@@ -82,6 +84,9 @@ pub enum NotDone {
     /// Too much is asked for at a time. Nothing happened; it may be tried again.
     #[error("the ledger is asked for too much at a time: try again")]
     TooMany,
+    /// No keeper could read it. Nothing happened.
+    #[error("no ledger can have this: {0}")]
+    Unreadable(Malformed),
     /// The ledger's file is full. Nothing happened.
     #[error("the ledger has reached its limit")]
     Full,
@@ -159,14 +164,7 @@ impl RemoteDriver {
     pub async fn connect(options: RemoteOptions) -> Result<Self, Cut> {
         let mut follower = [0; 8];
         getrandom::fill(&mut follower).map_err(|error| Cut::Io(std::io::Error::other(error.to_string())))?;
-        let shared = Arc::new(Shared {
-            wanted: Mutex::default(),
-            filled: Notify::new(),
-            applied: AtomicU64::new(0),
-            known_by_all: AtomicU64::new(0),
-            leased_until_us: AtomicU64::new(0),
-            told: Notify::new(),
-        });
+        let shared = Arc::new(Shared::new());
         let (states, state) = watch::channel(Arc::new(State::default()));
         let (statuses, mut status) = watch::channel(KeeperStatus::default());
         let deadline = Instant::now() + options.patience;
@@ -299,11 +297,15 @@ impl RemoteDriver {
         }
     }
 
-    fn asked(&self, proposal: Proposal) -> Result<Receiver<Answer>, NotDone> {
+    fn asked(&self, proposal: Proposal) -> Result<Receiver<Answer>, ProposeError> {
+        if let Proposal::Record(record) = &proposal {
+            record.to_bytes().map_err(FollowError::from)?;
+        }
+        message::check(&proposal).map_err(NotDone::Unreadable)?;
         let (sender, answer) = sync_channel(1);
         let mut wanted = self.wanted();
         if wanted.waiting >= MOST_WAITING {
-            return Err(NotDone::TooMany);
+            return Err(NotDone::TooMany.into());
         }
         wanted.waiting += 1;
         wanted.proposals.push((proposal, sender));
@@ -318,6 +320,17 @@ impl RemoteDriver {
 }
 
 impl Shared {
+    pub(super) fn new() -> Self {
+        Self {
+            wanted: Mutex::default(),
+            filled: Notify::new(),
+            applied: AtomicU64::new(0),
+            known_by_all: AtomicU64::new(0),
+            leased_until_us: AtomicU64::new(0),
+            told: Notify::new(),
+        }
+    }
+
     pub(super) fn wanted(&self) -> MutexGuard<'_, Wanted> {
         // Nothing that is done with the lock held leaves it half done.
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)

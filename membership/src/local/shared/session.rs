@@ -44,11 +44,20 @@ const MAX_SNAPSHOT_BYTES: usize = 256 << 20;
 struct Waiting {
     proposal: Proposal,
     sender: SyncSender<Answer>,
+    /// On this connection.
     is_sent: bool,
-    /// It was sent, and this came since: it, or what says the same.
+    /// On this one, or an earlier one: it may have been agreed on.
+    was_sent: bool,
+    /// It was sent, and this came since, on whichever connection: it, or what says the same.
     is_there: bool,
     /// How often the keeper refused it for reasons that were not found.
     refusals: u32,
+}
+
+impl Waiting {
+    fn new(proposal: Proposal, sender: SyncSender<Answer>, refusals: u32) -> Self {
+        Self { proposal, sender, is_sent: false, was_sent: false, is_there: false, refusals }
+    }
 }
 
 /// Follows a ledger.
@@ -182,8 +191,7 @@ impl Session {
         };
         for (proposal, sender) in proposals {
             self.last_number += 1;
-            let waiting = Waiting { proposal, sender, is_sent: false, is_there: false, refusals: 0 };
-            self.waiting.insert(self.last_number, waiting);
+            self.waiting.insert(self.last_number, Waiting::new(proposal, sender, 0));
         }
         if let Some(process) = process.filter(|_| leaves) {
             send(writer, &framed(&ToKeeper::Left { process })).await?;
@@ -208,7 +216,7 @@ impl Session {
     async fn propose(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
         let unanswered_from = self.waiting.keys().next().copied().unwrap_or(0);
         for (number, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| !waiting.is_sent) {
-            waiting.is_sent = true;
+            (waiting.is_sent, waiting.was_sent) = (true, true);
             let proposal = waiting.proposal.clone();
             let proposed = ToKeeper::Proposed { number: *number, unanswered_from, proposal };
             send(writer, &framed(&proposed)).await?;
@@ -257,7 +265,7 @@ impl Session {
 
     /// Notes what came of what was sent, in case the keeper does not know any more that it was proposed.
     fn see(&mut self, record: &Record) {
-        for waiting in self.waiting.values_mut().filter(|waiting| waiting.is_sent) {
+        for waiting in self.waiting.values_mut().filter(|waiting| waiting.was_sent) {
             if let Proposal::Record(proposed) = &waiting.proposal {
                 waiting.is_there |= record.carries_out(proposed);
             }
@@ -278,7 +286,7 @@ impl Session {
         self.states.send_replace(self.ledger.state().clone());
         if let Some((_, false)) = self.caught_up_at {
             // Whether it was among the records is not to be known.
-            self.settle(|waiting| waiting.is_sent.then_some(Err(NotDone::Unknown.into())));
+            self.settle(|waiting| waiting.was_sent.then_some(Err(NotDone::Unknown.into())));
         }
         self.catch_up();
         Ok(())
@@ -300,13 +308,13 @@ impl Session {
         if !remembers {
             let state = self.ledger.state().clone();
             self.settle(|waiting| match &waiting.proposal {
-                _ if !waiting.is_sent => None,
+                _ if !waiting.was_sent => None,
                 Proposal::Record(_) => waiting.is_there.then(|| Ok(state.clone())),
                 Proposal::Hold { .. } => Some(Err(NotDone::Unknown.into())),
             });
         }
         for waiting in self.waiting.values_mut() {
-            (waiting.is_sent, waiting.is_there) = (false, false);
+            waiting.is_sent = false;
         }
     }
 
@@ -349,8 +357,7 @@ impl Session {
     fn propose_anew(&mut self, number: u64) {
         let Some(waiting) = self.waiting.remove(&number) else { return };
         self.last_number += 1;
-        let refusals = waiting.refusals + 1;
-        let again = Waiting { is_sent: false, is_there: false, refusals, ..waiting };
+        let again = Waiting::new(waiting.proposal, waiting.sender, waiting.refusals + 1);
         self.waiting.insert(self.last_number, again);
     }
 }
@@ -375,4 +382,105 @@ fn ticks() -> Interval {
     let mut ticks = interval(ASK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use huntaway_ledger::{Cluster, EpochRecord, Incarnation, Member, MemberState, Name, Vdi, VdiOptions};
+    use huntaway_wire::{Epoch, NodeId, Vid};
+
+    use super::*;
+    use crate::local::shared::ClusterKey;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).unwrap()
+    }
+
+    /// A ledger of one node.
+    fn ledger() -> Ledger {
+        let node = NodeId([1; 16]);
+        let member = Member {
+            node,
+            name: name("node"),
+            incarnation: Incarnation(0),
+            addresses: Vec::new(),
+            zone: name("zone"),
+            weight: 1,
+            state: MemberState::Up,
+        };
+        let cluster = Cluster { uuid: [1; 16], name: name("cluster") };
+        let first = EpochRecord { number: Epoch(1), cluster, members: vec![member], voters: vec![node] };
+        Ledger::default().follow(&Record::Epoch(first)).unwrap().ledger
+    }
+
+    fn create(disk: u32) -> Record {
+        let options =
+            VdiOptions { size_bytes: 1 << 20, block_size: 512, physical_block_size: 512, thin: true };
+        let (vid, name) = (Vid::new(disk).unwrap(), name(&format!("disk-{disk}")));
+        Record::CreateVdi { vid, name, uuid: [0; 16], options }
+    }
+
+    fn session(ledger: Ledger) -> Session {
+        let options = RemoteOptions {
+            address: "127.0.0.1:1".parse().unwrap(),
+            key: ClusterKey::new([7; 32]),
+            cluster: None,
+            node: NodeId([1; 16]),
+            patience: Duration::ZERO,
+        };
+        let (states, _) = watch::channel(ledger.state().clone());
+        let (status, _) = watch::channel(KeeperStatus::default());
+        let session = Session::new(options, Follower(1), Arc::new(Shared::new()), states, status);
+        Session { ledger, ..session }
+    }
+
+    impl Session {
+        /// It is connected anew, and knows all.
+        fn enters(&mut self, remembers: bool, records: &[Vec<u8>]) {
+            (self.is_caught_up, self.caught_up_at) = (false, None);
+            let last = self.ledger.state().number() + records.len() as u64;
+            self.hear(FromKeeper::Connected { remembers, last }).unwrap();
+            for record in records {
+                self.hear(FromKeeper::Record(record.clone().into())).unwrap();
+            }
+            assert!(self.is_caught_up);
+        }
+
+        /// Something is wanted, and sent.
+        fn sends(&mut self, record: &Record) -> Receiver<Answer> {
+            let (sender, answer) = sync_channel(1);
+            self.last_number += 1;
+            self.waiting.insert(self.last_number, Waiting::new(Proposal::Record(record.clone()), sender, 0));
+            self.is_sent_again();
+            answer
+        }
+
+        fn is_sent_again(&mut self) {
+            let waiting = self.waiting.values_mut();
+            waiting.for_each(|waiting| (waiting.is_sent, waiting.was_sent) = (true, true));
+        }
+    }
+
+    #[test]
+    fn what_came_on_an_earlier_connection_is_there_for_any_later_keeper() {
+        let ledger = ledger();
+        for is_sent_again in [false, true] {
+            let mut session = session(ledger.clone());
+            session.enters(true, &[]);
+            let answer = session.sends(&create(1));
+            let agreed = ledger.follow(&create(1)).unwrap();
+            // The answer does not come, twice; and what keeps the ledger from then on remembers nothing.
+            session.enters(true, &[agreed.bytes]);
+            assert!(answer.try_recv().is_err());
+            if is_sent_again {
+                session.is_sent_again();
+            }
+            session.enters(false, &[]);
+            let state = answer.try_recv().unwrap().unwrap();
+            assert_eq!(state.vdis().map(Vdi::clone).count(), 1);
+            assert!(session.waiting.is_empty());
+        }
+    }
 }
