@@ -32,6 +32,8 @@ pub struct InSyncSets {
     pub(crate) placed_at_once: bool,
     #[cfg(feature = "planted-bugs")]
     pub(crate) removed_early: bool,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) opens_damaged: bool,
 }
 
 /// A node, as recorded.
@@ -63,13 +65,17 @@ pub struct InSyncSet {
     /// The only node that held everything came back with another disk, or with an old copy of it: nobody opens the partition
     /// before the disk is back on which this start was the last, or a person says that it is to go on without.
     pub lost: Option<StartId>,
+    /// A person had it opened although flushed writes may be gone: until the newest of its members' blocks are in one place, each of
+    /// them may have some that nobody else has.
+    pub is_forced: bool,
 }
 
 impl InSyncSet {
     /// The set of a partition with nothing in it.
     pub(crate) fn first(target: Vec<NodeId>) -> Self {
         let (in_sync, former, doubtful, damaged) = (target.clone(), Vec::new(), Vec::new(), Vec::new());
-        Self { pepoch: Pepoch(1), target, in_sync, former, doubtful, damaged, lost: None }
+        let (lost, is_forced) = (None, false);
+        Self { pepoch: Pepoch(1), target, in_sync, former, doubtful, damaged, lost, is_forced }
     }
 
     /// The node that orders writes: the first in the ring that holds everything for certain, or what was on stable storage, or
@@ -85,9 +91,14 @@ impl InSyncSet {
         self.in_sync.iter().all(|node| self.doubtful.contains(node))
     }
 
-    /// Whether nobody opens the partition: see [`Self::lost`].
+    /// Whether nobody opens the partition unless a person has it opened, for flushed writes may be gone: the only copy is on
+    /// [another disk](Self::lost), or the logs of all members are damaged.
     pub fn is_lost(&self) -> bool {
-        self.lost.is_some()
+        self.lost.is_some() || self.is_all_damaged()
+    }
+
+    fn is_all_damaged(&self) -> bool {
+        self.in_sync.iter().all(|node| self.damaged.contains(node))
     }
 
     /// Whether all that are to keep the partition hold everything for certain. Whoever else has a copy may remove it then.
@@ -189,6 +200,8 @@ impl InSyncSets {
             placed_at_once: false,
             #[cfg(feature = "planted-bugs")]
             removed_early: false,
+            #[cfg(feature = "planted-bugs")]
+            opens_damaged: false,
         }
     }
 
@@ -216,12 +229,19 @@ impl InSyncSets {
         self.removed_early = true;
     }
 
+    /// Opens partitions whose members' logs are all damaged from now on, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_opens_damaged(&mut self) {
+        self.opens_damaged = true;
+    }
+
     /// Forgets who may have lost something, which is wrong.
     #[cfg(feature = "planted-bugs")]
     pub fn plant_doubt_forgotten(&mut self) {
         for set in self.sets.values_mut() {
             set.doubtful.clear();
             set.damaged.clear();
+            set.is_forced = false;
         }
     }
 
@@ -275,7 +295,7 @@ impl InSyncSets {
     pub fn at_stake(&self, partition: Partition) -> Option<AtStake> {
         let set = self.sets.get(&partition).filter(|set| !set.is_served_by(|node| self.is_up(node)))?;
         // If no node that counted is there, what others have from earlier times is better than nothing.
-        let is_any = set.is_lost() || !set.in_sync.iter().any(|node| self.is_up(node));
+        let is_any = set.lost.is_some() || !set.in_sync.iter().any(|node| self.is_up(node));
         let mut wanted = if is_any { set.keepers() } else { set.in_sync.clone() };
         if !wanted.iter().any(|node| self.is_up(node)) {
             wanted = self.nodes.keys().copied().collect();
@@ -287,7 +307,7 @@ impl InSyncSets {
         let present: Vec<(NodeId, Incarnation)> = wanted.iter().filter_map(process).collect();
         let is_absent = |node: &&NodeId| is_any || !self.is_up(node);
         let absent = set.in_sync.iter().filter(is_absent).copied().collect();
-        let flushed = is_any || present.iter().all(|(node, _)| set.damaged.contains(node));
+        let flushed = is_any || set.is_forced || present.iter().all(|(node, _)| set.damaged.contains(node));
         Some(AtStake { absent, present, flushed })
     }
 
@@ -378,6 +398,15 @@ impl InSyncSets {
                     set.damaged.push(node);
                 }
             }
+            let has_lost_more = !is_former && (is_other_disk || memory == Memory::Damaged);
+            if set.is_forced && set.lost.is_none() && has_lost_more {
+                // That is more than what that person was told.
+                set.damaged.clone_from(&set.in_sync);
+            }
+            #[cfg(feature = "planted-bugs")]
+            if self.opens_damaged && set.is_all_damaged() {
+                set.damaged.clear();
+            }
             let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
             set.settle(self.copies, self.min_copies, is_up);
         }
@@ -423,7 +452,9 @@ impl InSyncSets {
         let present: Vec<NodeId> = at_stake.present.iter().map(|(node, _)| *node).collect();
         set.keep(|node| present.contains(node));
         if at_stake.flushed {
-            set.damaged = present.clone();
+            // What they have counts from now on, for there is nothing better.
+            set.damaged.clear();
+            set.is_forced = true;
         }
         set.in_sync = present.clone();
         set.doubtful = present;
@@ -459,7 +490,8 @@ impl InSyncSets {
                 let is_target = set.target.contains(&node);
                 let stands_in = set.former.contains(&node) && set.in_sync.len() < copies;
                 let is_wanted = !set.in_sync.contains(&node) && (is_target || stands_in);
-                if !is_up || !is_wanted || set.is_lost() {
+                // Of those who are in doubt nobody teaches.
+                if !is_up || !is_wanted || set.is_lost() || set.is_all_doubtful() {
                     return Err(Void::Past);
                 }
                 set.in_sync.push(node);
@@ -473,6 +505,7 @@ impl InSyncSets {
                 set.keep(|node| Some(*node) == primary);
                 set.doubtful.clear();
                 set.damaged.clear();
+                set.is_forced = false;
             }
         }
         set.settle(copies, min_copies, is_up);

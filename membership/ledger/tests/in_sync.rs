@@ -266,7 +266,61 @@ fn who_holds_everything_and_is_down_for_good_is_given_up_by_force() {
         "A keeps an old copy, C was to be asked for want of that"
     );
     sets.apply(&force(&sets)).unwrap();
-    assert_eq!(set(&sets).damaged, [A], "what it has is from earlier times");
+    assert!(set(&sets).is_forced, "what it has is from earlier times");
+    assert!(sets.at_stake(partition()).unwrap().flushed, "and is so until it is collected");
+    change(&mut sets, InSyncChange::Collected).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).is_forced), (vec![A], false));
+}
+
+#[test]
+fn damaged_logs_alone_open_nothing_unless_a_person_says_so() {
+    let mut sets = sets();
+    sets.apply(&started_with(A, 2, Memory::Damaged)).unwrap();
+    assert!(!set(&sets).is_lost(), "B has everything");
+    sets.apply(&started_after(B, 2, &[])).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).is_lost()), (vec![A], true), "B's disk is gone");
+    assert!(!set(&sets).is_whole());
+    assert_eq!(change(&mut sets, InSyncChange::Collected), Err(Void::Past));
+    let promotion = InSyncChange::Promote { node: B, incarnation: Incarnation(2) };
+    assert_eq!(change(&mut sets, promotion), Err(Void::Past));
+    sets.apply(&restarted(A, 3)).unwrap();
+    assert!(set(&sets).is_lost(), "what it lost does not come back by starting again");
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((at_stake.absent, nodes(&at_stake.present), at_stake.flushed), (vec![], vec![A], true));
+    sets.apply(&force(&sets)).unwrap();
+    assert_eq!((set(&sets).is_lost(), set(&sets).is_forced), (false, true));
+    sets.apply(&started_with(A, 4, Memory::Damaged)).unwrap();
+    assert!(set(&sets).is_lost(), "more is lost than what was said");
+    sets.apply(&force(&sets)).unwrap();
+    assert_eq!(change(&mut sets, promotion), Err(Void::Past), "nobody is sure to have what B is to learn");
+    change(&mut sets, InSyncChange::Collected).unwrap();
+    assert_eq!((set(&sets).is_forced, set(&sets).doubtful), (false, vec![]));
+}
+
+#[test]
+fn what_is_lost_after_a_person_said_so_is_told_to_a_person() {
+    for starts in [started_with(A, 3, Memory::Damaged), started_after(A, 3, &[])] {
+        let mut sets = sets();
+        sets.apply(&started_with(A, 2, Memory::Damaged)).unwrap();
+        sets.apply(&started_with(B, 2, Memory::Damaged)).unwrap();
+        sets.apply(&force(&sets)).unwrap();
+        sets.apply(&lost_power(B, 3)).unwrap();
+        assert!(!set(&sets).is_lost());
+        sets.apply(&starts).unwrap();
+        assert!(set(&sets).is_lost(), "A may be the one that had something");
+        sets.apply(&force(&sets)).unwrap();
+        assert!(!set(&sets).is_lost() && set(&sets).damaged.is_empty());
+    }
+}
+
+#[test]
+fn one_that_has_what_was_flushed_opens_it_and_no_other() {
+    let mut sets = sets();
+    sets.apply(&started_with(A, 2, Memory::Damaged)).unwrap();
+    sets.apply(&lost_power(B, 2)).unwrap();
+    assert_eq!((set(&sets).is_lost(), set(&sets).primary()), (false, Some(B)));
+    sets.apply(&started_with(B, 3, Memory::Damaged)).unwrap();
+    assert!(set(&sets).is_lost());
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub struct Configuration {
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful that may lack also what they had on stable storage, or have again what was replaced there.
     pub damaged: Vec<NodeId>,
-    /// Nobody has the data, and nobody opens the partition.
+    /// Nobody opens the partition, for nobody has what was on stable storage for certain: the only copy is on another disk, or the
+    /// logs of all members are damaged.
     pub is_lost: bool,
     /// The one of them that orders writes: the first that is not doubtful, or not damaged, or the first.
     pub primary: NodeId,
@@ -48,11 +49,9 @@ impl Configuration {
     }
 
     /// The replicas whose blocks count when no replica is known to hold every acknowledged write: those with what was on stable
-    /// storage, or all if there are none.
+    /// storage.
     pub(crate) fn sources(&self) -> impl Iterator<Item = Process> {
-        let is_damaged = |process: &Process| self.damaged.contains(&process.node);
-        let all_are = self.in_sync.iter().all(is_damaged);
-        self.in_sync.iter().copied().filter(move |process| all_are || !is_damaged(process))
+        self.in_sync.iter().copied().filter(|process| !self.damaged.contains(&process.node))
     }
 
     /// Whether no replica is left that is known to hold every acknowledged write.

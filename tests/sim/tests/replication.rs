@@ -155,6 +155,11 @@ fn leaving_out_a_node_that_alone_has_something_is_found() {
 }
 
 #[test]
+fn opening_what_damaged_logs_alone_have_is_found() {
+    is_found(Bug::DamagedOpens);
+}
+
+#[test]
 fn taught_blocks_that_get_another_version_are_found() {
     is_found(Bug::Store(StoreBug::CopiedWithoutVersion));
 }

@@ -36,6 +36,7 @@ impl InSyncSets {
             #[cfg(feature = "planted-bugs")]
             if self.placed_at_once {
                 set.in_sync = set.target.clone();
+                set.is_forced = false;
             }
             set.settle(self.copies, self.min_copies, is_up);
         }
@@ -91,6 +92,7 @@ impl InSyncSets {
                 set.keep(|other| *other != node);
                 if set.in_sync.is_empty() {
                     set.in_sync = set.target.iter().filter(|other| **other != node).copied().collect();
+                    set.is_forced = false;
                 }
                 set.pepoch = Pepoch(set.pepoch.0.saturating_add(1));
             }

@@ -13,7 +13,8 @@ pub struct AtStake {
     pub absent: Vec<NodeId>,
     /// Nodes whose newest blocks it goes on with, each with its process: the next one may find less there.
     pub present: Vec<(NodeId, Incarnation)>,
-    /// Whether flushed writes can be among what is lost: none of those present was in sync, and kept its disk and its log.
+    /// Whether flushed writes can be among what is lost, or blocks can be there that were replaced or removed long ago: none of
+    /// those present was in sync, and kept its disk and its log.
     pub flushed: bool,
 }
 

@@ -52,6 +52,7 @@ struct SetForm {
     lost: Option<u64>,
     pepoch: u32,
     partition: u16,
+    is_forced: bool,
 }
 
 #[derive(Archive, Serialize)]
@@ -127,6 +128,8 @@ pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
             placed_at_once: _,
         #[cfg(feature = "planted-bugs")]
             removed_early: _,
+        #[cfg(feature = "planted-bugs")]
+            opens_damaged: _,
     } = &**sets;
     let Disks { disks, versions, last_vid, last_hold } = disks;
     let in_form = |count: usize| u32::try_from(count).map_err(|_| Failure);
@@ -153,7 +156,7 @@ fn node_form(node: NodeId, state: NodeState) -> NodeForm {
 }
 
 fn set_form(partition: Partition, set: &InSyncSet) -> SetForm {
-    let InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, lost } = set;
+    let InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, lost, is_forced } = set;
     let nodes = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
     SetForm {
         target: nodes(target),
@@ -164,6 +167,7 @@ fn set_form(partition: Partition, set: &InSyncSet) -> SetForm {
         lost: lost.map(|start| start.0),
         pepoch: pepoch.0,
         partition: partition.value(),
+        is_forced: *is_forced,
     }
 }
 
@@ -282,6 +286,7 @@ fn sets(form: &ArchivedStateForm) -> Option<InSyncSets> {
             doubtful: nodes(&form.doubtful)?,
             damaged: nodes(&form.damaged)?,
             lost: form.lost.as_ref().map(|start| StartId(start.to_native())),
+            is_forced: form.is_forced,
         };
         Some((Partition::new(form.partition.to_native()).ok()?, set))
     };

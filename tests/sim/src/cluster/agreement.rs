@@ -64,6 +64,7 @@ fn plant(records: &mut Records, bug: Option<Bug>) {
         Some(Bug::SamePepochAfterRestart) => InSyncSets::plant_same_pepoch_after_restart,
         Some(Bug::AnyDiskWillDo) => InSyncSets::plant_any_disk_will_do,
         Some(Bug::PlacedAtOnce) => InSyncSets::plant_placed_at_once,
+        Some(Bug::DamagedOpens) => InSyncSets::plant_opens_damaged,
         Some(Bug::RemovedTooEarly) => InSyncSets::plant_removed_early,
         _ => return,
     };

@@ -24,6 +24,8 @@ pub enum Bug {
     DoubtNotInSnapshot,
     /// In the ledger's state: who is to keep a partition by a new epoch is in sync at once.
     PlacedAtOnce,
+    /// In the ledger's state: a partition is opened although the logs of all members are damaged.
+    DamagedOpens,
     /// In the ledger's state: a node is left out although nobody else has what it has.
     RemovedTooEarly,
     /// In a store: a hole has the version of what it takes the place of.
@@ -138,6 +140,7 @@ impl Bug {
         Self::DoubtNotInSnapshot,
         Self::PlacedAtOnce,
         Self::RemovedTooEarly,
+        Self::DamagedOpens,
         Self::StartsForgotten,
         Self::RolledBackBeforeAllHold,
         Self::Replica(P::ReadsNotHeld),

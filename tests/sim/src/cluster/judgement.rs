@@ -464,7 +464,7 @@ impl Cluster {
                 halves.filter(|(_, number)| *number > 0).map(|(half, number)| (at.cell(half), number)),
             );
         }
-        Kept { has_stable: !is_forced && !sound.is_empty(), values }
+        Kept { has_stable: !is_forced, values }
     }
 
     fn unrest(&self, number: u16) -> Option<String> {

@@ -207,7 +207,7 @@ impl Cluster {
             let before = &self.ledger.rows[usize::from(number)].configuration;
             let was_in = before.in_sync.iter().any(|process| process.node == *node);
             let set = self.ledger.sets().set(partition(number));
-            let is_in = set.is_some_and(|set| set.in_sync.contains(node) && !set.is_lost());
+            let is_in = set.is_some_and(|set| set.in_sync.contains(node) && set.lost.is_none());
             if was_in && !is_in && self.nodes[endpoint_of(*node)].is_original {
                 self.broken = Some(Broken::Disowned { partition: number, node: endpoint_of(*node) });
             }
