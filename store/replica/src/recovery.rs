@@ -94,6 +94,9 @@ pub struct Progress {
 #[derive(Debug)]
 pub struct Recovery {
     limits: RecoveryLimits,
+    /// Who was in sync last in each partition in which this node is, primary or not: who drops out is often taught by another one
+    /// than the next time.
+    in_sync: BTreeMap<Partition, Vec<NodeId>>,
     works: BTreeMap<Partition, Work>,
     tries: BTreeMap<(Partition, NodeId), Tries>,
     pressure: Pressure,
@@ -104,7 +107,6 @@ pub struct Recovery {
 #[derive(Debug)]
 struct Work {
     pepoch: Pepoch,
-    in_sync: Vec<NodeId>,
     urgency: Urgency,
     may_be_asked_for: bool,
     /// With when it was first known of.
@@ -130,7 +132,8 @@ impl Recovery {
     /// Nothing is known of any partition.
     pub fn new(limits: RecoveryLimits) -> Self {
         let (pressure, copied) = (Pressure::default(), Copied::default());
-        Self { limits, works: BTreeMap::new(), tries: BTreeMap::new(), pressure, copied }
+        let (in_sync, works, tries) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { limits, in_sync, works, tries, pressure, copied }
     }
 
     /// The agreed state of a partition is this by now, and the partition takes so much here.
@@ -142,21 +145,20 @@ impl Recovery {
         configuration: &Configuration,
         bytes: u64,
     ) {
+        let in_sync: Vec<NodeId> = configuration.in_sync.iter().map(|process| process.node).collect();
+        let count = in_sync.len();
+        self.learn_from(now, partition, in_sync, me);
         let before = self.works.remove(&partition);
         if configuration.primary() != Some(me) || configuration.is_lost || configuration.is_all_doubtful() {
             return;
-        }
-        let in_sync: Vec<NodeId> = configuration.in_sync.iter().map(|process| process.node).collect();
-        if let Some(before) = &before {
-            self.learn_from(now, partition, before, &in_sync);
         }
         let since = |process: &Process| {
             let known = before.iter().flat_map(|before| &before.learners);
             known.clone().find(|(learner, _)| learner == process).map_or(now, |(_, since)| *since)
         };
-        let may_be_asked_for = in_sync.len() < configuration.min_copies;
+        let may_be_asked_for = count < configuration.min_copies;
         let was_asked_for = before.as_ref().is_some_and(|before| before.urgency == Urgency::AskedFor);
-        let urgency = match in_sync.len() {
+        let urgency = match count {
             _ if may_be_asked_for && was_asked_for => Urgency::AskedFor,
             0..=1 if configuration.copies > 1 => Urgency::OneCopy,
             count if count < configuration.copies => Urgency::FewCopies,
@@ -167,18 +169,24 @@ impl Recovery {
         let is_candidate = |(learner, _): &(Process, u64)| configuration.candidates.contains(learner);
         let under_way = going_on.and_then(|before| before.under_way).filter(is_candidate);
         let learners = configuration.candidates.iter().map(|process| (*process, since(process))).collect();
-        let work = Work { pepoch, in_sync, urgency, may_be_asked_for, learners, bytes, under_way };
+        let work = Work { pepoch, urgency, may_be_asked_for, learners, bytes, under_way };
         self.works.insert(partition, work);
     }
 
     /// Learners that came in sync, and replicas that dropped out.
-    fn learn_from(&mut self, now: Moment, partition: Partition, before: &Work, in_sync: &[NodeId]) {
-        for (learner, _) in before.learners.iter().filter(|(learner, _)| in_sync.contains(&learner.node)) {
-            self.tries.entry((partition, learner.node)).or_default().succeeded(now);
+    fn learn_from(&mut self, now: Moment, partition: Partition, in_sync: Vec<NodeId>, me: Process) {
+        let before = self.in_sync.remove(&partition);
+        if !in_sync.contains(&me.node) {
+            return;
         }
-        for node in before.in_sync.iter().filter(|node| !in_sync.contains(node)) {
+        for node in before.iter().flatten().filter(|node| !in_sync.contains(node)) {
             self.tries.entry((partition, *node)).or_default().failed(now, &self.limits);
         }
+        for node in in_sync.iter().filter(|node| before.as_ref().is_some_and(|before| !before.contains(node)))
+        {
+            self.tries.entry((partition, *node)).or_default().succeeded(now);
+        }
+        self.in_sync.insert(partition, in_sync);
     }
 
     /// A client wants something of the partition.

@@ -135,6 +135,24 @@ fn who_drops_out_again_and_again_comes_back_later_and_later() {
 }
 
 #[test]
+fn who_is_primary_in_between_comes_back_later_and_later_as_well() {
+    let mut node = Node::new(limits());
+    let first = |pepoch| Configuration { primary: process(2).node, ..configuration(pepoch, &[2, 1], &[]) };
+    let mut pepoch = 1;
+    for pause in [500_000, 1_000_000, 2_000_000] {
+        node.configured(1, &first(pepoch));
+        node.configured(1, &configuration(pepoch + 1, &[1], &[2]));
+        assert_eq!(node.next_after(pause - 1), []);
+        assert_eq!(node.next_after(1), [(1, 2)]);
+        pepoch += 2;
+    }
+    node.configured(1, &first(pepoch));
+    node.now = node.now.after(61_000_000);
+    node.configured(1, &configuration(pepoch + 1, &[1], &[2]));
+    assert_eq!(node.next_after(500_000), [(1, 2)], "it was in sync for long");
+}
+
+#[test]
 fn another_learner_has_its_turn_while_one_waits() {
     let mut node = Node::new(limits());
     node.configured(1, &configuration(1, &[1], &[2, 3]));
