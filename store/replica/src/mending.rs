@@ -109,7 +109,7 @@ impl Mending {
             && object.resend.is_due(site.now)
         {
             object.asked.iter().for_each(|(process, lesson)| send(site, *process, object.number, lesson));
-            if object.resend.since_first(site.now) > SILENCE_US && object.is_given_up(site) {
+            if object.resend.waited_us(site) > SILENCE_US && object.is_given_up(site) {
                 self.counts.failed_objects += 1;
                 self.finish(site, primary);
             }

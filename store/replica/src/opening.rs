@@ -50,7 +50,7 @@ impl Opening {
 
     pub(crate) fn tick(&mut self, site: &mut Site) {
         for (member, heard) in &self.heard {
-            let is_missed = is_missed(site.now, *heard);
+            let is_missed = is_missed(site, *heard);
             let settled = Version::NEVER;
             site.send(*member, Body::Beacon { sent: site.now, settled, attempt: 0, is_missed });
         }
@@ -80,7 +80,7 @@ impl Opening {
             } else if is_due {
                 site.send(member, self.to_roll_forward());
             }
-            if self.is_late(site.now, member) {
+            if self.is_late(site, member) {
                 site.propose(SetChange::Drop(member));
             }
         }
@@ -88,9 +88,9 @@ impl Opening {
 
     /// Whether a member left something unanswered for too long. Those of whom nothing is heard any more may miss this primary as
     /// well, and have their time for that.
-    fn is_late(&self, now: Moment, member: Process) -> bool {
-        let heard = self.heard.get(&member).copied().filter(|heard| is_missed(now, *heard));
-        now.since(heard.unwrap_or(self.asked)) > SILENCE_US
+    fn is_late(&self, site: &Site, member: Process) -> bool {
+        let heard = self.heard.get(&member).copied().filter(|heard| is_missed(site, *heard));
+        site.waited_us(heard.unwrap_or(self.asked)) > SILENCE_US
     }
 
     fn to_roll_forward(&self) -> Body {
@@ -143,6 +143,6 @@ impl Opening {
 }
 
 /// Whether it is told that it is not heard.
-fn is_missed(now: Moment, heard: Moment) -> bool {
-    now.since(heard) > LEASE_US
+fn is_missed(site: &Site, heard: Moment) -> bool {
+    site.waited_us(heard) > LEASE_US
 }

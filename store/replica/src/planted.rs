@@ -17,6 +17,8 @@ pub enum PlantedBug {
     LeaseFromReceipt,
     /// A primary that most of its replicas miss stays.
     PrimaryNotMissed,
+    /// Who was paused blames others for not answering meanwhile.
+    OwnPauseNotHeeded,
     /// A replica takes part in a new pepoch while the old primary counts on its grant.
     NoGraceWait,
     /// That the old primary is no member any more ends the wait for its leases.

@@ -376,7 +376,9 @@ impl Primary {
                     peer.granted(site, sent);
                     peer.credit.hear(credit);
                 }
-                self.teach(site, |teaching, site, _| teaching.granted(site, (from, attempt), sent, credit));
+                self.teach(site, |teaching, site, primary| {
+                    teaching.granted(site, primary, (from, attempt), sent, credit);
+                });
                 self.answer_whole(site);
                 self.wake_up(site);
             }
@@ -455,7 +457,7 @@ impl Primary {
         self.wake_up(site);
         self.send_beacons(site);
         for peer in &self.peers {
-            if peer.silent_us(site.now) > SILENCE_US {
+            if peer.silent_us(site) > SILENCE_US {
                 site.propose(SetChange::Drop(peer.process));
             }
         }

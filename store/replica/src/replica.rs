@@ -66,6 +66,7 @@ impl Replica {
         let site = Site {
             me,
             now,
+            awake_since: Moment::default(),
             configuration: Arc::new(configuration),
             // What the process before this one granted is still counted on.
             grant: Grant { to: None, until: now.after(GRANT_US) },
@@ -176,7 +177,7 @@ impl Replica {
     /// nobody waits for) is ignored.
     pub fn step(&mut self, now: Moment, input: Input) -> Vec<Output> {
         if !self.site.has(PlantedBug::ClockReadOnTicks) || matches!(input, Input::Tick) {
-            self.site.now = self.site.now.max(now);
+            self.site.reads_clock(now);
         }
         match input {
             Input::Configured(configuration) => self.configure(configuration),

@@ -49,6 +49,11 @@ impl Credit {
         }
     }
 
+    /// Whether so much in all was promised to be taken.
+    pub(crate) fn covers(self, all: Cost) -> bool {
+        all.bytes <= self.limit_bytes && all.space_bytes <= self.space_limit_bytes
+    }
+
     /// What keeps a change from going on when so much was counted before.
     pub(crate) fn lack(self, cost: Cost, spent: Cost) -> Option<Lack> {
         let all = spent.plus(cost);

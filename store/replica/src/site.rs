@@ -12,7 +12,7 @@ use crate::in_doubt::InDoubt;
 use crate::message::{Attempt, Body, Message};
 use crate::order::OpId;
 use crate::planted::PlantedBug;
-use crate::process::{Grant, Moment, Process};
+use crate::process::{Grant, LEASE_US, Moment, Process};
 use crate::record::{Entry, Record};
 use crate::requests::Requests;
 use crate::room::Room;
@@ -73,6 +73,8 @@ impl Recovered {
 pub(crate) struct Site {
     pub(crate) me: Process,
     pub(crate) now: Moment,
+    /// When it was paused last, if that was for longer than a lease lasts: the end of the pause.
+    pub(crate) awake_since: Moment,
     pub(crate) configuration: Arc<Configuration>,
     pub(crate) grant: Grant,
     pub(crate) ledger_lease_until: Moment,
@@ -104,6 +106,20 @@ impl Site {
             let _ = bug;
             false
         }
+    }
+
+    /// It is told the time a few times in each lease, so after a longer gap it was paused.
+    pub(crate) fn reads_clock(&mut self, now: Moment) {
+        if now.since(self.now) > LEASE_US && !self.has(PlantedBug::OwnPauseNotHeeded) {
+            self.awake_since = now;
+        }
+        self.now = self.now.max(now);
+    }
+
+    /// For how long somebody else has left something unanswered that was asked at `asked`. What came during a pause of this process
+    /// is taken in after it, so nobody else is to blame for the time before its end.
+    pub(crate) fn waited_us(&self, asked: Moment) -> u64 {
+        self.now.since(asked.max(self.awake_since))
     }
 
     pub(crate) fn pepoch(&self) -> Pepoch {

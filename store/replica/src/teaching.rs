@@ -2,8 +2,8 @@
 //!
 //! The learner takes part in all writes that begin after the attempt does. Once those that began before are done, it is told of
 //! all requests so far: what one of those comes to may have been known only just now. Then objects are compared: sums first; where they differ the object is locked against writes, versions are compared, and blocks that
-//! differ are overwritten, also when the learner's are newer. In the end the learner becomes part of each acknowledgement and
-//! of the lease; then, when it has what was acknowledged without it, all is put on stable storage, and only then the ledger is
+//! differ are overwritten, also when the learner's are newer. All that is put on stable storage while nobody waits for it. In the end
+//! the learner becomes part of each acknowledgement and of the lease; then, when it has what was acknowledged without it, all is put on stable storage, and only then the ledger is
 //! asked to count it in.
 
 mod forwards;
@@ -82,11 +82,13 @@ enum Phase {
     Comparing { oid: Oid, op: OpId, own: Option<Versions>, theirs: Option<Option<Versions>> },
     /// What differs is on its way, with the versions that it has here.
     Copying { oid: Oid, op: OpId, blocks: BTreeMap<u32, Version>, is_whole: bool },
+    /// What it was taught goes to stable storage there, which may take long.
+    Storing,
     /// It has no room yet for what is under way.
     Crowded,
     /// It takes part in acknowledgements; these it took part in before that, and may have been flushed without it.
     Admitting { before: BTreeSet<u32> },
-    /// All goes to stable storage there.
+    /// The rest goes to stable storage there.
     Syncing,
     /// It has all that is needed but the lease.
     Synced,
@@ -167,14 +169,14 @@ impl Teaching {
 
     /// Whether it came to nothing. A learner that is proposed is given up by the ledger alone.
     pub(crate) fn is_given_up(&self, site: &Site) -> bool {
-        let patience_us = match self.asked {
+        let patience_us = match self.phase {
             // All that was copied goes to the disk, and nobody waits for that.
-            Some(Lesson::Sync) => 10 * SILENCE_US,
+            Phase::Storing => 10 * SILENCE_US,
             // Writes may wait for the object that this is about.
             _ => SILENCE_US,
         };
-        let is_silent = site.now.since(self.heard) > SILENCE_US
-            || self.asked.is_some() && self.resend.since_first(site.now) > patience_us;
+        let is_silent = site.waited_us(self.heard) > SILENCE_US
+            || self.asked.is_some() && self.resend.waited_us(site) > patience_us;
         !self.is_proposed() && (self.has_failed || self.is_late || is_silent)
     }
 
@@ -220,7 +222,7 @@ impl Teaching {
             return;
         }
         let at_once = site.has(PlantedBug::ForwardsOvertake);
-        let due = self.forwards.due(site.now, at_once);
+        let due = self.forwards.due(site.now, self.credit, at_once);
         self.send_forwards(site, settled, due);
     }
 
@@ -255,14 +257,15 @@ impl Teaching {
     pub(crate) fn granted(
         &mut self,
         site: &mut Site,
+        primary: &Primary,
         (from, attempt): (Process, Attempt),
         sent: Moment,
         credit: Credit,
     ) {
         if from == self.learner && attempt == self.attempt {
-            // Before, it has lessons to do: who does not is not alive.
-            self.heard = if self.required().is_some() { site.now } else { self.heard };
+            self.heard = if self.grants_show_life() { site.now } else { self.heard };
             self.credit.hear(credit);
+            self.send_due(site, primary.settled(site));
             self.lease_until = self.lease_until.max(lease_end(site, sent));
             self.propose_if_leased(site);
         }
@@ -281,16 +284,15 @@ impl Teaching {
         if self.resend.is_due(site.now) {
             self.send_lesson(site);
         }
+        if self.is_asked_for_nothing() {
+            self.heard = site.now;
+        }
         if matches!(self.phase, Phase::Pausing) {
-            if self.forwards.first().is_none() {
-                // Nobody asks it for anything.
-                self.heard = site.now;
-            }
             self.next_object(site, primary);
         }
         let late = self.forwards.late(site.now);
         self.send_forwards(site, settled, late);
-        self.is_late |= self.forwards.is_late(site.now, SILENCE_US);
+        self.is_late |= self.forwards.is_late(site, SILENCE_US);
         let (settled, attempt) = (self.settled(settled), self.attempt);
         site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt, is_missed: false });
         if matches!(self.phase, Phase::Crowded) {
@@ -299,7 +301,7 @@ impl Teaching {
         // It is tried again later.
         self.has_failed |= self.credit.is_full && self.is_crowded(primary);
         if self.is_proposed() {
-            let is_silent = self.is_late || site.now.since(self.heard) > SILENCE_US;
+            let is_silent = self.is_late || site.waited_us(self.heard) > SILENCE_US;
             let learner = self.learner;
             site.propose(if is_silent { SetChange::Drop(learner) } else { SetChange::Promote(learner) });
         }
@@ -347,6 +349,7 @@ impl Teaching {
                 self.next_object(site, primary);
                 primary.unlock_object(op);
             }
+            Phase::Storing => self.admit(site, primary),
             Phase::Syncing => self.synced(site),
             Phase::Settling { .. }
             | Phase::Pausing
@@ -369,6 +372,27 @@ impl Teaching {
     fn is_crowded(&self, primary: &Primary) -> bool {
         let begun = self.forwards.cost().plus(primary.reserved());
         self.credit.limit_bytes < begun.bytes || self.credit.space_limit_bytes < begun.space_bytes
+    }
+
+    /// All that it was taught goes to stable storage before anybody waits for it.
+    fn store(&mut self, site: &mut Site, primary: &Primary) {
+        if site.has(PlantedBug::UnsyncedPromotion) {
+            return self.admit(site, primary);
+        }
+        self.phase = Phase::Storing;
+        self.ask(site, Lesson::Sync);
+    }
+
+    /// Whether it has no short lessons to do. If it has, who does not do them is not alive.
+    fn grants_show_life(&self) -> bool {
+        self.required().is_some()
+            || matches!(self.phase, Phase::Storing | Phase::Crowded)
+            || self.forwards.is_held_back()
+    }
+
+    /// Whether it waits for others: for writes that have an object, for the pace, or for the primary's own store.
+    fn is_asked_for_nothing(&self) -> bool {
+        !self.grants_show_life() && self.asked.is_none() && !self.forwards.is_sent_some()
     }
 
     /// From here on writes wait for its room, so it has to have some.
@@ -400,7 +424,7 @@ impl Teaching {
     }
 
     fn list(&mut self, site: &mut Site, primary: &Primary) {
-        let Some(after) = self.next_page else { return self.admit(site, primary) };
+        let Some(after) = self.next_page else { return self.store(site, primary) };
         self.phase = Phase::Listing { own: None, theirs: None };
         let pending = self.ask_own();
         site.digests(after, PAGE_OBJECTS, pending);

@@ -203,17 +203,65 @@ fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     assert_eq!(forwarded(&second), [0; 0]);
     assert!(is_done(&teacher.request(Command::Flush)));
 
-    // It has the same objects, so that it is admitted: but it has neither write.
-    assert_eq!(asked(&teacher.hears(reply(step, Reply::Digests(nothing())))), []);
+    // It has the same objects, and syncs, so that it is admitted: but it has neither write.
+    let compared = teacher.hears(reply(step, Reply::Digests(nothing())));
+    assert_eq!(asked(&compared), [(attempt, step + 1, Lesson::Sync)]);
+    assert_eq!(asked(&teacher.hears(reply(step + 1, Reply::Done))), []);
     let after_first = teacher.hears(logged(1));
     assert_eq!((forwarded(&after_first), asked(&after_first)), (vec![2], vec![]));
 
     // Now it has both; what it syncs from here on is all that was flushed.
     let after_second = teacher.hears(logged(2));
-    assert_eq!(asked(&after_second), [(attempt, step + 1, Lesson::Sync)]);
+    assert_eq!(asked(&after_second), [(attempt, step + 2, Lesson::Sync)]);
     let granted = Body::Granted { sent: teacher.now, credit, attempt: 1 };
     assert!(!is_proposed(&after_second) && !is_proposed(&teacher.hears(granted)));
-    assert!(is_proposed(&teacher.hears(reply(step + 1, Reply::Done))));
+    assert!(is_proposed(&teacher.hears(reply(step + 2, Reply::Done))));
+}
+
+/// What it was taught may be much, and takes its time: neither clients nor the learner suffer from that.
+#[test]
+fn nobody_waits_for_a_learner_to_store_what_it_was_taught() {
+    let mut teacher = Teacher::new();
+    let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
+    teacher.hears(reply(1, Reply::Done));
+    let compared = asked(&teacher.hears(reply(2, Reply::Digests(nothing()))));
+    assert_eq!(compared, [(1, 3, Lesson::Sync)]);
+    for _ in 0..100 {
+        let granted = Body::Granted { sent: teacher.now, credit: Credit::ENDLESS, attempt: 1 };
+        teacher.hears(granted);
+        let lessons = asked(&teacher.tick());
+        assert!(lessons.iter().all(|lesson| *lesson == (1, 3, Lesson::Sync)), "{lessons:?}");
+    }
+    assert!(is_done(&teacher.request(Command::Flush)));
+    assert_eq!(asked(&teacher.hears(reply(3, Reply::Done))), [(1, 4, Lesson::Sync)]);
+    assert!(!is_done(&teacher.request(Command::Flush)));
+}
+
+/// It is compared with what others write to just now, or has no room, or the primary's store is slow: it is not to blame.
+#[test]
+fn a_learner_that_waits_for_others_is_not_given_up() {
+    let mut teacher = Teacher::new();
+    let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
+    teacher.hears(reply(1, Reply::Done));
+    // It has room for no write, so none is sent to it; then its log is used again.
+    assert_eq!(forwarded(&teacher.write()), [0; 0]);
+    let credit = Credit { limit_bytes: 0, ..Credit::ENDLESS };
+    let mut listed = teacher.hears(reply(2, Reply::Digests(nothing())));
+    listed.extend(teacher.hears(reply(3, Reply::Done)));
+    for _ in 0..50 {
+        let granted = Body::Granted { sent: teacher.now, credit, attempt: 1 };
+        listed.extend(teacher.hears(granted));
+        listed.extend(teacher.tick());
+    }
+    let lessons = asked(&listed);
+    assert!(lessons.iter().all(|(_, _, lesson)| *lesson == Lesson::Sync), "{lessons:?}");
+    let granted = Body::Granted { sent: teacher.now, credit: Credit::ENDLESS, attempt: 1 };
+    assert_eq!(forwarded(&teacher.hears(granted)), [1]);
+    let silent: Vec<_> = (0..50).flat_map(|_| asked(&teacher.tick())).collect();
+    let begins = |(attempt, _, lesson): &(Attempt, u64, Lesson)| {
+        *attempt == 2 && matches!(lesson, Lesson::Begin { .. })
+    };
+    assert!(silent.iter().any(begins), "now it has room, and takes nothing");
 }
 
 #[test]
@@ -221,7 +269,8 @@ fn a_flush_waits_for_a_learner_from_its_admission_on() {
     let mut teacher = Teacher::new();
     let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
     teacher.hears(reply(1, Reply::Done));
-    assert!(matches!(asked(&teacher.hears(reply(2, Reply::Digests(nothing()))))[..], [(1, 3, Lesson::Sync)]));
+    teacher.hears(reply(2, Reply::Digests(nothing())));
+    assert!(matches!(asked(&teacher.hears(reply(3, Reply::Done)))[..], [(1, 4, Lesson::Sync)]));
     let flush = teacher.request(Command::Flush);
     assert!(!is_done(&flush));
     let number = flush.iter().find_map(|output| match output {
@@ -295,7 +344,8 @@ fn a_learner_that_takes_no_writes_is_given_up() {
     teacher.hears(reply(1, Reply::Done));
     assert!(is_done(&teacher.write()));
     // From here on each write waits for it.
-    assert_eq!(asked(&teacher.hears(reply(2, Reply::Digests(nothing())))), []);
+    teacher.hears(reply(2, Reply::Digests(nothing())));
+    assert_eq!(asked(&teacher.hears(reply(3, Reply::Done))), []);
     assert!(!is_done(&teacher.write_to(1)));
     let mut answered = 0;
     for tick in 1..40 {
@@ -316,6 +366,7 @@ fn a_learner_that_flushes_nothing_is_given_up() {
     let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
     teacher.hears(reply(1, Reply::Done));
     teacher.hears(reply(2, Reply::Digests(nothing())));
+    teacher.hears(reply(3, Reply::Done));
     assert!(!is_done(&teacher.request(Command::Flush)));
     let is_answered = (0..40).any(|_| {
         let credit = Credit::ENDLESS;

@@ -15,6 +15,25 @@ const ME: Process = Process { node: NodeId([2; 16]), incarnation: Incarnation(1)
 const OTHER: Process = Process { node: NodeId([3; 16]), incarnation: Incarnation(1) };
 const PEPOCH: Pepoch = Pepoch(4);
 
+/// A primary that was paused for long finds itself alone for a moment: the others answer what it asks from then on.
+#[test]
+fn who_was_paused_has_nobody_removed_for_it() {
+    let partition = Partition::new(7).expect("there are more");
+    let mut now = Moment(1_000_000);
+    let mut replica = Replica::new(partition, PRIMARY, now, Recovered::default());
+    let configuration = Configuration { copies: 3, ..configuration(PEPOCH, &ALL) };
+    replica.step(now, Input::Configured(Arc::new(configuration)));
+    let removes = |output: &Output| matches!(output, Output::Propose(_));
+    let mut tick = |us: u64| {
+        now = now.after(us);
+        replica.step(now, Input::Tick).iter().any(removes)
+    };
+    assert!(!(0..10).any(|_| tick(150_000)));
+    assert!(!tick(60_000_000), "it has just read its clock again");
+    assert!(!(0..19).any(|_| tick(150_000)));
+    assert!((0..9).any(|_| tick(150_000)), "by now they had their time");
+}
+
 /// A replica in sync, told the time each 150 ms for so long; each time it hears what `says` says.
 fn outputs_of(us: u64, in_sync: &[Process], says: impl Fn() -> Vec<(Process, Body)>) -> Vec<Output> {
     let partition = Partition::new(7).expect("there are more");

@@ -7,6 +7,7 @@
 
 mod agreement;
 mod below;
+mod blamed;
 mod block;
 mod branch;
 mod bug;

@@ -232,6 +232,7 @@ each_is_found! {
     a_learner_that_is_admitted_before_it_was_compared_is_found: LearnerAdmittedEarly,
     a_learner_that_is_admitted_without_all_writes_is_found: LearnerAdmittedWithoutForwards,
     a_learner_that_is_admitted_before_a_sync_is_found: UnsyncedPromotion,
+    blaming_others_for_an_own_pause_is_found: OwnPauseNotHeeded,
     serving_without_the_lease_of_a_learner_that_is_proposed_is_found: ProposedLearnerWithoutLease,
     a_lesson_that_failed_and_counts_as_done_is_found: FailedLessonCountsAsDone,
     a_write_that_is_logged_twice_is_found: DuplicateForwardLogged,

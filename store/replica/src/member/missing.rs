@@ -18,15 +18,13 @@ const MISSED_US: u64 = SILENCE_US / 2;
 pub(crate) struct Missing {
     /// When the primary last said that it hears this replica.
     heard: Moment,
-    /// When this replica was told the time last.
-    ticked: Moment,
     /// When others last said that they miss it.
     others: BTreeMap<Process, Moment>,
 }
 
 impl Missing {
     pub(crate) fn new(now: Moment) -> Self {
-        Self { heard: now, ticked: now, others: BTreeMap::new() }
+        Self { heard: now, others: BTreeMap::new() }
     }
 
     /// The primary is there, and hears this replica.
@@ -42,16 +40,11 @@ impl Missing {
     }
 
     pub(crate) fn tick(&mut self, site: &mut Site) {
-        // Who was paused hears in a moment what was said meanwhile.
-        if site.now.since(self.ticked) > LEASE_US {
-            self.heard = site.now;
-        }
-        self.ticked = site.now;
         let (configuration, me) = (site.configuration.clone(), site.me);
         let Some(primary) = configuration.primary().filter(|_| configuration.has(me)) else { return };
         // A set without certainty needs all of its members.
         let is_to_stay = configuration.is_lost || configuration.is_all_doubtful();
-        if is_to_stay || site.now.since(self.heard) <= MISSED_US || site.has(PlantedBug::PrimaryNotMissed) {
+        if is_to_stay || site.waited_us(self.heard) <= MISSED_US || site.has(PlantedBug::PrimaryNotMissed) {
             return;
         }
         let others = configuration.in_sync.iter().filter(|process| **process != me && **process != primary);

@@ -79,7 +79,7 @@ impl Elsewhere {
 
     /// Asks again; another one, when this one was silent for too long.
     pub(crate) fn send_again(&mut self, site: &mut Site) {
-        if self.resend.since_first(site.now) > SILENCE_US {
+        if self.resend.waited_us(site) > SILENCE_US {
             self.sources.rotate_left(1);
             self.go_on(site);
         } else if self.resend.is_due(site.now) {

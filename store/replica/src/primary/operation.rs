@@ -156,7 +156,7 @@ impl Operation {
         if missing.is_empty() || !resend.is_due(site.now) {
             return None;
         }
-        let since_us = resend.since_first(site.now);
+        let since_us = resend.waited_us(site);
         Some(Late { missing: missing.clone(), record: record.cloned(), since_us })
     }
 }

@@ -25,14 +25,14 @@ impl Peer {
     }
 
     /// For how long it did not answer.
-    pub(crate) fn silent_us(&self, now: Moment) -> u64 {
-        self.asked.map_or(0, |asked| now.since(asked))
+    pub(crate) fn silent_us(&self, site: &Site) -> u64 {
+        self.asked.map_or(0, |asked| site.waited_us(asked))
     }
 
     /// Asks whether it is there.
     pub(crate) fn send_beacon(&mut self, site: &mut Site, settled: Version) {
         let asked = *self.asked.get_or_insert(site.now);
-        let is_missed = site.now.since(asked) > LEASE_US;
+        let is_missed = site.waited_us(asked) > LEASE_US;
         site.send(self.process, Body::Beacon { sent: site.now, settled, attempt: 0, is_missed });
     }
 

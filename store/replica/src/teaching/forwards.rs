@@ -11,7 +11,8 @@ use huntaway_wire::Oid;
 use crate::process::Moment;
 use crate::record::Record;
 use crate::resend::Resend;
-use crate::room::Cost;
+use crate::room::{Cost, Credit};
+use crate::site::Site;
 
 /// Writes that the learner did not acknowledge.
 #[derive(Debug, Default)]
@@ -24,12 +25,16 @@ pub(crate) struct Forwards {
     fresh: BTreeSet<u32>,
     /// What all that were there take.
     cost: Cost,
+    /// The learner has no room for the next ones.
+    is_held_back: bool,
 }
 
 #[derive(Debug)]
 struct Forward {
     record: Arc<Record>,
-    /// `None` while an earlier one is in its way.
+    /// What the learner was given with it and before.
+    until: Cost,
+    /// `None` while an earlier one is in its way, or the learner has no room.
     sent: Option<Resend>,
 }
 
@@ -38,7 +43,7 @@ impl Forwards {
         let seq = record.version.seq;
         self.cost = self.cost.plus(record.cost());
         self.objects.entry(record.oid).or_default().insert(seq);
-        self.all.insert(seq, Forward { record, sent: None });
+        self.all.insert(seq, Forward { record, until: self.cost, sent: None });
         self.fresh.insert(seq);
     }
 
@@ -72,10 +77,27 @@ impl Forwards {
         self.all.keys().copied().collect()
     }
 
-    /// Those to be sent now for the first time, which count as sent. With `at_once`, none is held back.
-    pub(crate) fn due(&mut self, now: Moment, at_once: bool) -> Vec<Arc<Record>> {
+    /// Whether the learner takes no more for now.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.is_held_back
+    }
+
+    /// Whether one was sent.
+    pub(crate) fn is_sent_some(&self) -> bool {
+        self.all.values().any(|forward| forward.sent.is_some())
+    }
+
+    /// Those to be sent now for the first time, which count as sent: the learner takes them. With `at_once`, none waits for
+    /// earlier ones.
+    pub(crate) fn due(&mut self, now: Moment, credit: Credit, at_once: bool) -> Vec<Arc<Record>> {
         let mut due = Vec::new();
-        for seq in std::mem::take(&mut self.fresh) {
+        self.is_held_back = false;
+        while let Some(seq) = self.fresh.first().copied() {
+            self.is_held_back = self.all.get(&seq).is_some_and(|forward| !credit.covers(forward.until));
+            if self.is_held_back {
+                break;
+            }
+            self.fresh.remove(&seq);
             let is_blocked = self.is_blocked(seq) && !at_once;
             if let Some(forward) = self.all.get_mut(&seq)
                 && forward.sent.is_none()
@@ -103,7 +125,7 @@ impl Forwards {
     }
 
     /// Whether one was sent first so long ago.
-    pub(crate) fn is_late(&self, now: Moment, us: u64) -> bool {
-        self.all.values().filter_map(|forward| forward.sent).any(|sent| sent.since_first(now) > us)
+    pub(crate) fn is_late(&self, site: &Site, us: u64) -> bool {
+        self.all.values().filter_map(|forward| forward.sent).any(|sent| sent.waited_us(site) > us)
     }
 }

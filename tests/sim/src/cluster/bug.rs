@@ -81,6 +81,7 @@ impl Bug {
         Self::Replica(P::LearnerAdmittedWithoutForwards),
         Self::Replica(P::ProposedLearnerWithoutLease),
         Self::Replica(P::UnsyncedPromotion),
+        Self::Replica(P::OwnPauseNotHeeded),
         Self::Replica(P::FailedLessonCountsAsDone),
         Self::Replica(P::DuplicateForwardLogged),
         Self::Replica(P::DuplicateLessonDone),

@@ -108,7 +108,7 @@ impl Cluster {
     fn pause(&mut self, node: usize) {
         let until = self.pause_time();
         note!(self, "node {node} pauses until {} ms", until / MS);
-        self.nodes[node].pause_until(until);
+        self.nodes[node].pause_until(self.time, until);
     }
 
     fn pause_gateway(&mut self) {
@@ -124,7 +124,7 @@ impl Cluster {
         let gateway = node % self.shape.gateways;
         let until = self.pause_time();
         note!(self, "node {node} and gateway {gateway} pause until {} ms", until / MS);
-        self.nodes[node].pause_until(until);
+        self.nodes[node].pause_until(self.time, until);
         let state = &mut self.gateways[gateway];
         state.paused_until = state.paused_until.max(until);
         if self.random.percent(50) {
@@ -136,7 +136,7 @@ impl Cluster {
     fn pause_and_drop(&mut self, node: usize) {
         let until = self.time + 300 * MS + self.random.below(1500 * MS);
         note!(self, "node {node} pauses until {} ms and is dropped", until / MS);
-        self.nodes[node].pause_until(until);
+        self.nodes[node].pause_until(self.time, until);
         self.take_down(vec![node]);
     }
 
@@ -295,7 +295,9 @@ impl Cluster {
             self.depose_after_promotion(primary, partition);
         } else if self.habits.damaged_logs_percent > 0 && self.random.percent(15) {
             let after = MS + self.random.below(SECOND);
-            self.at(after, Event::LosePowerOfSet { partition: partition.index(), damaged: learner });
+            // What the learner has on stable storage may be all that counts.
+            let damaged = self.random.pick(&[learner, primary]);
+            self.at(after, Event::LosePowerOfSet { partition: partition.index(), damaged });
         }
     }
 

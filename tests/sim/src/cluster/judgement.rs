@@ -78,6 +78,13 @@ pub enum Broken {
         /// The node.
         node: usize,
     },
+    /// A replica was dropped because the one that missed it had been paused.
+    Blamed {
+        /// The partition.
+        partition: u16,
+        /// The one that had been paused, and the other one.
+        nodes: (usize, usize),
+    },
     /// What was sent cannot be made of the bytes that it becomes on its way.
     NotCarried {
         /// The partition.
@@ -161,6 +168,9 @@ impl fmt::Display for Broken {
             }
             Self::DroppedForSpace { partition, node } => {
                 write!(f, "node {node} was dropped from partition {partition} for want of space")
+            }
+            Self::Blamed { partition, nodes: (one, other) } => {
+                write!(f, "node {other} was dropped from partition {partition} for a pause of node {one}")
             }
             Self::RefusedForSpace { partition } => {
                 write!(

@@ -160,6 +160,7 @@ impl Cluster {
         self.perhaps_join();
         note!(self, "the ledger has {record:?} of {from}");
         self.mind_drop(record);
+        self.mind_blamed(from, record);
         if let SetRecord::NodeStarted { node, .. } | SetRecord::NodeUp { node } = record {
             // Nobody waits for a node that is down: what it did not hear meanwhile, it has to know before it serves.
             self.ledger.there_since[endpoint_of(*node)] = self.ledger.sequence + 1;

@@ -11,7 +11,7 @@ use huntaway_replica::{
     Record, Recovery, Replica, Reply, SetChange, Ticket,
 };
 use huntaway_wire::replicated::Answered;
-use huntaway_wire::{Oid, Partition, Stamp};
+use huntaway_wire::{Oid, Partition, Pepoch, Stamp};
 
 use super::block::flip;
 use super::event::{AtGateway, AtNode, Event};
@@ -31,6 +31,10 @@ pub(crate) struct Node {
     pub(crate) clock: Clock,
     pub(crate) incarnation: Incarnation,
     pub(crate) paused_until: Time,
+    /// When that pause began.
+    pub(crate) paused_since: Time,
+    /// Whom it took to the ledger last because of its own pause, and for which set.
+    pub(crate) blamed: Option<(Partition, Pepoch, Process)>,
     /// What it does not read, of whom, and until when: the thread that should is paused.
     pub(crate) stalled: Vec<(Endpoint, Time)>,
     /// What the disk takes more, in microseconds.
@@ -79,6 +83,8 @@ impl Node {
             clock: Clock::new(random),
             incarnation: Incarnation(0),
             paused_until: 0,
+            paused_since: 0,
+            blamed: None,
             stalled: Vec::new(),
             slow_disk: 0,
             reads_fail_until: 0,
@@ -124,7 +130,10 @@ impl Node {
 
 impl Node {
     /// Its process stops. A pause never ends one that lasts longer: timers that run out wait until the end that was known then.
-    pub(crate) fn pause_until(&mut self, until: Time) {
+    pub(crate) fn pause_until(&mut self, now: Time, until: Time) {
+        if self.paused_until <= now {
+            self.paused_since = now;
+        }
         self.paused_until = self.paused_until.max(until);
     }
 
@@ -524,6 +533,7 @@ impl Cluster {
         if let SetChange::Promote(learner) = proposal.change {
             self.nodes[endpoint_of(learner.node)].last_proposed = self.time;
         }
+        self.mind_blame(node, partition, proposal);
         let change = match proposal.change {
             SetChange::Drop(Process { node, incarnation }) => InSyncChange::Drop { node, incarnation },
             SetChange::Promote(Process { node, incarnation }) => InSyncChange::Promote { node, incarnation },

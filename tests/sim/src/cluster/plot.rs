@@ -90,7 +90,7 @@ impl Cluster {
             1 => others.iter().for_each(|other| self.crash(*other, Crash::Killed, 20 * MS)),
             2 => {
                 let until = self.time + self.after(600 * MS, 1800 * MS);
-                self.nodes[primary].pause_until(until);
+                self.nodes[primary].pause_until(self.time, until);
                 removed_after = self.after(MS, 100 * MS);
             }
             3 => {
