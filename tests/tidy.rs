@@ -57,7 +57,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "huntaway-sim",
         &["huntaway-gateway", "huntaway-ledger", "huntaway-replica", "huntaway-store", "huntaway-wire"],
     ),
-    ("huntaway-store", &["huntaway-membership", "huntaway-replica", "huntaway-wire"]),
+    ("huntaway-store", &["huntaway-ledger", "huntaway-membership", "huntaway-replica", "huntaway-wire"]),
     ("huntaway-wire", &[]),
     ("iscsi-target-rs", &[]),
 ];

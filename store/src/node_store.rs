@@ -23,6 +23,7 @@ use crate::disk::{FileDisk, Space};
 use crate::disk_table::DiskTable;
 use crate::locking::lock;
 use crate::service::LocalStore;
+use crate::store::Store;
 use crate::superblock::DiskId;
 use crate::waiters::{Joined, Sender};
 
@@ -188,6 +189,21 @@ impl NodeStore {
         }
         space.available_bytes = spread_bytes.min(space.total_bytes);
         space
+    }
+
+    /// How many disks there are, serving or not.
+    pub(crate) fn count(&self) -> usize {
+        self.disks.len()
+    }
+
+    /// Which disk of the table holds the partition.
+    pub(crate) fn number_of(&self, partition: Partition) -> usize {
+        self.routes[partition.index()].into()
+    }
+
+    /// The store of a disk; `None` if that failed or is absent.
+    pub(crate) fn store_of(&self, disk: usize) -> Option<&Store<FileDisk>> {
+        self.disks.get(disk).and_then(NodeDisk::at_work).map(LocalStore::store)
     }
 
     /// How the disks are, in the order of the table.

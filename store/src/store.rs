@@ -137,6 +137,22 @@ impl<D: Disk> Store<D> {
         &self.superblock
     }
 
+    /// The disk below.
+    pub(crate) fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// Its directory, as it is called in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.options.directory
+    }
+
+    /// How many objects the partition has; 0 if that is not known.
+    pub(crate) fn objects_of(&self, partition: Partition) -> usize {
+        let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
+        self.with_partition(partition, |state| Ok(state.index.len()), damaged).unwrap_or(0)
+    }
+
     /// Calls `bell` whenever there is work, from the thread that made it. To be set once, before the first request.
     pub fn on_work(&self, bell: impl Fn(Task) + Send + Sync + 'static) {
         // A second bell would be a mistake without consequences: the first one goes on ringing.

@@ -31,6 +31,25 @@ impl Starts {
         Self { ids: vec![StartId::FIRST], is_proposed: true }
     }
 
+    /// What a disk says that it remembers.
+    pub fn remembered(ids: Vec<StartId>, is_proposed: bool) -> Self {
+        Self { ids, is_proposed }
+    }
+
+    /// Whether the ledger may have been told of the last one.
+    pub fn is_proposed(&self) -> bool {
+        self.is_proposed
+    }
+
+    /// Those of them that another disk of the same node remembers as well.
+    #[must_use]
+    pub fn known_to(mut self, other: &Self) -> Self {
+        let last = self.ids.last().copied();
+        self.ids.retain(|id| other.ids.contains(id));
+        self.is_proposed |= other.is_proposed || self.ids.last().copied() != last;
+        self
+    }
+
     /// The starts, the oldest first.
     pub fn ids(&self) -> &[StartId] {
         &self.ids

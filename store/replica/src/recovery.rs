@@ -41,8 +41,8 @@ pub struct RecoveryLimits {
 impl Default for RecoveryLimits {
     fn default() -> Self {
         Self {
-            learners: 8,
-            learners_of_a_node: 4,
+            learners: 32,
+            learners_of_a_node: 16,
             bytes_per_second: 100 << 20,
             latency_us: 20_000,
             move_after_us: 60_000_000,
@@ -222,7 +222,8 @@ impl Recovery {
 
     /// Who is to be taught now: those under way, with their pace by now, and new ones. To be asked a few times in a second.
     pub fn next(&mut self, now: Moment) -> Vec<ToTeach> {
-        let mut due: Vec<(Urgency, Moment, Partition, Process)> = Vec::new();
+        // What has nothing in it comes last of its kind.
+        let mut due: Vec<(Urgency, bool, Moment, Partition, Process)> = Vec::new();
         for (partition, work) in self.works.iter().filter(|(_, work)| work.under_way.is_none()) {
             let is_due = |(learner, since): &&(Process, Moment)| {
                 let tries = self.tries.get(&(*partition, learner.node));
@@ -230,10 +231,12 @@ impl Recovery {
                 !waits && tries.is_none_or(|tries| tries.is_due(now))
             };
             let next = work.learners.iter().find(is_due);
-            due.extend(next.map(|(learner, since)| (work.urgency, *since, *partition, *learner)));
+            due.extend(
+                next.map(|(learner, since)| (work.urgency, work.bytes == 0, *since, *partition, *learner)),
+            );
         }
         due.sort_unstable();
-        for (urgency, _, partition, learner) in due {
+        for (urgency, _, _, partition, learner) in due {
             self.begin_if_there_is_room(urgency, partition, learner);
         }
         self.under_way()
@@ -266,6 +269,11 @@ impl Recovery {
             ToTeach { partition: *partition, learner, bytes_per_second: if stops { 0 } else { each.max(1) } }
         };
         under_way.map(to_teach).collect()
+    }
+
+    /// The partitions in which somebody is taught.
+    pub fn taught(&self) -> impl Iterator<Item = Partition> {
+        self.works.iter().filter(|(_, work)| work.under_way.is_some()).map(|(partition, _)| *partition)
     }
 
     /// Whether there is nobody to teach. That says nothing of health, either.

@@ -136,6 +136,8 @@ impl Teaching {
             let requests = Arc::new(site.requests.clone());
             let settled = Version { pepoch: site.pepoch().0, seq: self.takes_part_from - 1 };
             self.ask(site, Lesson::Begin { requests, settled });
+            // So that the lease is not what is waited for in the end.
+            self.send_beacon(site, settled);
         }
     }
 
@@ -271,6 +273,11 @@ impl Teaching {
         }
     }
 
+    fn send_beacon(&self, site: &mut Site, settled: Version) {
+        let (settled, attempt) = (self.settled(settled), self.attempt);
+        site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt, is_missed: false });
+    }
+
     fn propose_if_leased(&mut self, site: &mut Site) {
         if matches!(self.phase, Phase::Synced) && site.now < self.lease_until {
             self.phase = Phase::Proposed;
@@ -293,8 +300,7 @@ impl Teaching {
         let late = self.forwards.late(site.now);
         self.send_forwards(site, settled, late);
         self.is_late |= self.forwards.is_late(site, SILENCE_US);
-        let (settled, attempt) = (self.settled(settled), self.attempt);
-        site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt, is_missed: false });
+        self.send_beacon(site, settled);
         if matches!(self.phase, Phase::Crowded) {
             self.admit(site, primary);
         }

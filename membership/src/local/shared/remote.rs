@@ -297,6 +297,12 @@ impl RemoteDriver {
         }
     }
 
+    /// Has the ledger have something, perhaps: nobody hears whether it does, but by the state.
+    pub fn propose_unheard(&self, proposal: Proposal) {
+        // What is too much at a time is not wanted enough.
+        let _ = self.asked(proposal);
+    }
+
     fn asked(&self, proposal: Proposal) -> Result<Receiver<Answer>, ProposeError> {
         if let Proposal::Record(record) = &proposal {
             record.to_bytes().map_err(FollowError::from)?;

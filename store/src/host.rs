@@ -1,0 +1,197 @@
+//! The replicas of a node, at work: one of each partition, above the node's disks, between the ledger and the network.
+//!
+//! Whoever has something for a replica takes it there itself: a connection's task, the thread that syncs, a timer. It holds the
+//! replica's lock while it carries out what that leads to; nothing waits for the network, or for stable storage, with it held.
+//!
+//! ```text
+//!  Socket (messages, requests) ─┐             ┌─► Store::log_entry, reads   at once
+//!  Follow (ledger)             ─┼─► step() ───┼─► Links (other nodes)       queued
+//!  Timer, Syncs (disk)         ─┘             ├─► Syncs (stable storage)    queued
+//!                                             └─► answers, proposals        when the lock is free
+//! ```
+
+pub mod agreed;
+mod disks;
+mod follow;
+mod links;
+mod starts;
+mod step;
+mod syncs;
+mod timer;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError, clock};
+use huntaway_replica::{Moment, Process, Recovery, RecoveryLimits, Replica};
+use huntaway_wire::Partition;
+use huntaway_wire::hello::{ClusterId, Identity};
+use huntaway_wire::link::{Acceptor, Inbox};
+use huntaway_wire::replicated::{Answers, Request, Store};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use self::disks::Disks;
+use self::follow::Holding;
+use self::links::{Links, Socket};
+use self::step::Place;
+use self::syncs::Syncs;
+use crate::{DiskDirectory, DiskStatus, DisksStopped, OpenError, StoreOptions};
+
+/// What a node's replicas are started with.
+#[derive(Debug)]
+pub struct HostOptions {
+    /// Where the table of the node's disks is.
+    pub state: PathBuf,
+    /// The disks.
+    pub disks: Vec<DiskDirectory>,
+    /// Their limits. Whose they are is filled in, and that a damaged log is opened: replicas know what to do.
+    pub store: StoreOptions,
+    /// How much is copied to others at a time.
+    pub recovery: RecoveryLimits,
+    /// Bytes of each replica that are read again in a second, to see whether they are what they should be; 0: none.
+    pub scrub_bytes_per_second: u64,
+}
+
+/// Replicas that cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The disks cannot be used.
+    #[error(transparent)]
+    Disks(#[from] OpenError),
+    /// The ledger does not record the start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// There is no randomness, or no thread.
+    #[error("the system does not give what it takes: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// A node's replicas, at work until they are closed.
+pub struct Host {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    address: Option<SocketAddr>,
+}
+
+/// What all that works on replicas has in common.
+struct Shared {
+    me: Process,
+    /// One of each partition, by number.
+    places: Box<[Mutex<Place>]>,
+    disks: Disks,
+    ledger: Arc<RemoteDriver>,
+    links: Links,
+    syncs: Syncs,
+    recovery: Mutex<Recovery>,
+    holding: Mutex<Holding>,
+    inbox: OnceLock<Arc<dyn Inbox>>,
+}
+
+impl Host {
+    /// Opens the node's disks, has the ledger record that its process started, and takes part from there on. Others call at
+    /// `listener`, which is at the address that the ledger has of the node.
+    ///
+    /// # Errors
+    /// [`HostError`] says what is in the way.
+    pub async fn start(
+        options: HostOptions,
+        ledger: Arc<RemoteDriver>,
+        listener: TcpListener,
+        registry: &Registry,
+    ) -> Result<Self, HostError> {
+        let HostOptions { state, disks, store, recovery, scrub_bytes_per_second } = options;
+        let disks = Disks::open(&state, &disks, store, &ledger, registry)?;
+        let remembered = disks.begin()?;
+        let NodeStart { memory, ref start, ref after } = remembered;
+        tracing::info!(?memory, ?start, after = after.len(), "the process starts");
+        let me = ledger.start(remembered.clone()).await?;
+        disks.recorded()?;
+        let cluster = ClusterId(huntaway_membership::Driver::cluster(&*ledger));
+        let ours = Identity::new(cluster, me);
+        let address = listener.local_addr().ok();
+        let shared = Arc::new(Shared {
+            me,
+            places: Partition::all()
+                .map(|at| Mutex::new(Place::new(replica(&disks, at, me, scrub_bytes_per_second))))
+                .collect(),
+            syncs: Syncs::new(disks.count()),
+            disks,
+            ledger,
+            links: Links::new(ours),
+            recovery: Mutex::new(Recovery::new(recovery)),
+            holding: Mutex::default(),
+            inbox: OnceLock::new(),
+        });
+        let inbox: Arc<dyn Inbox> = Arc::new(Socket(Arc::downgrade(&shared)));
+        let inbox = Arc::clone(shared.inbox.get_or_init(|| inbox));
+        shared.start_syncing()?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Acceptor::new(ours, inbox).serve(listener));
+        tasks.spawn(follow::follow(Arc::clone(&shared)));
+        tasks.spawn(timer::tick(Arc::clone(&shared)));
+        Ok(Self { shared, tasks, address })
+    }
+
+    /// The process that it is, as the ledger has it.
+    pub fn process(&self) -> Process {
+        self.shared.me
+    }
+
+    /// Where others call.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// The way for a gateway in the same process.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.shared) as Arc<dyn Store>
+    }
+
+    /// How the disks are.
+    pub fn disks(&self) -> Vec<DiskStatus> {
+        self.shared.disks.status()
+    }
+
+    /// Whether the partition is served here at once.
+    pub fn is_serving(&self, partition: Partition) -> bool {
+        self.shared.place(partition).replica.is_serving()
+    }
+
+    /// Takes part no more, and closes the disks: what is in their logs is applied.
+    ///
+    /// # Errors
+    /// Disks have failed.
+    pub async fn close(mut self) -> Result<(), DisksStopped> {
+        self.tasks.shutdown().await;
+        self.shared.syncs.stop();
+        self.shared.disks.close()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.shared.syncs.stop();
+    }
+}
+
+/// The replica of a partition, with what the log says of it.
+fn replica(disks: &Disks, partition: Partition, me: Process, scrub_bytes_per_second: u64) -> Replica {
+    let recovered = disks.store(partition).map(|store| store.recovered(partition)).unwrap_or_default();
+    let mut replica = Replica::new(partition, me, now(), recovered);
+    replica.scrub_at(scrub_bytes_per_second);
+    replica
+}
+
+/// By the clock of replicas: it goes on in pauses.
+fn now() -> Moment {
+    Moment(clock::now().as_micros().try_into().unwrap_or(u64::MAX))
+}
+
+impl Store for Shared {
+    fn request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>) {
+        self.take_request(partition, request, answers);
+    }
+}

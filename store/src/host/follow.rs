@@ -1,0 +1,158 @@
+//! The ledger: what it says goes to the replicas, and only then the lease that rests on that.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use huntaway_ledger::{InSyncSet, State};
+use huntaway_membership::Driver as _;
+use huntaway_replica::{Configuration, Hold, Input, Moment, Process, Vdis};
+use huntaway_wire::{OBJECT_SIZE_BYTES, Partition, Pepoch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::agreed::{configuration, processes, vdis};
+use super::{Shared, now};
+use crate::locking::lock;
+
+/// How often it is looked whether there is a longer lease: it is asked for a few times in each.
+const LEASE_LOOK: Duration = Duration::from_millis(40);
+
+/// What replicas hold for snapshots: each hold with the partitions that told of it, and the pepochs in which they did.
+#[derive(Default)]
+pub(super) struct Holding {
+    holds: BTreeMap<Hold, BTreeMap<Partition, Pepoch>>,
+}
+
+/// What the replicas know.
+#[derive(Default)]
+struct Known {
+    state: Arc<State>,
+    gateways: Vec<Process>,
+    vdis: Arc<Vdis>,
+}
+
+pub(super) async fn follow(shared: Arc<Shared>) {
+    let mut states = shared.ledger.states();
+    let mut known = Known::default();
+    let mut leased_until = Duration::ZERO;
+    let mut looks = interval(LEASE_LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let state = Arc::clone(&states.borrow_and_update());
+        if state.number() > known.state.number() {
+            shared.links_follow(&state);
+            shared.configure(&mut known, &state);
+            shared.ledger.applied(state.number());
+            // Who came in sync makes room for the next one.
+            shared.teach();
+        }
+        let until = shared.ledger.leased_until();
+        if until > leased_until {
+            leased_until = until;
+            shared.leased(until);
+        }
+        tokio::select! {
+            changed = states.changed() => if changed.is_err() {
+                // Nobody follows the ledger any more: the process ends.
+                return;
+            },
+            _ = looks.tick() => {}
+        }
+    }
+}
+
+impl Shared {
+    fn links_follow(&self, state: &State) {
+        if let Some(inbox) = self.inbox.get() {
+            self.links.follow(state, inbox);
+        }
+    }
+
+    /// Tells replicas what is new.
+    fn configure(&self, known: &mut Known, state: &Arc<State>) {
+        let before = std::mem::replace(&mut known.state, Arc::clone(state));
+        let gateways = processes(state);
+        let vdis_are_new = before.disks() != state.disks();
+        if vdis_are_new {
+            known.vdis = vdis(state.disks());
+        }
+        let (one, other) = (before.sets(), state.sets());
+        let all_are_new = vdis_are_new
+            || gateways != known.gateways
+            || !one.nodes().eq(other.nodes())
+            || (one.copies(), one.min_copies()) != (other.copies(), other.min_copies());
+        known.gateways = gateways;
+        let sets = other.sets().filter(|(partition, set)| {
+            all_are_new || one.set(*partition).is_none_or(|before: &InSyncSet| before != *set)
+        });
+        for (partition, _) in sets {
+            if let Some(configuration) = configuration(state, partition, &known.gateways, &known.vdis) {
+                self.configured(partition, configuration);
+            }
+        }
+        self.hold_again(state);
+    }
+
+    fn configured(&self, partition: Partition, configuration: Configuration) {
+        let leads = configuration.primary() == Some(self.me);
+        let is_kept = configuration.keepers.contains(&self.me.node);
+        self.place(partition).leads = leads;
+        let bytes = if leads && !configuration.candidates.is_empty() { self.bytes(partition) } else { 0 };
+        lock(&self.recovery).configured(now(), partition, self.me, &configuration, bytes);
+        let configuration = Arc::new(configuration);
+        self.step(partition, Input::Configured(configuration));
+        if leads {
+            let until = moment(self.ledger.leased_until());
+            self.step(partition, Input::LedgerLease { until });
+        }
+        if !is_kept && self.has_objects(partition) {
+            self.step(partition, Input::Forget);
+        }
+    }
+
+    fn leased(&self, until: Duration) {
+        for partition in Partition::all() {
+            if self.place(partition).leads {
+                self.step(partition, Input::LedgerLease { until: moment(until) });
+            }
+        }
+    }
+
+    /// What the partition takes here at most.
+    fn bytes(&self, partition: Partition) -> u64 {
+        let objects = self.disks.store(partition).map_or(0, |store| store.objects_of(partition));
+        objects as u64 * u64::from(OBJECT_SIZE_BYTES)
+    }
+
+    fn has_objects(&self, partition: Partition) -> bool {
+        self.bytes(partition) > 0
+    }
+
+    /// A partition holds. When all do that this node leads, the ledger is told.
+    pub(super) fn held(&self, partition: Partition, pepoch: Pepoch, hold: Hold) {
+        let state = self.ledger.state();
+        let mut holding = lock(&self.holding);
+        holding.holds.entry(hold).or_default().insert(partition, pepoch);
+        self.tell_held(&holding, &state);
+    }
+
+    /// What is held counts in the pepochs that there are by now.
+    fn hold_again(&self, state: &State) {
+        let mut holding = lock(&self.holding);
+        holding.holds.retain(|hold, _| !state.disks().held(hold.0).is_empty());
+        self.tell_held(&holding, state);
+    }
+
+    fn tell_held(&self, holding: &Holding, state: &State) {
+        for (hold, told) in &holding.holds {
+            let mut led = Partition::all().filter(|at| state.primary(*at) == Some(self.me.node));
+            if led.all(|at| told.get(&at) == Some(&state.pepoch(at))) {
+                self.ledger.holds(hold.0, state.leads(self.me.node));
+            }
+        }
+    }
+}
+
+fn moment(at: Duration) -> Moment {
+    Moment(at.as_micros().try_into().unwrap_or(u64::MAX))
+}

@@ -1,0 +1,171 @@
+//! One step of a replica, and all that follows from it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, MutexGuard};
+
+use huntaway_ledger::keeper::Proposal as Proposed;
+use huntaway_ledger::{InSyncChange, Record, SetRecord};
+use huntaway_replica::{Entry, Hold, Input, Outcome, Output, Process, Proposal, Replica, SetChange, Ticket};
+use huntaway_wire::replicated::{Answered, Answers, Request};
+use huntaway_wire::{Partition, Pepoch};
+
+use super::{Shared, now};
+use crate::LogError;
+use crate::locking::lock;
+
+/// A partition's replica here.
+pub(super) struct Place {
+    pub(super) replica: Replica,
+    /// Whether this process is to be its primary, as far as is known.
+    pub(super) leads: bool,
+    /// Its disk does nothing any more, and the replica knows.
+    pub(super) has_failed: bool,
+    /// Where each gateway wants its answers.
+    answers: Vec<(Process, Arc<dyn Answers>)>,
+}
+
+/// What is done when the replica's lock is free.
+enum After {
+    Answer(Arc<dyn Answers>, Answered),
+    Propose(Proposal),
+    Held(Pepoch, Hold),
+}
+
+impl Place {
+    pub(super) fn new(replica: Replica) -> Self {
+        Self { replica, leads: false, has_failed: false, answers: Vec::new() }
+    }
+
+    fn answers_go_to(&mut self, gateway: Process, answers: &Arc<dyn Answers>) {
+        match self.answers.iter_mut().find(|(known, _)| known.node == gateway.node) {
+            Some((known, _)) if known.incarnation > gateway.incarnation => {}
+            Some(known) => *known = (gateway, Arc::clone(answers)),
+            None => self.answers.push((gateway, Arc::clone(answers))),
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn place(&self, partition: Partition) -> MutexGuard<'_, Place> {
+        lock(&self.places[partition.index()])
+    }
+
+    /// Has the replica take that in, and does what it says.
+    pub(super) fn step(&self, partition: Partition, input: Input) {
+        let place = self.place(partition);
+        self.step_locked(partition, place, input);
+    }
+
+    pub(super) fn take_request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>) {
+        let mut place = self.place(partition);
+        place.answers_go_to(request.id.gateway, answers);
+        if place.leads
+            && place.replica.configuration().in_sync.len() < place.replica.configuration().min_copies
+        {
+            lock(&self.recovery).asked_for(partition);
+        }
+        self.step_locked(partition, place, Input::Requested(request));
+    }
+
+    fn step_locked(&self, partition: Partition, mut place: MutexGuard<'_, Place>, input: Input) {
+        let mut after = Vec::new();
+        let mut stored = VecDeque::new();
+        let mut next = Some(input);
+        while let Some(input) = next {
+            let outputs = place.replica.step(now(), input);
+            for output in outputs {
+                self.carry_out(partition, &place, output, &mut stored, &mut after);
+            }
+            next = stored.pop_front().map(|(ticket, outcome)| Input::Stored { ticket, outcome });
+        }
+        drop(place);
+        after.into_iter().for_each(|after| self.carry_out_after(partition, after));
+    }
+
+    fn carry_out(
+        &self,
+        partition: Partition,
+        place: &Place,
+        output: Output,
+        stored: &mut VecDeque<(Ticket, Outcome)>,
+        after: &mut Vec<After>,
+    ) {
+        let store = || self.disks.store(partition);
+        let failed = || Outcome::Failed;
+        match output {
+            Output::Log { ticket, entry } => stored.push_back((ticket, self.log(partition, &entry))),
+            Output::Sync { ticket } => self.syncs.want(self.disks.number(partition), partition, ticket),
+            Output::Read { ticket, oid, blocks } => {
+                let read = store().map_or_else(failed, |store| store.read_blocks(partition, oid, blocks));
+                stored.push_back((ticket, read));
+            }
+            Output::Digests { ticket, after, most } => {
+                let page = store().map_or_else(failed, |store| store.digests(partition, after, most));
+                stored.push_back((ticket, page));
+            }
+            Output::Versions { ticket, oid } => {
+                let versions = store().map_or_else(failed, |store| store.versions(partition, oid));
+                stored.push_back((ticket, versions));
+            }
+            Output::Verify { ticket, oid } => {
+                let verified = store().map_or_else(failed, |store| store.verify(partition, oid));
+                stored.push_back((ticket, verified));
+            }
+            Output::Send { to, message } => self.links.send(to, partition, &message),
+            Output::Answer { id, resend, answer, stamp } => {
+                if let Some((_, answers)) = place.answers.iter().find(|(gateway, _)| *gateway == id.gateway) {
+                    let answered = Answered { id, resend, answer, stamp };
+                    after.push(After::Answer(Arc::clone(answers), answered));
+                }
+            }
+            Output::Propose(proposal) => after.push(After::Propose(proposal)),
+            Output::GaveUp { learner } => lock(&self.recovery).gave_up(now(), partition, learner),
+            Output::Held { pepoch, hold } => after.push(After::Held(pepoch, hold)),
+        }
+    }
+
+    fn log(&self, partition: Partition, entry: &Entry) -> Outcome {
+        let Some(store) = self.disks.store(partition) else { return Outcome::Failed };
+        match store.log_entry(partition, entry) {
+            Ok(_) => Outcome::Done,
+            Err(LogError::Full | LogError::NoSpace { .. } | LogError::NotNow)
+                if matches!(entry, Entry::Copy { .. } | Entry::Replace { .. }) =>
+            {
+                Outcome::NoRoom
+            }
+            Err(error) => {
+                tracing::error!(%partition, %error, "a replica's entry cannot be logged");
+                Outcome::Failed
+            }
+        }
+    }
+
+    /// What the replica knows goes to the log again, where it holds up the rest.
+    pub(super) fn checkpoint(&self, partition: Partition) {
+        let place = self.place(partition);
+        self.log(partition, &place.replica.checkpoint());
+    }
+
+    fn carry_out_after(&self, partition: Partition, after: After) {
+        match after {
+            After::Answer(answers, answered) => answers.answered(self.me, partition, answered),
+            After::Propose(proposal) => {
+                let record = record(partition, &proposal);
+                // It is proposed again while it is wanted.
+                self.ledger.propose_unheard(Proposed::Record(record));
+            }
+            After::Held(pepoch, hold) => self.held(partition, pepoch, hold),
+        }
+    }
+}
+
+/// What the ledger is asked for.
+fn record(partition: Partition, proposal: &Proposal) -> Record {
+    let change = match proposal.change {
+        SetChange::Drop(Process { node, incarnation }) => InSyncChange::Drop { node, incarnation },
+        SetChange::Promote(Process { node, incarnation }) => InSyncChange::Promote { node, incarnation },
+        SetChange::Renew => InSyncChange::Renew,
+        SetChange::Collected => InSyncChange::Collected,
+    };
+    Record::Sets(SetRecord::Changed { partition, pepoch: proposal.pepoch, change })
+}

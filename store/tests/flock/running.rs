@@ -1,0 +1,281 @@
+//! A few nodes' replicas in one process, over loopback: a keeper of the ledger, hosts, and a client of their partitions.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use huntaway_ledger::{Incarnation, Member, MemberState, Name, Operation, State, VdiOptions};
+use huntaway_membership::Driver as _;
+use huntaway_membership::local::shared::{
+    ClusterKey, KeeperOptions, KeeperServer, NewCluster, RemoteDriver, RemoteOptions,
+};
+use huntaway_replica::RecoveryLimits;
+use huntaway_store::host::{Host, HostError, HostOptions};
+use huntaway_store::{DiskDirectory, OpenError, StoreOptions};
+use huntaway_wire::replicated::{Answer, Answered, Answers, Block, Command, Request, RequestId};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, ByteRange, Durability, NodeId, ObjectKind, Oid, Partition, Process, Stamp, Vid,
+};
+use prometheus::Registry;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+/// Whatever is waited for comes within this: tests share a machine with others.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A keeper and its nodes.
+pub(crate) struct Flock {
+    dir: TempDir,
+    keeper: SocketAddr,
+    nodes: BTreeMap<u8, Running>,
+    /// Where each node is called, for ever.
+    addresses: Vec<SocketAddr>,
+    client: Client,
+    runtime: Runtime,
+}
+
+struct Running {
+    host: Host,
+    ledger: Arc<RemoteDriver>,
+}
+
+/// Who asks. What is answered comes here.
+struct Client {
+    answers: Arc<dyn Answers>,
+    answered: Receiver<(Process, Answered)>,
+    stamps: BTreeMap<NodeId, Stamp>,
+    last_number: u64,
+}
+
+struct Told(Mutex<Sender<(Process, Answered)>>);
+
+impl Answers for Told {
+    fn answered(&self, from: Process, _: Partition, answered: Answered) {
+        let sender = self.0.lock().expect("nobody panics with it");
+        // The test may be over.
+        let _ = sender.send((from, answered));
+    }
+}
+
+fn id(number: u8) -> NodeId {
+    NodeId([number; 16])
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a valid name")
+}
+
+fn key() -> ClusterKey {
+    ClusterKey::new([7; 32])
+}
+
+impl Flock {
+    /// A new cluster of so many nodes with so many copies.
+    pub(crate) fn new(count: u8, copies: usize) -> Self {
+        let runtime = Runtime::new().expect("threads");
+        let dir = TempDir::new().expect("a temporary directory");
+        let (keeper, addresses) = runtime.block_on(begin(&dir, count, copies));
+        let (sender, answered) = channel();
+        let answers: Arc<dyn Answers> = Arc::new(Told(Mutex::new(sender)));
+        let client = Client { answers, answered, stamps: BTreeMap::new(), last_number: 0 };
+        let mut flock = Self { dir, keeper, nodes: BTreeMap::new(), addresses, client, runtime };
+        (1..=count).for_each(|node| flock.start(node));
+        flock
+    }
+
+    /// Starts a node.
+    pub(crate) fn start(&mut self, node: u8) {
+        let began = Instant::now();
+        let running = loop {
+            match self.runtime.block_on(self.try_to_start(node)) {
+                Ok(running) => break running,
+                // The one before it has not let go of its disk yet.
+                Err(HostError::Disks(OpenError::InUse { .. })) if began.elapsed() < DEADLINE => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("node {node} does not start: {error}"),
+            }
+        };
+        self.nodes.insert(node, running);
+    }
+
+    async fn try_to_start(&self, node: u8) -> Result<Running, HostError> {
+        let options = RemoteOptions {
+            address: self.keeper,
+            key: key(),
+            cluster: None,
+            node: id(node),
+            patience: DEADLINE,
+        };
+        let ledger = Arc::new(RemoteDriver::connect(options).await.expect("a keeper"));
+        let state = self.dir.path().join(format!("node-{node}"));
+        let options = HostOptions {
+            disks: vec![DiskDirectory { path: state.join("disk"), weight: Some(1) }],
+            store: StoreOptions { make: true, ..StoreOptions::default() },
+            recovery: RecoveryLimits {
+                first_pause_us: 100_000,
+                move_after_us: 0,
+                ..RecoveryLimits::default()
+            },
+            scrub_bytes_per_second: 0,
+            state,
+        };
+        let address = self.addresses[usize::from(node) - 1];
+        let listener = TcpListener::bind(address).await.expect("the node's port");
+        let host = Host::start(options, Arc::clone(&ledger), listener, &Registry::new()).await?;
+        Ok(Running { host, ledger })
+    }
+
+    /// The node's process ends, without a word to anybody.
+    pub(crate) fn kill(&mut self, node: u8) {
+        let Running { host, ledger } = self.nodes.remove(&node).expect("a node that runs");
+        let _runtime = self.runtime.enter();
+        drop(host);
+        drop(ledger);
+    }
+
+    /// What is agreed, as the first node knows it.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.nodes.values().next().expect("a node").ledger.state()
+    }
+
+    /// Makes a VDI.
+    pub(crate) fn create(&self, text: &str) -> Vid {
+        let options =
+            VdiOptions { size_bytes: 1 << 30, block_size: 512, physical_block_size: 4096, thin: true };
+        let ledger = &self.nodes.values().next().expect("a node").ledger;
+        let state = ledger.propose(Operation::CreateVdi { name: name(text), options }).expect("it is made");
+        state.vdi(text).expect("it was made").vid
+    }
+
+    /// Waits until it is so.
+    pub(crate) fn until(&self, what: &str, is: impl Fn(&State) -> bool) {
+        let began = Instant::now();
+        while !is(&self.state()) {
+            assert!(began.elapsed() < DEADLINE, "in time: {what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The partitions have all of their copies.
+    pub(crate) fn until_whole(&self, partitions: &[Partition]) {
+        self.until("partitions are whole", |state| {
+            partitions.iter().all(|at| state.sets().set(*at).is_some_and(|set| set.is_whole()))
+        });
+    }
+
+    /// Has the primary do it, whoever that is, however often that takes.
+    pub(crate) fn ask(&mut self, partition: Partition, command: &Command) -> Answer {
+        self.client.last_number += 1;
+        let number = self.client.last_number;
+        let began = Instant::now();
+        let mut refused = None;
+        for resend in 0.. {
+            assert!(began.elapsed() < DEADLINE, "answered in time, and not by {refused:?}");
+            match self.ask_once(partition, (number, resend), command) {
+                Some(Answer::Refused(why)) => refused = Some(why),
+                Some(answer) => return answer,
+                None => {}
+            }
+        }
+        unreachable!("it is asked again and again")
+    }
+
+    fn ask_once(
+        &mut self,
+        partition: Partition,
+        (number, resend): (u64, u32),
+        command: &Command,
+    ) -> Option<Answer> {
+        let state = self.state();
+        let Some((node, running)) =
+            self.nodes.iter().find(|(node, _)| state.primary(partition) == Some(id(**node)))
+        else {
+            std::thread::sleep(Duration::from_millis(10));
+            return None;
+        };
+        let (node, gateway) = (id(*node), running.host.process());
+        let version = state.disks().versions().last().map(|(_, version, _)| *version);
+        let (layout, fence) = version.map_or((0, 0), |version| (version.layout, version.fence));
+        let request = Request {
+            id: RequestId { gateway, number },
+            resend,
+            unanswered_from: number,
+            pepoch: state.pepoch(partition),
+            stamp: self.client.stamps.get(&node).copied().unwrap_or(Stamp::NONE),
+            layout,
+            fence,
+            command: command.clone(),
+        };
+        running.host.store().request(partition, request, &self.client.answers);
+        let deadline = Instant::now() + Duration::from_millis(500);
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            let Ok((from, answered)) = self.client.answered.recv_timeout(left) else { break };
+            self.client.stamps.insert(from.node, answered.stamp);
+            if answered.id.number == number {
+                if matches!(answered.answer, Answer::Refused(_)) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                return Some(answered.answer);
+            }
+        }
+        None
+    }
+}
+
+async fn begin(dir: &TempDir, count: u8, copies: usize) -> (SocketAddr, Vec<SocketAddr>) {
+    let mut addresses = Vec::new();
+    // All at once, so that the kernel gives each another one.
+    let mut listeners = Vec::new();
+    for _ in 0..count {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        addresses.push(listener.local_addr().expect("an address"));
+        listeners.push(listener);
+    }
+    let member = |number: u8| Member {
+        node: id(number),
+        name: name(&format!("node-{number}")),
+        incarnation: Incarnation(0),
+        addresses: vec![addresses[usize::from(number) - 1]],
+        zone: name(&format!("zone-{number}")),
+        weight: 1,
+        state: MemberState::Up,
+    };
+    let members = (1..=count).map(member).collect();
+    let make = NewCluster { name: name("flock"), members, copies, min_copies: copies.div_ceil(2) };
+    let options = KeeperOptions { make: Some(make), ..KeeperOptions::new(key()) };
+    let server = KeeperServer::open(&dir.path().join("ledger"), options).expect("a ledger");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let keeper = listener.local_addr().expect("an address");
+    tokio::spawn(
+        async move { server.serve(listener, std::future::pending()).await.expect("it can be written") },
+    );
+    (keeper, addresses)
+}
+
+/// An object of the VDI, with its partition.
+pub(crate) fn object(vid: Vid, index: u32) -> (Partition, Oid) {
+    (Partition::of(vid, index), Oid::new(ObjectKind::Data, vid, index))
+}
+
+/// Writes one block of the byte.
+pub(crate) fn write(oid: Oid, block: u32, byte: u8, durability: Durability) -> Command {
+    let range = ByteRange::new(block * BLOCK_SIZE_BYTES, BLOCK_SIZE_BYTES).expect("a range of an object");
+    let pieces = vec![Block::new(Bytes::from(vec![byte; BLOCK_SIZE_BYTES as usize]))];
+    Command::Write { oid, range, pieces, durability }
+}
+
+/// The byte that each of the first so many blocks holds; `None` if it was never written.
+pub(crate) fn read(flock: &mut Flock, vid: Vid, index: u32, blocks: u32) -> Vec<Option<u8>> {
+    let (partition, oid) = object(vid, index);
+    match flock.ask(partition, &Command::Read { oid, blocks: 0..blocks }) {
+        Answer::Data(blocks) => {
+            blocks.iter().map(|block| block.as_ref().map(|block| block.bytes[0])).collect()
+        }
+        other => panic!("a read is answered by {other:?}"),
+    }
+}
