@@ -66,14 +66,16 @@ const ARROWS: [(&str, &[&str]); 12] = [
 const WITHOUT_IO: [&str; 4] = ["gateway/iscsi", "gateway/scsi", "store/replica", "membership/ledger"];
 
 /// The same for parts of crates that have I/O elsewhere.
-const PARTS_WITHOUT_IO: [&str; 7] = [
+const PARTS_WITHOUT_IO: [&str; 9] = [
     "gateway/src/fencing",
     "gateway/src/order.rs",
     "store/wire/src/encoding",
     "store/wire/src/encoding.rs",
     "store/wire/src/frame",
     "store/wire/src/frame.rs",
+    "store/wire/src/hello",
     "store/wire/src/hello.rs",
+    "store/wire/src/key.rs",
 ];
 
 /// What a crate without I/O may not be built with.

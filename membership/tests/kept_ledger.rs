@@ -94,6 +94,12 @@ async fn who_is_not_of_the_cluster_is_told_why_and_what_to_do() {
     let cut = refused(follower(address, 1)).await;
     assert!(matches!(cut, Cut::Length { .. }) && cut.to_string().contains("keeper's"), "{cut}");
     other.abort();
+    // Those that only connect have no place.
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(TcpStream::connect(kept.address).await.expect("it listens"));
+    }
+    assert!(RemoteDriver::connect(follower(kept.address, 1)).await.is_ok());
     let strangers: [&[u8]; 4] =
         [b"GET / HTTP/1.1\r\n\r\n", &[0; 64], &[0xff; 4096], &[9, 0, 0, 0, 1, 2, 3, 4]];
     for bytes in strangers {

@@ -49,6 +49,10 @@ pub enum Kind {
     Welcome,
     /// Who was called does not take it, and says why.
     Rejection,
+    /// Who was called shows that it has the cluster's key, and wants to see that who calls has it.
+    Challenge,
+    /// Who calls shows that it has the key.
+    Proof,
     /// From replica to replica of a partition.
     Message,
     /// A gateway's request to a primary.
@@ -58,14 +62,24 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Hello, Self::Welcome, Self::Rejection, Self::Message, Self::Request, Self::Answer];
+    const ALL: [Self; 8] = [
+        Self::Hello,
+        Self::Welcome,
+        Self::Rejection,
+        Self::Challenge,
+        Self::Proof,
+        Self::Message,
+        Self::Request,
+        Self::Answer,
+    ];
 
     fn code(self) -> u8 {
         match self {
             Self::Hello => 1,
             Self::Welcome => 2,
             Self::Rejection => 3,
+            Self::Challenge => 4,
+            Self::Proof => 5,
             Self::Message => 16,
             Self::Request => 17,
             Self::Answer => 18,
@@ -182,6 +196,10 @@ impl Frame {
     pub(crate) fn open_hello<T: Encoding>(&self, kind: Kind) -> Result<T, Malformed> {
         self.is(kind)?;
         T::decode(&mut Reader::new(&self.metadata, self.payload.clone()))
+    }
+
+    pub(crate) fn metadata(&self) -> &[u8] {
+        &self.metadata
     }
 
     /// Its length on the wire.

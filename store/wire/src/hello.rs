@@ -1,12 +1,30 @@
-//! What both sides of a connection say first: which cluster, which process, which versions. Pure: no socket.
+//! What both sides of a connection say first: which cluster, which process, which versions; and that they have the cluster's key.
+//! Pure: no socket, nothing drawn at random.
+//!
+//! ```text
+//! who calls ── hello: who it is, whom it means, nonce ──────────────────► who is called
+//! who calls ◄─ challenge: proof over the hello and this, who, nonce ────── who is called     (or a rejection)
+//! who calls ── proof over the same, for its part ───────────────────────► who is called
+//! who calls ◄─ welcome ─────────────────────────────────────────────────── who is called     (or a rejection)
+//! ```
+//!
+//! A proof is for one part in one exchange of one pair of processes: it can be neither repeated nor sent back. What follows is
+//! checked for damage, not signed: who can change packets on their way is not kept out by this, nor who reads along.
 //!
 //! A connection is from one process to one process. Who calls says whom it means, and a process takes only what is meant for
 //! it: not for another node behind the same address, nor for another start of the same node.
 
+#[cfg(test)]
+mod tests;
+
 use core::fmt;
+
+use bytes::Bytes;
+use subtle::ConstantTimeEq;
 
 use crate::encoding::{Encoding, Malformed, Reader, Writer};
 use crate::frame::{Frame, Kind, Outgoing, VERSION};
+use crate::key::{ClusterKey, KEY_BYTES};
 use crate::{NodeId, Process};
 
 /// The oldest version of the wire that is spoken.
@@ -14,6 +32,13 @@ pub const OLDEST_VERSION: u8 = 1;
 
 /// How the metadata of every hello begins.
 const NAME: [u8; 8] = *b"HUNTAWAY";
+
+/// What proofs are for.
+const CALLS: &[u8] = b"huntaway: who calls";
+const IS_CALLED: &[u8] = b"huntaway: who is called";
+
+/// Drawn at random, for one connection.
+pub type Nonce = [u8; KEY_BYTES];
 
 /// A cluster's uuid, made once when the cluster is made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +115,8 @@ pub struct Hello {
     pub from: Identity,
     /// Whom it means.
     pub to: Process,
+    /// Of who calls.
+    pub nonce: Nonce,
 }
 
 /// What both sides go on with.
@@ -109,50 +136,24 @@ impl Hello {
         Outgoing::hello(Kind::Hello, self)
     }
 
-    /// What the first frame of a connection says.
-    ///
-    /// # Errors
-    /// [`Malformed`]: it is no hello.
-    pub fn of(frame: &Frame) -> Result<Self, Malformed> {
-        frame.open_hello(Kind::Hello)
-    }
-
-    /// What is said in return, and what `ours` goes on with.
-    ///
-    /// # Errors
-    /// [`Rejection`], to be said before the connection is closed.
-    pub fn answer(&self, ours: Identity) -> Result<Agreed, Rejection> {
-        let Self { from, to } = self;
-        let why = if from.cluster != ours.cluster {
-            Why::Cluster
-        } else if to.node != ours.process.node {
-            Why::Node
-        } else if to.incarnation != ours.process.incarnation {
-            Why::Incarnation
-        } else if let Some(version) = ours.versions.common(from.versions) {
-            let features = ours.features & from.features;
-            return Ok(Agreed { version, features, peer: from.process });
-        } else {
-            Why::Versions
-        };
-        Err(Rejection { why, by: ours })
-    }
-
-    /// What who called goes on with, when this is what it was told.
+    /// What who called goes on with, when this is what it was told: the proof to be sent, and what holds if that is welcome.
     ///
     /// # Errors
     /// [`NotTaken`]: nothing is sent to whoever that is.
-    pub fn answered(&self, frame: &Frame) -> Result<Agreed, NotTaken> {
-        match frame.kind {
-            Kind::Rejection => Err(frame.open_hello::<Rejection>(Kind::Rejection)?.into()),
-            _ => Ok(self.welcomed(frame.open_hello(Kind::Welcome)?)?),
+    pub fn challenged(&self, key: &ClusterKey, frame: &Frame) -> Result<(Outgoing, Agreed), NotTaken> {
+        let challenge: Challenge = answer(frame, Kind::Challenge)?;
+        let agreed = self.met(challenge.by)?;
+        let (hello, rest) = (said(self), frame.metadata().get(KEY_BYTES..).unwrap_or_default());
+        if !key.is_proof(&challenge.proof, IS_CALLED, [&hello, rest]) {
+            return Err(Rejection { why: Why::Key, by: challenge.by }.into());
         }
+        let proof = key.proof(CALLS, [&hello, rest]);
+        Ok((Outgoing::hello(Kind::Proof, &Proof { proof }), agreed))
     }
 
-    fn welcomed(&self, by: Identity) -> Result<Agreed, Rejection> {
-        let theirs = Self { from: by, to: self.from.process };
-        // The same rules, seen from here: who was meant is who has to answer.
-        let agreed = theirs.answer(self.from)?;
+    /// The same rules as for who is called, seen from here: who was meant is who has to answer.
+    fn met(&self, by: Identity) -> Result<Agreed, Rejection> {
+        let agreed = meet(by, self.from.process, self.from)?;
         let why = if by.process.node != self.to.node {
             Why::Node
         } else if by.process != self.to {
@@ -162,6 +163,114 @@ impl Hello {
         };
         Err(Rejection { why, by })
     }
+}
+
+/// Whether who called is taken, when this is what it was told at last.
+///
+/// # Errors
+/// [`NotTaken`].
+pub fn welcomed(frame: &Frame) -> Result<(), NotTaken> {
+    answer::<Identity>(frame, Kind::Welcome).map(drop)
+}
+
+/// What `from` and `ours` go on with, if `to` is who `ours` is.
+fn meet(from: Identity, to: Process, ours: Identity) -> Result<Agreed, Rejection> {
+    let why = if from.cluster != ours.cluster {
+        Why::Cluster
+    } else if to.node != ours.process.node {
+        Why::Node
+    } else if to.incarnation != ours.process.incarnation {
+        Why::Incarnation
+    } else if let Some(version) = ours.versions.common(from.versions) {
+        let features = ours.features & from.features;
+        return Ok(Agreed { version, features, peer: from.process });
+    } else {
+        Why::Versions
+    };
+    Err(Rejection { why, by: ours })
+}
+
+fn answer<T: Encoding>(frame: &Frame, kind: Kind) -> Result<T, NotTaken> {
+    match frame.kind {
+        Kind::Rejection => Err(frame.open_hello::<Rejection>(Kind::Rejection)?.into()),
+        _ => Ok(frame.open_hello(kind)?),
+    }
+}
+
+/// The metadata of what is said.
+fn said<T: Encoding>(of: &T) -> Bytes {
+    let mut writer = Writer::new();
+    of.encode(&mut writer);
+    writer.into_bytes().0
+}
+
+/// Whoever calls, as the called process sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// What it says.
+    pub hello: Hello,
+    /// As it was sent.
+    said: Bytes,
+}
+
+/// A caller that is meant here, and has not shown yet that it has the key.
+#[derive(Debug, Clone)]
+pub struct Challenged {
+    /// What it is told.
+    pub challenge: Outgoing,
+    agreed: Agreed,
+    proof: [u8; KEY_BYTES],
+}
+
+impl Caller {
+    /// What the first frame of a connection says.
+    ///
+    /// # Errors
+    /// [`Malformed`]: it is no hello.
+    pub fn of(frame: &Frame) -> Result<Self, Malformed> {
+        let hello = frame.open_hello(Kind::Hello)?;
+        Ok(Self { hello, said: Bytes::copy_from_slice(frame.metadata()) })
+    }
+
+    /// What it is told.
+    ///
+    /// # Errors
+    /// [`Rejection`], to be said before the connection is closed.
+    pub fn challenge(&self, ours: Identity, key: &ClusterKey, nonce: Nonce) -> Result<Challenged, Rejection> {
+        let agreed = meet(self.hello.from, self.hello.to, ours)?;
+        let challenge = Challenge { proof: [0; KEY_BYTES], by: ours, nonce };
+        let rest = said(&challenge).slice(KEY_BYTES..);
+        let proof = key.proof(IS_CALLED, [&self.said, &rest]);
+        let challenge = Outgoing::hello(Kind::Challenge, &Challenge { proof, ..challenge });
+        Ok(Challenged { challenge, agreed, proof: key.proof(CALLS, [&self.said, &rest]) })
+    }
+}
+
+impl Challenged {
+    /// What the called process goes on with, if this shows that who calls has the key.
+    ///
+    /// # Errors
+    /// [`NotTaken`]: nothing of it counts.
+    pub fn proved(&self, ours: Identity, frame: &Frame) -> Result<Agreed, NotTaken> {
+        let Proof { proof } = frame.open_hello(Kind::Proof)?;
+        if !bool::from(proof.ct_eq(&self.proof)) {
+            return Err(Rejection { why: Why::Key, by: ours }.into());
+        }
+        Ok(self.agreed)
+    }
+}
+
+/// The proof covers the rest, and whatever later versions add to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Challenge {
+    proof: [u8; KEY_BYTES],
+    by: Identity,
+    nonce: Nonce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Proof {
+    proof: [u8; KEY_BYTES],
 }
 
 /// Who called goes no further.
@@ -190,6 +299,8 @@ pub enum Why {
     Superseded,
     /// There are as many connections as there may be.
     Full,
+    /// It has another key, or none.
+    Key,
 }
 
 /// A connection is not taken.
@@ -245,6 +356,10 @@ impl fmt::Display for Rejection {
             Why::Full => {
                 write!(f, "node {node} has as many connections as it may have: it is tried again")
             }
+            Why::Key => {
+                write!(f, "node {node} has another cluster key than the other side: ")?;
+                f.write_str("see that all nodes are given the same one")
+            }
         }
     }
 }
@@ -286,13 +401,37 @@ impl Encoding for Identity {
 
 impl Encoding for Hello {
     fn encode(&self, to: &mut Writer) {
-        let Self { from, to: meant } = self;
+        let Self { from, to: meant, nonce } = self;
         from.encode(to);
         meant.encode(to);
+        to.raw(nonce);
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { from: Identity::decode(from)?, to: Process::decode(from)? })
+        Ok(Self { from: Identity::decode(from)?, to: Process::decode(from)?, nonce: from.raw()? })
+    }
+}
+
+impl Encoding for Challenge {
+    fn encode(&self, to: &mut Writer) {
+        let Self { proof, by, nonce } = self;
+        to.raw(proof);
+        by.encode(to);
+        to.raw(nonce);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { proof: from.raw()?, by: Identity::decode(from)?, nonce: from.raw()? })
+    }
+}
+
+impl Encoding for Proof {
+    fn encode(&self, to: &mut Writer) {
+        to.raw(&self.proof);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { proof: from.raw()? })
     }
 }
 
@@ -306,6 +445,7 @@ impl Encoding for Rejection {
             Why::Incarnation => 4,
             Why::Superseded => 5,
             Why::Full => 6,
+            Why::Key => 7,
         });
         by.encode(to);
     }
@@ -318,89 +458,9 @@ impl Encoding for Rejection {
             4 => Why::Incarnation,
             5 => Why::Superseded,
             6 => Why::Full,
+            7 => Why::Key,
             code => return Err(Malformed::Unknown { what: "reason for a rejection", code }),
         };
         Ok(Self { why, by: Identity::decode(from)? })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Incarnation;
-    use crate::frame::Decoder;
-
-    fn identity(node: u8, incarnation: u64) -> Identity {
-        let process = Process { node: NodeId([node; 16]), incarnation: Incarnation(incarnation) };
-        Identity::new(ClusterId([1; 16]), process)
-    }
-
-    fn received(sent: &Outgoing) -> Frame {
-        let mut decoder = Decoder::default();
-        decoder.feed(&sent.to_bytes());
-        decoder.next_frame().unwrap().unwrap()
-    }
-
-    /// What both sides make of it.
-    fn meet(hello: Hello, ours: Identity) -> (Result<Agreed, Rejection>, Result<Agreed, NotTaken>) {
-        let answer = Hello::of(&received(&hello.frame())).unwrap().answer(ours);
-        let reply = answer.as_ref().map_or_else(Rejection::frame, |_| ours.welcome());
-        (answer, hello.answered(&received(&reply)))
-    }
-
-    #[test]
-    fn both_sides_agree_on_what_both_have() {
-        let caller =
-            Identity { versions: Versions { oldest: 1, newest: 4 }, features: 0b110, ..identity(1, 5) };
-        let called =
-            Identity { versions: Versions { oldest: 2, newest: 3 }, features: 0b011, ..identity(2, 6) };
-        let (there, here) = meet(Hello { from: caller, to: called.process }, called);
-        assert_eq!(there, Ok(Agreed { version: 3, features: 0b010, peer: caller.process }));
-        assert_eq!(here, Ok(Agreed { version: 3, features: 0b010, peer: called.process }));
-    }
-
-    #[test]
-    fn whoever_is_not_meant_says_why_and_what_to_do() {
-        let (caller, called) = (identity(1, 5), identity(2, 6));
-        let hello = Hello { from: caller, to: called.process };
-        let cases = [
-            (Identity { cluster: ClusterId([9; 16]), ..called }, Why::Cluster, "of this cluster"),
-            (identity(3, 6), Why::Node, "its own"),
-            (identity(2, 7), Why::Incarnation, "by itself"),
-            (identity(2, 5), Why::Incarnation, "by itself"),
-            (
-                Identity { versions: Versions { oldest: 2, newest: 2 }, ..called },
-                Why::Versions,
-                "update whichever of both is older",
-            ),
-        ];
-        for (ours, why, cure) in cases {
-            let (there, here) = meet(hello, ours);
-            let rejection = Rejection { why, by: ours };
-            assert_eq!((there, here), (Err(rejection), Err(NotTaken::Rejected(rejection))));
-            assert!(rejection.to_string().contains(cure), "{rejection}");
-            // Nor is it believed that it is the right one.
-            assert!(hello.answered(&received(&ours.welcome())).is_err());
-        }
-    }
-
-    #[test]
-    fn later_versions_may_say_more() {
-        let hello = Hello { from: identity(1, 5), to: identity(2, 6).process };
-        let frame = received(&Outgoing::hello(Kind::Hello, &More(hello)));
-        assert_eq!(Hello::of(&frame), Ok(hello));
-    }
-
-    struct More(Hello);
-
-    impl Encoding for More {
-        fn encode(&self, to: &mut Writer) {
-            self.0.encode(to);
-            to.raw(b"and more");
-        }
-
-        fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-            Hello::decode(from).map(Self)
-        }
     }
 }

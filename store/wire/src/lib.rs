@@ -13,6 +13,7 @@ mod error;
 pub mod frame;
 pub mod hello;
 mod ids;
+mod key;
 pub mod link;
 mod object;
 mod peer;
@@ -23,6 +24,7 @@ mod stamp;
 pub use crc::{ZERO_BLOCK_CRC, piece_crcs, pieces};
 pub use error::{Broken, Error, Refusal};
 pub use ids::{Epoch, Incarnation, InvalidId, NodeId, Partition, Pepoch, Process, Version, Vid};
+pub use key::{ClusterKey, InvalidKey, KEY_BYTES};
 pub use object::{ObjectKind, Oid};
 pub use peer::{Answer, Peer, Submission};
 pub use request::{

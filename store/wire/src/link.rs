@@ -2,7 +2,7 @@
 //!
 //! Each process calls those it has something to send to ([`Link`]), and is called by those that send to it ([`Acceptor`]).
 //! What answers a frame goes back on the same connection. A connection is from one process to one process, and ends with
-//! either. Whatever is on its way then is lost; so is what finds a full [`Outbox`]. Silence is told by the kernel: it probes
+//! either. Each side shows first that it has the cluster's key ([`crate::hello`]). Whatever is on its way then is lost; so is what finds a full [`Outbox`]. Silence is told by the kernel: it probes
 //! the other machine, not the other process, which may be paused. Whether that one is at work is for the cores to find out,
 //! by leases, long before a connection is given up.
 
@@ -10,6 +10,7 @@ mod accept;
 mod connection;
 mod dial;
 mod outbox;
+mod threshold;
 
 use core::time::Duration;
 use std::io;
@@ -21,13 +22,14 @@ use tokio::net::TcpStream;
 pub use accept::{Acceptor, MAX_CONNECTIONS};
 pub use dial::{Link, Status};
 pub use outbox::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, Outbox};
+pub use threshold::{Guest, MAX_UNPROVED, Threshold};
 
 use crate::Process;
 use crate::encoding::Malformed;
 use crate::frame::{Frame, Garbage};
-use crate::hello::Rejection;
+use crate::hello::{Nonce, NotTaken, Rejection};
 
-/// A connection and both hellos take no longer.
+/// A connection and all that is said until it is welcome take no longer.
 const HELLO_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What was begun goes on at least this often: a frame whose beginning came, and what is to be sent.
@@ -68,6 +70,9 @@ pub enum Cut {
     /// This connection was not to be.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// Others came before this one showed that it has the cluster's key.
+    #[error("newer connections took its place before it showed that it has the cluster's key")]
+    Displaced,
     /// The node connected anew.
     #[error("the other side connected anew")]
     Replaced,
@@ -79,6 +84,15 @@ pub enum Cut {
         /// How long that was waited for.
         deadline: Duration,
     },
+}
+
+impl From<NotTaken> for Cut {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::Rejected(rejection) => rejection.into(),
+            NotTaken::Malformed(malformed) => malformed.into(),
+        }
+    }
 }
 
 impl Cut {
@@ -100,6 +114,12 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     // With this, how many probes go without an answer does not matter.
     sockopt::set_tcp_user_timeout(stream, SILENCE.as_millis() as u32)?;
     Ok(())
+}
+
+fn nonce() -> io::Result<Nonce> {
+    let mut nonce = Nonce::default();
+    getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(nonce)
 }
 
 /// Where both ends of a connection put what they take in.

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use huntaway_wire::encoding::Malformed;
 use huntaway_wire::frame::{Decoder, Frame, Outgoing};
-use huntaway_wire::hello::{ClusterId, Hello, Identity, Why};
-use huntaway_wire::link::{Acceptor, Cut, Inbox, Link, MAX_QUEUED_BYTES, Outbox, Status};
+use huntaway_wire::hello::{Caller, ClusterId, Hello, Identity, Why, welcomed};
+use huntaway_wire::link::{Acceptor, Cut, Inbox, Link, MAX_QUEUED_BYTES, MAX_UNPROVED, Outbox, Status};
 use huntaway_wire::replicated::{Answer, Answered, Block, RequestId};
-use huntaway_wire::{Incarnation, NodeId, Partition, Process, Stamp};
+use huntaway_wire::{ClusterKey, Incarnation, NodeId, Partition, Process, Stamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -28,6 +28,18 @@ fn process(node: u8, incarnation: u64) -> Process {
 
 fn identity(node: u8, incarnation: u64) -> Identity {
     Identity::new(ClusterId([1; 16]), process(node, incarnation))
+}
+
+fn key() -> ClusterKey {
+    ClusterKey::new([7; 32])
+}
+
+fn linked(ours: Identity, to: Process, address: SocketAddr, inbox: Arc<dyn Inbox>) -> Link {
+    Link::new(ours, key(), to, address, inbox)
+}
+
+fn call(ours: Identity, to: Process) -> Hello {
+    Hello { from: ours, to, nonce: [1; 32] }
 }
 
 /// A frame with a number, and so many blocks.
@@ -96,7 +108,7 @@ async fn listener() -> (TcpListener, SocketAddr) {
 async fn serve(ours: Identity) -> (Arc<Kept>, SocketAddr, JoinHandle<()>) {
     let (listener, address) = listener().await;
     let kept = Arc::new(Kept { returns: true, ..Kept::default() });
-    let task = tokio::spawn(Acceptor::new(ours, kept.clone()).serve(listener));
+    let task = tokio::spawn(Acceptor::new(ours, key(), kept.clone()).serve(listener));
     (kept, address, task)
 }
 
@@ -122,16 +134,21 @@ fn is_connected(status: &Status) -> bool {
 async fn stranger(hello: Hello, address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("somebody listens");
     stream.write_all(&hello.frame().to_bytes()).await.expect("a hello is taken");
-    let answer = read_frame(&mut stream).await.expect("an answer");
-    hello.answered(&answer).expect("a welcome");
+    let challenge = read_frame(&mut stream).await.expect("an answer");
+    let (proof, _) = hello.challenged(&key(), &challenge).expect("a challenge");
+    stream.write_all(&proof.to_bytes()).await.expect("a proof is taken");
+    welcomed(&read_frame(&mut stream).await.expect("an answer")).expect("a welcome");
     stream
 }
 
 /// Takes a connection, and says that it is who was meant.
 async fn welcome(listener: &TcpListener, ours: Identity) -> TcpStream {
     let (mut stream, _) = timeout(DEADLINE, listener.accept()).await.expect("a call").expect("a connection");
-    let hello = Hello::of(&read_frame(&mut stream).await.expect("a hello")).expect("a hello");
-    hello.answer(ours).expect("it is meant");
+    let caller = Caller::of(&read_frame(&mut stream).await.expect("a hello")).expect("a hello");
+    let challenged = caller.challenge(ours, &key(), [2; 32]).expect("it is meant");
+    stream.write_all(&challenged.challenge.to_bytes()).await.expect("a challenge is taken");
+    let proof = read_frame(&mut stream).await.expect("a proof");
+    challenged.proved(ours, &proof).expect("it has the key");
     stream.write_all(&ours.welcome().to_bytes()).await.expect("a welcome is taken");
     stream
 }
@@ -157,7 +174,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 async fn frames_arrive_in_order_and_answers_come_back() {
     let (kept, address, _task) = serve(identity(2, 6)).await;
     let back = Arc::new(Kept::default());
-    let link = Link::new(identity(1, 5), process(2, 6), address, back.clone());
+    let link = linked(identity(1, 5), process(2, 6), address, back.clone());
     for number in 0..200 {
         assert!(link.outbox().send(frame(number, number as usize % 70)));
     }
@@ -171,14 +188,14 @@ async fn frames_arrive_in_order_and_answers_come_back() {
 #[tokio::test]
 async fn what_is_cut_in_the_middle_of_a_frame_does_not_count() {
     let (kept, address, _task) = serve(identity(2, 6)).await;
-    let hello = Hello { from: identity(1, 5), to: process(2, 6) };
+    let hello = call(identity(1, 5), process(2, 6));
     let mut stream = stranger(hello, address).await;
     let bytes = [frame(1, 2).to_bytes(), frame(2, 2).to_bytes()].concat();
     stream.write_all(&bytes[..bytes.len() - 1]).await.expect("it is taken");
     drop(stream);
     assert_eq!(kept.next().await, (process(1, 5), 1));
 
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     assert!(link.outbox().send(frame(3, 1)));
     assert_eq!(kept.next().await, (process(1, 5), 3));
 }
@@ -186,7 +203,7 @@ async fn what_is_cut_in_the_middle_of_a_frame_does_not_count() {
 #[tokio::test]
 async fn a_link_that_is_cut_is_made_again() {
     let (listener, address) = listener().await;
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     for _ in 0..3 {
         let mut stream = welcome(&listener, identity(2, 6)).await;
         until(&link, is_connected).await;
@@ -203,7 +220,7 @@ async fn who_sends_garbage_is_cut() {
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("it is taken");
     assert!(is_closed(&mut stream).await);
 
-    let hello = Hello { from: identity(1, 5), to: process(2, 6) };
+    let hello = call(identity(1, 5), process(2, 6));
     let mut damaged = frame(1, 1).to_bytes().to_vec();
     damaged[20] ^= 1;
     for garbage in [damaged, hello.frame().to_bytes().to_vec(), vec![0xff; 100]] {
@@ -214,7 +231,7 @@ async fn who_sends_garbage_is_cut() {
     assert!(kept.is_empty());
 
     let (listener, address) = listener().await;
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     let mut stream = welcome(&listener, identity(2, 6)).await;
     stream.write_all(b"220 mail.example ESMTP\r\n").await.expect("it is taken");
     let why = cut_of(&link, |cut| matches!(cut, Cut::Garbage(_))).await;
@@ -224,7 +241,7 @@ async fn who_sends_garbage_is_cut() {
 #[tokio::test]
 async fn who_does_not_read_takes_no_more_than_its_share() {
     let (listener, address) = listener().await;
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     let mut stream = welcome(&listener, identity(2, 6)).await;
     until(&link, is_connected).await;
     let big = frame(1, 256);
@@ -247,7 +264,7 @@ const PAUSE: Duration = Duration::from_secs(6);
 #[tokio::test]
 async fn a_process_that_is_paused_is_not_cut_for_it() {
     let (listener, address) = listener().await;
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     let mut paused = welcome(&listener, identity(2, 6)).await;
     until(&link, is_connected).await;
     // More than any socket has room for.
@@ -264,7 +281,7 @@ async fn a_process_that_is_paused_is_not_cut_for_it() {
 #[tokio::test]
 async fn who_sends_without_end_keeps_nobody_from_the_rest() {
     let (kept, address, _task) = serve(identity(2, 6)).await;
-    let hello = Hello { from: identity(1, 5), to: process(2, 6) };
+    let hello = call(identity(1, 5), process(2, 6));
     let mut stream = stranger(hello, address).await.into_std().expect("a socket");
     stream.set_nonblocking(false).expect("a socket that waits");
     let is_over = Arc::new(AtomicBool::new(false));
@@ -279,7 +296,7 @@ async fn who_sends_without_end_keeps_nobody_from_the_rest() {
     while begun.elapsed() < Duration::from_secs(2) {
         let before = Instant::now();
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+        assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
     }
     is_over.store(true, Ordering::Relaxed);
     tokio::task::spawn_blocking(|| flood.join()).await.expect("no panic").expect("no panic");
@@ -288,12 +305,54 @@ async fn who_sends_without_end_keeps_nobody_from_the_rest() {
 #[tokio::test]
 async fn another_cluster_is_told_and_not_tried_at_once() {
     let (kept, address, _task) = serve(Identity::new(ClusterId([2; 16]), process(2, 6))).await;
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     assert!(link.outbox().send(frame(1, 1)));
     let why = cut_of(&link, |cut| matches!(cut, Cut::Rejected(by) if by.why == Why::Cluster)).await;
     assert!(why.contains("02020202-0202") && why.contains("of this cluster"), "{why}");
     assert!(kept.is_empty());
     assert_eq!(link.outbox().dropped(), 1, "what waited for it is lost");
+}
+
+#[tokio::test]
+async fn nothing_is_taken_of_who_has_another_key_and_nothing_sent_to_it() {
+    let (kept, address, _task) = serve(identity(2, 6)).await;
+    let other = ClusterKey::new([8; 32]);
+    let link = Link::new(identity(1, 5), other, process(2, 6), address, Arc::new(Kept::default()));
+    assert!(link.outbox().send(frame(1, 1)));
+    let why = cut_of(&link, |cut| matches!(cut, Cut::Rejected(by) if by.why == Why::Key)).await;
+    assert!(why.contains("the same one"), "{why}");
+
+    // Who has a place loses it to nobody that only says who it is, and a proof that was overheard is none.
+    let hello = call(identity(1, 5), process(2, 6));
+    let mut good = stranger(hello, address).await;
+    let mut overheard = TcpStream::connect(address).await.expect("somebody listens");
+    overheard.write_all(&hello.frame().to_bytes()).await.expect("it is taken");
+    let challenge = read_frame(&mut overheard).await.expect("a challenge");
+    let (proof, _) = hello.challenged(&key(), &challenge).expect("a challenge");
+    let mut again = TcpStream::connect(address).await.expect("somebody listens");
+    again.write_all(&hello.frame().to_bytes()).await.expect("it is taken");
+    read_frame(&mut again).await.expect("another challenge");
+    let frames = [proof.to_bytes(), frame(2, 1).to_bytes()].concat();
+    again.write_all(&frames).await.expect("it is taken");
+    let rejection = welcomed(&read_frame(&mut again).await.expect("an answer")).expect_err("it is none");
+    assert!(rejection.to_string().contains("another cluster key"), "{rejection}");
+    assert!(is_closed(&mut again).await);
+    good.write_all(&frame(3, 1).to_bytes()).await.expect("it is taken");
+    assert_eq!(kept.next().await, (process(1, 5), 3));
+}
+
+#[tokio::test]
+async fn who_only_connects_keeps_nobody_out() {
+    let (kept, address, _task) = serve(identity(2, 6)).await;
+    let mut idle = Vec::new();
+    for _ in 0..2 * MAX_UNPROVED {
+        idle.push(TcpStream::connect(address).await.expect("somebody listens"));
+    }
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    assert!(link.outbox().send(frame(1, 1)));
+    assert_eq!(kept.next().await, (process(1, 5), 1));
+    let begun = Instant::now();
+    assert!(is_closed(&mut idle[0]).await && begun.elapsed() < Duration::from_secs(2), "the oldest goes");
 }
 
 #[tokio::test]
@@ -303,10 +362,10 @@ async fn nothing_reaches_another_start_of_a_process() {
     let serve = |ours| {
         let listener = TcpListener::from_std(listener.try_clone().expect("a listener")).expect("a listener");
         let kept = Arc::new(Kept::default());
-        (kept.clone(), tokio::spawn(Acceptor::new(ours, kept).serve(listener)))
+        (kept.clone(), tokio::spawn(Acceptor::new(ours, key(), kept).serve(listener)))
     };
     let (kept, task) = serve(identity(2, 6));
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     assert!(link.outbox().send(frame(1, 1)));
     assert_eq!(kept.next().await, (process(1, 5), 1));
     task.abort();
@@ -314,7 +373,7 @@ async fn nothing_reaches_another_start_of_a_process() {
     let (kept, _task) = serve(identity(2, 7));
     link.outbox().send(frame(2, 1));
     cut_of(&link, |cut| matches!(cut, Cut::Rejected(by) if by.why == Why::Incarnation)).await;
-    let newer = Link::new(identity(1, 5), process(2, 7), address, Arc::new(Kept::default()));
+    let newer = linked(identity(1, 5), process(2, 7), address, Arc::new(Kept::default()));
     assert!(newer.outbox().send(frame(3, 1)));
     assert_eq!(kept.next().await, (process(1, 5), 3));
 }
@@ -322,11 +381,11 @@ async fn nothing_reaches_another_start_of_a_process() {
 #[tokio::test]
 async fn a_new_start_takes_the_place_of_an_old_one() {
     let (kept, address, _task) = serve(identity(2, 6)).await;
-    let call = |incarnation| Hello { from: identity(1, incarnation), to: process(2, 6) };
+    let call = |incarnation| call(identity(1, incarnation), process(2, 6));
     let mut old = stranger(call(5), address).await;
     let mut new = stranger(call(6), address).await;
     assert!(is_closed(&mut old).await);
-    let late = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let late = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     let why = cut_of(&late, |cut| matches!(cut, Cut::Rejected(by) if by.why == Why::Superseded)).await;
     assert!(why.contains("run twice"), "{why}");
     new.write_all(&frame(1, 1).to_bytes()).await.expect("it is taken");
@@ -371,7 +430,7 @@ async fn what_arrives_over_a_bad_network_is_whole_and_in_order() {
     let (listener, proxy) = listener().await;
     let calls = Arc::new(AtomicU32::new(0));
     let _proxy = tokio::spawn(pass_on(listener, address, calls.clone()));
-    let link = Link::new(identity(1, 5), process(2, 6), proxy, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), proxy, Arc::new(Kept::default()));
     let (mut sent, mut last) = (0, 0);
     let (begun, mut pace) = (Instant::now(), interval(Duration::from_millis(1)));
     while calls.load(Ordering::Relaxed) < 6 || last == 0 {
@@ -391,7 +450,7 @@ async fn what_arrives_over_a_bad_network_is_whole_and_in_order() {
 #[tokio::test]
 async fn who_says_nothing_is_given_up() {
     let (listener, address) = listener().await;
-    let link = Link::new(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
+    let link = linked(identity(1, 5), process(2, 6), address, Arc::new(Kept::default()));
     let (_silent, _) = listener.accept().await.expect("a connection");
     cut_of(&link, |cut| matches!(cut, Cut::Late { .. })).await;
     welcome(&listener, identity(2, 6)).await;

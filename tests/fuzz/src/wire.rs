@@ -8,9 +8,9 @@ use huntaway_replica::{
     Configuration, Input, Message, Moment, Outcome, Output, Page, Recovered, Replica, Stored, Vdi, Vdis,
 };
 use huntaway_wire::frame::{Decoder, Frame, Framed, Kind, Outgoing, PREAMBLE_BYTES, VERSION};
-use huntaway_wire::hello::{ClusterId, Hello, Identity};
+use huntaway_wire::hello::{Caller, ClusterId, Hello, Identity, welcomed};
 use huntaway_wire::replicated::{Answered, Request};
-use huntaway_wire::{Incarnation, NodeId, Partition, Pepoch, Process, Vid};
+use huntaway_wire::{ClusterKey, Incarnation, NodeId, Partition, Pepoch, Process, Vid};
 
 /// A choice, and in how large pieces the bytes come.
 const CHOICE_BYTES: usize = 2;
@@ -123,7 +123,7 @@ impl Receiver {
 
     fn take(&mut self, frame: &Frame) {
         match frame.kind {
-            Kind::Hello | Kind::Welcome | Kind::Rejection => greet(frame),
+            Kind::Hello | Kind::Welcome | Kind::Rejection | Kind::Challenge | Kind::Proof => greet(frame),
             Kind::Message => {
                 if let Some(message) = again::<Message>(frame) {
                     self.steps(Input::Received { from: self.from, message });
@@ -182,15 +182,19 @@ impl Receiver {
 }
 
 fn greet(frame: &Frame) {
-    let ours = Identity::new(ClusterId([0xc0; 16]), process(1));
-    if let Ok(hello) = Hello::of(frame)
-        && let Err(rejection) = hello.answer(ours)
-    {
-        assert!(!rejection.to_string().is_empty());
+    let (ours, key, nonce) =
+        (Identity::new(ClusterId([0xc0; 16]), process(1)), ClusterKey::new([0xe0; 32]), [0xd0; 32]);
+    if let Ok(caller) = Caller::of(frame) {
+        match caller.challenge(ours, &key, nonce) {
+            Ok(challenged) => assert!(challenged.proved(ours, frame).is_err(), "a hello is no proof"),
+            Err(rejection) => assert!(!rejection.to_string().is_empty()),
+        }
     }
-    let call = Hello { from: ours, to: process(2) };
-    if let Err(why) = call.answered(frame) {
-        assert!(!why.to_string().is_empty());
+    let call = Hello { from: ours, to: process(2), nonce };
+    for told in [call.challenged(&key, frame).map(drop), welcomed(frame)] {
+        if let Err(why) = told {
+            assert!(!why.to_string().is_empty());
+        }
     }
 }
 

@@ -54,6 +54,9 @@ pub enum Cut {
     /// The message was damaged on its way.
     #[error("a message does not match its checksum: it was damaged on its way")]
     Checksum,
+    /// Others came before this one showed that it has the cluster's key.
+    #[error("newer connections took its place before it showed that it has the cluster's key")]
+    Displaced,
     /// The keeper does not take this follower.
     #[error(transparent)]
     Rejected(#[from] Rejection),
@@ -71,6 +74,7 @@ impl Cut {
             Self::Silent => Self::Silent,
             Self::Length { length } => Self::Length { length: *length },
             Self::Checksum => Self::Checksum,
+            Self::Displaced => Self::Displaced,
             Self::Rejected(rejection) => Self::Rejected(*rejection),
             Self::Malformed(malformed) => Self::Malformed(*malformed),
         }

@@ -6,8 +6,8 @@
 //! follower ── proof over the same, and what it knows ────────────────► keeper
 //! ```
 //!
-//! Later versions may add to the end of these; what is proved is what was sent.
-//! Neither proof tells anything of the key, and none is good for another exchange. What follows is checked for damage, but not
+//! Later versions may add to the end of these; what is proved is what was sent. Neither proof tells anything of the key, and none is
+//! good for another exchange, as between nodes ([`huntaway_wire::hello`]). What follows is checked for damage, but not
 //! signed: who can change packets on their way is not kept out by this.
 
 use core::time::Duration;
@@ -15,11 +15,11 @@ use std::io;
 
 use huntaway_ledger::RecordHash;
 use huntaway_ledger::keeper::Follower;
+use huntaway_wire::{ClusterKey, KEY_BYTES};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::frame::{Cut, Messages, PREAMBLE_BYTES, framed, send};
-use super::key::{ClusterKey, KEY_BYTES};
 use super::message::{Challenge, FromKeeper, Hello, Proof, Rejection, VERSION};
 
 /// All of it takes no longer.

@@ -4,9 +4,7 @@ use bytes::Bytes;
 use huntaway_ledger::keeper::{Follower, HoldEnd, NotLeased, NotStarted, Proposal, ProposalAnswer, Start};
 use huntaway_ledger::{MAX_HELD, MAX_STARTS, Memory, Record, RecordHash, StartId};
 use huntaway_wire::encoding::{Encoding, Malformed, Reader, Writer};
-use huntaway_wire::{Incarnation, Process, Vid};
-
-use super::key::KEY_BYTES;
+use huntaway_wire::{Incarnation, KEY_BYTES, Process, Vid};
 
 /// The version of all this. Hellos never change but at their end.
 pub(super) const VERSION: u8 = 1;

@@ -15,14 +15,13 @@ mod core;
 mod frame;
 mod handshake;
 mod history;
-mod key;
 mod message;
 mod remote;
 mod server;
 mod session;
 
 pub use frame::Cut;
-pub use key::{ClusterKey, InvalidKey};
+pub use huntaway_wire::{ClusterKey, InvalidKey};
 pub use message::Rejection;
 pub use remote::{KeeperStatus, NodeStart, NotDone, RemoteDriver, RemoteOptions, StartError};
 pub use server::{HISTORY_BYTES, KeeperOptions, KeeperServer, MAX_CONNECTIONS, NewCluster, SILENCE};

@@ -10,14 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use huntaway_ledger::keeper::{Follower, NotLeased, NotStarted, Proposal, Start};
 use huntaway_ledger::{FollowError, Incarnation, Memory, Operation, RecordHash, StartId, State};
 use huntaway_wire::encoding::Malformed;
-use huntaway_wire::{NodeId, Process};
+use huntaway_wire::{ClusterKey, NodeId, Process};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::clock;
 use super::frame::Cut;
-use super::key::ClusterKey;
 use super::message;
 use super::session::Session;
 use crate::local::random_uuid;

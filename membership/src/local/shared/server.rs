@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_ledger::keeper::Keeper;
 use huntaway_ledger::{Cluster, EpochRecord, Ledger, Member, Name, Next, Record};
-use huntaway_wire::link::prepare;
-use huntaway_wire::{Epoch, NodeId};
+use huntaway_wire::link::{Guest, Threshold, prepare};
+use huntaway_wire::{ClusterKey, Epoch, NodeId};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -21,12 +21,11 @@ use super::core::{Core, Event, Sent};
 use super::frame::{Cut, Messages, SIGN_OF_LIFE, framed, send};
 use super::handshake::{self, Called};
 use super::history::History;
-use super::key::ClusterKey;
-use super::message::{Challenge, FromKeeper, PART_BYTES, Rejection};
+use super::message::{FromKeeper, PART_BYTES, Rejection};
 use crate::local::error::{LogError, OpenError};
 use crate::local::{Opened, cluster_of, directory, log_file, open_to_keep, random_uuid};
 
-/// Most connections.
+/// Most connections of those that have the key.
 pub const MAX_CONNECTIONS: usize = 256;
 
 /// Bytes of records that are kept for followers which know those before them; others get the state as a whole.
@@ -139,7 +138,8 @@ impl KeeperServer {
             drop(lock);
             ended
         });
-        let host = Arc::new(Host { key: options.key, cluster, events });
+        let places = Semaphore::new(MAX_CONNECTIONS);
+        let host = Arc::new(Host { key: options.key, cluster, events, places });
         let ended = tokio::select! {
             ended = &mut core => Some(ended),
             () = accept(host, listener) => None,
@@ -171,11 +171,13 @@ struct Host {
     key: ClusterKey,
     cluster: [u8; 16],
     events: mpsc::Sender<Event>,
+    /// For those that have the key.
+    places: Semaphore,
 }
 
 /// Does not end by itself; connections end with it.
 async fn accept(host: Arc<Host>, listener: TcpListener) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let threshold = Threshold::default();
     let mut tasks = JoinSet::new();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -199,34 +201,31 @@ async fn accept(host: Arc<Host>, listener: TcpListener) {
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            // Whoever does not hear of it is closed on all the same.
-            let _ = stream.try_write(&framed(&Challenge::Rejected(Rejection::Full)));
-            continue;
-        };
         connection += 1;
-        let host = host.clone();
-        tasks.spawn(async move {
-            host.host(connection, stream).await;
-            drop(place);
-        });
+        let (host, guest) = (host.clone(), threshold.enter());
+        tasks.spawn(async move { host.host(connection, stream, guest).await });
     }
 }
 
 impl Host {
-    async fn host(&self, connection: u64, stream: TcpStream) {
+    async fn host(&self, connection: u64, stream: TcpStream, guest: Guest) {
         let address = stream.peer_addr().ok();
         let (reader, mut writer) = match prepared(stream) {
             Ok(halves) => halves,
             Err(error) => return tracing::debug!(?address, %error, "a follower of the ledger is gone"),
         };
         let mut messages = Messages::new(reader);
-        let cut = match handshake::answer(&mut messages, &mut writer, &self.key, self.cluster).await {
+        let called = tokio::select! {
+            called = handshake::answer(&mut messages, &mut writer, &self.key, self.cluster) => called,
+            () = guest.displaced() => Err(Cut::Displaced),
+        };
+        drop(guest);
+        let cut = match called {
             Ok(called) => self.connected(connection, called, &mut messages, &mut writer).await,
             Err(cut) => cut,
         };
         match cut {
-            Cut::Closed | Cut::Io(_) => {
+            Cut::Closed | Cut::Io(_) | Cut::Displaced => {
                 tracing::debug!(?address, why = %cut, "a follower of the ledger is gone")
             }
             cut => tracing::warn!(?address, why = %cut, "a follower of the ledger is cut off"),
@@ -240,6 +239,10 @@ impl Host {
         messages: &mut Messages<OwnedReadHalf>,
         writer: &mut OwnedWriteHalf,
     ) -> Cut {
+        let Ok(_place) = self.places.try_acquire() else {
+            let full = framed(&FromKeeper::Rejected(Rejection::Full));
+            return send(writer, &full).await.err().unwrap_or(Rejection::Full.into());
+        };
         let (outbox, sent) = mpsc::channel(MOST_SENT);
         let connected = Event::Connected { connection, called, outbox };
         if self.events.send(connected).await.is_err() {

@@ -298,7 +298,8 @@ fn correction(heading: &str, frame: &Outgoing) -> Option<String> {
 fn the_bytes_of_the_first_version_stay_as_they_are() {
     let message = |body| Outgoing::new(partition(), &Message { pepoch: Pepoch(3), body }).unwrap();
     let process = Process { node: NodeId([0xb0; 16]), incarnation: Incarnation(4) };
-    let hello = Hello { from: Identity::new(ClusterId([0xc0; 16]), id(0).gateway), to: process };
+    let from = Identity::new(ClusterId([0xc0; 16]), id(0).gateway);
+    let hello = Hello { from, to: process, nonce: [0xd0; 32] };
     let done = Body::Forwarded { version: version(9), attempt: 0, credit: credit() };
     let read = request(Command::Read { oid: oid(), blocks: 0..8 });
     let data = answered(Answer::Data(vec![Some(block(0x5a)), None]));

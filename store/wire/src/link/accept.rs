@@ -6,17 +6,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{next_frame, run, write_frame};
-use super::{Cut, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, prepare};
+use super::{Cut, Guest, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, Threshold, nonce, prepare};
 use crate::frame::Decoder;
-use crate::hello::{Agreed, Hello, Identity, Rejection, Why};
-use crate::{NodeId, Process};
+use crate::hello::{Agreed, Caller, Identity, NotTaken, Rejection, Why};
+use crate::{ClusterKey, NodeId, Process};
 
-/// Most connections of others.
+/// Most connections of others that have the key.
 pub const MAX_CONNECTIONS: usize = 512;
 
 /// A socket that takes no connection, for want of file descriptors mostly, is asked again after this.
@@ -25,59 +25,54 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Takes connections that are meant for one process, and what comes on them.
 pub struct Acceptor {
     ours: Identity,
+    key: ClusterKey,
     inbox: SharedInbox,
+    /// For those that have the key.
+    places: Arc<Semaphore>,
     /// There is one connection from each node: the last one of its newest start.
-    callers: Mutex<HashMap<NodeId, Caller>>,
+    callers: Mutex<HashMap<NodeId, Entered>>,
 }
 
-struct Caller {
+struct Entered {
     process: Process,
     /// Told when another connection takes the place of this one.
     replaced: Arc<Notify>,
 }
 
 impl Acceptor {
-    /// Takes connections that are meant for `ours`.
-    pub fn new(ours: Identity, inbox: Arc<dyn Inbox>) -> Self {
-        Self { ours, inbox, callers: Mutex::default() }
+    /// Takes connections that are meant for `ours`, of whoever has the key.
+    pub fn new(ours: Identity, key: ClusterKey, inbox: Arc<dyn Inbox>) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Self { ours, key, inbox, places, callers: Mutex::default() }
     }
 
     /// Takes connections until it is dropped, which ends those that there are.
     pub async fn serve(self, listener: TcpListener) {
         let acceptor = Arc::new(self);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let threshold = Threshold::default();
         let mut tasks = JoinSet::new();
         loop {
             while tasks.try_join_next().is_some() {}
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (acceptor, guest) = (acceptor.clone(), threshold.enter());
+                    tasks.spawn(async move { acceptor.host(stream, guest).await });
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be taken");
                     sleep(PAUSE).await;
-                    continue;
                 }
-            };
-            if let Ok(place) = places.clone().try_acquire_owned() {
-                let acceptor = acceptor.clone();
-                tasks.spawn(async move {
-                    acceptor.host(stream).await;
-                    drop(place);
-                });
-            } else {
-                let full = Rejection { why: Why::Full, by: acceptor.ours };
-                // Whoever does not hear of it is closed on all the same.
-                let _ = stream.try_write(&full.frame().head);
             }
         }
     }
 
-    async fn host(&self, mut stream: TcpStream) {
+    async fn host(&self, mut stream: TcpStream, guest: Guest) {
         let address = stream.peer_addr().ok();
-        let cut = match self.connected(&stream).await {
+        let cut = match self.connected(&stream, guest).await {
             Ok(cut) | Err(cut) => cut,
         };
         match cut {
-            Cut::Closed | Cut::Io(_) | Cut::Replaced => {
+            Cut::Closed | Cut::Io(_) | Cut::Replaced | Cut::Displaced => {
                 tracing::debug!(?address, why = %cut, "a connection ended");
             }
             _ => tracing::warn!(?address, why = %cut, "a connection is cut"),
@@ -91,18 +86,18 @@ impl Acceptor {
     }
 
     /// Why the connection ended, or was not taken.
-    async fn connected(&self, stream: &TcpStream) -> Result<Cut, Cut> {
+    async fn connected(&self, stream: &TcpStream, guest: Guest) -> Result<Cut, Cut> {
         prepare(stream)?;
         let mut decoder = Decoder::default();
-        let first = timeout(HELLO_DEADLINE, next_frame(stream, &mut decoder));
-        let hello = Hello::of(&first.await.map_err(|_| Cut::NO_HELLO)??)?;
-        let entered = hello.answer(self.ours).and_then(|agreed| self.enter(agreed));
-        let connection = match entered {
+        let greeted = tokio::select! {
+            greeted = timeout(HELLO_DEADLINE, self.greet(stream, &mut decoder)) => greeted,
+            () = guest.displaced() => return Err(Cut::Displaced),
+        };
+        let agreed = greeted.map_err(|_| Cut::NO_HELLO)??;
+        drop(guest);
+        let connection = match self.enter(agreed) {
             Ok(connection) => connection,
-            Err(rejection) => {
-                write_frame(stream, rejection.frame()).await?;
-                return Err(rejection.into());
-            }
+            Err(rejection) => return Err(reject(stream, rejection).await),
         };
         write_frame(stream, self.ours.welcome()).await?;
         let Connection { agreed, outbox, replaced, .. } = &connection;
@@ -113,8 +108,24 @@ impl Acceptor {
         }
     }
 
+    /// Who calls, and has shown that it has the key.
+    async fn greet(&self, stream: &TcpStream, decoder: &mut Decoder) -> Result<Agreed, Cut> {
+        let caller = Caller::of(&next_frame(stream, decoder).await?)?;
+        let challenged = match caller.challenge(self.ours, &self.key, nonce()?) {
+            Ok(challenged) => challenged,
+            Err(rejection) => return Err(reject(stream, rejection).await),
+        };
+        write_frame(stream, challenged.challenge.clone()).await?;
+        match challenged.proved(self.ours, &next_frame(stream, decoder).await?) {
+            Err(NotTaken::Rejected(rejection)) => Err(reject(stream, rejection).await),
+            proved => Ok(proved?),
+        }
+    }
+
     /// The connection takes the place of an earlier one, but not of one from a later start.
     fn enter(&self, agreed: Agreed) -> Result<Connection<'_>, Rejection> {
+        let full = Rejection { why: Why::Full, by: self.ours };
+        let place = self.places.clone().try_acquire_owned().map_err(|_| full)?;
         let mut callers = self.callers();
         let process = agreed.peer;
         if let Some(earlier) = callers.get(&process.node) {
@@ -124,13 +135,21 @@ impl Acceptor {
             earlier.replaced.notify_one();
         }
         let replaced = Arc::new(Notify::new());
-        callers.insert(process.node, Caller { process, replaced: replaced.clone() });
-        Ok(Connection { acceptor: self, agreed, outbox: Outbox::default(), replaced })
+        callers.insert(process.node, Entered { process, replaced: replaced.clone() });
+        Ok(Connection { acceptor: self, agreed, outbox: Outbox::default(), replaced, _place: place })
     }
 
-    fn callers(&self) -> MutexGuard<'_, HashMap<NodeId, Caller>> {
+    fn callers(&self) -> MutexGuard<'_, HashMap<NodeId, Entered>> {
         // Nothing that is done with the lock held leaves it half done.
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says why, and returns that.
+async fn reject(stream: &TcpStream, rejection: Rejection) -> Cut {
+    match write_frame(stream, rejection.frame()).await {
+        Ok(()) => rejection.into(),
+        Err(cut) => cut,
     }
 }
 
@@ -140,6 +159,7 @@ struct Connection<'a> {
     agreed: Agreed,
     outbox: Outbox,
     replaced: Arc<Notify>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Drop for Connection<'_> {

@@ -15,6 +15,9 @@ use crate::frame::{Decoder, Frame, Outgoing};
 /// Pieces that are written together.
 const MOST_SLICES: usize = 64;
 
+/// What is read counts by this against the turn that a task has, which is 128 such things.
+const TURN_BYTES: usize = 64 << 10;
+
 /// Sends what waits and takes in what comes, until that ends.
 pub(super) async fn run(
     stream: &TcpStream,
@@ -52,8 +55,6 @@ pub(super) async fn next_frame(stream: &TcpStream, decoder: &mut Decoder) -> Res
         if let Some(frame) = decoder.next_frame()? {
             return Ok(frame);
         }
-        // A socket that always has something is no reason to keep a thread from everything else.
-        consume_budget().await;
         if decoder.waiting() == 0 {
             stream.readable().await?;
         } else {
@@ -61,7 +62,12 @@ pub(super) async fn next_frame(stream: &TcpStream, decoder: &mut Decoder) -> Res
         }
         match stream.try_read_buf(decoder.room()) {
             Ok(0) => return Err(Cut::Closed),
-            Ok(_) => {}
+            // A socket that always has something is no reason to keep a thread from everything else.
+            Ok(read) => {
+                for _ in 0..=read / TURN_BYTES {
+                    consume_budget().await;
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }

@@ -10,10 +10,10 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{next_frame, run, write_frame};
-use super::{Cut, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, prepare};
-use crate::Process;
+use super::{Cut, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, nonce, prepare};
 use crate::frame::Decoder;
-use crate::hello::{Agreed, Hello, Identity, NotTaken, Why};
+use crate::hello::{Agreed, Hello, Identity, Why, welcomed};
+use crate::{ClusterKey, Process};
 
 /// The first pause after a connection ended, or could not be made; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -48,10 +48,16 @@ pub struct Link {
 
 impl Link {
     /// Calls `to`, and no other process, at `address`. To be called within a runtime, which does the work.
-    pub fn new(ours: Identity, to: Process, address: SocketAddr, inbox: Arc<dyn Inbox>) -> Self {
+    pub fn new(
+        ours: Identity,
+        key: ClusterKey,
+        to: Process,
+        address: SocketAddr,
+        inbox: Arc<dyn Inbox>,
+    ) -> Self {
         let outbox = Outbox::default();
         let (sender, status) = watch::channel(Status::default());
-        let caller = Caller { hello: Hello { from: ours, to }, address, inbox, outbox: outbox.clone() };
+        let caller = Caller { ours, key, to, address, inbox, outbox: outbox.clone() };
         let task = tokio::spawn(caller.run(sender)).abort_handle();
         Self { to, outbox, status, task }
     }
@@ -80,7 +86,9 @@ impl Drop for Link {
 }
 
 struct Caller {
-    hello: Hello,
+    ours: Identity,
+    key: ClusterKey,
+    to: Process,
     address: SocketAddr,
     inbox: SharedInbox,
     outbox: Outbox,
@@ -105,8 +113,7 @@ impl Caller {
             }
             let why = cut.to_string();
             if why != told {
-                let Hello { to, .. } = self.hello;
-                tracing::warn!(node = %to.node, address = %self.address, why, "not connected to node");
+                tracing::warn!(node = %self.to.node, address = %self.address, why, "not connected to node");
                 told = why;
             }
             status.send_replace(Status::Cut(Arc::new(cut)));
@@ -128,12 +135,11 @@ impl Caller {
     async fn greet(&self, decoder: &mut Decoder) -> Result<(TcpStream, Agreed), Cut> {
         let stream = TcpStream::connect(self.address).await?;
         prepare(&stream)?;
-        write_frame(&stream, self.hello.frame()).await?;
-        let answer = next_frame(&stream, decoder).await?;
-        let agreed = self.hello.answered(&answer).map_err(|error| match error {
-            NotTaken::Rejected(rejection) => Cut::from(rejection),
-            NotTaken::Malformed(malformed) => malformed.into(),
-        })?;
+        let hello = Hello { from: self.ours, to: self.to, nonce: nonce()? };
+        write_frame(&stream, hello.frame()).await?;
+        let (proof, agreed) = hello.challenged(&self.key, &next_frame(&stream, decoder).await?)?;
+        write_frame(&stream, proof).await?;
+        welcomed(&next_frame(&stream, decoder).await?)?;
         decoder.agreed(agreed.version);
         Ok((stream, agreed))
     }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// Bytes of a key, of a random number, and of a proof.
-pub(super) const KEY_BYTES: usize = 32;
+pub const KEY_BYTES: usize = 32;
 
 const BLOCK_BYTES: usize = 64;
 
@@ -26,13 +26,16 @@ impl ClusterKey {
         Self(bytes)
     }
 
-    /// The proof of whoever has the key and plays this part in the exchange of these messages.
-    pub(super) fn proof(&self, part: &[u8], messages: [&[u8]; 2]) -> [u8; KEY_BYTES] {
-        hmac(&self.0, &[part, messages[0], messages[1]])
+    /// The proof of whoever has the key and plays this part in the exchange of these messages. Each side puts something into them
+    /// that it drew at random, so it is good for no other exchange.
+    pub fn proof(&self, part: &[u8], messages: [&[u8]; 2]) -> [u8; KEY_BYTES] {
+        let [part_length, first, second] =
+            [part, messages[0], messages[1]].map(|bytes| (bytes.len() as u64).to_le_bytes());
+        hmac(&self.0, &[&part_length, part, &first, messages[0], &second, messages[1]])
     }
 
-    /// Whether it is that one.
-    pub(super) fn is_proof(&self, proof: &[u8; KEY_BYTES], part: &[u8], messages: [&[u8]; 2]) -> bool {
+    /// Whether it is that one. How long this takes tells nothing of the key.
+    pub fn is_proof(&self, proof: &[u8; KEY_BYTES], part: &[u8], messages: [&[u8]; 2]) -> bool {
         self.proof(part, messages).ct_eq(proof).into()
     }
 }
@@ -98,6 +101,7 @@ mod tests {
         assert!(key.is_proof(&proof, b"keeper", [b"a", b"b"]));
         assert!(!key.is_proof(&proof, b"member", [b"a", b"b"]));
         assert!(!key.is_proof(&proof, b"keeper", [b"b", b"b"]));
+        assert!(!key.is_proof(&proof, b"keeper", [b"", b"ab"]));
         assert!(!ClusterKey::new([8; KEY_BYTES]).is_proof(&proof, b"keeper", [b"a", b"b"]));
     }
 
