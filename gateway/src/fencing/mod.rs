@@ -36,6 +36,7 @@
 //! Pure: no clock, socket or thread. The time handed in is that of one clock, which never goes back and counts while the
 //! machine is suspended. Its rate differs from that of a store's or an initiator's clock by a tenth at most.
 
+mod newest_stamp;
 mod path_proof;
 mod planted;
 mod under_way;
@@ -43,7 +44,8 @@ mod under_way;
 use std::time::Duration;
 
 use huntaway_wire::{Stamp, outlasting};
-pub use path_proof::PathProof;
+pub use newest_stamp::NewestStamp;
+pub use path_proof::{PathProof, Proven};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;
 pub use under_way::{Decision, End, Ended, GivenUp, RequestNumber, Sending, Stamped, UnderWay, Verdict};

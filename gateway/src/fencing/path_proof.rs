@@ -32,7 +32,18 @@ pub struct PathProof {
     statuses: VecDeque<Mark>,
     /// The same for the answer to a ping, by its Target Transfer Tag.
     pings: VecDeque<Mark>,
-    proven_at: Option<Duration>,
+    proven: Proven,
+}
+
+/// The latest time for which it is known that an initiator held its session, if there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Proven(pub Option<Duration>);
+
+impl Proven {
+    /// Whether a command may be sent to a store; `now` is read after its stamp was taken.
+    pub fn is_fresh(self, now: Duration) -> bool {
+        self.0.is_some_and(|at| now < at + PROOF_AGE)
+    }
 }
 
 /// Who shows to have this held the session at that time or later.
@@ -50,7 +61,7 @@ impl PathProof {
             next_is_shown: false,
             statuses: VecDeque::new(),
             pings: VecDeque::new(),
-            proven_at: None,
+            proven: Proven::default(),
         }
     }
 
@@ -108,9 +119,9 @@ impl PathProof {
         last.is_some_and(|ping| self.prove(ping.at))
     }
 
-    /// Whether a command of this connection may be sent to a store; `now` is read after its stamp was taken.
-    pub fn is_fresh(&self, now: Duration) -> bool {
-        self.proven_at.is_some_and(|at| now < at + PROOF_AGE)
+    /// What was proved so far.
+    pub fn proven(&self) -> Proven {
+        self.proven
     }
 
     /// Whether a command that waits for a proof is helped by a ping: none was sent a short while ago.
@@ -119,9 +130,9 @@ impl PathProof {
     }
 
     fn prove(&mut self, at: Duration) -> bool {
-        let is_newer = self.proven_at.is_none_or(|proven| at > proven);
+        let is_newer = Proven(Some(at)) > self.proven;
         if is_newer {
-            self.proven_at = Some(at);
+            self.proven = Proven(Some(at));
         }
         is_newer
     }
@@ -156,16 +167,16 @@ mod tests {
     #[test]
     fn an_acknowledgement_proves_the_time_before_the_status_was_written() {
         let mut proof = PathProof::new(FIRST);
-        assert!(!proof.is_fresh(ms(0)));
+        assert!(!proof.proven().is_fresh(ms(0)));
         proof.about_to_write(number(1), false, ms(1_000));
         proof.about_to_write(number(3), false, ms(2_000));
         assert_eq!(proof.acknowledged(FIRST), Ok(false));
-        assert!(!proof.is_fresh(ms(2_000)), "it has none of the statuses");
+        assert!(!proof.proven().is_fresh(ms(2_000)), "it has none of the statuses");
         assert_eq!(proof.acknowledged(number(2)), Ok(true));
-        assert!(proof.is_fresh(ms(2_999)));
-        assert!(!proof.is_fresh(ms(3_000)));
+        assert!(proof.proven().is_fresh(ms(2_999)));
+        assert!(!proof.proven().is_fresh(ms(3_000)));
         assert_eq!(proof.acknowledged(number(3)), Ok(true));
-        assert!(proof.is_fresh(ms(3_999)));
+        assert!(proof.proven().is_fresh(ms(3_999)));
         assert_eq!(proof.acknowledged(number(3)), Ok(false), "nothing new");
         assert_eq!(proof.acknowledged(number(1)), Ok(false), "older ones may repeat");
     }
@@ -186,7 +197,7 @@ mod tests {
         proof.about_to_write(number(1), false, ms(0));
         proof.about_to_write(number(1), false, ms(1_500));
         assert_eq!(proof.acknowledged(number(1)), Ok(true));
-        assert!(!proof.is_fresh(ms(2_000)));
+        assert!(!proof.proven().is_fresh(ms(2_000)));
     }
 
     #[test]
@@ -197,10 +208,10 @@ mod tests {
         assert_eq!(proof.acknowledged(9), Ok(true), "whoever has the R2T has the statuses before it");
         proof.about_to_write(9, false, ms(1_000));
         assert_eq!(proof.acknowledged(9), Ok(false));
-        assert!(!proof.is_fresh(ms(2_000)));
+        assert!(!proof.proven().is_fresh(ms(2_000)));
         proof.about_to_write(10, false, ms(1_500));
         assert_eq!(proof.acknowledged(10), Ok(true));
-        assert!(proof.is_fresh(ms(3_499)));
+        assert!(proof.proven().is_fresh(ms(3_499)));
         assert!(proof.acknowledged(11).is_err());
     }
 
@@ -216,9 +227,9 @@ mod tests {
         assert!(proof.ping_answered(71));
         assert!(!proof.ping_answered(70), "an earlier one says nothing new");
         assert!(!proof.ping_answered(99));
-        assert!(proof.is_fresh(ms(2_999)) && !proof.is_fresh(ms(3_000)));
+        assert!(proof.proven().is_fresh(ms(2_999)) && !proof.proven().is_fresh(ms(3_000)));
         assert!(proof.ping_answered(72));
-        assert!(proof.is_fresh(ms(3_899)));
+        assert!(proof.proven().is_fresh(ms(3_899)));
     }
 
     #[test]
@@ -231,7 +242,7 @@ mod tests {
         }
         assert!(proof.statuses.len() <= 200 && proof.pings.len() <= MAX_PINGS);
         assert_eq!(proof.acknowledged(90_000), Ok(true));
-        let at = proof.proven_at.unwrap();
+        let at = proof.proven().0.unwrap();
         assert!(at <= ms(9_000) && at + MARK_INTERVAL >= ms(9_000));
     }
 }

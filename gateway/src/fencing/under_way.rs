@@ -9,17 +9,17 @@
 //! of the moment at which the gateway received the command, and goes up only by [`UnderWay::judge`], which lets what is
 //! given up go no further. Once no store takes anything of a lower fence any more, what went out under one has ended.
 //!
-//! There are as many requests as live commands have parts, and those of dropped sessions for [`SETTLE_TIME`]. Each event loop
-//! may have requests of its own, and be a gateway of its own to the stores.
+//! There are as many requests as live commands have parts, and those of dropped sessions for [`SETTLE_TIME`]. Stores know
+//! numbers by partition, so those of each partition may be kept for themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::mem;
 use std::time::Duration;
 
 use huntaway_wire::{NodeId, Stamp};
 
 use super::planted::{Planted, PlantedBug};
-use super::{PathProof, SETTLE_TIME};
+use super::{NewestStamp, Proven, SETTLE_TIME};
 
 /// A request's number within one start of a gateway, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -138,20 +138,12 @@ impl<O> Request<O> {
     }
 }
 
-/// A store's newest stamp, and when the reply with it was read.
-#[derive(Debug, Clone, Copy)]
-struct Noted {
-    stamp: Stamp,
-    read_at: Duration,
-}
-
 /// The requests of one start of a gateway that have not ended. `O` says whose each is, such as connection and task.
 #[derive(Debug)]
 pub struct UnderWay<O> {
     requests: BTreeMap<RequestNumber, Request<O>>,
     last: RequestNumber,
     unproven: Vec<RequestNumber>,
-    stamps: HashMap<NodeId, Noted>,
     planted: Planted,
 }
 
@@ -161,7 +153,6 @@ impl<O> Default for UnderWay<O> {
             requests: BTreeMap::new(),
             last: RequestNumber(0),
             unproven: Vec::new(),
-            stamps: HashMap::new(),
             planted: Planted::default(),
         }
     }
@@ -172,14 +163,6 @@ impl<O: Copy> UnderWay<O> {
     #[cfg(feature = "planted-bugs")]
     pub fn plant(&mut self, bug: Option<PlantedBug>) {
         self.planted = Planted::new(bug);
-    }
-
-    /// Takes note of the stamp of any reply. `read_at` is the time after the reply was read from its socket.
-    pub fn note_stamp(&mut self, store: NodeId, stamp: Stamp, read_at: Duration) {
-        let noted = self.stamps.entry(store).or_insert(Noted { stamp, read_at });
-        if stamp > noted.stamp {
-            *noted = Noted { stamp, read_at };
-        }
     }
 
     /// A new request, to be sent. `fence` is that of its logical unit as the gateway knew it when it received the command and
@@ -204,23 +187,27 @@ impl<O: Copy> UnderWay<O> {
         self.requests.get(&number).map(|request| request.owner)
     }
 
-    /// The first half of a send: takes the newest stamp of `store`. From here on the request counts as under way there,
+    /// The first half of a send: takes the `newest` stamp of `store`. From here on the request counts as under way there,
     /// whatever becomes of the send. `None` if it was given up or has ended.
-    pub fn take_stamp(&mut self, number: RequestNumber, store: NodeId) -> Option<Stamped> {
+    pub fn take_stamp(
+        &mut self,
+        number: RequestNumber,
+        store: NodeId,
+        newest: NewestStamp,
+    ) -> Option<Stamped> {
         let request = self.requests.get_mut(&number)?;
         if request.given_up.is_some() && !self.planted.is(PlantedBug::GivenUpSentAgain) {
             return None;
         }
         let margin =
             if self.planted.is(PlantedBug::SettledWithoutMargin) { Stamp::MAX_AGE } else { SETTLE_TIME };
-        let noted = self.stamps.get(&store);
-        request.settles_at = request.settles_at.max(noted.map(|noted| noted.read_at + margin));
-        Some(Stamped { number, store, stamp: noted.map_or(Stamp::NONE, |noted| noted.stamp) })
+        request.settles_at = request.settles_at.max(newest.read_at().map(|read_at| read_at + margin));
+        Some(Stamped { number, store, stamp: newest.stamp() })
     }
 
-    /// The other half: `proof` is that of the request's connection, and `now` was read after [`UnderWay::take_stamp`]
+    /// The other half: `proven` is what the request's connection has proved, and `now` was read after [`UnderWay::take_stamp`]
     /// returned. Read before, a stall between the two would send under a young stamp what has an old proof.
-    pub fn check_proof(&mut self, stamped: Stamped, proof: &PathProof, now: Duration) -> Decision {
+    pub fn check_proof(&mut self, stamped: Stamped, proven: Proven, now: Duration) -> Decision {
         let Stamped { number, store, stamp } = stamped;
         let planted = self.planted;
         let lowest = self.requests.keys().next().copied().unwrap_or(number);
@@ -228,7 +215,7 @@ impl<O: Copy> UnderWay<O> {
         if request.given_up.is_some() && !planted.is(PlantedBug::GivenUpSentAgain) {
             return Decision::Drop;
         }
-        let is_proven = proof.is_fresh(now)
+        let is_proven = proven.is_fresh(now)
             || planted.is(PlantedBug::NoPathProof)
             || (planted.is(PlantedBug::SentAgainWithoutProof) && request.sends > 0);
         if !is_proven {

@@ -1,10 +1,14 @@
 //! A gateway: its connections' commands, logins and ends, around the fencing that it rests on. Its threads may stall between
 //! any two steps, and it may be paused or killed.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use huntaway_gateway::fencing::{End, Ended, GivenUp, PING_INTERVAL, SETTLE_TIME, SILENCE, UnderWay};
+use huntaway_gateway::fencing::{
+    End, Ended, GivenUp, NewestStamp, PING_INTERVAL, SETTLE_TIME, SILENCE, UnderWay,
+};
 use huntaway_gateway::order::Footprint;
+use huntaway_wire::NodeId;
 
 use super::bug::Bug;
 use super::connection::{Connection, Early, TargetEnd};
@@ -27,6 +31,7 @@ pub(super) struct Gateway {
     /// How many of the ledger's records it knows.
     pub(super) records: usize,
     pub(super) under_way: UnderWay<Owner>,
+    pub(super) stamps: HashMap<NodeId, NewestStamp>,
     /// Connections whose login waits.
     logins: Vec<usize>,
     /// Connections whose Logout waits.
@@ -46,6 +51,7 @@ impl Gateway {
             paused_until: 0,
             records: 0,
             under_way,
+            stamps: HashMap::new(),
             logins: Vec::new(),
             logouts: Vec::new(),
             alarm: None,

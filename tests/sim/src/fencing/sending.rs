@@ -8,6 +8,7 @@ use huntaway_wire::{NodeId, Stamp};
 use super::bug::Bug;
 use super::connection::Connection;
 use super::event::{Answer, Event, Owner, Request, Work};
+use super::gateway::Gateway;
 use super::habits::Step;
 use super::world::World;
 
@@ -29,7 +30,9 @@ impl World {
             );
         }
         let store = self.store_for(gateway, owner);
-        let Some(stamped) = self.gateways[gateway].under_way.take_stamp(number, store) else { return };
+        let Gateway { under_way, stamps, .. } = &mut self.gateways[gateway];
+        let newest = stamps.get(&store).copied().unwrap_or_default();
+        let Some(stamped) = under_way.take_stamp(number, store, newest) else { return };
         match early {
             Some(now) => self.decide(stamped, owner, now),
             None => {
@@ -57,7 +60,7 @@ impl World {
     fn decide(&mut self, stamped: Stamped, owner: Owner, now: Duration) {
         let Connection { gateway, target, .. } = &self.connections[owner.connection];
         let gateway = *gateway;
-        match self.gateways[gateway].under_way.check_proof(stamped, &target.proof, now) {
+        match self.gateways[gateway].under_way.check_proof(stamped, target.proof.proven(), now) {
             Decision::Send(sending) => {
                 // The decision is made: a stall delays what comes of it, but nothing takes it back.
                 let incarnation = self.gateways[gateway].incarnation;
@@ -114,8 +117,8 @@ impl World {
         if self.bug == Some(Bug::ClockBeforeSocket) {
             read_at -= Duration::from_millis(self.habits.stall(Step::Reply, &mut self.random));
         }
-        let under_way = &mut self.gateways[gateway].under_way;
-        under_way.note_stamp(sending.store, stamp, read_at);
+        let Gateway { under_way, stamps, .. } = &mut self.gateways[gateway];
+        stamps.entry(sending.store).or_default().note(stamp, read_at);
         if matches!(answer, Answer::Done | Answer::Found(_)) {
             if let Some(ended) = under_way.done(sending.number) {
                 if let Answer::Found(value) = answer {
