@@ -214,6 +214,27 @@ impl Connection {
         self.status.acknowledged()
     }
 
+    /// The number that the next status will have.
+    pub fn next_stat_sn(&self) -> u32 {
+        self.status.peek()
+    }
+
+    /// Whether an R2T has shown the number that the next status will have: an initiator may take it for that of a status it has
+    /// (libiscsi does).
+    pub fn next_stat_sn_was_shown(&self) -> bool {
+        self.status.next_was_shown()
+    }
+
+    /// The Target Transfer Tag of the last ping that was added to the output.
+    pub fn last_ping(&self) -> Option<u32> {
+        self.keep_alive.last_ping()
+    }
+
+    /// The Target Transfer Tag of the last NOP-Out that answered a ping: the initiator held the session when that ping was sent.
+    pub fn answered_ping(&self) -> Option<u32> {
+        self.keep_alive.answered_ping()
+    }
+
     /// PDUs that did not act: rejected, ignored since their CmdSN is not one of the window, or data of no task. Each is
     /// either a fault of the initiator's or, for data, what it had sent before it knew that its task is no more.
     pub fn refused_requests(&self) -> u64 {

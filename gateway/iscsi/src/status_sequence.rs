@@ -43,6 +43,11 @@ impl StatusSequence {
         self.next
     }
 
+    /// Whether an R2T has shown the next number.
+    pub(crate) fn next_was_shown(&self) -> bool {
+        self.next_was_shown
+    }
+
     /// Takes note of an ExpStatSN.
     ///
     /// # Errors

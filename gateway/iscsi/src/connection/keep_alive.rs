@@ -17,6 +17,9 @@ pub(super) struct KeepAlive {
     ends_at: Duration,
     next_ping: Duration,
     unanswered_pings: u32,
+    /// The tag of the last ping, and that of the last one which was answered.
+    last_ping: Option<u32>,
+    answered_ping: Option<u32>,
     /// Input bytes that were left over by the last [`Connection::next_event`].
     input_left: usize,
     /// Output bytes the peer's TCP had taken when last looked at.
@@ -32,6 +35,8 @@ impl KeepAlive {
             ends_at: Duration::MAX,
             next_ping: Duration::MAX,
             unanswered_pings: 0,
+            last_ping: None,
+            answered_ping: None,
             input_left: 0,
             output_taken: 0,
         }
@@ -61,8 +66,17 @@ impl KeepAlive {
         self.input_left = length;
     }
 
-    pub(super) fn ping_was_answered(&mut self) {
+    pub(super) fn ping_was_answered(&mut self, target_transfer_tag: u32) {
         self.unanswered_pings = 0;
+        self.answered_ping = Some(target_transfer_tag);
+    }
+
+    pub(super) fn last_ping(&self) -> Option<u32> {
+        self.last_ping
+    }
+
+    pub(super) fn answered_ping(&self) -> Option<u32> {
+        self.answered_ping
     }
 
     pub(super) fn output_was_taken(&mut self, total: u64, now: Duration) {
@@ -125,15 +139,25 @@ impl Connection {
         Ok(())
     }
 
+    /// Pings the initiator before the next ping is due. Nothing comes of it outside full feature phase, or if too many pings wait for
+    /// their answers.
+    pub fn ping_now(&mut self) {
+        if self.is_full_feature() && !self.is_discovery() {
+            self.ping();
+        }
+    }
+
     fn ping(&mut self) {
         if self.keep_alive.unanswered_pings >= self.limits.unanswered_pings {
             return;
         }
         self.keep_alive.unanswered_pings += 1;
+        let target_transfer_tag = self.next_transfer_tag();
+        self.keep_alive.last_ping = Some(target_transfer_tag);
         let ping = NopInPdu {
             lun: Lun::ZERO,
             initiator_task_tag: RESERVED_TAG,
-            target_transfer_tag: self.next_transfer_tag(),
+            target_transfer_tag,
             sequence: self.unconsumed_numbers(),
         };
         self.send(ping.build(), &[]);

@@ -134,7 +134,7 @@ impl Connection {
 
     fn answer_nop_out(&mut self, request: &NopOutPdu, data: &[u8]) {
         if request.target_transfer_tag != RESERVED_TAG {
-            self.keep_alive.ping_was_answered();
+            self.keep_alive.ping_was_answered(request.target_transfer_tag);
         }
         if request.initiator_task_tag == RESERVED_TAG {
             return;
