@@ -160,6 +160,7 @@ async fn serve(
         max_connections,
         login_time: DEFAULT_LOGIN_TIME,
         records: LedgerRecords::of(storage),
+        cluster: None,
         metrics: Metrics::new(&registry)?,
     })?;
     accepts.store(true, Ordering::Release);

@@ -48,7 +48,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "iscsi-target-rs",
         ],
     ),
-    ("huntaway-gateway", &["huntaway-membership", "huntaway-scsi", "huntaway-wire", "iscsi-target-rs"]),
+    ("huntaway-gateway", &["huntaway-ledger", "huntaway-scsi", "huntaway-wire", "iscsi-target-rs"]),
     ("huntaway-ledger", &["huntaway-wire"]),
     ("huntaway-membership", &["huntaway-ledger", "huntaway-wire"]),
     ("huntaway-replica", &["huntaway-wire"]),

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::catalog::PortalView;
+use crate::cluster::Cluster;
 use crate::driver::{Driver, MAX_OUTPUT_BYTES};
 use crate::gateway::Shared;
 use crate::nexus::Origin;
@@ -66,9 +67,14 @@ impl Acceptor {
     /// connections that are left, or once the portal is closed and there are none.
     pub(crate) async fn run(mut self) -> JoinSet<()> {
         let mut stopping = self.shared.stopping.subscribe();
+        let mut is_open = self.shared.cluster.is_none();
         let closed = loop {
             let accepted = tokio::select! {
-                accepted = self.listener.accept() => accepted,
+                () = may_open(&self.shared), if !is_open => {
+                    is_open = true;
+                    continue;
+                }
+                accepted = self.listener.accept(), if is_open => accepted,
                 Some(_) = self.connections.join_next() => continue,
                 closed = &mut self.close => break closed,
                 _ = stopping.wait_for(|stopping| *stopping) => return self.connections,
@@ -108,6 +114,14 @@ impl Acceptor {
             }
             Err(error) => tracing::debug!(%peer, %error, "connection lost before it was served"),
         }
+    }
+}
+
+/// Waits until what an earlier process of this gateway had sent to the stores can take no effect any more.
+async fn may_open(shared: &Shared) {
+    let until = |cluster: &Arc<Cluster>| cluster.until_listening();
+    while let Some(rest) = shared.cluster.as_ref().map(until).filter(|rest| !rest.is_zero()) {
+        tokio::time::sleep(rest).await;
     }
 }
 

@@ -18,6 +18,7 @@ use iscsi_target::{Command, DataFailure, Payload, RunningCrc, ScsiResponse, Task
 use tokio::sync::oneshot;
 
 use crate::driver::Driver;
+use crate::fencing::GivenUp;
 use crate::metrics::OperationKind;
 use crate::operation::{self, Outcome};
 use crate::order::Footprint;
@@ -71,6 +72,7 @@ impl Driver {
             None => None,
         };
         let ordered = command.attribute == TaskAttribute::Ordered;
+        let asker = self.path.as_ref().map(|path| path.asker(unit.volume.vid()));
         let live = Task {
             unit,
             work: Work::Started,
@@ -79,6 +81,7 @@ impl Driver {
             data_out: plan.data_out,
             ends: Vec::new(),
             given_up: false,
+            asker,
         };
         let Some(data) = data else {
             let footprint = footprint_before_data(&plan.step, &live);
@@ -155,7 +158,7 @@ impl Driver {
             ref action if changes_data(action) && live.unit.modes().software_write_protect => {
                 Started::Ended(Outcome::Failed(Sense::software_write_protected()))
             }
-            Action::Block(operation) => self.start_block(task, &live.unit, operation, data),
+            Action::Block(operation) => self.start_block(task, &live, operation, data),
             Action::SetModePages(modes) => {
                 self.set_modes(task, &live.unit, modes).map_or(Started::Running, Started::Ended)
             }
@@ -187,10 +190,11 @@ impl Driver {
     fn start_block(
         &mut self,
         task: TaskTag,
-        unit: &Arc<Unit>,
+        live: &Task,
         operation: BlockOperation,
         data: Payload,
     ) -> Started {
+        let unit = &live.unit;
         match operation {
             BlockOperation::Read { extent, fua: false } => match self.read_now(task, unit, extent) {
                 Some(Ok(())) => return Started::Answered,
@@ -198,13 +202,14 @@ impl Driver {
                 None => {}
             },
             BlockOperation::Write { extent, fua } | BlockOperation::WriteAtomic { extent, fua } => {
-                return self.write(task, unit, extent, fua, &data);
+                return self.write(task, live, extent, fua, &data);
             }
             _ => {}
         }
         let queue = if operation::has_data_in(&operation) { &self.reading } else { &self.running };
         let room = Arc::clone(&self.reading_room);
-        let running = operation::run(Arc::clone(unit), operation, data, room);
+        let volume = live.volume().into_owned();
+        let running = operation::run(Arc::clone(unit), volume, operation, data, room);
         queue.push(running.map(move |outcome| (task, outcome)).boxed());
         Started::Running
     }
@@ -237,16 +242,10 @@ impl Driver {
         Some(Ok(()))
     }
 
-    fn write(
-        &mut self,
-        task: TaskTag,
-        unit: &Arc<Unit>,
-        extent: Extent,
-        fua: bool,
-        data: &Payload,
-    ) -> Started {
+    fn write(&mut self, task: TaskTag, live: &Task, extent: Extent, fua: bool, data: &Payload) -> Started {
+        let unit = &live.unit;
         let (offset, _) = unit.bytes(extent);
-        match unit.volume.write(offset, data, unit.durability(fua)) {
+        match live.volume().write(offset, data, unit.durability(fua)) {
             Progress::Done(Ok(())) => Started::Ended(Outcome::Good),
             Progress::Done(Err(error)) => {
                 Started::Ended(Outcome::Failed(operation::sense_of(&error, &unit.scsi, extent.lba)))
@@ -429,8 +428,9 @@ impl Driver {
     fn give_up(&mut self, tasks: Vec<TaskTag>, done: oneshot::Sender<()>) {
         let done = Arc::new(done);
         for task in tasks {
-            if !self.tasks.give_up(task, &done) {
-                self.connection.abort(task);
+            match self.tasks.give_up(task, &done) {
+                Some(live) => self.path.iter().for_each(|path| path.give_up(live, GivenUp::Aborted)),
+                None => self.connection.abort(task),
             }
         }
         self.resume_waiting();

@@ -23,6 +23,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Sleep;
 use tracing::{Instrument, Span};
 
+use crate::cluster::{Path, Proof};
+use crate::fencing::GivenUp;
 use crate::gateway::Shared;
 use crate::nexus::{Call, Origin};
 use crate::operation::Outcome;
@@ -60,6 +62,8 @@ pub(crate) enum Waited {
     Predecessor(Box<Registration>),
     /// What is to prove who an initiator is has waited for its turn.
     Turn,
+    /// A command waits until the initiator has proved that it still holds its session.
+    ProofWanted(Arc<Proof>),
     /// Another session, or the gateway, asks something; where further calls come.
     Call(Call, mpsc::Receiver<Call>),
     /// Nobody can ask anything any more.
@@ -103,6 +107,8 @@ pub(crate) struct Driver {
     pub(crate) counted_refusals: u64,
     /// When it began to handle what it was last woken for.
     woken: Instant,
+    /// What its initiator proves to the stores of a cluster.
+    pub(crate) path: Option<Path>,
     /// Time to send what is left when the connection is over.
     pub(crate) last_words: Duration,
     /// What this connection logs belongs to. Entered for what is rare only: it costs as much as a small command.
@@ -112,6 +118,11 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, connection: Connection, origin: Origin, place: Place) -> Self {
         let span = tracing::info_span!("connection", peer = %origin.peer);
+        let path = shared.cluster.as_ref().map(|cluster| Path::new(Arc::clone(cluster), &connection));
+        let waits = FuturesUnordered::new();
+        if let Some(path) = &path {
+            waits.push(next_wish(path.proof()).boxed());
+        }
         Self {
             shared,
             connection,
@@ -123,13 +134,14 @@ impl Driver {
             reading_room: Arc::new(Semaphore::new(
                 (MAX_READING_BYTES / u64::from(BLOCK_SIZE_BYTES)) as usize,
             )),
-            waits: FuturesUnordered::new(),
+            waits,
             logout: None,
             session: None,
             awaits_verdict: false,
             proof_since: None,
             counted_refusals: 0,
             woken: Instant::now(),
+            path,
             last_words: LAST_WORDS,
             span,
         }
@@ -157,6 +169,7 @@ impl Driver {
     async fn end(mut self, mut stream: TcpStream) {
         // A proof that was not judged any more gives its turn up.
         self.note_verdict(false);
+        self.give_up_running(GivenUp::Dropped);
         let _ = tokio::time::timeout(self.last_words, self.send_all(&mut stream)).await;
         drop(stream);
         self.settle().await;
@@ -228,6 +241,9 @@ impl Driver {
     /// Sends what the socket takes at once, and goes on with what waited for room.
     fn send_now(&mut self, stream: &TcpStream) -> ControlFlow<()> {
         while !self.connection.output().is_empty() {
+            if let Some(path) = &mut self.path {
+                path.about_to_write(&self.connection);
+            }
             let had_room = self.has_room();
             match stream.try_write(self.connection.output()) {
                 Ok(count) => self.connection.output().advance(count),
@@ -263,6 +279,13 @@ impl Driver {
         while self.has_room() && end.is_continue() {
             let next = self.connection.next_event(now);
             self.note_verdict(next.is_ok());
+            if let Some(path) = &mut self.path
+                && let Err(error) = path.heard(&self.connection)
+            {
+                self.span.in_scope(|| self.report(&error.into()));
+                end = ControlFlow::Break(());
+                break;
+            }
             match next {
                 Ok(Some(event)) => self.on_event(event),
                 Ok(None) => break,
@@ -325,6 +348,13 @@ impl Driver {
                 self.on_proof();
                 ControlFlow::Continue(())
             }
+            Waited::ProofWanted(proof) => {
+                self.waits.push(next_wish(proof).boxed());
+                if self.path.as_ref().is_some_and(Path::wants_ping) {
+                    self.connection.ping_now();
+                }
+                ControlFlow::Continue(())
+            }
             Waited::Call(call, calls) => {
                 self.waits.push(next_call(calls).boxed());
                 self.on_call(call)
@@ -345,12 +375,25 @@ impl Driver {
         stream.shutdown().await
     }
 
+    /// No store of a cluster is asked for anything that this connection waits for any more.
+    pub(crate) fn give_up_running(&self, why: GivenUp) {
+        if let Some(path) = &self.path {
+            self.tasks.running().for_each(|live| path.give_up(live, why));
+        }
+    }
+
     /// Waits until no command of this connection can take effect any more. Whoever waits for that learns it from what is
     /// dropped then: each task, and the session's place among the others.
     async fn settle(mut self) {
         while self.running.next().await.is_some() {}
         while self.reading.next().await.is_some() {}
     }
+}
+
+/// Whether a proof is wanted, again and again.
+async fn next_wish(proof: Arc<Proof>) -> Waited {
+    proof.wanted().await;
+    Waited::ProofWanted(proof)
 }
 
 /// Makes room for so many bytes behind what is there. `reserve` may double a buffer that is a little too small for that, and

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::acceptor::Acceptor;
+use crate::cluster::Cluster;
 use crate::guesses::Guesses;
 use crate::loops::Loops;
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) records: Arc<dyn SanitizeRecords>,
     /// What goes on whatever becomes of the session that asked for it.
     pub(crate) background: Mutex<JoinSet<()>>,
+    /// The stores, if they are a cluster's.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     /// What serves the connections.
     pub(crate) loops: Loops,
     /// The origin of the protocol core's time.
@@ -91,6 +94,8 @@ pub struct GatewayConfig {
     pub login_time: Duration,
     /// Where sanitize operations are recorded.
     pub records: Arc<dyn SanitizeRecords>,
+    /// The stores, if they are a cluster's. Initiators get in only after what an earlier process had sent to them has settled.
+    pub cluster: Option<Arc<Cluster>>,
     /// Where to count.
     pub metrics: Metrics,
 }
@@ -101,7 +106,8 @@ impl Gateway {
     /// # Errors
     /// [`TargetError`] names what cannot be served.
     pub fn start(config: GatewayConfig) -> Result<Self, TargetError> {
-        let GatewayConfig { portals, served, max_connections, login_time, records, metrics } = config;
+        let GatewayConfig { portals, served, max_connections, login_time, records, cluster, metrics } =
+            config;
         let sessions = Arc::new(Sessions::default());
         sessions.update(served, &metrics)?;
         let shared = Arc::new(Shared {
@@ -114,6 +120,7 @@ impl Gateway {
             login_time,
             records,
             background: Mutex::default(),
+            cluster,
             loops: Loops::start().map_err(|error| TargetError::NoThreads(error.to_string()))?,
             started: Instant::now(),
         });

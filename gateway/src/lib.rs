@@ -9,6 +9,7 @@
 
 mod acceptor;
 mod catalog;
+pub mod cluster;
 mod commands;
 mod disk;
 mod driver;

@@ -17,7 +17,7 @@ use crate::driver::MAX_READING_BYTES;
 use crate::metrics::OperationKind;
 use crate::order::Footprint;
 use crate::unit::Unit;
-use crate::volume::Comparison;
+use crate::volume::{Comparison, Volume};
 
 /// An atomic write lies in one object, so that one store takes it, as one write.
 const _: () = assert!((OBJECT_SIZE_BYTES as u64).is_multiple_of(limits::MAXIMUM_ATOMIC_BYTES));
@@ -95,92 +95,114 @@ fn hull(extents: &[Extent]) -> Extent {
     Extent { lba, blocks: end - lba }
 }
 
-/// Carries out an operation, however long the stores take.
+/// Carries out an operation on the unit's `volume`, however long the stores take.
 /// What a READ brings takes its part of `room` before it is asked for.
 pub(crate) async fn run(
     unit: Arc<Unit>,
+    volume: Arc<Volume>,
     operation: BlockOperation,
     data: Payload,
     room: Arc<Semaphore>,
 ) -> Outcome {
     let result = match operation {
-        BlockOperation::Read { extent, fua } => return read(&unit, extent, fua, &room).await,
+        BlockOperation::Read { extent, fua } => return read(&unit, &volume, extent, fua, &room).await,
         BlockOperation::LbaStatus { extent, maximum_descriptors, allocation_length } => {
-            return provisioning(&unit, extent, maximum_descriptors, allocation_length).await;
+            return provisioning(&unit, &volume, extent, maximum_descriptors, allocation_length).await;
         }
         BlockOperation::Write { extent, fua } | BlockOperation::WriteAtomic { extent, fua } => {
-            write(&unit, extent, &data, unit.durability(fua)).await
+            write(&unit, &volume, extent, &data, unit.durability(fua)).await
         }
-        BlockOperation::WriteAndVerify { extent } => write_and_verify(&unit, extent, &data).await,
+        BlockOperation::WriteAndVerify { extent } => write_and_verify(&unit, &volume, extent, &data).await,
         BlockOperation::CompareAndWrite { extent, fua } => {
-            compare_and_write(&unit, extent, &data, unit.durability(fua)).await
+            compare_and_write(&unit, &volume, extent, &data, unit.durability(fua)).await
         }
-        BlockOperation::OrWrite { extent, fua } => or_write(&unit, extent, &data, unit.durability(fua)).await,
-        BlockOperation::Verify { extent, compare } => verify(&unit, extent, compare, &data).await,
+        BlockOperation::OrWrite { extent, fua } => {
+            or_write(&unit, &volume, extent, &data, unit.durability(fua)).await
+        }
+        BlockOperation::Verify { extent, compare } => verify(&unit, &volume, extent, compare, &data).await,
         BlockOperation::WriteSame { extent, unmap, pattern, fua } => {
-            write_same(&unit, extent, unmap, pattern, &data, unit.durability(fua)).await
+            write_same(&unit, &volume, extent, unmap, pattern, &data, unit.durability(fua)).await
         }
-        BlockOperation::Unmap { extents, fua } => unmap(&unit, &extents, unit.durability(fua)).await,
-        BlockOperation::Flush { extent, immediate } => flush(&unit, extent, immediate).await,
+        BlockOperation::Unmap { extents, fua } => unmap(&unit, &volume, &extents, unit.durability(fua)).await,
+        BlockOperation::Flush { extent, immediate } => flush(&unit, &volume, extent, immediate).await,
         BlockOperation::Prefetch { .. } => Ok(()),
     };
     result.into()
 }
 
-async fn read(unit: &Unit, extent: Extent, fua: bool, room: &Semaphore) -> Outcome {
-    if fua && let Err(sense) = flush(unit, extent, false).await {
+async fn read(unit: &Unit, volume: &Volume, extent: Extent, fua: bool, room: &Semaphore) -> Outcome {
+    if fua && let Err(sense) = flush(unit, volume, extent, false).await {
         return Outcome::Failed(sense);
     }
     let (offset, length) = unit.bytes(extent);
     let blocks = length.min(MAX_READING_BYTES).div_ceil(BLOCK_SIZE_BYTES.into());
     // Nobody closes it.
     let _room = room.acquire_many(blocks as u32).await;
-    match unit.volume.read(offset, length).await {
+    match volume.read(offset, length).await {
         Ok(data) => Outcome::Data(data),
         Err(error) => Outcome::Failed(sense_of(&error, &unit.scsi, extent.lba)),
     }
 }
 
-async fn write(unit: &Unit, extent: Extent, data: &Payload, durability: Durability) -> Result<(), Sense> {
+async fn write(
+    unit: &Unit,
+    volume: &Volume,
+    extent: Extent,
+    data: &Payload,
+    durability: Durability,
+) -> Result<(), Sense> {
     let (offset, _) = unit.bytes(extent);
-    let written = unit.volume.write(offset, data, durability).finish().await;
+    let written = volume.write(offset, data, durability).finish().await;
     written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
 }
 
 /// What is read back is not compared with the data: another session may have written since, and whether the blocks
 /// are what was written last, their checksums tell.
-async fn write_and_verify(unit: &Unit, extent: Extent, data: &Payload) -> Result<(), Sense> {
-    write(unit, extent, data, Durability::Stable).await?;
-    verify(unit, extent, Compare::None, &Payload::new()).await
+async fn write_and_verify(unit: &Unit, volume: &Volume, extent: Extent, data: &Payload) -> Result<(), Sense> {
+    write(unit, volume, extent, data, Durability::Stable).await?;
+    verify(unit, volume, extent, Compare::None, &Payload::new()).await
 }
 
 async fn compare_and_write(
     unit: &Unit,
+    volume: &Volume,
     extent: Extent,
     data: &Payload,
     durability: Durability,
 ) -> Result<(), Sense> {
     let (offset, length) = unit.bytes(extent);
-    match unit.volume.compare_and_write(offset, length, data, durability).await {
+    match volume.compare_and_write(offset, length, data, durability).await {
         Ok(Comparison::Equal) => Ok(()),
         Ok(Comparison::Differs { offset }) => Err(Sense::miscompare(offset.into())),
         Err(error) => Err(sense_of(&error, &unit.scsi, extent.lba)),
     }
 }
 
-async fn or_write(unit: &Unit, extent: Extent, data: &Payload, durability: Durability) -> Result<(), Sense> {
+async fn or_write(
+    unit: &Unit,
+    volume: &Volume,
+    extent: Extent,
+    data: &Payload,
+    durability: Durability,
+) -> Result<(), Sense> {
     let (offset, _) = unit.bytes(extent);
-    let written = unit.volume.or(offset, data, durability).finish().await;
+    let written = volume.or(offset, data, durability).finish().await;
     written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
 }
 
-async fn verify(unit: &Unit, extent: Extent, compare: Compare, data: &Payload) -> Result<(), Sense> {
+async fn verify(
+    unit: &Unit,
+    volume: &Volume,
+    extent: Extent,
+    compare: Compare,
+    data: &Payload,
+) -> Result<(), Sense> {
     let (start, length) = unit.bytes(extent);
     let expected = data.to_vec();
     let mut done = 0;
     while done < length {
         let chunk = VERIFY_CHUNK_BYTES.min(length - done);
-        let found = unit.volume.read(start + done, chunk).await;
+        let found = volume.read(start + done, chunk).await;
         let found = found.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))?.concat();
         let expected = match compare {
             Compare::None => found.as_slice(),
@@ -205,6 +227,7 @@ fn first_difference(found: &[u8], expected: &[u8]) -> Option<usize> {
 
 async fn write_same(
     unit: &Unit,
+    volume: &Volume,
     extent: Extent,
     unmap: bool,
     pattern: Pattern,
@@ -217,24 +240,29 @@ async fn write_same(
         Pattern::Data => data.to_vec(),
     };
     let written = if unmap && block.iter().all(|byte| *byte == 0) {
-        unit.volume.discard(offset, length, durability).finish().await
+        volume.discard(offset, length, durability).finish().await
     } else {
-        unit.volume.write_pattern(offset, length, &block, durability).await
+        volume.write_pattern(offset, length, &block, durability).await
     };
     written.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
 }
 
-async fn unmap(unit: &Unit, extents: &[Extent], durability: Durability) -> Result<(), Sense> {
+async fn unmap(
+    unit: &Unit,
+    volume: &Volume,
+    extents: &[Extent],
+    durability: Durability,
+) -> Result<(), Sense> {
     for extent in extents.iter().filter(|extent| !extent.is_empty()) {
         let (offset, length) = unit.bytes(*extent);
-        let discarded = unit.volume.discard(offset, length, durability).finish().await;
+        let discarded = volume.discard(offset, length, durability).finish().await;
         discarded.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))?;
     }
     Ok(())
 }
 
-async fn flush(unit: &Unit, extent: Extent, immediate: bool) -> Result<(), Sense> {
-    let progress = unit.volume.flush();
+async fn flush(unit: &Unit, volume: &Volume, extent: Extent, immediate: bool) -> Result<(), Sense> {
+    let progress = volume.flush();
     if immediate {
         // The stores have the request: it goes on whether its answer is awaited or not.
         return Ok(());
@@ -242,10 +270,16 @@ async fn flush(unit: &Unit, extent: Extent, immediate: bool) -> Result<(), Sense
     progress.finish().await.map_err(|error| sense_of(&error, &unit.scsi, extent.lba))
 }
 
-async fn provisioning(unit: &Unit, extent: Extent, maximum: usize, allocation_length: u32) -> Outcome {
+async fn provisioning(
+    unit: &Unit,
+    volume: &Volume,
+    extent: Extent,
+    maximum: usize,
+    allocation_length: u32,
+) -> Outcome {
     let (start, length) = unit.bytes(extent);
     let block_size = u64::from(unit.scsi.block_size());
-    match unit.volume.map(start, length, maximum).await {
+    match volume.map(start, length, maximum).await {
         Ok(map) => {
             let runs = map.into_iter().map(|run| {
                 let from = run.offset.max(start);
@@ -272,6 +306,7 @@ fn scsi_provisioning(provisioning: Provisioning) -> huntaway_scsi::Provisioning 
 pub(crate) fn sense_of(error: &Error, scsi: &LogicalUnit, lba: u64) -> Sense {
     match error {
         Error::Refused(Refusal::NoSpace { .. }) => Sense::space_allocation_failed(lba),
+        Error::Refused(Refusal::GivenUp) => Sense::commands_cleared(),
         Error::Refused(Refusal::StaleEpoch { .. } | Refusal::NotServing) => Sense::becoming_ready(),
         Error::Broken(Broken::CorruptBlock { oid, block }) => {
             let block = u64::from(oid.index()) * u64::from(BLOCKS_PER_OBJECT) + u64::from(*block);

@@ -13,6 +13,7 @@ use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
 use crate::driver::{Driver, Waited, next_call};
+use crate::fencing::GivenUp;
 use crate::guesses::MAX_WAIT;
 use crate::nexus::{Call, Nexus, SessionKey};
 use crate::sessions::Registration;
@@ -209,6 +210,7 @@ impl Driver {
     /// A Logout ends the commands that have not begun (RFC 7143 §11.14); it is answered when the others have ended.
     pub(crate) fn on_logout(&mut self, logout: Logout) {
         self.abort_waiting();
+        self.give_up_running(GivenUp::Dropped);
         self.logout = Some(logout.initiator_task_tag);
     }
 

@@ -1,5 +1,6 @@
 //! The commands of one session that are neither answered nor given up: what each waits for, and in which order.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,10 +9,12 @@ use huntaway_scsi::{Action, Step};
 use iscsi_target::{Payload, TaskTag};
 use tokio::sync::oneshot;
 
+use crate::cluster::Asker;
 use crate::disk::Disk;
 use crate::metrics::OperationKind;
 use crate::order::{Footprint, Order};
 use crate::unit::Unit;
+use crate::volume::Volume;
 
 /// The live commands. Bounded by the command window and the limit of immediate commands.
 pub(crate) struct Tasks {
@@ -32,6 +35,18 @@ pub(crate) struct Task {
     pub(crate) ends: Vec<Arc<oneshot::Sender<()>>>,
     /// Nobody wants its answer any more.
     pub(crate) given_up: bool,
+    /// By which the stores of a cluster know whether it is still wanted.
+    pub(crate) asker: Option<Arc<Asker>>,
+}
+
+impl Task {
+    /// The unit's volume, as this command uses it.
+    pub(crate) fn volume(&self) -> Cow<'_, Arc<Volume>> {
+        match &self.asker {
+            None => Cow::Borrowed(&self.unit.volume),
+            Some(asker) => Cow::Owned(Arc::new(self.unit.volume.asked_by(asker))),
+        }
+    }
 }
 
 /// What a command waits for.
@@ -94,19 +109,24 @@ impl Tasks {
         self.live.remove(&tag)
     }
 
-    /// Gives a command up: at once, unless stores have it. Then it stays until they have answered, and `done` with it;
-    /// that is what `true` says.
-    pub(crate) fn give_up(&mut self, tag: TaskTag, done: &Arc<oneshot::Sender<()>>) -> bool {
-        match self.live.get_mut(&tag) {
-            Some(task) if matches!(task.work, Work::Running(_)) => {
-                task.ends.push(Arc::clone(done));
-                task.given_up = true;
-                true
-            }
+    /// Gives a command up: at once, unless stores have it. Then it stays until they have answered, or it has settled, and `done`
+    /// with it: it is what is returned.
+    pub(crate) fn give_up(&mut self, tag: TaskTag, done: &Arc<oneshot::Sender<()>>) -> Option<&Task> {
+        match self.live.get(&tag) {
+            Some(task) if matches!(task.work, Work::Running(_)) => {}
             _ => {
                 self.remove(tag);
-                false
+                return None;
             }
         }
+        let task = self.live.get_mut(&tag)?;
+        task.ends.push(Arc::clone(done));
+        task.given_up = true;
+        Some(task)
+    }
+
+    /// The commands that stores have.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Task> {
+        self.live.values().filter(|task| matches!(task.work, Work::Running(_)))
     }
 }

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_wire::{
     Answer, BLOCK_SIZE_BYTES, Broken, ByteRange, Durability, Error, MappedRun, OBJECT_SIZE_BYTES, ObjectKind,
-    Oid, Operation, Partition, Provisioning, Refusal, Reply, Segments, Space, Submission, Vid, piece_crcs,
-    pieces,
+    Oid, Operation, PARTITIONS, Partition, Provisioning, Refusal, Reply, Segments, Space, Submission, Vid,
+    piece_crcs, pieces,
 };
 use iscsi_target::{PIECE_BYTES, Payload, RunningCrc};
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::oneshot;
 
+use crate::cluster::Asker;
 use crate::router::Router;
 
 /// Longest run of bytes written by one request when a pattern is repeated over a range.
@@ -65,6 +66,8 @@ pub struct Volume {
     family: Vid,
     size_bytes: u64,
     router: Arc<Router>,
+    /// The command that it is used for, if that has to be known.
+    asker: Option<Arc<Asker>>,
 }
 
 /// The part of a byte range that lies in one object.
@@ -105,7 +108,18 @@ pub(crate) struct Pending {
 impl Volume {
     /// The working version `vid` of the family `family`, `size_bytes` long.
     pub fn new(vid: Vid, family: Vid, size_bytes: u64, router: Arc<Router>) -> Self {
-        Self { vid, family, size_bytes, router }
+        Self { vid, family, size_bytes, router, asker: None }
+    }
+
+    /// The same, as it is used for a command.
+    pub(crate) fn asked_by(&self, asker: &Arc<Asker>) -> Self {
+        let Self { vid, family, size_bytes, ref router, .. } = *self;
+        Self { vid, family, size_bytes, router: Arc::clone(router), asker: Some(Arc::clone(asker)) }
+    }
+
+    /// The first version of the disk.
+    pub(crate) fn vid(&self) -> Vid {
+        self.vid
     }
 
     /// Its length.
@@ -164,9 +178,7 @@ impl Volume {
 
     /// Reads `length` bytes at `offset`, waiting as long as it takes.
     pub(crate) async fn read(&self, offset: u64, length: u64) -> Result<Segments, Error> {
-        let submit = |slice: Slice| {
-            self.router.submit(slice.partition, slice.oid, Operation::Read { range: slice.range })
-        };
+        let submit = |slice: Slice| self.submit(slice, Operation::Read { range: slice.range });
         let submissions: Vec<Submission> = self.slices(offset, length).map(submit).collect();
         let mut data = Segments::new();
         for submission in submissions {
@@ -196,15 +208,14 @@ impl Volume {
         data: &Payload,
         durability: Durability,
     ) -> Result<Comparison, Error> {
-        let Some(Slice { partition, oid, range }) = self.slices(offset, length).next() else {
-            return Ok(Comparison::Equal);
-        };
+        let Some(slice) = self.slices(offset, length).next() else { return Ok(Comparison::Equal) };
+        let range = slice.range;
         let mut rest = SegmentReader { segments: data.segments(), segment: 0, offset: 0 };
         let expected = rest.take(length as usize);
         let data = rest.take(length as usize);
         let crcs = piece_crcs(range, &data);
         let operation = Operation::CompareAndWrite { range, expected, data, crcs, durability };
-        match self.router.submit(partition, oid, operation).answer().await? {
+        match self.submit(slice, operation).answer().await? {
             Reply::Done => Ok(Comparison::Equal),
             Reply::Miscompare { offset } => Ok(Comparison::Differs { offset }),
             Reply::Data(_) | Reply::Map(_) | Reply::Space(_) => Err(Refusal::NotServing.into()),
@@ -260,7 +271,7 @@ impl Volume {
         let mut map: Vec<MappedBytes> = Vec::new();
         for slice in self.slices(offset, length).take(MAX_MAPPED_OBJECTS) {
             let operation = Operation::Map { range: slice.range };
-            let runs = match self.router.submit(slice.partition, slice.oid, operation).answer().await {
+            let runs = match self.submit(slice, operation).answer().await {
                 Ok(Reply::Map(runs)) => runs,
                 Err(error) if map.is_empty() => return Err(error),
                 Ok(_) | Err(_) => break,
@@ -283,7 +294,8 @@ impl Volume {
     /// What space the stores have, after they have asked their disks.
     pub(crate) async fn space(&self) -> Result<Space, Error> {
         let mut space = Space::default();
-        let submissions: Vec<Submission> = self.router.space(true).collect();
+        let submissions = self.router.space(true).map(Iterator::collect::<Vec<_>>);
+        let submissions = submissions.ok_or(Refusal::NotServing)?;
         for submission in submissions {
             space = sum(space, submission.answer().await?);
         }
@@ -292,7 +304,7 @@ impl Volume {
 
     /// The same, as far as it is known at once; `None` if it is not.
     pub(crate) fn space_at_hand(&self) -> Option<Space> {
-        self.router.space(false).try_fold(Space::default(), |space, submission| match submission {
+        self.router.space(false)?.try_fold(Space::default(), |space, submission| match submission {
             Submission::Done(Ok(reply)) => Some(sum(space, reply)),
             Submission::Done(Err(_)) | Submission::Waiting(_) => None,
         })
@@ -300,7 +312,27 @@ impl Volume {
 
     /// Puts everything that was acknowledged on stable storage, on every store.
     pub(crate) fn flush(&self) -> Progress {
-        Pending::of(self.router.flush())
+        Pending::of(self.router.flush(self.vid, || self.partitions(), self.asker.as_ref()))
+    }
+
+    /// Those in which it may have objects.
+    fn partitions(&self) -> Vec<Partition> {
+        let mut is_in = vec![false; usize::from(PARTITIONS)];
+        let mut partitions = Vec::new();
+        for index in 0..self.objects() {
+            let partition = Partition::of(self.family, index);
+            if !std::mem::replace(&mut is_in[partition.index()], true) {
+                partitions.push(partition);
+            }
+            if partitions.len() == is_in.len() {
+                break;
+            }
+        }
+        partitions
+    }
+
+    fn submit(&self, slice: Slice, operation: Operation) -> Submission {
+        self.router.submit(slice.partition, slice.oid, operation, self.asker.as_ref())
     }
 
     /// Sets space aside for everything at and beyond `from_bytes` (a thick disk). May be repeated after an interruption.
@@ -335,7 +367,7 @@ impl Volume {
         let end_bytes = self.size_bytes.next_multiple_of(OBJECT_SIZE_BYTES.into());
         let mut waiting = Pending::default();
         for (count, slice) in (1_u64..).zip(self.slices(from_bytes, end_bytes.saturating_sub(from_bytes))) {
-            match self.router.submit(slice.partition, slice.oid, operation(slice.range)) {
+            match self.submit(slice, operation(slice.range)) {
                 Submission::Done(Ok(_)) => {}
                 Submission::Done(Err(error)) => waiting.fail(error),
                 Submission::Waiting(receiver) => waiting.waiting.push(receiver),
@@ -379,7 +411,7 @@ impl Volume {
         length: u64,
         mut operation: impl FnMut(ByteRange) -> Operation,
     ) -> Progress {
-        let submit = |slice: Slice| self.router.submit(slice.partition, slice.oid, operation(slice.range));
+        let submit = |slice: Slice| self.submit(slice, operation(slice.range));
         Pending::of(self.slices(offset, length).map(submit))
     }
 }

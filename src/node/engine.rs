@@ -94,6 +94,7 @@ impl Engine {
             max_connections,
             login_time: DEFAULT_LOGIN_TIME,
             records: LedgerRecords::of(&storage),
+            cluster: None,
             metrics: Metrics::new(registry)?,
         })?;
         let engine = Self {

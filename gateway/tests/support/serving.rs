@@ -105,6 +105,7 @@ impl TestGateway {
             max_connections,
             login_time,
             records: Arc::clone(&records) as Arc<dyn SanitizeRecords>,
+            cluster: None,
             metrics: Metrics::new(&registry).unwrap(),
         })
         .unwrap();

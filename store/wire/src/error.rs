@@ -28,6 +28,9 @@ pub enum Refusal {
         /// At least this much must become free.
         needed_bytes: u64,
     },
+    /// It was given up on purpose: a reset came after it was received. Whoever still wants it sends it anew.
+    #[error("the request was given up")]
+    GivenUp,
     /// The store is shutting down or not yet open.
     #[error("the store is not serving")]
     NotServing,

@@ -1,0 +1,307 @@
+//! The way to stores that replicate: takes operations on objects to the primaries of their partitions, and sends them again until
+//! they are answered, or have settled.
+//!
+//! [`fencing`](crate::fencing) says what may be sent, and when a request has ended; this drives it. Each partition's requests have
+//! a lock and numbers of their own ([`requests`]). A request is sent by whoever found that it is to be: the connection that has
+//! it carried out, the thread that read a store's answer or an initiator's proof, or the one task that looks what is overdue.
+//! So a command that is answered at once changes no thread, and has no task.
+//!
+//! ```text
+//! Operation ─► command ─► Requests ─► Prepared::Send ─► Way ─► Store     in this process, or behind a connection
+//!                            ▲  ▲                                │
+//!      overdue, given up ────┘  └──────────── Answers ◄──────────┘
+//! ```
+
+mod asker;
+mod clock;
+mod command;
+mod links;
+mod path;
+mod proof;
+mod requests;
+mod table;
+mod way;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use huntaway_ledger::State;
+use huntaway_wire::replicated::{Answered, Answers, Command};
+use huntaway_wire::{Oid, Operation, PARTITIONS, Partition, Pepoch, Process, Refusal, Submission, Vid};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+pub(crate) use self::asker::Asker;
+pub use self::links::Links;
+pub(crate) use self::path::Path;
+pub(crate) use self::proof::Proof;
+use self::requests::{Asked, Effects, Prepared, Requests};
+use self::table::Table;
+pub use self::way::Stores;
+use self::way::Way;
+use crate::fencing::{GivenUp, RequestNumber, SETTLE_TIME};
+use crate::sessions::lock;
+
+/// How often it is looked what is overdue, or has settled.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Partitions for which one word says whether they have requests.
+const WORD: usize = u64::BITS as usize;
+
+/// A number that nothing else in this process has.
+fn number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// What a cluster's gateway needs to know.
+pub struct ClusterConfig {
+    /// This process, as its start is recorded.
+    pub process: Process,
+    /// What the ledger says, as it is learned.
+    pub states: watch::Receiver<Arc<State>>,
+    /// How stores are reached.
+    pub stores: Arc<dyn Stores>,
+}
+
+/// A gateway's way to the stores of a cluster.
+pub struct Cluster {
+    gateway: Process,
+    this: Weak<Self>,
+    table: ArcSwap<Table>,
+    partitions: Vec<Mutex<Requests>>,
+    /// A bit for each partition that has requests.
+    busy: Vec<AtomicU64>,
+    listens_from: Duration,
+}
+
+impl Cluster {
+    /// Begins. Must be called within a tokio runtime, which does what time brings.
+    pub fn start(config: ClusterConfig) -> Arc<Self> {
+        let ClusterConfig { process, mut states, stores } = config;
+        let cluster = Arc::new_cyclic(|this| Self {
+            gateway: process,
+            this: Weak::clone(this),
+            table: ArcSwap::from_pointee(Table::nothing()),
+            partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
+            busy: (0..usize::from(PARTITIONS) / WORD).map(|_| AtomicU64::new(0)).collect(),
+            listens_from: clock::now() + SETTLE_TIME,
+        });
+        let state = Arc::clone(&states.borrow_and_update());
+        cluster.learn(state, &*stores);
+        tokio::spawn(keep_time(Arc::downgrade(&cluster), states, stores));
+        cluster
+    }
+
+    /// How long it is until initiators may be let in: what the process before this one had sent has settled by then.
+    pub(crate) fn until_listening(&self) -> Duration {
+        self.listens_from.saturating_sub(clock::now())
+    }
+
+    /// A command of an initiator to the disk with this first version, which is being received. `proof` is that of its connection.
+    pub(crate) fn asker(&self, proof: &Arc<Proof>, disk: Vid) -> Arc<Asker> {
+        Arc::new(Asker::new(Some(Arc::clone(proof)), disk, self.fence(disk)))
+    }
+
+    fn fence(&self, disk: Vid) -> u64 {
+        self.table.load().target(disk).map_or(0, |target| target.fence)
+    }
+
+    /// Has an operation on an object carried out, for a command or else for the gateway itself.
+    pub(crate) fn submit(
+        &self,
+        partition: Partition,
+        oid: Oid,
+        operation: Operation,
+        asker: Option<&Arc<Asker>>,
+    ) -> Submission {
+        let read = match &operation {
+            Operation::Read { range } => Some(*range),
+            _ => None,
+        };
+        let asker = asker.cloned().unwrap_or_else(|| self.own(oid.vid()));
+        let (reply, receiver) = oneshot::channel();
+        let asked = Asked { asker, command: command::command(oid, operation), read, reply };
+        self.ask(partition, asked, receiver)
+    }
+
+    /// Has what was acknowledged by the partitions put on stable storage.
+    pub(crate) fn flush(
+        &self,
+        partitions: impl Iterator<Item = Partition>,
+        disk: Vid,
+        asker: Option<&Arc<Asker>>,
+    ) -> Vec<Submission> {
+        let asker = asker.cloned().unwrap_or_else(|| self.own(disk));
+        let flush = |partition| {
+            let (reply, receiver) = oneshot::channel();
+            let asked = Asked { asker: Arc::clone(&asker), command: Command::Flush, read: None, reply };
+            self.ask(partition, asked, receiver)
+        };
+        partitions.map(flush).collect()
+    }
+
+    /// The gateway itself, as it asks for one thing.
+    fn own(&self, disk: Vid) -> Arc<Asker> {
+        Arc::new(Asker::new(None, disk, self.fence(disk)))
+    }
+
+    fn ask(
+        &self,
+        partition: Partition,
+        asked: Asked,
+        mut receiver: oneshot::Receiver<huntaway_wire::Answer>,
+    ) -> Submission {
+        let table = self.table.load();
+        let asker = Arc::clone(&asked.asker);
+        let is_fenced = |newest: u64| asker.proof().is_some() && asker.fence() < newest;
+        if table.target(asker.disk()).is_some_and(|target| is_fenced(target.fence)) {
+            return Submission::Done(Err(Refusal::GivenUp.into()));
+        }
+        let prepared = asker.ask(partition, || {
+            let mut requests = self.requests(partition);
+            self.note_busy(partition);
+            let number = requests.enter(asked, asker.fence());
+            requests.prepare(number, self.gateway, to(&table, partition), &table)
+        });
+        let Some(prepared) = prepared else { return Submission::Done(Err(Refusal::NotServing.into())) };
+        self.carry_out(partition, prepared);
+        match receiver.try_recv() {
+            Ok(answer) => Submission::Done(answer),
+            Err(TryRecvError::Empty) => Submission::Waiting(receiver),
+            Err(TryRecvError::Closed) => Submission::Done(Err(Refusal::NotServing.into())),
+        }
+    }
+
+    /// The command is never sent again. Its requests end when they can take no effect any more: then whoever waits for them is
+    /// answered.
+    pub(crate) fn give_up(&self, asker: &Asker, why: GivenUp) {
+        for partition in asker.give_up() {
+            let mut effects = Effects::default();
+            self.requests(partition).give_up(asker.owner(), why, &mut effects);
+            self.take(partition, effects);
+        }
+    }
+
+    /// The initiator of a connection has proved something newer.
+    fn proof_is_newer(&self, proof: &Proof) {
+        for partition in proof.take_waiting() {
+            let due = self.requests(partition).proof_is_newer(proof.number);
+            due.into_iter().for_each(|number| self.send(partition, number));
+        }
+    }
+
+    fn requests(&self, partition: Partition) -> std::sync::MutexGuard<'_, Requests> {
+        lock(&self.partitions[partition.index()])
+    }
+
+    /// With the lock on the partition's requests.
+    fn note_busy(&self, partition: Partition) {
+        let (word, bit) = (partition.index() / WORD, partition.index() % WORD);
+        if self.busy[word].load(Ordering::Relaxed) & 1 << bit == 0 {
+            self.busy[word].fetch_or(1 << bit, Ordering::Relaxed);
+        }
+    }
+
+    fn send(&self, partition: Partition, number: RequestNumber) {
+        let table = self.table.load();
+        let prepared = self.requests(partition).prepare(number, self.gateway, to(&table, partition), &table);
+        self.carry_out(partition, prepared);
+    }
+
+    /// Without any lock.
+    fn carry_out(&self, partition: Partition, prepared: Prepared) {
+        match prepared {
+            Prepared::Send(way, request) => {
+                if let Some(this) = self.this.upgrade() {
+                    let answers: Arc<dyn Answers> = this;
+                    way.store.request(partition, request, &answers);
+                }
+            }
+            Prepared::Wait(proof, than) => {
+                if proof.wait(partition, than) {
+                    self.proof_is_newer(&proof);
+                }
+            }
+            Prepared::Nothing => {}
+        }
+    }
+
+    fn take(&self, partition: Partition, effects: Effects) {
+        let Effects { finished, due } = effects;
+        finished.into_iter().for_each(requests::Finished::tell);
+        due.into_iter().for_each(|number| self.send(partition, number));
+    }
+
+    /// The ledger says this by now.
+    fn learn(&self, state: Arc<State>, stores: &dyn Stores) {
+        let answers: Weak<dyn Answers> = self.this.clone();
+        let next = self.table.load().next(state, stores, &answers);
+        self.table.store(Arc::new(next));
+    }
+
+    /// Sends what is overdue, and ends what has settled.
+    fn tick(&self) {
+        let table = self.table.load();
+        for partition in Partition::all() {
+            let (word, bit) = (partition.index() / WORD, partition.index() % WORD);
+            if self.busy[word].load(Ordering::Relaxed) & 1 << bit == 0 {
+                continue;
+            }
+            let mut requests = self.requests(partition);
+            let effects = requests.tick(to(&table, partition), &table);
+            if requests.is_empty() {
+                self.busy[word].fetch_and(!(1 << bit), Ordering::Relaxed);
+            }
+            drop(requests);
+            self.take(partition, effects);
+        }
+    }
+}
+
+impl Answers for Cluster {
+    fn answered(&self, from: Process, partition: Partition, answered: Answered) {
+        let Answered { id, resend, answer, stamp } = answered;
+        let table = self.table.load();
+        if let Some(way) = table.way(from) {
+            way.note(stamp);
+        }
+        if id.gateway == self.gateway {
+            let effects = self.requests(partition).answered(RequestNumber(id.number), resend, answer, &table);
+            self.take(partition, effects);
+        }
+    }
+}
+
+/// Where the partition's requests go.
+fn to(table: &Table, partition: Partition) -> Option<(&Arc<Way>, Pepoch)> {
+    let route = table.route(partition)?;
+    Some((route.way.as_ref()?, route.pepoch))
+}
+
+/// Does what time and the ledger bring, as long as the cluster is used.
+async fn keep_time(cluster: Weak<Cluster>, mut states: watch::Receiver<Arc<State>>, stores: Arc<dyn Stores>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut may_change = true;
+    loop {
+        let state = tokio::select! {
+            changed = states.changed(), if may_change => match changed {
+                Ok(()) => Some(Arc::clone(&states.borrow_and_update())),
+                Err(_) => {
+                    may_change = false;
+                    None
+                }
+            },
+            _ = ticks.tick() => None,
+        };
+        let Some(cluster) = cluster.upgrade() else { return };
+        if let Some(state) = state {
+            cluster.learn(state, &*stores);
+        }
+        cluster.tick();
+    }
+}
