@@ -305,3 +305,6 @@ async fn keep_time(cluster: Weak<Cluster>, mut states: watch::Receiver<Arc<State
         cluster.tick();
     }
 }
+
+#[cfg(test)]
+mod tests;

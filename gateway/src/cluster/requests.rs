@@ -23,10 +23,10 @@ use crate::fencing::{Decision, Ended, GivenUp, Proven, RequestNumber, UnderWay, 
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was not answered is sent again after this.
-const RESEND: Duration = Duration::from_millis(500);
+pub(super) const RESEND: Duration = Duration::from_millis(500);
 
 /// What a store has no use for now is sent again after this.
-const RETRY: Duration = Duration::from_millis(50);
+pub(super) const RETRY: Duration = Duration::from_millis(50);
 
 /// A stamp that was too old is replaced at once so many times; after that, after [`RETRY`].
 const QUICK_STAMPS: u32 = 2;

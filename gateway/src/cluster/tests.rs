@@ -1,0 +1,378 @@
+//! A cluster's gateway, and stores that answer when they are told to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use huntaway_ledger::{
+    Cluster as ClusterName, DiskRecord, EpochRecord, Incarnation, Member, MemberState, Memory, Name, Record,
+    SetRecord, StartId, VdiOptions,
+};
+use huntaway_wire::replicated::{Answer, Block, Refused, Request, Store};
+use huntaway_wire::{ByteRange, Durability, Epoch, Error, NodeId, ObjectKind, Reply, Stamp, piece_crcs};
+use smallvec::smallvec;
+
+use super::*;
+use crate::fencing::{PROOF_AGE, Proven};
+
+const NODES: [NodeId; 2] = [NodeId([1; 16]), NodeId([2; 16])];
+const GATEWAY: Process = Process { node: NodeId([9; 16]), incarnation: Incarnation(4) };
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn disk() -> Vid {
+    Vid::new(1).unwrap()
+}
+
+fn oid() -> Oid {
+    Oid::new(ObjectKind::Data, disk(), 0)
+}
+
+fn partition() -> Partition {
+    Partition::of(disk(), 0)
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+/// Two nodes with two copies of everything, and a disk.
+fn first_state() -> State {
+    let member = |node: NodeId| Member {
+        node,
+        name: name(&format!("node-{}", node.0[0])),
+        incarnation: Incarnation(0),
+        addresses: Vec::new(),
+        zone: name(&format!("zone-{}", node.0[0])),
+        weight: 1,
+        state: MemberState::Up,
+    };
+    let epoch = EpochRecord {
+        number: Epoch(1),
+        cluster: ClusterName { uuid: [7; 16], name: name("cluster") },
+        members: NODES.map(member).to_vec(),
+        voters: NODES.to_vec(),
+    };
+    let options = VdiOptions { size_bytes: 1 << 30, block_size: 512, physical_block_size: 4096, thin: true };
+    let mut state = State::default();
+    let started = NODES.map(|node| started(node, 1));
+    let records =
+        [Record::Copies { copies: 2, min_copies: 1 }, Record::Epoch(epoch)].into_iter().chain(started);
+    let create = Record::CreateVdi { vid: disk(), name: name("disk"), uuid: [3; 16], options };
+    records.chain([create]).for_each(|record| state.apply(&record).unwrap());
+    state
+}
+
+fn started(node: NodeId, incarnation: u64) -> Record {
+    let (start, before) = (StartId(incarnation << 8), StartId(incarnation.saturating_sub(1) << 8));
+    let after = vec![StartId::FIRST, before];
+    let incarnation = Incarnation(incarnation);
+    Record::Sets(SetRecord::NodeStarted { node, incarnation, memory: Memory::Kept, start, after })
+}
+
+/// What a store was sent.
+type Arrived = (Process, Request, Arc<dyn Answers>);
+
+/// All stores: they keep what they are sent, or answer at once.
+#[derive(Default)]
+struct FakeStores {
+    arrived: Mutex<Vec<Arrived>>,
+    at_once: Mutex<Option<Answer>>,
+    clocks: Mutex<HashMap<NodeId, Duration>>,
+}
+
+struct FakeStore(Process, Arc<FakeStores>);
+
+impl Stores for Arc<FakeStores> {
+    fn reach(&self, process: Process, _: &[SocketAddr], _: &Weak<dyn Answers>) -> Option<Arc<dyn Store>> {
+        Some(Arc::new(FakeStore(process, Arc::clone(self))))
+    }
+}
+
+impl Store for FakeStore {
+    fn request(&self, of: Partition, request: Request, answers: &Arc<dyn Answers>) {
+        assert_eq!(of, partition());
+        let at_once = lock(&self.1.at_once).clone();
+        match at_once {
+            Some(answer) => self.1.answer(&(self.0, request, Arc::clone(answers)), answer),
+            None => lock(&self.1.arrived).push((self.0, request, Arc::clone(answers))),
+        }
+    }
+}
+
+impl FakeStores {
+    fn answer(&self, (by, request, answers): &Arrived, answer: Answer) {
+        let clock = {
+            let mut clocks = lock(&self.clocks);
+            let clock = clocks.entry(by.node).or_default();
+            *clock += Duration::from_millis(1);
+            *clock
+        };
+        let stamp = Stamp { incarnation: by.incarnation, clock };
+        let answered = Answered { id: request.id, resend: request.resend, answer, stamp };
+        answers.answered(*by, partition(), answered);
+    }
+}
+
+/// A gateway at work.
+struct World {
+    stores: Arc<FakeStores>,
+    states: watch::Sender<Arc<State>>,
+    cluster: Arc<Cluster>,
+    proof: Arc<Proof>,
+}
+
+impl World {
+    fn new() -> Self {
+        let stores = Arc::new(FakeStores::default());
+        let (sender, states) = watch::channel(Arc::new(first_state()));
+        let config = ClusterConfig { process: GATEWAY, states, stores: Arc::new(Arc::clone(&stores)) };
+        let world =
+            Self { stores, states: sender, cluster: Cluster::start(config), proof: Arc::new(Proof::new()) };
+        world.proof.prove(Proven(Some(clock::now())));
+        world
+    }
+
+    fn primary(&self) -> NodeId {
+        self.states.borrow().primary(partition()).unwrap()
+    }
+
+    fn record(&self, record: &Record) {
+        let mut state = State::clone(&self.states.borrow());
+        state.apply(record).unwrap();
+        self.states.send_replace(Arc::new(state));
+    }
+
+    fn command(&self) -> Arc<Asker> {
+        self.cluster.asker(&self.proof, disk())
+    }
+
+    fn write(&self, asker: Option<&Arc<Asker>>) -> Submission {
+        let (range, data) = (ByteRange::new(0, 4096).unwrap(), smallvec![Bytes::from(vec![5; 4096])]);
+        let crcs = piece_crcs(range, &data);
+        let write = Operation::Write { range, data, crcs, durability: Durability::Logged };
+        self.cluster.submit(partition(), oid(), write, asker)
+    }
+
+    /// The next request that reaches a store.
+    async fn next(&self) -> Arrived {
+        let begun = Instant::now();
+        loop {
+            if let Some(arrived) = self.pop() {
+                return arrived;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no request came");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn pop(&self) -> Option<Arrived> {
+        let mut arrived = lock(&self.stores.arrived);
+        (!arrived.is_empty()).then(|| arrived.remove(0))
+    }
+
+    /// Brings the gateway a stamp of the primary.
+    async fn warm_up(&self) {
+        let waiting = self.write(None);
+        let arrived = self.next().await;
+        self.stores.answer(&arrived, Answer::Done);
+        assert_eq!(waiting.answer().await, Ok(Reply::Done));
+    }
+}
+
+fn waits(submission: &mut Submission) -> bool {
+    match submission {
+        Submission::Done(_) => false,
+        Submission::Waiting(receiver) => receiver.try_recv().is_err(),
+    }
+}
+
+#[tokio::test]
+async fn a_request_keeps_its_number_and_gets_a_newer_stamp_when_its_own_was_too_old() {
+    let world = World::new();
+    let waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    assert_eq!((first.0.node, first.1.stamp), (world.primary(), Stamp::NONE));
+    assert_eq!((first.1.id.number, first.1.resend, first.1.unanswered_from), (1, 1, 1));
+    assert_eq!(first.1.pepoch, world.states.borrow().pepoch(partition()));
+    world.stores.answer(&first, Answer::Refused(Refused::OldStamp));
+    let second = world.pop().expect("it is sent at once");
+    assert_eq!((second.1.id, second.1.resend), (first.1.id, 2));
+    assert!(second.1.stamp > Stamp::NONE);
+    world.stores.answer(&second, Answer::Done);
+    assert_eq!(waiting.answer().await, Ok(Reply::Done));
+    world.stores.answer(&first, Answer::Done);
+    let _next = world.write(None);
+    let third = world.next().await;
+    assert_eq!((third.1.id.number, third.1.unanswered_from), (2, 2));
+}
+
+#[tokio::test]
+async fn a_store_in_this_process_that_answers_at_once_keeps_nobody_waiting() {
+    let world = World::new();
+    *lock(&world.stores.at_once) = Some(Answer::Done);
+    assert!(matches!(world.write(Some(&world.command())), Submission::Done(Ok(Reply::Done))));
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_sent_again_and_goes_to_the_next_primary() {
+    let world = World::new();
+    let waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    world.stores.answer(&first, Answer::Refused(Refused::NotServing));
+    assert!(world.pop().is_none());
+    let second = world.next().await;
+    assert_eq!((second.0, second.1.resend), (first.0, 2));
+    world.record(&Record::Sets(SetRecord::NodesDown { nodes: vec![first.0.node] }));
+    let third = world.next().await;
+    assert_eq!((third.1.id, third.1.resend), (first.1.id, 3));
+    assert!(third.0.node != first.0.node && third.1.pepoch > first.1.pepoch);
+    world.stores.answer(&third, Answer::Done);
+    assert_eq!(waiting.answer().await, Ok(Reply::Done));
+}
+
+#[tokio::test]
+async fn a_primary_that_starts_anew_is_sent_what_the_one_before_it_did_not_answer() {
+    let world = World::new();
+    let _waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    world.record(&started(first.0.node, 2));
+    let second = world.next().await;
+    assert!(second.0 != first.0 && second.1.pepoch > first.1.pepoch);
+    assert!(second.1.stamp == Stamp::NONE || second.0.node != first.0.node);
+}
+
+#[tokio::test]
+async fn what_is_not_answered_is_sent_again_each_time_with_a_proof() {
+    let world = World::new();
+    let mut waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    let second = world.next().await;
+    assert_eq!((second.1.id, second.1.resend), (first.1.id, 2));
+    world.proof.prove(Proven(Some(clock::now() - PROOF_AGE)));
+    world.stores.answer(&second, Answer::Refused(Refused::NotServing));
+    tokio::time::sleep(requests::RESEND + requests::RETRY + TICK * 2).await;
+    assert!(world.pop().is_none() && waits(&mut waiting));
+}
+
+#[tokio::test]
+async fn a_paused_gateway_sends_nothing_until_the_initiator_has_proved_that_it_is_there() {
+    let world = World::new();
+    world.proof.prove(Proven(Some(clock::now() - PROOF_AGE)));
+    let mut waiting = world.write(Some(&world.command()));
+    tokio::time::timeout(PATIENCE, world.proof.wanted()).await.unwrap();
+    assert!(world.pop().is_none() && waits(&mut waiting));
+    world.proof.prove(Proven(Some(clock::now())));
+    world.cluster.proof_is_newer(&world.proof);
+    world.stores.answer(&world.pop().unwrap(), Answer::Done);
+    assert_eq!(waiting.answer().await, Ok(Reply::Done));
+}
+
+#[tokio::test]
+async fn a_command_that_was_given_up_is_never_sent_again_and_ends_when_its_stamp_has_run_out() {
+    let world = World::new();
+    world.warm_up().await;
+    let begun = Instant::now();
+    let command = world.command();
+    let waiting = world.write(Some(&command));
+    let first = world.next().await;
+    world.cluster.give_up(&command, GivenUp::Aborted);
+    world.stores.answer(&first, Answer::Refused(Refused::NotServing));
+    let more = world.write(Some(&command));
+    assert!(matches!(more, Submission::Done(Err(_))), "nor does it ask for anything else");
+    assert!(waiting.answer().await.is_err());
+    // The stamp was read before this began, and nothing was noted since but that of the refusal, which it did not take.
+    assert!(begun.elapsed() + Duration::from_millis(100) > SETTLE_TIME, "{:?}", begun.elapsed());
+    assert!(world.pop().is_none());
+}
+
+#[tokio::test]
+async fn a_command_that_was_given_up_ends_at_once_when_it_was_never_sent_or_is_done() {
+    let world = World::new();
+    world.warm_up().await;
+    let command = world.command();
+    let waiting = world.write(Some(&command));
+    let first = world.next().await;
+    world.cluster.give_up(&command, GivenUp::Dropped);
+    world.stores.answer(&first, Answer::Done);
+    assert_eq!(waiting.answer().await, Ok(Reply::Done));
+    world.record(&Record::Sets(SetRecord::NodesDown { nodes: NODES.to_vec() }));
+    tokio::time::sleep(TICK * 2).await;
+    let command = world.command();
+    let mut waiting = world.write(Some(&command));
+    assert!(waits(&mut waiting), "nobody serves the partition");
+    world.cluster.give_up(&command, GivenUp::Aborted);
+    assert!(!waits(&mut waiting) && world.pop().is_none());
+}
+
+#[tokio::test]
+async fn want_of_space_is_told_when_no_earlier_send_can_take_effect_any_more() {
+    let world = World::new();
+    world.warm_up().await;
+    let mut waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    world.stores.answer(&first, Answer::Refused(Refused::NoSpace));
+    assert!(waits(&mut waiting));
+    let answer = tokio::time::timeout(PATIENCE, waiting.answer()).await.unwrap();
+    assert!(matches!(answer, Err(Error::Refused(Refusal::NoSpace { .. }))));
+    assert!(world.pop().is_none());
+}
+
+#[tokio::test]
+async fn data_is_checked_and_damage_that_is_everywhere_is_told() {
+    let world = World::new();
+    let read = Operation::Read { range: ByteRange::new(512, 1024).unwrap() };
+    let waiting = world.cluster.submit(partition(), oid(), read.clone(), Some(&world.command()));
+    let damaged = Block { crc: 5, bytes: Bytes::from(vec![1; 4096]) };
+    world.stores.answer(&world.next().await, Answer::Data(vec![Some(damaged)]));
+    let sound = Block::new(Bytes::from(vec![1; 4096]));
+    world.stores.answer(&world.next().await, Answer::Data(vec![Some(sound)]));
+    assert_eq!(waiting.answer().await, Ok(Reply::Data(smallvec![Bytes::from(vec![1; 1024])])));
+    let waiting = world.cluster.submit(partition(), oid(), read, Some(&world.command()));
+    world.stores.answer(&world.next().await, Answer::Damaged);
+    assert!(matches!(waiting.answer().await, Err(Error::Broken(_))));
+}
+
+#[tokio::test]
+async fn a_reset_gives_up_what_was_received_before_and_nothing_of_the_gateways_own() {
+    let world = World::new();
+    let old = world.command();
+    let (waiting, own) = (world.write(Some(&old)), world.write(None));
+    let (first, second) = (world.next().await, world.next().await);
+    assert_eq!(first.1.fence, second.1.fence);
+    for arrived in [&first, &second] {
+        world.stores.answer(arrived, Answer::Refused(Refused::Fenced));
+    }
+    assert!(world.pop().is_none(), "not before the record is known");
+    world.record(&Record::Disks(DiskRecord::Fence { disk: disk() }));
+    let again = world.next().await;
+    assert_eq!((again.1.id, again.1.fence), (second.1.id, first.1.fence + 1));
+    world.stores.answer(&again, Answer::Done);
+    assert_eq!(own.answer().await, Ok(Reply::Done));
+    let given_up = Err(Error::Refused(Refusal::GivenUp));
+    assert_eq!(waiting.answer().await, given_up);
+    assert_eq!(world.write(Some(&old)).answer().await, given_up);
+    let _new = world.write(Some(&world.command()));
+    assert_eq!(world.next().await.1.fence, first.1.fence + 1);
+}
+
+#[tokio::test]
+async fn after_a_snapshot_requests_go_to_the_new_version_under_the_number_they_had() {
+    let world = World::new();
+    let _waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    world.stores.answer(&first, Answer::Refused(Refused::OldLayout));
+    world.record(&Record::Disks(DiskRecord::Hold { disks: vec![disk()], reads: false }));
+    world.record(&Record::Disks(DiskRecord::Commit { hold: 1 }));
+    let version = world.states.borrow().disks().working(disk()).unwrap();
+    let is_new = |command: &Command| matches!(command, Command::Write { oid, .. } if oid.vid() == version);
+    loop {
+        let arrived = world.next().await;
+        assert_eq!(arrived.1.id, first.1.id);
+        if arrived.1.layout > first.1.layout {
+            assert!(is_new(&arrived.1.command) && !is_new(&first.1.command));
+            return;
+        }
+        world.stores.answer(&arrived, Answer::Refused(Refused::OldLayout));
+    }
+}
