@@ -8,22 +8,22 @@ use huntaway_wire::frame::{Frame, Outgoing};
 use huntaway_wire::hello::Identity;
 use huntaway_wire::link::{Inbox, Link, Outbox};
 use huntaway_wire::replicated::{Answered, Answers, Request, Store};
-use huntaway_wire::{Partition, Process};
+use huntaway_wire::{ClusterKey, Partition, Process};
 use tokio::runtime::Handle;
 
 use super::Stores;
 
 /// Makes a connection to each process.
-#[derive(Debug)]
 pub struct Links {
     ours: Identity,
+    key: ClusterKey,
     runtime: Handle,
 }
 
 impl Links {
     /// Connections of this process. `runtime` does the work.
-    pub fn new(ours: Identity, runtime: Handle) -> Self {
-        Self { ours, runtime }
+    pub fn new(ours: Identity, key: ClusterKey, runtime: Handle) -> Self {
+        Self { ours, key, runtime }
     }
 }
 
@@ -37,7 +37,7 @@ impl Stores for Links {
         let address = addresses.first()?;
         let _entered = self.runtime.enter();
         let inbox = Arc::new(ToAnswers(answers.clone()));
-        Some(Arc::new(Remote(Link::new(self.ours, process, *address, inbox))))
+        Some(Arc::new(Remote(Link::new(self.ours, self.key.clone(), process, *address, inbox))))
     }
 }
 
