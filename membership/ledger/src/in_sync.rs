@@ -34,6 +34,10 @@ pub struct InSyncSets {
     pub(crate) removed_early: bool,
     #[cfg(feature = "planted-bugs")]
     pub(crate) opens_damaged: bool,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) first_disk_is_another: bool,
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) old_copies_left_out: bool,
 }
 
 /// A node, as recorded.
@@ -202,6 +206,10 @@ impl InSyncSets {
             removed_early: false,
             #[cfg(feature = "planted-bugs")]
             opens_damaged: false,
+            #[cfg(feature = "planted-bugs")]
+            first_disk_is_another: false,
+            #[cfg(feature = "planted-bugs")]
+            old_copies_left_out: false,
         }
     }
 
@@ -233,6 +241,18 @@ impl InSyncSets {
     #[cfg(feature = "planted-bugs")]
     pub fn plant_opens_damaged(&mut self) {
         self.opens_damaged = true;
+    }
+
+    /// Takes the first disk of a node for another one from now on, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_first_disk_is_another(&mut self) {
+        self.first_disk_is_another = true;
+    }
+
+    /// Lets nodes go with old copies of what nobody serves from now on, which is wrong.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant_old_copies_left_out(&mut self) {
+        self.old_copies_left_out = true;
     }
 
     /// Forgets who may have lost something, which is wrong.
@@ -367,6 +387,8 @@ impl InSyncSets {
         let known = *known.ok_or(Void::Past)?;
         let (last, is_first) = (known.start, known.incarnation == Incarnation(0));
         let is_concerned = |set: &InSyncSet| set.in_sync.contains(&node) || set.former.contains(&node);
+        #[cfg(feature = "planted-bugs")]
+        let is_first = is_first && !self.first_disk_is_another;
         self.pepochs_are_left(is_concerned)?;
         self.nodes.insert(node, started);
         #[cfg(feature = "planted-bugs")]

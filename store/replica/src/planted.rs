@@ -13,6 +13,8 @@ pub enum PlantedBug {
     AcknowledgedFromMemory,
     /// The primary serves without the grants of the other in-sync replicas.
     NoInSyncLease,
+    /// A primary that rested takes its leases for renewed as soon as somebody asks for something.
+    RestingServes,
     /// A lease counts from when the grant came, not from when it was asked for.
     LeaseFromReceipt,
     /// A primary that most of its replicas miss stays.

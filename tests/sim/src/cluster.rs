@@ -91,6 +91,8 @@ pub(crate) struct Shape {
     placement_every: Time,
     /// Of these changes, whether they are epochs whose table is computed: nodes are weighted, added, and removed for good.
     has_epochs: bool,
+    /// Of these runs, whether one node is there before all others, and keeps no data then: all others are new.
+    has_witness_first: bool,
     /// What copies of partitions that a node does not keep any more may take there.
     old_copies_bytes: u64,
     /// Whether snapshots are taken.
@@ -372,6 +374,7 @@ impl Shape {
     fn draw(random: &mut Random) -> Self {
         let copies = random.between(2, 3) as usize;
         let is_large = random.percent(10);
+        let has_epochs = random.percent(15);
         Self {
             nodes: copies + random.below(if is_large { 5 } else { 3 }) as usize,
             gateways: random.between(2, 3) as usize,
@@ -382,7 +385,8 @@ impl Shape {
             objects: random.between(1, 2) as u32,
             blocks: random.between(1, 2) as u32,
             placement_every: random.pick(&[0, 6 * SECOND, 2 * SECOND]),
-            has_epochs: random.percent(15),
+            has_epochs,
+            has_witness_first: has_epochs && random.percent(20),
             old_copies_bytes: random.pick(&[0, 0, 8192, 1 << 30]),
             has_snapshots: random.percent(60),
             branch_percent: random.pick(&[0, 0, 60]),

@@ -155,6 +155,16 @@ fn leaving_out_a_node_that_alone_has_something_is_found() {
 }
 
 #[test]
+fn taking_the_first_disk_of_a_node_for_another_one_is_found() {
+    is_found(Bug::FirstDiskIsAnother);
+}
+
+#[test]
+fn leaving_out_an_old_copy_of_what_nobody_serves_is_found() {
+    is_found(Bug::OldCopyLeftOut);
+}
+
+#[test]
 fn opening_what_damaged_logs_alone_have_is_found() {
     is_found(Bug::DamagedOpens);
 }
@@ -233,6 +243,7 @@ each_is_found! {
     a_learner_that_is_admitted_without_all_writes_is_found: LearnerAdmittedWithoutForwards,
     a_learner_that_is_admitted_before_a_sync_is_found: UnsyncedPromotion,
     blaming_others_for_an_own_pause_is_found: OwnPauseNotHeeded,
+    serving_without_leases_after_a_rest_is_found: RestingServes,
     serving_without_the_lease_of_a_learner_that_is_proposed_is_found: ProposedLearnerWithoutLease,
     a_lesson_that_failed_and_counts_as_done_is_found: FailedLessonCountsAsDone,
     a_write_that_is_logged_twice_is_found: DuplicateForwardLogged,

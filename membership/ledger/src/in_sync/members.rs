@@ -101,6 +101,10 @@ impl InSyncSets {
         let is_needed = |set: &InSyncSet| {
             set.in_sync.contains(&node) || is_former(set) && !set.is_served_by(|other| self.is_up(other))
         };
+        #[cfg(feature = "planted-bugs")]
+        let is_needed = |set: &InSyncSet| {
+            if self.old_copies_left_out { set.in_sync.contains(&node) } else { is_needed(set) }
+        };
         let is_needed = self.sets.values().any(is_needed);
         #[cfg(feature = "planted-bugs")]
         let is_needed = is_needed && !self.removed_early;

@@ -130,6 +130,10 @@ pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
             removed_early: _,
         #[cfg(feature = "planted-bugs")]
             opens_damaged: _,
+        #[cfg(feature = "planted-bugs")]
+            first_disk_is_another: _,
+        #[cfg(feature = "planted-bugs")]
+            old_copies_left_out: _,
     } = &**sets;
     let Disks { disks, versions, last_vid, last_hold } = disks;
     let in_form = |count: usize| u32::try_from(count).map_err(|_| Failure);

@@ -4,6 +4,7 @@
 use super::Primary;
 use crate::event::{Answer, Refused, Request};
 use crate::order::Order;
+use crate::planted::PlantedBug;
 use crate::process::Moment;
 use crate::resend::FIRST_PAUSE_US;
 use crate::site::Site;
@@ -53,6 +54,9 @@ impl Primary {
         self.rest.begins = site.now.after(RESTS_AFTER_US);
         if rested {
             self.send_beacons(site);
+            if site.has(PlantedBug::RestingServes) {
+                self.peers.iter_mut().for_each(|peer| peer.granted(site, site.now));
+            }
         }
         self.wake_up(site);
         if self.has_leases(site) || !rested && self.rest.waking.is_empty() {

@@ -28,18 +28,26 @@ pub(crate) fn first(shape: &Shape, rings: &[Vec<NodeId>], bug: Option<Bug>) -> R
     });
     // One may be added later.
     let nodes = if shape.has_epochs { shape.nodes.max(shape.copies + 1) - 1 } else { shape.nodes };
+    let incarnation = |node: usize| Incarnation(u64::from(node == 0 || !shape.has_witness_first));
     let members: Vec<Member> =
-        (0..nodes).map(|node| Member { incarnation: Incarnation(1), ..member(id_of(node)) }).collect();
+        (0..nodes).map(|node| Member { incarnation: incarnation(node), ..member(id_of(node)) }).collect();
+    let copies = Record::Copies { copies: shape.copies, min_copies: shape.min_copies };
+    follow(&mut records, &copies).expect("there are a few copies");
+    plant(&mut records, bug);
+    if shape.has_witness_first {
+        begin(&mut records, 1, vec![Member { weight: 0, ..members[0].clone() }]);
+    }
+    let next = records.state().epoch().0 + 1;
+    begin(&mut records, next, members);
+    records
+}
+
+/// The cluster has these members from now on.
+fn begin(records: &mut Records, number: u64, members: Vec<Member>) {
     let voters = members.iter().map(|member| member.node).collect();
     let cluster = Cluster { uuid: [1; 16], name: name("cluster") };
-    let epoch = EpochRecord { number: Epoch(1), cluster, members, voters };
-    for record in
-        [Record::Copies { copies: shape.copies, min_copies: shape.min_copies }, Record::Epoch(epoch)]
-    {
-        follow(&mut records, &record).expect("a cluster of a few nodes can be made");
-    }
-    plant(&mut records, bug);
-    records
+    let epoch = EpochRecord { number: Epoch(number), cluster, members, voters };
+    follow(records, &Record::Epoch(epoch)).expect("a cluster of a few nodes can be made");
 }
 
 /// A node that is new to the cluster.
@@ -65,6 +73,8 @@ fn plant(records: &mut Records, bug: Option<Bug>) {
         Some(Bug::AnyDiskWillDo) => InSyncSets::plant_any_disk_will_do,
         Some(Bug::PlacedAtOnce) => InSyncSets::plant_placed_at_once,
         Some(Bug::DamagedOpens) => InSyncSets::plant_opens_damaged,
+        Some(Bug::FirstDiskIsAnother) => InSyncSets::plant_first_disk_is_another,
+        Some(Bug::OldCopyLeftOut) => InSyncSets::plant_old_copies_left_out,
         Some(Bug::RemovedTooEarly) => InSyncSets::plant_removed_early,
         _ => return,
     };

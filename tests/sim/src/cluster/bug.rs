@@ -26,6 +26,10 @@ pub enum Bug {
     PlacedAtOnce,
     /// In the ledger's state: a partition is opened although the logs of all members are damaged.
     DamagedOpens,
+    /// In the ledger's state: a node that never ran comes with another disk than it had.
+    FirstDiskIsAnother,
+    /// In the ledger's state: a node is left out although it has an old copy of what nobody serves.
+    OldCopyLeftOut,
     /// In the ledger's state: a node is left out although nobody else has what it has.
     RemovedTooEarly,
     /// In a store: a hole has the version of what it takes the place of.
@@ -56,6 +60,7 @@ impl Bug {
         Self::Replica(P::AcknowledgedBeforeAll),
         Self::Replica(P::AcknowledgedFromMemory),
         Self::Replica(P::NoInSyncLease),
+        Self::Replica(P::RestingServes),
         Self::Replica(P::LeaseFromReceipt),
         Self::Replica(P::NoGraceWait),
         Self::Replica(P::WaitEndsWithMembership),
@@ -142,6 +147,8 @@ impl Bug {
         Self::PlacedAtOnce,
         Self::RemovedTooEarly,
         Self::DamagedOpens,
+        Self::FirstDiskIsAnother,
+        Self::OldCopyLeftOut,
         Self::StartsForgotten,
         Self::RolledBackBeforeAllHold,
         Self::Replica(P::ReadsNotHeld),

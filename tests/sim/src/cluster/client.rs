@@ -104,6 +104,9 @@ impl Cluster {
         } else if self.time > FAULTS_END + 2 * SECOND {
             self.clients[client].last_reads = Some(Vec::new());
             return self.begin_last_reads();
+        } else if let Some(rest) = self.stillness() {
+            let after = 1 + rest + self.random.below(20 * MS);
+            return self.client_goes_on_in(client, after);
         } else {
             self.wish(client)
         };

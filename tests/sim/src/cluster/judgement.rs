@@ -64,6 +64,13 @@ pub enum Broken {
         /// The node.
         node: usize,
     },
+    /// A node was left out for good that alone had something of a partition which nobody serves.
+    LeftOut {
+        /// The partition.
+        partition: u16,
+        /// The node.
+        node: usize,
+    },
     /// A store was given more than it had room for.
     Overdrawn {
         /// The partition.
@@ -162,6 +169,12 @@ impl fmt::Display for Broken {
             }
             Self::Disowned { partition, node } => {
                 write!(f, "what node {node} has of partition {partition} is taken to be on another disk")
+            }
+            Self::LeftOut { partition, node } => {
+                write!(
+                    f,
+                    "node {node} was left out, and with it the last that there was of partition {partition}"
+                )
             }
             Self::Overdrawn { partition, node } => {
                 write!(f, "node {node} was given more of partition {partition} than it had room for")

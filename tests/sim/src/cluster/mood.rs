@@ -16,12 +16,16 @@ pub(crate) enum Mood {
     Rush { until: Time, at: At, stale_gateway: usize },
     /// They only read.
     Lull { until: Time },
+    /// They do nothing.
+    Still { until: Time },
 }
 
 impl Cluster {
     fn mood(&self) -> Mood {
         match self.mood {
-            Mood::Rush { until, .. } | Mood::Lull { until } if until < self.time => Mood::Usual,
+            Mood::Rush { until, .. } | Mood::Lull { until } | Mood::Still { until } if until < self.time => {
+                Mood::Usual
+            }
             mood => mood,
         }
     }
@@ -32,7 +36,7 @@ impl Cluster {
         let snapshots = self.histories.snapshots.len();
         let random = &mut self.random;
         let what = match mood {
-            Mood::Usual => {
+            Mood::Usual | Mood::Still { .. } => {
                 if self.habits.roams {
                     self.clients[client].gateway = random.index(gateways);
                 }
@@ -57,11 +61,16 @@ impl Cluster {
     /// How long the client does nothing, in microseconds.
     pub(crate) fn pause_between(&mut self, client: usize) -> Time {
         let longest = match self.mood() {
-            Mood::Usual => self.clients[client].longest_pause,
+            Mood::Usual | Mood::Still { .. } => self.clients[client].longest_pause,
             Mood::Rush { .. } => 25 * MS,
             Mood::Lull { .. } => 150 * MS,
         };
         1 + self.random.below(longest)
+    }
+
+    /// How long clients do nothing from now on.
+    pub(crate) fn stillness(&self) -> Option<Time> {
+        if let Mood::Still { until } = self.mood() { Some(until - self.time) } else { None }
     }
 
     /// All clients hurry for a while, from now on.

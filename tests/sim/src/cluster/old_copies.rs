@@ -1,10 +1,10 @@
 //! Copies that nodes have of partitions in which they are not in sync any more, and what is known of those that they removed.
 
 use huntaway_ledger::SetRecord;
-use huntaway_replica::{Input, OldCopy, to_remove};
-use huntaway_wire::{BLOCK_SIZE_BYTES, Epoch, Partition};
+use huntaway_replica::{Input, OldCopy, Stored, to_remove};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Epoch, Oid, Partition};
 
-use super::{Cluster, endpoint_of, id_of, partition};
+use super::{Broken, Cluster, endpoint_of, id_of, partition};
 use crate::storage::Objects;
 
 /// What a node has of one partition, and had.
@@ -52,6 +52,29 @@ impl Cluster {
                 && !set.former.contains(node)
             {
                 counted_on.remove(&endpoint_of(*node));
+            }
+        }
+    }
+
+    /// A node was left out for good: while nobody serves a partition, others have all that it has of that.
+    pub(crate) fn mind_left_out(&mut self, node: usize) {
+        for number in 0..self.shape.partitions {
+            let sets = self.ledger.sets();
+            let Some(set) =
+                sets.set(partition(number)).filter(|_| sets.at_stake(partition(number)).is_some())
+            else {
+                continue;
+            };
+            let objects = |node: usize| self.nodes[node].storage[usize::from(number)].objects();
+            let others: Vec<_> =
+                set.keepers().iter().map(|keeper| objects(endpoint_of(*keeper)).into_owned()).collect();
+            let is_elsewhere = |(oid, block, stored): (Oid, u32, &Stored)| {
+                others
+                    .iter()
+                    .any(|other| other.whole(oid, block).is_some_and(|known| known.version >= stored.version))
+            };
+            if !objects(node).all().all(is_elsewhere) {
+                self.broken = Some(Broken::LeftOut { partition: number, node });
             }
         }
     }

@@ -77,6 +77,7 @@ impl Cluster {
         if self.epoch(|members| members.retain(|member| member.node != node)) {
             note!(self, "node {} is removed for good", endpoint_of(node));
             self.ledger.removed.insert(node);
+            self.mind_left_out(endpoint_of(node));
             self.counted_on.iter_mut().for_each(|counted_on| {
                 counted_on.remove(&endpoint_of(node));
             });

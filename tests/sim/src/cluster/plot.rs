@@ -8,6 +8,7 @@ use huntaway_wire::Partition;
 
 use super::event::Event;
 use super::ledger::LEASE_RUNS_OUT;
+use super::mood::Mood;
 use super::{Cluster, Endpoint, MS, SECOND, endpoint_of, note, partition};
 use crate::clock::Time;
 use crate::storage::Crash;
@@ -37,10 +38,11 @@ pub(crate) struct Sprung {
 impl Cluster {
     pub(crate) fn plot(&mut self) {
         let number = self.random.below(self.shape.partitions.into()) as u16;
-        match self.random.below(11) {
+        match self.random.below(12) {
             0 if self.shape.disk_fault_every > 0 => self.leave_old_copies(number),
             0..6 => self.depose_unawares(number),
             6..10 => self.set_trap(number),
+            10 => self.depose_at_rest(number),
             _ => self.stall(),
         }
     }
@@ -107,6 +109,30 @@ impl Cluster {
         self.let_it_work(2 * SECOND);
         let rushes_after = removed_after.saturating_sub(100 * MS);
         self.at(rushes_after, Event::Rush { partition: number, stale_gateway: gateway });
+    }
+
+    /// A primary that nobody asked for anything, and that renews no leases, is removed without hearing of it; then it is asked.
+    fn depose_at_rest(&mut self, number: u16) {
+        let (_, primary, others) = self.configuration(number);
+        if others.is_empty() {
+            return;
+        }
+        let gateway = self.any_gateway();
+        let (still, before, late) = (
+            self.after(2 * SECOND, 2800 * MS),
+            self.after(300 * MS, 900 * MS),
+            self.after(500 * MS, 1500 * MS),
+        );
+        note!(
+            self,
+            "node {primary} is to leave partition {number} while it rests, gateway {gateway} hears it late"
+        );
+        self.mood = Mood::Still { until: self.time + still };
+        self.hears_late(primary, still + late);
+        self.hears_late(self.gateway_endpoint(gateway), still + late);
+        self.at(still - before, Event::Overthrow { partition: usize::from(number), primary });
+        self.at(still, Event::Rush { partition: number, stale_gateway: gateway });
+        self.let_it_work(still + SECOND);
     }
 
     /// All replicas but the primary drop out, and then the primary loses its disk: what they had is all that is left. Perhaps
