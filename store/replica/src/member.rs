@@ -13,6 +13,7 @@ use crate::planted::PlantedBug;
 use crate::process::{GRANT_US, Grant, Moment, Process};
 use crate::record::{CopiedBlock, Entry, Record};
 use crate::requests::Requests;
+use crate::resend::Resend;
 use crate::site::{Pending, Site};
 use missing::Missing;
 
@@ -21,6 +22,8 @@ use missing::Missing;
 pub(crate) struct Member {
     missing: Missing,
     rolled_forward: Progress,
+    /// When it said last what is in doubt, which may be much: it is asked for that at each tick.
+    gathered: Option<Resend>,
     /// The attempt to teach it that it takes part in; 0 = none.
     attempt: Attempt,
     /// The last lesson that it was given.
@@ -47,6 +50,7 @@ impl Member {
         Self {
             missing: Missing::new(now),
             rolled_forward: Progress::NotAsked,
+            gathered: None,
             attempt: 0,
             step: 0,
             reply: None,
@@ -79,7 +83,7 @@ impl Member {
             Body::Flush { number } => {
                 site.sync(Pending::Flush { to: from, number });
             }
-            Body::Gather => gather(site, from),
+            Body::Gather => self.gather(site, from),
             Body::RollForward { records } => self.roll_forward(site, from, &records),
             Body::Ask { attempt, step, lesson } => self.lesson(site, from, attempt, step, lesson),
             Body::Inspect { number, lesson } => self.inspect(site, from, number, lesson),
@@ -145,6 +149,18 @@ impl Member {
                 }
             }
         }
+    }
+
+    /// Answers a new primary, unless an old one may still count on this replica, or the answer is on its way.
+    fn gather(&mut self, site: &mut Site, from: Process) {
+        if !site.configuration.has(site.me) || site.is_bound_against(from) {
+            return;
+        }
+        if !self.gathered.get_or_insert_with(|| Resend::due(site.now)).is_due(site.now) {
+            return;
+        }
+        let records = site.doubt.records().cloned().collect();
+        site.send(from, Body::Gathered { records });
     }
 
     /// See [`crate::Replica::beyond_credit`].
@@ -327,14 +343,6 @@ pub(crate) fn reply_of(outcome: Outcome) -> Reply {
         Outcome::Blocks(blocks) => Reply::Blocks(blocks),
         Outcome::Digests(page) => Reply::Digests(page),
         Outcome::Versions(versions) => Reply::Versions(versions),
-    }
-}
-
-/// Answers a new primary, unless an old one may still count on this replica.
-fn gather(site: &mut Site, from: Process) {
-    if site.configuration.has(site.me) && !site.is_bound_against(from) {
-        let records = site.doubt.records().cloned().collect();
-        site.send(from, Body::Gathered { records });
     }
 }
 

@@ -24,12 +24,17 @@ impl Resend {
         Self { first: now, last: now, pause_us: FIRST_PAUSE_US }
     }
 
+    /// It is to be sent for the first time.
+    pub(crate) fn due(now: Moment) -> Self {
+        Self { first: now, last: now, pause_us: 0 }
+    }
+
     /// Whether it is to be sent again, which counts as now.
     pub(crate) fn is_due(&mut self, now: Moment) -> bool {
         let is_due = now.since(self.last) >= self.pause_us;
         if is_due {
             self.last = now;
-            self.pause_us = (2 * self.pause_us).min(LONGEST_PAUSE_US);
+            self.pause_us = (2 * self.pause_us).clamp(FIRST_PAUSE_US, LONGEST_PAUSE_US);
         }
         is_due
     }

@@ -34,6 +34,17 @@ fn who_was_paused_has_nobody_removed_for_it() {
     assert!((0..9).any(|_| tick(150_000)), "by now they had their time");
 }
 
+/// What is in doubt may be much, and a new primary asks for it at each tick.
+#[test]
+fn what_is_in_doubt_is_not_told_again_while_it_is_on_its_way() {
+    let outputs = outputs_of(3_000_000, &ALL, || vec![(PRIMARY, Body::Gather)]);
+    let tells = |output: &&Output| {
+        matches!(output, Output::Send { to: PRIMARY, message: Message { body: Body::Gathered { .. }, .. } })
+    };
+    let count = outputs.iter().filter(tells).count();
+    assert!((3..=4).contains(&count), "{count} times");
+}
+
 /// A replica in sync, told the time each 150 ms for so long; each time it hears what `says` says.
 fn outputs_of(us: u64, in_sync: &[Process], says: impl Fn() -> Vec<(Process, Body)>) -> Vec<Output> {
     let partition = Partition::new(7).expect("there are more");

@@ -56,15 +56,13 @@ impl Cluster {
         }
     }
 
-    /// A node was left out for good: while nobody serves a partition, others have all that it has of that.
+    /// A node was left out for good: while nobody serves a partition of which it has an old copy, others have all of that.
     pub(crate) fn mind_left_out(&mut self, node: usize) {
-        for number in 0..self.shape.partitions {
+        let counts = |number: &u16| self.counted_on[usize::from(*number)].contains(&node);
+        for number in (0..self.shape.partitions).filter(counts) {
             let sets = self.ledger.sets();
-            let Some(set) =
-                sets.set(partition(number)).filter(|_| sets.at_stake(partition(number)).is_some())
-            else {
-                continue;
-            };
+            let is_unserved = sets.at_stake(partition(number)).is_some();
+            let Some(set) = sets.set(partition(number)).filter(|_| is_unserved) else { continue };
             let objects = |node: usize| self.nodes[node].storage[usize::from(number)].objects();
             let others: Vec<_> =
                 set.keepers().iter().map(|keeper| objects(endpoint_of(*keeper)).into_owned()).collect();
