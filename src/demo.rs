@@ -1,4 +1,7 @@
-//! `huntaway demo`: one node from nothing, in one command.
+//! `huntaway demo`: one node from nothing, in one command; or several.
+
+mod control;
+mod nodes;
 
 use std::error::Error;
 use std::io::{ErrorKind, Write};
@@ -18,6 +21,7 @@ use prometheus::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+pub(crate) use self::control::Action;
 use crate::account_file::AccountFile;
 use crate::address::Address;
 use crate::admin::Admin;
@@ -45,8 +49,17 @@ const PORTS_TRIED: u16 = 100;
 #[derive(clap::Args)]
 pub(crate) struct DemoArgs {
     /// Where the data lies; made if it does not exist, found again if it does
-    #[arg(long, default_value = "./huntaway-demo")]
+    #[arg(long, default_value = "./huntaway-demo", global = true)]
     dir: PathBuf,
+
+    /// So many nodes, each a process of its own, which keep three copies of everything (or as many as there are nodes) and all
+    /// serve every disk [default: one node, in this process; or as many as there were in this directory]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: Option<u8>,
+
+    /// Try out what happens to the nodes of a demo that runs
+    #[command(subcommand)]
+    action: Option<Action>,
 
     /// Where initiators log in; may be repeated; port 0 takes any free one [default: 127.0.0.1:3260, or the next free port]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -105,7 +118,13 @@ impl<'a> ReadyLun<'a> {
 
 /// Serves until it is told to stop.
 pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(action) = &args.action {
+        return control::ask(&args.dir, *action);
+    }
     demo_disks::check_count(args.lun.len())?;
+    if let Some(nodes) = nodes::wanted(args)? {
+        return nodes::run(args, nodes);
+    }
     let files = OpenFiles::take()?;
     let authentication = authentication(args)?;
     let registry = Registry::new();
@@ -160,7 +179,7 @@ async fn serve(
         max_connections,
         login_time: DEFAULT_LOGIN_TIME,
         records: LedgerRecords::of(storage),
-        cluster: None,
+        cluster: storage.cluster(),
         metrics: Metrics::new(&registry)?,
     })?;
     accepts.store(true, Ordering::Release);

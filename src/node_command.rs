@@ -35,6 +35,10 @@ pub(crate) struct NodeArgs {
     /// Print one line of JSON once logins are accepted
     #[arg(long)]
     json: bool,
+
+    /// Stop when whoever started this closes its end of the pipe, or dies
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 /// The line that `--json` prints.
@@ -61,10 +65,12 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let hangups = runtime.block_on(async { hangups() })?;
     let files = OpenFiles::take()?;
     let registry = Registry::new();
-    let storage = Arc::new(Storage::open(
-        StorageOptions::of(&loaded.config, directory_of(&file), files.objects)?,
-        &registry,
-    )?);
+    let (base, config) = (directory_of(&file), &loaded.config);
+    let options = StorageOptions::of(config, base, files.objects)?;
+    let storage = Arc::new(match &config.cluster.ledger {
+        None => Storage::open(options, &registry)?,
+        Some(ledger) => runtime.block_on(Storage::join(options, ledger, base, &registry))?,
+    });
     let max_connections = files.connections;
     let options = EngineOptions { file, seen, storage: Arc::clone(&storage), logging, max_connections };
     runtime.block_on(serve(args, options, loaded, registry, hangups))?;
@@ -115,7 +121,10 @@ async fn serve(
     announce(args, engine, admin_address, &path)?;
     let watched = Arc::clone(engine);
     background.spawn(async move { watch(&watched, hangups).await });
-    let signal = work(engine, &mut manager, &mut signals).await;
+    let signal = tokio::select! {
+        signal = work(engine, &mut manager, &mut signals) => signal,
+        () = stdin_ends(), if args.until_stdin_ends => "the end of its input",
+    };
     tracing::info!(signal, "stopping: asking initiators to log out; a second signal stops at once");
     manager.stopping("asking initiators to log out");
     signals.end_at_the_next();
@@ -125,6 +134,16 @@ async fn serve(
         admin.abort();
     }
     Ok(())
+}
+
+/// Nothing is written there: it ends with who started this.
+async fn stdin_ends() {
+    let (told, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = told.send(());
+    });
+    let _ = ended.await;
 }
 
 /// Tells the service manager how we are until a signal comes, and returns its name.

@@ -30,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "huntaway-gateway",
             "huntaway-ledger",
             "huntaway-membership",
+            "huntaway-replica",
             "huntaway-store",
             "huntaway-wire",
             "iscsi-target-rs",

@@ -89,6 +89,17 @@ pub struct Cluster {
     pub copies: At<u8>,
     /// What agrees on the ledger.
     pub membership: Membership,
+    /// Who keeps the ledger of several nodes; `None`: this node, alone.
+    pub ledger: Option<Ledger>,
+}
+
+/// Who keeps the ledger of several nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ledger {
+    /// Where `huntaway keeper` listens.
+    pub keeper: At<SocketAddr>,
+    /// The cluster's key: a file with 64 hexadecimal digits. As written.
+    pub key_file: At<PathBuf>,
 }
 
 /// What agrees on the ledger.

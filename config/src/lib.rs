@@ -18,8 +18,8 @@ use std::sync::Arc;
 
 pub use check::overlap;
 pub use config::{
-    Cache, ChapAccount, ChapPair, Cluster, Config, DataDirectory, Digests, Initiator, Log, LogFormat, Lun,
-    Membership, Node, Portal, Target,
+    Cache, ChapAccount, ChapPair, Cluster, Config, DataDirectory, Digests, Initiator, Ledger, Log, LogFormat,
+    Lun, Membership, Node, Portal, Target,
 };
 pub use place::{At, Source, Span};
 pub use report::{Problem, Report, Severity};

@@ -153,6 +153,18 @@ struct Cluster {
     copies: Option<u8>,
     /// What agrees on the ledger. Default: local.
     membership: Option<Membership>,
+    /// Who keeps the ledger of several nodes. Default: this node, alone.
+    ledger: Option<Ledger>,
+}
+
+/// Who keeps the ledger of several nodes: see `huntaway keeper`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Ledger {
+    /// Where it listens.
+    keeper: String,
+    /// The cluster's key: a file with 64 hexadecimal digits, which others may not read.
+    key_file: String,
 }
 
 /// What agrees on the ledger.

@@ -94,7 +94,7 @@ impl Engine {
             max_connections,
             login_time: DEFAULT_LOGIN_TIME,
             records: LedgerRecords::of(&storage),
-            cluster: None,
+            cluster: storage.cluster(),
             metrics: Metrics::new(registry)?,
         })?;
         let engine = Self {

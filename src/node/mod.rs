@@ -7,6 +7,7 @@
 //! Nothing is changed before the plan stands, which has found everything that can be found wrong by then.
 
 mod apply;
+mod clustered;
 mod engine;
 mod files_seen;
 mod loaded;
@@ -22,6 +23,7 @@ mod storage;
 mod vdis;
 mod watch;
 
+pub(crate) use clustered::read_key;
 pub(crate) use engine::{Engine, EngineOptions, Phase};
 pub(crate) use loaded::{Loaded, directory_of, read_regular, read_text};
 pub(crate) use operations::{MappedVdi, OperationError};

@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use huntaway_config::Config;
+use huntaway_config::{Config, Ledger};
+use huntaway_gateway::cluster::Cluster;
 use huntaway_gateway::{Router, UnitConfig, Volume};
 use huntaway_ledger::{InvalidName, Name, Operation, State, Vdi};
 use huntaway_membership::local::{LocalDriver, LocalOptions};
@@ -15,6 +16,7 @@ use huntaway_store::{ClusterId, DiskDirectory, DiskState, DiskStatus, NodeStore,
 use huntaway_wire::{Partition, Peer};
 use prometheus::Registry;
 
+use super::clustered::Clustered;
 use super::sanitize::{fail_interrupted, sanitization};
 
 /// What is opened.
@@ -77,10 +79,17 @@ pub(crate) fn check_empty(directory: &Path) -> Result<(), String> {
 
 /// The ledger and the stores, open.
 pub(crate) struct Storage {
-    ledger: Arc<LocalDriver>,
-    store: Arc<NodeStore>,
+    ledger: Arc<dyn Driver>,
+    stores: Stores,
     router: Arc<Router>,
     soft_threshold_bytes: u64,
+}
+
+enum Stores {
+    /// This node has the only copy of everything.
+    Alone(Arc<NodeStore>),
+    /// There are others.
+    Clustered(Box<Clustered>),
 }
 
 /// Initiators of thin disks are told when no more than this part of the disks' space can be allocated.
@@ -122,9 +131,35 @@ impl Storage {
         let served = Arc::clone(&store);
         let peer = Arc::clone(&store) as Arc<dyn Peer>;
         let router = Arc::new(Router::to_one(peer, |partition| served.pepoch(partition)));
-        let total_bytes: u64 = store.disks().iter().map(|disk| disk.total_bytes).sum();
-        let soft_threshold_bytes = total_bytes / SOFT_THRESHOLD_PART;
-        Ok(Self { ledger: Arc::new(ledger), store, router, soft_threshold_bytes })
+        Ok(Self::new(Arc::new(ledger), Stores::Alone(store), router))
+    }
+
+    /// Takes part in a cluster of several nodes, whose ledger another process keeps. `base` is where paths begin.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, in words that say what to do.
+    pub(crate) async fn join(
+        options: StorageOptions,
+        ledger: &Ledger,
+        base: &Path,
+        registry: &Registry,
+    ) -> Result<Self, Box<dyn Error>> {
+        let clustered = Clustered::start(options, ledger, base, registry).await?;
+        let router = Arc::new(Router::to_cluster(Arc::clone(clustered.cluster())));
+        Ok(Self::new(clustered.ledger(), Stores::Clustered(Box::new(clustered)), router))
+    }
+
+    fn new(ledger: Arc<dyn Driver>, stores: Stores, router: Arc<Router>) -> Self {
+        let total_bytes: u64 = stores.disks().iter().map(|disk| disk.total_bytes).sum();
+        Self { ledger, stores, router, soft_threshold_bytes: total_bytes / SOFT_THRESHOLD_PART }
+    }
+
+    /// The gateway's way to the stores of several nodes, if there are several.
+    pub(crate) fn cluster(&self) -> Option<Arc<Cluster>> {
+        match &self.stores {
+            Stores::Alone(_) => None,
+            Stores::Clustered(clustered) => Some(Arc::clone(clustered.cluster())),
+        }
     }
 
     /// The VDIs that exist, and all else that is agreed.
@@ -155,11 +190,15 @@ impl Storage {
 
     /// How the disks are.
     pub(crate) fn disks(&self) -> Vec<DiskStatus> {
-        self.store.disks()
+        self.stores.disks()
     }
 
     /// The directory of a disk that has failed or is missing. What concerns all of a VDI cannot be done without it.
     pub(crate) fn missing_disk(&self) -> Option<String> {
+        if let Stores::Clustered(_) = self.stores {
+            // Others have what is on it.
+            return None;
+        }
         let disks = self.disks();
         let missing = disks.iter().find(|disk| !matches!(disk.state, DiskState::Serving));
         missing.map(|disk| disk.directory.display().to_string())
@@ -167,7 +206,11 @@ impl Storage {
 
     /// What thick VDIs can still set aside on the disks that serve, in bytes.
     pub(crate) fn free_bytes(&self) -> u64 {
-        self.store.space(true).available_bytes
+        match &self.stores {
+            Stores::Alone(store) => store.space(true).available_bytes,
+            // Only an estimate: stores refuse what does not fit.
+            Stores::Clustered(_) => self.disks().iter().map(|disk| disk.free_bytes).sum(),
+        }
     }
 
     /// Puts an operation into the ledger, which takes as long as its disk takes.
@@ -191,6 +234,19 @@ impl Storage {
     /// # Errors
     /// What could not be written; it is still in the logs, and read from there at the next start.
     pub(crate) fn close(&self) -> Result<(), StoppedDisks> {
-        self.store.close().map_err(|stopped| StoppedDisks { directories: stopped.to_string() })
+        let closed = match &self.stores {
+            Stores::Alone(store) => store.close(),
+            Stores::Clustered(clustered) => clustered.close(),
+        };
+        closed.map_err(|stopped| StoppedDisks { directories: stopped.to_string() })
+    }
+}
+
+impl Stores {
+    fn disks(&self) -> Vec<DiskStatus> {
+        match self {
+            Self::Alone(store) => store.disks(),
+            Self::Clustered(clustered) => clustered.disks(),
+        }
     }
 }

@@ -73,7 +73,13 @@ impl Storage {
     /// # Errors
     /// [`VdiError`]; then there is no such VDI, or one that is not provisioned if what was set aside cannot be given back.
     pub(crate) async fn create(&self, name: &Name, options: VdiOptions) -> Result<Vdi, VdiError> {
-        let vdi = self.record(name, Operation::CreateVdi { name: name.clone(), options }).await?;
+        let recorded = self.record(name, Operation::CreateVdi { name: name.clone(), options }).await;
+        let vdi = match (recorded, self.state().vdi(name.as_str())) {
+            (Ok(vdi), _) => vdi,
+            // Another node that has the same configuration was faster.
+            (Err(VdiError::Ledger { .. }), Some(vdi)) if vdi.options() == options => vdi.clone(),
+            (Err(error), _) => return Err(error),
+        };
         match self.provision(&vdi).await {
             Ok(provisioned) => {
                 tracing::info!(vdi = %name, bytes = vdi.size_bytes, thin = vdi.thin, "VDI created");

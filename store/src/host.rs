@@ -21,12 +21,13 @@ mod timer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError, clock};
 use huntaway_replica::{Moment, Process, Recovery, RecoveryLimits, Replica};
-use huntaway_wire::Partition;
 use huntaway_wire::hello::{ClusterId, Identity};
+use huntaway_wire::{ClusterKey, Partition};
+
 use huntaway_wire::link::{Acceptor, Inbox};
 use huntaway_wire::replicated::{Answers, Request, Store};
 use prometheus::Registry;
@@ -38,11 +39,14 @@ use self::follow::Holding;
 use self::links::{Links, Socket};
 use self::step::Place;
 use self::syncs::Syncs;
+use crate::locking::lock;
 use crate::{DiskDirectory, DiskStatus, DisksStopped, OpenError, StoreOptions};
 
 /// What a node's replicas are started with.
 #[derive(Debug)]
 pub struct HostOptions {
+    /// What every process of the cluster has, and nobody else.
+    pub key: ClusterKey,
     /// Where the table of the node's disks is.
     pub state: PathBuf,
     /// The disks.
@@ -72,7 +76,7 @@ pub enum HostError {
 /// A node's replicas, at work until they are closed.
 pub struct Host {
     shared: Arc<Shared>,
-    tasks: JoinSet<()>,
+    tasks: Mutex<JoinSet<()>>,
     address: Option<SocketAddr>,
 }
 
@@ -88,6 +92,8 @@ struct Shared {
     recovery: Mutex<Recovery>,
     holding: Mutex<Holding>,
     inbox: OnceLock<Arc<dyn Inbox>>,
+    /// Who takes what other processes answer to requests of this one.
+    gateway: OnceLock<Weak<dyn Answers>>,
 }
 
 impl Host {
@@ -102,7 +108,7 @@ impl Host {
         listener: TcpListener,
         registry: &Registry,
     ) -> Result<Self, HostError> {
-        let HostOptions { state, disks, store, recovery, scrub_bytes_per_second } = options;
+        let HostOptions { key, state, disks, store, recovery, scrub_bytes_per_second } = options;
         let disks = Disks::open(&state, &disks, store, &ledger, registry)?;
         let remembered = disks.begin()?;
         let NodeStart { memory, ref start, ref after } = remembered;
@@ -120,19 +126,20 @@ impl Host {
             syncs: Syncs::new(disks.count()),
             disks,
             ledger,
-            links: Links::new(ours),
+            links: Links::new(ours, key.clone()),
             recovery: Mutex::new(Recovery::new(recovery)),
             holding: Mutex::default(),
             inbox: OnceLock::new(),
+            gateway: OnceLock::new(),
         });
         let inbox: Arc<dyn Inbox> = Arc::new(Socket(Arc::downgrade(&shared)));
         let inbox = Arc::clone(shared.inbox.get_or_init(|| inbox));
         shared.start_syncing()?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(Acceptor::new(ours, inbox).serve(listener));
+        tasks.spawn(Acceptor::new(ours, key, inbox).serve(listener));
         tasks.spawn(follow::follow(Arc::clone(&shared)));
         tasks.spawn(timer::tick(Arc::clone(&shared)));
-        Ok(Self { shared, tasks, address })
+        Ok(Self { shared, tasks: Mutex::new(tasks), address })
     }
 
     /// The process that it is, as the ledger has it.
@@ -145,9 +152,9 @@ impl Host {
         self.address
     }
 
-    /// The way for a gateway in the same process.
-    pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.shared) as Arc<dyn Store>
+    /// How a gateway in the same process reaches stores: there is one connection for each pair of processes and direction.
+    pub fn ways(&self) -> Ways {
+        Ways(Arc::clone(&self.shared))
     }
 
     /// How the disks are.
@@ -164,10 +171,27 @@ impl Host {
     ///
     /// # Errors
     /// Disks have failed.
-    pub async fn close(mut self) -> Result<(), DisksStopped> {
-        self.tasks.shutdown().await;
+    pub fn close(&self) -> Result<(), DisksStopped> {
+        lock(&self.tasks).abort_all();
         self.shared.syncs.stop();
         self.shared.disks.close()
+    }
+}
+
+/// The ways from a node's process to those that have replicas, for its gateway.
+pub struct Ways(Arc<Shared>);
+
+impl Ways {
+    /// The way to that process, if the ledger has it: in this one it is a call. What others answer is told to `answers` from the first
+    /// time on.
+    pub fn to(&self, process: Process, answers: &Weak<dyn Answers>) -> Option<Arc<dyn Store>> {
+        self.0.gateway.get_or_init(|| Weak::clone(answers));
+        if process == self.0.me {
+            return Some(Arc::clone(&self.0) as Arc<dyn Store>);
+        }
+        // A gateway may have heard of it before the replicas did.
+        self.0.links_follow(&huntaway_membership::Driver::state(&*self.0.ledger));
+        self.0.links.way(process)
     }
 }
 

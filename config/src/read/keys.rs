@@ -10,6 +10,7 @@ pub(crate) enum Section {
     Log,
     Discovery,
     Cluster,
+    Ledger,
     Chap,
     Target,
     Initiator,
@@ -17,7 +18,7 @@ pub(crate) enum Section {
 }
 
 /// Each section with what people call it and its keys, in the order in which one would write them.
-pub(crate) const SECTIONS: [(Section, &str, &[&str]); 11] = [
+pub(crate) const SECTIONS: [(Section, &str, &[&str]); 12] = [
     (Section::File, "the file", &["node", "cluster", "targets"]),
     (
         Section::Node,
@@ -38,7 +39,8 @@ pub(crate) const SECTIONS: [(Section, &str, &[&str]); 11] = [
     (Section::Portal, "an entry of `node: portals`", &["name", "listen", "advertise"]),
     (Section::Log, "`log`", &["level", "format"]),
     (Section::Discovery, "`discovery`", &["chap", "mutual_chap"]),
-    (Section::Cluster, "`cluster`", &["name", "copies", "membership"]),
+    (Section::Cluster, "`cluster`", &["name", "copies", "membership", "ledger"]),
+    (Section::Ledger, "`cluster: ledger`", &["keeper", "key_file"]),
     (Section::Chap, "a CHAP account", &["user", "secret_file"]),
     (
         Section::Target,

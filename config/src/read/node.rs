@@ -2,7 +2,8 @@
 
 use super::{Fields, Reader, Section, kind, or_nothing};
 use crate::config::{
-    ChapAccount, ChapPair, Cluster, DataDirectory, Log, LogFormat, Membership, Node as NodeConfig, Portal,
+    ChapAccount, ChapPair, Cluster, DataDirectory, Ledger, Log, LogFormat, Membership, Node as NodeConfig,
+    Portal,
 };
 use crate::tree::{Node, Value};
 use crate::{At, Span};
@@ -36,7 +37,8 @@ pub(super) fn nothing(span: Span) -> NodeConfig {
 
 /// The cluster of a file that names none.
 pub(super) fn default_cluster(span: Span) -> Cluster {
-    Cluster { name: default_cluster_name(span), copies: At::new(1, span), membership: Membership::Local }
+    let (name, copies) = (default_cluster_name(span), At::new(1, span));
+    Cluster { name, copies, membership: Membership::Local, ledger: None }
 }
 
 fn default_cluster_name(span: Span) -> At<String> {
@@ -182,6 +184,14 @@ impl Reader {
             name: name.unwrap_or_else(|| default_cluster_name(fields.span)),
             copies: copies.unwrap_or_else(|| At::new(1, fields.span)),
             membership: membership.unwrap_or(Membership::Local),
+            ledger: self.optional(&fields, "ledger", Self::ledger),
         })
+    }
+
+    fn ledger(&mut self, node: &Node) -> Option<Ledger> {
+        let fields = self.fields(node, Section::Ledger);
+        let keeper = self.required(&fields, "keeper", Self::address);
+        let key_file = self.required(&fields, "key_file", Self::path);
+        Some(Ledger { keeper: keeper?, key_file: key_file? })
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
 }
 
 impl Shared {
-    fn links_follow(&self, state: &State) {
+    pub(super) fn links_follow(&self, state: &State) {
         if let Some(inbox) = self.inbox.get() {
             self.links.follow(state, inbox);
         }

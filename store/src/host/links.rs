@@ -9,21 +9,23 @@ use huntaway_replica::{Body, Input, Message, Process};
 use huntaway_wire::encoding::Malformed;
 use huntaway_wire::frame::{Frame, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
+
 use huntaway_wire::link::{Inbox, Link, Outbox};
-use huntaway_wire::replicated::{Answered, Answers, Request, Store as _};
-use huntaway_wire::{Incarnation, Partition};
+use huntaway_wire::replicated::{Answered, Answers, Request, Store};
+use huntaway_wire::{ClusterKey, Incarnation, Partition};
 
 use super::Shared;
 
 /// Calls every other process that has replicas.
 pub(super) struct Links {
     ours: Identity,
+    key: ClusterKey,
     links: RwLock<BTreeMap<huntaway_wire::NodeId, (SocketAddr, Link)>>,
 }
 
 impl Links {
-    pub(super) fn new(ours: Identity) -> Self {
-        Self { ours, links: RwLock::default() }
+    pub(super) fn new(ours: Identity, key: ClusterKey) -> Self {
+        Self { ours, key, links: RwLock::default() }
     }
 
     /// Calls those that the ledger knows by now, and no others.
@@ -36,7 +38,8 @@ impl Links {
             let (to, address) = (Process { node: member.node, incarnation }, member.addresses.first());
             let Some(&address) = address.filter(|_| incarnation > Incarnation(0)) else { continue };
             if links.get(&to.node).is_none_or(|(known, link)| (*known, link.to()) != (address, to)) {
-                links.insert(to.node, (address, Link::new(self.ours, to, address, Arc::clone(inbox))));
+                let link = Link::new(self.ours, self.key.clone(), to, address, Arc::clone(inbox));
+                links.insert(to.node, (address, link));
             }
         }
     }
@@ -52,8 +55,28 @@ impl Links {
         }
     }
 
+    /// The way to that process for a gateway, whose answers come back on it.
+    pub(super) fn way(&self, to: Process) -> Option<Arc<dyn Store>> {
+        let links = self.links();
+        let (_, link) = links.get(&to.node).filter(|(_, link)| link.to() == to)?;
+        Some(Arc::new(Way(link.outbox().clone())))
+    }
+
     fn links(&self) -> RwLockReadGuard<'_, BTreeMap<huntaway_wire::NodeId, (SocketAddr, Link)>> {
         self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process behind a connection.
+struct Way(Outbox);
+
+impl Store for Way {
+    fn request(&self, partition: Partition, request: Request, _: &Arc<dyn Answers>) {
+        match Outgoing::new(partition, &request) {
+            // What finds no room is sent again when it is overdue.
+            Ok(frame) => _ = self.0.send(frame),
+            Err(error) => tracing::error!(%partition, %error, "a request fits in no frame"),
+        }
     }
 }
 
@@ -72,6 +95,12 @@ impl Inbox for Socket {
             Kind::Message => {
                 let (partition, message) = frame.open::<Message>()?;
                 shared.step(partition, Input::Received { from, message });
+            }
+            Kind::Answer => {
+                let (partition, answered) = frame.open::<Answered>()?;
+                if let Some(answers) = shared.gateway.get().and_then(Weak::upgrade) {
+                    answers.answered(from, partition, answered);
+                }
             }
             _ => {
                 let (partition, request) = frame.open::<Request>()?;

@@ -114,6 +114,7 @@ impl Flock {
         let ledger = Arc::new(RemoteDriver::connect(options).await.expect("a keeper"));
         let state = self.dir.path().join(format!("node-{node}"));
         let options = HostOptions {
+            key: key(),
             disks: vec![DiskDirectory { path: state.join("disk"), weight: Some(1) }],
             store: StoreOptions { make: true, ..StoreOptions::default() },
             recovery: RecoveryLimits {
@@ -211,7 +212,9 @@ impl Flock {
             fence,
             command: command.clone(),
         };
-        running.host.store().request(partition, request, &self.client.answers);
+        let ways = running.host.ways();
+        let store = ways.to(gateway, &Arc::downgrade(&self.client.answers)).expect("it is this one");
+        store.request(partition, request, &self.client.answers);
         let deadline = Instant::now() + Duration::from_millis(500);
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             let Ok((from, answered)) = self.client.answered.recv_timeout(left) else { break };

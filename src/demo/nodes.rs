@@ -1,0 +1,405 @@
+//! The demo of several nodes: each is a child that runs `huntaway node` with a configuration of its own, as one would write it. This
+//! process keeps their ledger, and starts and ends them.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{self, Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use huntaway_ledger::{Incarnation, Member, MemberState, Name};
+use huntaway_membership::local::shared::{ClusterKey, KeeperOptions, KeeperServer, NewCluster};
+use huntaway_wire::NodeId;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::control::{Action, Control};
+use super::{DEFAULT_PORTAL_PORT, DemoArgs, PORTS_TRIED, Ready, ReadyLun, TARGET};
+use crate::disk_option::DiskOption;
+use crate::node::read_key;
+use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
+use crate::signals::Signals;
+
+/// Copies of everything, unless there are fewer nodes.
+const COPIES: usize = 3;
+
+/// How long a node may take to start.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a node may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A demo of several nodes.
+struct Demo {
+    dir: PathBuf,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    number: u8,
+    config: PathBuf,
+    child: Option<Child>,
+    is_paused: bool,
+    portals: Vec<String>,
+    admin: Option<String>,
+}
+
+/// What a node says when it serves.
+#[derive(Deserialize)]
+struct Started {
+    portals: Vec<String>,
+    admin: Option<String>,
+}
+
+/// How many nodes are to run, if not one in this process.
+///
+/// # Errors
+/// The directory has another demo.
+pub(super) fn wanted(args: &DemoArgs) -> Result<Option<u8>, Box<dyn Error>> {
+    let dir = args.dir.display();
+    let known = (1..=9).take_while(|number| node_dir(&args.dir, *number).exists()).last();
+    match (args.nodes, known) {
+        (None, known) => Ok(known),
+        (Some(_), None) if args.dir.join("epoch").exists() => {
+            Err(format!("{dir} has a demo of one node in one process: give another --dir").into())
+        }
+        (Some(nodes), Some(known)) if nodes != known => Err(format!(
+            "the demo in {dir} has {known} nodes, not {nodes}: give --nodes {known} or another --dir"
+        )
+        .into()),
+        (Some(nodes), _) => Ok(Some(nodes)),
+    }
+}
+
+fn node_dir(dir: &Path, number: u8) -> PathBuf {
+    dir.join(format!("node-{number}"))
+}
+
+/// Serves until it is told to stop.
+pub(super) fn run(args: &DemoArgs, nodes: u8) -> Result<ExitCode, Box<dyn Error>> {
+    if !args.advertise.is_empty() {
+        return Err("--advertise is for a demo of one node".into());
+    }
+    if !args.listen.is_empty() && args.listen.len() != usize::from(nodes) {
+        let given = args.listen.len();
+        return Err(format!(
+            "{given} portals for {nodes} nodes: give --listen once for each node, or not at all"
+        )
+        .into());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(args, nodes))?;
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
+    let dir = path::absolute(&args.dir)?;
+    let mut signals = Signals::listen()?;
+    fs::create_dir_all(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+    let key = key(&dir.join("cluster.key"))?;
+    let server = KeeperServer::open(&dir.join("ledger"), keeper_options(&dir, nodes, key)?)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let keeper = listener.local_addr()?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let kept = tokio::spawn(server.serve(listener, async move { _ = stopped.await }));
+    let control = Control::listen(&dir)?;
+    let portals = portals(args, nodes)?;
+    let configured = (1..=nodes).zip(portals).map(|(number, portal)| {
+        let config = node_dir(&dir, number).join("huntaway.yaml");
+        fs::write(&config, yaml(args, number, portal, keeper)?)?;
+        Ok(Node { number, config, child: None, is_paused: false, portals: Vec::new(), admin: None })
+    });
+    let nodes = configured.collect::<Result<Vec<Node>, Box<dyn Error>>>()?;
+    let mut demo = Demo { dir, nodes };
+    let began = tokio::select! {
+        began = demo.start_all() => began,
+        signal = signals.next() => Err(format!("stopped by {signal} before all nodes served").into()),
+    };
+    if let Err(error) = began {
+        demo.stop_all().await;
+        return Err(error);
+    }
+    announce(args, &demo)?;
+    loop {
+        tokio::select! {
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping all nodes; a second signal stops at once");
+                break;
+            }
+            (action, asker) = control.next() => {
+                let done = demo.carry_out(action).await;
+                asker.answer(&done).await;
+            }
+        }
+    }
+    signals.end_at_the_next();
+    demo.stop_all().await;
+    drop(stop);
+    kept.await??;
+    Ok(())
+}
+
+impl Demo {
+    async fn start_all(&mut self) -> Result<(), Box<dyn Error>> {
+        // At the same time: none serves before most are there.
+        futures_util::future::try_join_all(self.nodes.iter_mut().map(Node::start)).await?;
+        Ok(())
+    }
+
+    async fn stop_all(&mut self) {
+        futures_util::future::join_all(self.nodes.iter_mut().map(Node::stop)).await;
+    }
+
+    async fn carry_out(&mut self, action: Action) -> Result<String, String> {
+        let count = self.nodes.len();
+        let node = usize::from(action.node()).checked_sub(1).and_then(|place| self.nodes.get_mut(place));
+        let node = node.ok_or_else(|| format!("there are nodes 1 to {count} in {}", self.dir.display()))?;
+        let number = node.number;
+        match (action, node.pid(), node.is_paused) {
+            (Action::Kill(_), Some(_), _) => {
+                node.kill().await;
+                Ok(format!("node {number} is killed; huntaway demo start {number} starts it again"))
+            }
+            (Action::Pause(_), Some(pid), false) => {
+                kill_process(pid, Signal::STOP).map_err(|error| error.to_string())?;
+                node.is_paused = true;
+                Ok(format!("node {number} is paused; huntaway demo start {number} lets it go on"))
+            }
+            (Action::Start(_), Some(pid), true) => {
+                kill_process(pid, Signal::CONT).map_err(|error| error.to_string())?;
+                node.is_paused = false;
+                Ok(format!("node {number} goes on"))
+            }
+            (Action::Start(_), None, _) => {
+                node.start().await.map_err(|error| error.to_string())?;
+                Ok(format!("node {number} is started"))
+            }
+            (Action::Kill(_) | Action::Pause(_), None, _) => Err(format!("node {number} does not run")),
+            (Action::Pause(_), Some(_), true) => Err(format!("node {number} is paused already")),
+            (Action::Start(_), Some(_), false) => Err(format!("node {number} runs already")),
+        }
+    }
+}
+
+impl Node {
+    fn pid(&mut self) -> Option<Pid> {
+        // One that ended by itself is waited for here.
+        let child = self.child.as_mut()?;
+        if !matches!(child.try_wait(), Ok(None)) {
+            self.child = None;
+            return None;
+        }
+        Pid::from_raw(self.child.as_ref()?.id()?.try_into().ok()?)
+    }
+
+    /// Starts it, and waits until it serves.
+    async fn start(&mut self) -> Result<(), Box<dyn Error>> {
+        let number = self.number;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("node").arg("--config").arg(&self.config).args(["--json", "--until-stdin-ends"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Ctrl-C is for this process, which then stops them in order.
+        command.process_group(0);
+        let mut child =
+            command.spawn().map_err(|error| format!("node {number} cannot be started: {error}"))?;
+        let out = child.stdout.take().ok_or("a pipe that was asked for")?;
+        self.child = Some(child);
+        self.is_paused = false;
+        let mut line = String::new();
+        let read = timeout(START_DEADLINE, BufReader::new(out).read_line(&mut line)).await;
+        match read {
+            Ok(Ok(length)) if length > 0 => {
+                let Started { portals, admin } = serde_json::from_str(&line)?;
+                (self.portals, self.admin) = (portals, admin);
+                Ok(())
+            }
+            Ok(_) => Err(format!("node {number} ended before it served: its messages are above").into()),
+            Err(_) => {
+                Err(format!("node {number} did not serve within {} s", START_DEADLINE.as_secs()).into())
+            }
+        }
+    }
+
+    async fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself.
+            let _ = child.kill().await;
+        }
+        self.is_paused = false;
+    }
+
+    async fn stop(&mut self) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, Signal::CONT);
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        if let Some(child) = &mut self.child
+            && timeout(STOP_DEADLINE, child.wait()).await.is_err()
+        {
+            tracing::warn!(node = self.number, "the node does not stop: it is killed");
+        }
+        self.kill().await;
+    }
+}
+
+/// The cluster's key: made if there is none.
+fn key(file: &Path) -> Result<ClusterKey, Box<dyn Error>> {
+    if !file.exists() {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
+        let mut text = String::new();
+        bytes.iter().try_for_each(|byte| write!(text, "{byte:02x}"))?;
+        let mut made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+        writeln!(made, "{text}")?;
+        made.sync_all()?;
+    }
+    Ok(read_key(file)?)
+}
+
+fn keeper_options(dir: &Path, nodes: u8, key: ClusterKey) -> Result<KeeperOptions, Box<dyn Error>> {
+    let mut options = KeeperOptions::new(key);
+    let mut members = Vec::new();
+    // All at once, so that each gets another port.
+    let mut listeners = Vec::new();
+    for number in 1..=nodes {
+        let mut uuid = [0; 16];
+        getrandom::fill(&mut uuid).map_err(|error| format!("no random numbers: {error}"))?;
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let name = Name::new(format!("node-{number}"))?;
+        fs::create_dir_all(node_dir(dir, number))?;
+        members.push(Member {
+            node: NodeId(uuid),
+            zone: name.clone(),
+            name,
+            incarnation: Incarnation(0),
+            addresses: vec![listener.local_addr()?],
+            weight: 1,
+            state: MemberState::Up,
+        });
+        listeners.push(listener);
+    }
+    let copies = COPIES.min(nodes.into());
+    let (name, min_copies) = (Name::new("demo")?, copies.div_ceil(2));
+    options.make = Some(NewCluster { name, members, copies, min_copies });
+    Ok(options)
+}
+
+/// Where each node's gateway listens.
+fn portals(args: &DemoArgs, nodes: u8) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
+    if !args.listen.is_empty() {
+        return Ok(args.listen.iter().map(|address| address.0).collect());
+    }
+    let free = (DEFAULT_PORTAL_PORT..DEFAULT_PORTAL_PORT + PORTS_TRIED)
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .filter(|address| StdListener::bind(address).is_ok());
+    let free: Vec<SocketAddr> = free.take(nodes.into()).collect();
+    if free.len() < usize::from(nodes) {
+        return Err("too few ports are free: give --listen for each node".into());
+    }
+    Ok(free)
+}
+
+/// A node's configuration.
+fn yaml(
+    args: &DemoArgs,
+    number: u8,
+    portal: SocketAddr,
+    keeper: SocketAddr,
+) -> Result<String, Box<dyn Error>> {
+    let mut text = String::new();
+    writeln!(text, "# Written anew whenever the demo starts.")?;
+    writeln!(text, "node:\n  name: node-{number}\n  zone: node-{number}\n  state_directory: state")?;
+    writeln!(text, "  data_directories: [{{path: disk, weight: 1}}]\n  portals: [{{listen: \"{portal}\"}}]")?;
+    writeln!(text, "  admin: 127.0.0.1:0")?;
+    writeln!(text, "cluster:\n  name: demo\n  ledger: {{keeper: \"{keeper}\", key_file: ../cluster.key}}")?;
+    writeln!(text, "targets:\n  - iqn: {TARGET}\n    initiators: [\"*\"]")?;
+    for (key, account) in [("chap", &args.chap), ("mutual_chap", &args.mutual_chap)] {
+        if let Some(account) = account {
+            let file = path::absolute(&account.file)?;
+            writeln!(
+                text,
+                "    {key}: {{user: {:?}, secret_file: {:?}}}",
+                account.user,
+                file.display().to_string()
+            )?;
+        }
+    }
+    writeln!(text, "    luns:")?;
+    for (lun, option) in luns(args) {
+        let new = option.for_new_disk();
+        let (size, thin) = (new.size_bytes, new.thin);
+        write!(text, "      - {{lun: {lun}, vdi: demo-{lun}, size: {size}, thin: {thin}")?;
+        write!(text, ", block_size: {}, physical_block_size: {}", new.block_size, new.physical_block_size)?;
+        let cache = if option.has_write_cache() { "writeback" } else { "writethrough" };
+        writeln!(text, ", read_only: {}, cache: {cache}}}", option.is_read_only())?;
+    }
+    Ok(text)
+}
+
+fn luns(args: &DemoArgs) -> Vec<(u16, DiskOption)> {
+    let given = if args.lun.is_empty() { vec![DiskOption::default()] } else { args.lun.clone() };
+    (0..).zip(given).collect()
+}
+
+/// Tells a program (`--json`) or a person how to reach the disks.
+fn announce(args: &DemoArgs, demo: &Demo) -> Result<(), Box<dyn Error>> {
+    let portals: Vec<String> = demo.nodes.iter().flat_map(|node| node.portals.clone()).collect();
+    let admin = demo.nodes.first().and_then(|node| node.admin.clone()).unwrap_or_default();
+    let names: Vec<String> = luns(args).iter().map(|(lun, _)| format!("demo-{lun}")).collect();
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let luns = luns(args).into_iter().zip(&names).map(|((lun, option), vdi)| {
+            let new = option.for_new_disk();
+            ReadyLun { lun, vdi, bytes: new.size_bytes, block_size: new.block_size }
+        });
+        let ready = Ready { portals, target: TARGET, luns: luns.collect(), admin, pid: std::process::id() };
+        writeln!(out, "{}", serde_json::to_string(&ready)?)?;
+        return Ok(out.flush()?);
+    }
+    let (count, dir) = (demo.nodes.len(), demo.dir.display());
+    writeln!(out, "Huntaway serves {TARGET} from {count} nodes in {dir}, each of which serves every disk:")?;
+    for (lun, option) in luns(args) {
+        writeln!(out, "  LUN {lun}: {} MiB", option.for_new_disk().size_bytes >> 20)?;
+    }
+    write!(out, "{}", recipes::for_people(&recipe(args, portals), &admin))?;
+    writeln!(out, "\nSee it heal, from another terminal:")?;
+    let given = args.dir.display();
+    for action in ["kill 2 ", "start 2", "pause 3", "start 3"] {
+        writeln!(out, "  huntaway demo --dir {given} {action}")?;
+    }
+    writeln!(out, "\nCtrl-C stops it; the data stays in {given}.")?;
+    Ok(out.flush()?)
+}
+
+fn recipe(args: &DemoArgs, portals: Vec<String>) -> Recipe {
+    let account = |account: &crate::account_file::AccountFile| ChapRecipe {
+        user: account.user.clone(),
+        secret_file: path::absolute(&account.file).unwrap_or_else(|_| account.file.clone()),
+    };
+    let lun = |(number, option): (u16, DiskOption)| LunRecipe {
+        number,
+        vdi: format!("demo-{number}"),
+        size_bytes: Some(option.for_new_disk().size_bytes),
+        read_only: option.is_read_only(),
+    };
+    Recipe {
+        portals,
+        target: TARGET.into(),
+        luns: luns(args).into_iter().map(lun).collect(),
+        initiator: None,
+        allowed: vec!["*".into()],
+        chap: args.chap.as_ref().map(account),
+        mutual_chap: args.mutual_chap.as_ref().map(account),
+        digests_required: false,
+    }
+}

@@ -1,0 +1,149 @@
+//! A node of several: its replicas, the ledger that another process keeps, and its gateway's way to all stores.
+
+use std::error::Error;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use huntaway_config::Ledger;
+use huntaway_gateway::cluster::{Cluster, ClusterConfig, Stores};
+use huntaway_ledger::{Name, State};
+use huntaway_membership::Driver;
+use huntaway_membership::local::shared::{ClusterKey, RemoteDriver, RemoteOptions};
+use huntaway_replica::RecoveryLimits;
+use huntaway_store::host::{Host, HostOptions, Ways};
+use huntaway_store::{DiskStatus, DisksStopped, StoreOptions};
+use huntaway_wire::replicated::{Answers, Store};
+use huntaway_wire::{NodeId, Process};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+
+use super::portals::cannot_listen;
+use super::storage::StorageOptions;
+
+/// How long a node that starts waits for whoever keeps the ledger.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of each copy that are read again in a second, to see whether they are what they should be.
+const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
+
+/// What a node of several has at work.
+pub(crate) struct Clustered {
+    ledger: Arc<RemoteDriver>,
+    host: Host,
+    cluster: Arc<Cluster>,
+}
+
+impl Clustered {
+    /// Follows the ledger, opens the disks, and takes part.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, in words that say what to do.
+    pub(super) async fn start(
+        options: StorageOptions,
+        kept: &Ledger,
+        base: &Path,
+        registry: &Registry,
+    ) -> Result<Self, Box<dyn Error>> {
+        let StorageOptions { state, disks, cluster: name, node, open_objects, .. } = options;
+        let key = read_key(&base.join(&kept.key_file.value))?;
+        let keeper = kept.keeper.value;
+        let ledger = Arc::new(follow(keeper, &key, &name, &node).await?);
+        let known = ledger.state();
+        let address = known.member(ledger.node()).and_then(|member| member.addresses.first().copied());
+        let has_run = known.sets().node(ledger.node()).is_some_and(|node| node.incarnation.0 > 0);
+        let address = address.ok_or_else(|| format!("the ledger has no address of node {node}"))?;
+        let listener = TcpListener::bind(address).await;
+        let listener =
+            listener.map_err(|error| format!("node {node}: {}", cannot_listen(address, &error)))?;
+        let options = HostOptions {
+            key,
+            state,
+            disks,
+            // A directory of a node that ran before and is empty is most likely a disk that is not mounted.
+            store: StoreOptions { open_objects, make: !has_run, ..StoreOptions::default() },
+            recovery: RecoveryLimits::default(),
+            scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
+        };
+        let host = Host::start(options, Arc::clone(&ledger), listener, registry).await?;
+        let (process, states) = (host.process(), ledger.states());
+        let stores = Arc::new(Reached(host.ways()));
+        let cluster = Cluster::start(ClusterConfig { process, states, stores });
+        Ok(Self { ledger, host, cluster })
+    }
+
+    pub(super) fn ledger(&self) -> Arc<dyn Driver> {
+        Arc::clone(&self.ledger) as Arc<dyn Driver>
+    }
+
+    pub(super) fn cluster(&self) -> &Arc<Cluster> {
+        &self.cluster
+    }
+
+    pub(super) fn disks(&self) -> Vec<DiskStatus> {
+        self.host.disks()
+    }
+
+    pub(super) fn close(&self) -> Result<(), DisksStopped> {
+        self.host.close()
+    }
+}
+
+/// The ways that the node's replicas have to others are its gateway's as well.
+struct Reached(Ways);
+
+impl Stores for Reached {
+    fn reach(
+        &self,
+        process: Process,
+        _: &[SocketAddr],
+        answers: &Weak<dyn Answers>,
+    ) -> Option<Arc<dyn Store>> {
+        self.0.to(process, answers)
+    }
+}
+
+/// Follows the ledger as the node of that name, which has to be a member.
+async fn follow(
+    address: SocketAddr,
+    key: &ClusterKey,
+    name: &Name,
+    node: &Name,
+) -> Result<RemoteDriver, Box<dyn Error>> {
+    let options = |node| RemoteOptions { address, key: key.clone(), cluster: None, node, patience: PATIENCE };
+    let cannot = |cut| format!("cannot follow the ledger at {address}: {cut}");
+    // Who one is is in the ledger, by one's name.
+    let stranger = RemoteDriver::connect(options(NodeId([0; 16]))).await.map_err(cannot)?;
+    let state = stranger.state();
+    let uuid = member_named(&state, name, node)?;
+    drop(stranger);
+    Ok(RemoteDriver::connect(options(uuid)).await.map_err(cannot)?)
+}
+
+fn member_named(state: &State, name: &Name, node: &Name) -> Result<NodeId, String> {
+    let cluster = state.cluster().map(|cluster| cluster.name.clone());
+    if cluster.as_ref() != Some(name) {
+        let found = cluster.map_or_else(String::new, |cluster| cluster.to_string());
+        return Err(format!(
+            "the keeper has the ledger of cluster `{found}`, not of `{name}`: see `cluster: name` and `keeper`"
+        ));
+    }
+    let member = state.members().iter().find(|member| member.name == *node);
+    member.map(|member| member.node).ok_or_else(|| {
+        let known: Vec<&str> = state.members().iter().map(|member| member.name.as_str()).collect();
+        format!("the cluster has no node `{node}`, but {}: see `node: name`", known.join(", "))
+    })
+}
+
+/// The cluster's key.
+///
+/// # Errors
+/// The file cannot be read, or has no key.
+pub(crate) fn read_key(file: &Path) -> Result<ClusterKey, String> {
+    let place = file.display();
+    let text = fs::read_to_string(file)
+        .map_err(|error| format!("cannot read the cluster's key {place}: {error}"))?;
+    text.parse().map_err(|error| format!("{place}: {error}"))
+}
