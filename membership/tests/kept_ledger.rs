@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use huntaway_ledger::keeper::{HoldEnd, NotLeased, NotStarted, Proposal};
 use huntaway_ledger::{
-    DiskRecord, FollowError, MAX_HELD, MAX_RECORD_BYTES, Memory, Record, SetRecord, StartId,
+    DiskRecord, FollowError, MAX_HELD, MAX_RECORD_BYTES, Memory, Operation, Record, SetRecord, StartId,
 };
 use huntaway_membership::local::shared::{
     ClusterKey, Cut, KeeperOptions, KeeperServer, KeeperStatus, NodeStart, NotDone, Rejection, RemoteDriver,
@@ -280,6 +280,37 @@ async fn who_connects_while_records_are_made_knows_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_file_is_cut_when_it_is_long_and_nobody_notices() {
+    let dir = TempDir::new().expect("a directory");
+    let log = dir.path().join("epoch/log");
+    let short = || KeeperOptions { cut_bytes: 20_000, ..options(2) };
+    let mut kept = Kept::new(dir.path(), short()).await;
+    let address = kept.address;
+    let (one, two) = (following(address, 1).await, following(address, 2).await);
+    let mut longest = 0;
+    for round in 0..3 {
+        for number in 0..100 {
+            propose(&one, format!("disk-{number}")).await.expect("room");
+            let vid = one.state().vdi(&format!("disk-{number}")).expect("it is there").vid;
+            let delete = Operation::DeleteVdi { vid };
+            let driver = one.clone();
+            spawn_blocking(move || driver.propose(delete).map(drop)).await.expect("no panic").expect("room");
+            longest = longest.max(std::fs::metadata(&log).expect("a ledger").len());
+        }
+        propose(&two, format!("stays-{round}")).await.expect("room");
+        kept.stop().await;
+        kept = Kept::at(dir.path(), short(), address).await;
+    }
+    let late = following(address, 1).await;
+    assert_eq!(late.state().vdis().count(), 3);
+    know_the_same(&[&one, &two, &late]).await;
+    kept.stop().await;
+    let records = records(dir.path()).len() as u64;
+    // The state of a cluster takes a quarter of a million bytes.
+    assert!(longest < 700_000 && records < one.state().number(), "{longest} bytes, {records} records");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_no_ledger_can_have_is_refused_at_once_and_the_rest_goes_on() {
     let dir = TempDir::new().expect("a directory");
     let kept = Kept::new(dir.path(), options(1)).await;
@@ -320,7 +351,7 @@ async fn an_older_copy_of_the_ledger_is_not_followed() {
     propose(&driver, "second".to_owned()).await.expect("room");
     kept.stop().await;
     std::fs::write(&log, &old).expect("a directory to write to");
-    let few = || KeeperOptions { history_bytes: 1000, ..options(1) };
+    let few = || KeeperOptions { history_bytes: 1000, cut_bytes: 4000, ..options(1) };
     let kept = Kept::at(dir.path(), few(), address).await;
     is_not_followed(&driver).await;
     kept.stop().await;

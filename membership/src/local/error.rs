@@ -138,6 +138,9 @@ pub enum Damage {
         /// Why.
         reason: ReadError,
     },
+    /// What stands for the records before it was cut is unreadable.
+    #[error("the state that stands for its first records is unreadable")]
+    Snapshot,
     /// Records are missing at the end.
     #[error("it ends with record {last}, but record {marked} was agreed")]
     CutOff {

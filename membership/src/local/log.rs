@@ -37,13 +37,31 @@ pub(super) struct Log<S> {
     storage: S,
     path: PathBuf,
     end_bytes: u64,
+    /// Where its records begin.
+    start_bytes: u64,
     /// An append failed in a way that leaves the file unknown: a failed fsync is never tried again.
     failed: bool,
 }
 
 impl<S: Storage> Log<S> {
-    pub(super) fn new(storage: S, path: PathBuf, end_bytes: u64) -> Self {
-        Self { storage, path, end_bytes, failed: false }
+    pub(super) fn new(storage: S, path: PathBuf, end_bytes: u64, start_bytes: u64) -> Self {
+        Self { storage, path, end_bytes, start_bytes, failed: false }
+    }
+
+    /// Whether it is so long, and twice as long as a snapshot took last, that it is better cut.
+    pub(super) fn is_long(&self, cut_bytes: u64) -> bool {
+        !self.failed && self.end_bytes >= cut_bytes.max(2 * self.start_bytes)
+    }
+
+    /// From here on it is another file.
+    pub(super) fn replace(&mut self, storage: S, end_bytes: u64) {
+        (self.storage, self.start_bytes, self.end_bytes) = (storage, end_bytes, end_bytes);
+    }
+
+    /// It is not known which file is there.
+    pub(super) fn lost(&mut self, source: io::Error) -> LogError {
+        self.failed = true;
+        LogError::Sync { path: self.path.clone(), source }
     }
 
     /// Where it ends, in bytes.
@@ -127,7 +145,7 @@ mod tests {
     fn log_failing(fail: fn(&FailingStorage)) -> Log<FailingStorage> {
         let storage = FailingStorage::default();
         fail(&storage);
-        Log::new(storage, PathBuf::from("log"), 1024)
+        Log::new(storage, PathBuf::from("log"), 1024, 1024)
     }
 
     fn append(log: &mut Log<FailingStorage>) -> Result<(), LogError> {
@@ -165,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_full_ledger_takes_no_more_and_stays_readable() {
-        let mut log = Log::new(FailingStorage::default(), PathBuf::from("log"), LIMIT_BYTES - 7);
+        let mut log = Log::new(FailingStorage::default(), PathBuf::from("log"), LIMIT_BYTES - 7, 1024);
         assert!(matches!(append(&mut log), Err(LogError::Full { .. })));
         assert_eq!(log.storage.length_bytes.get(), 0);
     }

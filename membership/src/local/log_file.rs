@@ -11,6 +11,10 @@
 //! | record 1 | record 2 | ..                                (see huntaway-ledger's frame)
 //! ```
 //!
+//! A file that was cut has version 2. After the node its header says what stands for the records that are gone: how many hashes (u32),
+//! their CRC32C (u32), and the length of a snapshot (u64). These lie between the mark and the records: 32 bytes for each hash, of the
+//! last record that the snapshot stands for and those before it, oldest first; then the snapshot (see huntaway-ledger).
+//!
 //! Integers are little-endian; each CRC32C covers the 508 bytes of the sector before it.
 //!
 //! The mark tells a torn tail from damage. It is written after each fsync, and names the last record that was
@@ -24,7 +28,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use huntaway_ledger::{DecodeError, Ledger, Next, ReadError, Record, RecordHash, State};
+use huntaway_ledger::{DecodeError, Ledger, Next, NoMemory, ReadError, Record, RecordHash, State};
 use huntaway_wire::NodeId;
 
 use super::directory;
@@ -43,6 +47,8 @@ const RECORDS_OFFSET_BYTES: usize = 2 * SECTOR_BYTES;
 const HEADER_MAGIC: [u8; 8] = *b"HTLEDGER";
 const MARK_MAGIC: [u8; 8] = *b"HTLEDMRK";
 const FORMAT_VERSION: u32 = 1;
+const CUT_VERSION: u32 = 2;
+const HASH_BYTES: usize = 32;
 
 /// A ledger as it was read, without opening it.
 #[derive(Debug, Clone)]
@@ -51,7 +57,7 @@ pub struct LedgerFile {
     pub node: NodeId,
     /// The state after its last record.
     pub state: Arc<State>,
-    /// Its records, from the first.
+    /// Its records, from the first, or since it was cut.
     pub records: Vec<Record>,
 }
 
@@ -63,6 +69,16 @@ pub(super) struct Found {
     marked_end_bytes: u64,
     /// Whole records that follow the marked ones.
     unmarked: Vec<u8>,
+    /// Where the records begin.
+    start_bytes: u64,
+}
+
+/// What is found in the file, one thing after the other.
+pub(super) enum Visited<'a> {
+    /// Before the first record: the file was cut, and the ledger is what the records until then came to.
+    Cut(&'a Ledger, Vec<RecordHash>),
+    /// A record, the ledger that ends with it, and its bytes.
+    Record(Record, &'a Ledger, &'a [u8]),
 }
 
 pub(super) fn path(dir: &Path) -> PathBuf {
@@ -76,16 +92,81 @@ pub(super) fn exists(dir: &Path) -> Result<bool, OpenError> {
 
 /// Makes the file with its first record, whole or not at all.
 pub(super) fn create(dir: &Path, node: NodeId, first: &Next) -> Result<(), OpenError> {
-    let epoch = directory::epoch(dir);
-    let (unfinished, finished) = (epoch.join("log.new"), path(dir));
     let mut bytes = header(node).to_vec();
     bytes.extend(mark(RECORDS_OFFSET_BYTES as u64 + first.bytes.len() as u64, &first.ledger));
     bytes.extend(&first.bytes);
-    let mut file = File::create(&unfinished).map_err(OpenError::io("make", &unfinished))?;
-    file.write_all(&bytes).map_err(OpenError::io("write", &unfinished))?;
-    file.sync_all().map_err(OpenError::io("fsync", &unfinished))?;
+    let (unfinished, finished) = paths(dir);
+    write_new(&unfinished, &bytes)?;
     fs::rename(&unfinished, &finished).map_err(OpenError::io("rename", &unfinished))?;
+    let epoch = directory::epoch(dir);
     directory::sync(&epoch).map_err(OpenError::io("fsync", &epoch))
+}
+
+/// Where a new file is written, and where it belongs.
+fn paths(dir: &Path) -> (PathBuf, PathBuf) {
+    (directory::epoch(dir).join("log.new"), path(dir))
+}
+
+/// Writes a file so that it is on stable storage, under a name that nobody looks at.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<File, OpenError> {
+    let mut file = File::create(path).map_err(OpenError::io("make", path))?;
+    file.write_all(bytes).map_err(OpenError::io("write", path))?;
+    file.sync_all().map_err(OpenError::io("fsync", path))?;
+    Ok(file)
+}
+
+/// The bytes of a file that has a snapshot of the ledger in place of its records.
+fn cut_bytes(node: NodeId, ledger: &Ledger, hashes: &[RecordHash]) -> Result<Vec<u8>, NoMemory> {
+    let snapshot = ledger.snapshot()?;
+    let hashes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
+    let (count, crc) = ((hashes.len() / HASH_BYTES) as u32, crc32c::crc32c(&hashes));
+    let end_bytes = RECORDS_OFFSET_BYTES + hashes.len() + snapshot.len();
+    let mut bytes = sealed(&[
+        &HEADER_MAGIC,
+        &CUT_VERSION.to_le_bytes(),
+        &node.0,
+        &count.to_le_bytes(),
+        &crc.to_le_bytes(),
+        &(snapshot.len() as u64).to_le_bytes(),
+    ])
+    .to_vec();
+    bytes.extend(mark(end_bytes as u64, ledger));
+    bytes.extend(hashes);
+    bytes.extend(snapshot);
+    Ok(bytes)
+}
+
+/// Puts a file in the place of the ledger's that has a snapshot of all records. Returns it, or `None` if it would be too long: then
+/// nothing happened.
+///
+/// # Errors
+/// [`NotCut`]: whether the old file may be gone on with.
+pub(super) fn cut(
+    dir: &Path,
+    node: NodeId,
+    ledger: &Ledger,
+    hashes: &[RecordHash],
+) -> Result<Option<(File, u64)>, NotCut> {
+    let bytes = cut_bytes(node, ledger, hashes).map_err(|error| NotCut::Still(error.to_string()))?;
+    if bytes.len() as u64 > MAX_OPERATIONS_BYTES / 2 {
+        return Ok(None);
+    }
+    let (unfinished, finished) = paths(dir);
+    let file = write_new(&unfinished, &bytes).map_err(|error| NotCut::Still(error.to_string()))?;
+    // From here on either file may be there after a power loss, until the directory is on stable storage.
+    fs::rename(&unfinished, &finished)
+        .and_then(|()| directory::sync(&directory::epoch(dir)))
+        .map_err(NotCut::Unknown)?;
+    Ok(Some((file, bytes.len() as u64)))
+}
+
+/// A ledger's file that is not cut.
+#[derive(Debug)]
+pub(super) enum NotCut {
+    /// It is as it was.
+    Still(String),
+    /// It is not known which file is there.
+    Unknown(std::io::Error),
 }
 
 /// Opens the file to append after what was found in it. A torn tail is cut off. Whole records beyond the mark may be
@@ -97,11 +178,11 @@ pub(super) fn open_for_append(dir: &Path, found: &Found) -> Result<Log<File>, Op
     file.set_len(end_bytes)
         .and_then(|()| file.write_all_at(&found.unmarked, found.marked_end_bytes))
         .map_err(OpenError::io("write", &path))?;
-    Ok(Log::new(file, path, end_bytes))
+    Ok(Log::new(file, path, end_bytes, found.start_bytes))
 }
 
-/// Reads the file; `visit` is shown each record in order, the ledger that ends with it, and its bytes.
-pub(super) fn load(dir: &Path, visit: impl FnMut(Record, &Ledger, &[u8])) -> Result<Found, OpenError> {
+/// Reads the file; `visit` is shown all of it in order.
+pub(super) fn load(dir: &Path, visit: impl FnMut(Visited<'_>)) -> Result<Found, OpenError> {
     let path = path(dir);
     let file = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -134,19 +215,24 @@ enum Reason {
     Newer(ReadError),
 }
 
-fn parse(bytes: &[u8], mut visit: impl FnMut(Record, &Ledger, &[u8])) -> Result<Found, Failure> {
+fn parse(bytes: &[u8], mut visit: impl FnMut(Visited<'_>)) -> Result<Found, Failure> {
     let damage =
         |offset: usize, damage| Failure { offset_bytes: offset as u64, reason: Reason::Damage(damage) };
-    let node = read_header(bytes).ok_or_else(|| damage(0, Damage::Header))?;
+    let (node, cut) = read_header(bytes).ok_or_else(|| damage(0, Damage::Header))?;
     let mark = read_mark(bytes);
-    let mut ledger = Ledger::default();
-    let mut offset = RECORDS_OFFSET_BYTES;
+    let (mut ledger, mut offset) = (Ledger::default(), RECORDS_OFFSET_BYTES);
+    if let Some(cut) = cut {
+        let (known, hashes, end) = cut.read(bytes).ok_or_else(|| damage(offset, Damage::Snapshot))?;
+        (ledger, offset) = (known, end);
+        visit(Visited::Cut(&ledger, hashes));
+    }
+    let start_bytes = offset as u64;
     let mut marked_end = offset;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
         match ledger.read(rest) {
             Ok((record, length)) => {
                 offset += length;
-                visit(record, &ledger, rest.get(..length).unwrap_or(rest));
+                visit(Visited::Record(record, &ledger, rest.get(..length).unwrap_or(rest)));
             }
             Err(reason @ ReadError::Decode(DecodeError::Unknown { .. })) => {
                 return Err(Failure { offset_bytes: offset as u64, reason: Reason::Newer(reason) });
@@ -173,7 +259,7 @@ fn parse(bytes: &[u8], mut visit: impl FnMut(Record, &Ledger, &[u8])) -> Result<
         return Err(damage(offset, Damage::CutOff { last, marked }));
     }
     let unmarked = bytes.get(marked_end..offset).unwrap_or_default().to_vec();
-    Ok(Found { node, ledger, marked_end_bytes: marked_end as u64, unmarked })
+    Ok(Found { node, ledger, marked_end_bytes: marked_end as u64, unmarked, start_bytes })
 }
 
 /// Whether a write that was cut short can look like this. An intact record that cannot follow is not of that kind.
@@ -207,11 +293,46 @@ fn sealed(fields: &[&[u8]]) -> [u8; SECTOR_BYTES] {
     sector
 }
 
-fn read_header(bytes: &[u8]) -> Option<NodeId> {
+fn read_header(bytes: &[u8]) -> Option<(NodeId, Option<Cut>)> {
     let fields = unsealed(bytes.get(..SECTOR_BYTES)?, HEADER_MAGIC)?;
     let (version, fields) = fields.split_first_chunk()?;
-    let node = NodeId(*fields.first_chunk()?);
-    (u32::from_le_bytes(*version) == FORMAT_VERSION).then_some(node)
+    let (node, fields) = fields.split_first_chunk()?;
+    let cut = match u32::from_le_bytes(*version) {
+        FORMAT_VERSION => None,
+        CUT_VERSION => {
+            let (count, fields) = fields.split_first_chunk()?;
+            let (crc, fields) = fields.split_first_chunk()?;
+            Some(Cut {
+                hashes: u32::from_le_bytes(*count),
+                crc: u32::from_le_bytes(*crc),
+                snapshot_bytes: u64::from_le_bytes(*fields.first_chunk()?),
+            })
+        }
+        _ => return None,
+    };
+    Some((NodeId(*node), cut))
+}
+
+/// What a header says of what stands for records that are gone.
+struct Cut {
+    hashes: u32,
+    crc: u32,
+    snapshot_bytes: u64,
+}
+
+impl Cut {
+    /// The ledger, hashes up to that of its last record, and where all that ends.
+    fn read(&self, bytes: &[u8]) -> Option<(Ledger, Vec<RecordHash>, usize)> {
+        let rest = bytes.get(RECORDS_OFFSET_BYTES..)?;
+        let hashes_bytes = HASH_BYTES.checked_mul(self.hashes.try_into().ok()?)?;
+        let (hashes, rest) = rest.split_at_checked(hashes_bytes)?;
+        let snapshot = rest.get(..self.snapshot_bytes.try_into().ok()?)?;
+        let ledger = Ledger::of_snapshot(snapshot).ok().filter(|_| crc32c::crc32c(hashes) == self.crc)?;
+        let hashes: Vec<RecordHash> =
+            hashes.as_chunks::<HASH_BYTES>().0.iter().map(|hash| RecordHash(*hash)).collect();
+        let is_right = hashes.last() == Some(&ledger.hash());
+        is_right.then_some((ledger, hashes, RECORDS_OFFSET_BYTES + hashes_bytes + snapshot.len()))
+    }
 }
 
 struct Mark {
@@ -255,5 +376,65 @@ mod tests {
         assert_eq!(hex(&mark[..32]), "48544c45444d524b000000000000000004030201000000000000000000000000");
         assert_eq!(hex(&mark[508..]), "ba62262d");
         assert!(header[32..508].iter().chain(&mark[32..508]).all(|&byte| byte == 0));
+    }
+
+    /// What the file comes to, and how many records it has itself.
+    fn found(dir: &Path) -> Result<(Ledger, usize), OpenError> {
+        let mut records = 0;
+        let found = load(dir, |visited| records += usize::from(matches!(visited, Visited::Record(..))))?;
+        Ok((found.ledger, records))
+    }
+
+    fn append(dir: &Path, ledger: &Ledger, copies: usize) -> Ledger {
+        let found = load(dir, |_| ()).unwrap();
+        let next = ledger.follow(&Record::Copies { copies, min_copies: 1 }).unwrap();
+        open_for_append(dir, &found).unwrap().append(&next.bytes, &next.ledger, MAX_LOG_BYTES).unwrap();
+        next.ledger
+    }
+
+    #[test]
+    fn wherever_it_is_killed_a_cut_leaves_the_old_file_or_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dir, node) = (dir.path(), NodeId([1; 16]));
+        directory::make(dir).unwrap();
+        let first = Ledger::default().follow(&Record::Copies { copies: 1, min_copies: 1 }).unwrap();
+        create(dir, node, &first).unwrap();
+        let ledger = append(dir, &first.ledger, 2);
+        let hashes = [RecordHash::default(), first.ledger.hash(), ledger.hash()];
+        let new = cut_bytes(node, &ledger, &hashes).unwrap();
+        let (unfinished, finished) = paths(dir);
+        for length in (0..new.len()).step_by(97).chain([new.len()]) {
+            fs::write(&unfinished, &new[..length]).unwrap();
+            let (found, records) = found(dir).unwrap();
+            assert_eq!((found.hash(), records), (ledger.hash(), 2));
+        }
+        let cut = cut(dir, node, &ledger, &hashes).unwrap().unwrap();
+        assert_eq!((fs::read(&finished).unwrap(), cut.1), (new.clone(), new.len() as u64));
+        let mut before = Vec::new();
+        load(dir, |visited| {
+            let Visited::Cut(cut, hashes) = visited else { panic!("a record") };
+            assert_eq!(cut.state(), ledger.state());
+            before = hashes;
+        })
+        .unwrap();
+        assert_eq!(before, hashes);
+        let later = append(dir, &ledger, 3);
+        let (found_later, records) = found(dir).unwrap();
+        assert_eq!((found_later.hash(), records), (later.hash(), 1));
+        // An append that was cut short is cut off, and whatever is wrong before it is damage.
+        let whole = fs::read(&finished).unwrap();
+        let third = append(dir, &later, 4);
+        let torn = fs::read(&finished).unwrap();
+        fs::write(&finished, [&whole[..], &torn[whole.len()..torn.len() - 9]].concat()).unwrap();
+        let (found_torn, _) = found(dir).unwrap();
+        assert_eq!((found_torn.hash(), found_torn.hash() == third.hash()), (later.hash(), false));
+        for place in (0..SECTOR_BYTES).chain(RECORDS_OFFSET_BYTES..whole.len()).step_by(13) {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1;
+            fs::write(&finished, &damaged).unwrap();
+            assert!(found(dir).is_err(), "{place}");
+        }
+        fs::write(&finished, &whole[..new.len() - 1]).unwrap();
+        assert!(found(dir).is_err(), "it is cut off");
     }
 }

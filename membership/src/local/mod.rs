@@ -27,8 +27,8 @@ use huntaway_wire::{Epoch, NodeId};
 pub use self::error::{Damage, LogError, OpenError};
 use self::lock::DirectoryLock;
 use self::log::Log;
-use self::log_file::MAX_OPERATIONS_BYTES;
 pub use self::log_file::{LedgerFile, MAX_LOG_BYTES};
+use self::log_file::{MAX_OPERATIONS_BYTES, Visited};
 use crate::{Driver, ProposeError};
 
 /// The weight of the only node.
@@ -83,7 +83,7 @@ impl LocalDriver {
             directory::check_unused(dir)?;
             make_ledger(dir, &options)?;
         }
-        let found = log_file::load(dir, |_, _, _| ())?;
+        let found = log_file::load(dir, |_| ())?;
         let node = found.node;
         let (name, wanted) = (cluster_of(found.ledger.state())?.name.clone(), options.cluster_name.clone());
         if name != wanted {
@@ -144,7 +144,11 @@ impl Driver for LocalDriver {
 /// [`OpenError`] says what is in the way and what to do.
 pub fn read(dir: &Path) -> Result<LedgerFile, OpenError> {
     let mut records = Vec::new();
-    let found = log_file::load(dir, |record, _, _| records.push(record))?;
+    let found = log_file::load(dir, |visited| {
+        if let Visited::Record(record, _, _) = visited {
+            records.push(record);
+        }
+    })?;
     cluster_of(found.ledger.state())?;
     Ok(LedgerFile { node: found.node, state: Arc::clone(found.ledger.state()), records })
 }
@@ -173,6 +177,8 @@ fn make_ledger(dir: &Path, options: &LocalOptions) -> Result<(), OpenError> {
 struct Opened {
     ledger: Ledger,
     log: Log<std::fs::File>,
+    /// Whose it is.
+    node: NodeId,
     lock: DirectoryLock,
 }
 
@@ -180,7 +186,7 @@ struct Opened {
 fn open_to_keep(
     dir: &Path,
     make: impl FnOnce(&Path) -> Result<(), OpenError>,
-    visit: impl FnMut(Record, &Ledger, &[u8]),
+    visit: impl FnMut(Visited<'_>),
 ) -> Result<Opened, OpenError> {
     let lock = DirectoryLock::acquire(dir)?;
     if !log_file::exists(dir)? {
@@ -191,7 +197,7 @@ fn open_to_keep(
     cluster_of(found.ledger.state())?;
     let mut log = log_file::open_for_append(dir, &found)?;
     log.append(&[], &found.ledger, u64::MAX)?;
-    Ok(Opened { ledger: found.ledger, log, lock })
+    Ok(Opened { ledger: found.ledger, log, node: found.node, lock })
 }
 
 /// What a start adds: an epoch if the node is called otherwise by now, and the new incarnation.

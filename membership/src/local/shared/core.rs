@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use huntaway_ledger::MAX_RECORD_BYTES;
 use huntaway_ledger::keeper::{Follower, Input, Keeper, Output, ProposalAnswer};
+use huntaway_wire::NodeId;
 use tokio::sync::mpsc;
 
 use super::clock;
@@ -15,7 +17,7 @@ use super::history::{CatchUp, History};
 use super::message::{FromKeeper, Rejection, ToKeeper};
 use crate::local::error::LogError;
 use crate::local::log::Log;
-use crate::local::log_file::{MAX_LOG_BYTES, MAX_OPERATIONS_BYTES};
+use crate::local::log_file::{self, MAX_LOG_BYTES, MAX_OPERATIONS_BYTES, NotCut};
 
 /// What is taken in before records are put on stable storage together.
 const MOST_TOGETHER: usize = 64;
@@ -43,12 +45,21 @@ struct Connection {
     outbox: mpsc::Sender<Sent>,
 }
 
+/// Which file is cut, whose it is, and from which length on.
+#[derive(Debug)]
+pub(super) struct Cutting {
+    pub(super) dir: PathBuf,
+    pub(super) node: NodeId,
+    pub(super) cut_bytes: u64,
+}
+
 /// The ledger, and those that follow it.
 #[derive(Debug)]
 pub(super) struct Core {
     keeper: Keeper,
     log: Log<File>,
     history: History,
+    cutting: Cutting,
     connections: BTreeMap<u64, Connection>,
     /// What is to be done, each with the connection that asked for it.
     outputs: Vec<(u64, Output)>,
@@ -57,9 +68,9 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(keeper: Keeper, log: Log<File>, history: History) -> Self {
+    pub(super) fn new(keeper: Keeper, log: Log<File>, history: History, cutting: Cutting) -> Self {
         let (connections, outputs, durable) = (BTreeMap::new(), Vec::new(), keeper.ledger().clone());
-        Self { keeper, log, history, connections, outputs, durable }
+        Self { keeper, log, history, cutting, connections, outputs, durable }
     }
 
     /// Works until nobody can bring anything any more.
@@ -183,6 +194,21 @@ impl Core {
         }
         for (connection, output) in outputs {
             self.tell(connection, output)?;
+        }
+        if self.log.is_long(self.cutting.cut_bytes) { self.cut() } else { Ok(()) }
+    }
+
+    /// Puts a snapshot in the place of the records. If that cannot be written, the old file is gone on with.
+    fn cut(&mut self) -> Result<(), LogError> {
+        let Cutting { dir, node, cut_bytes } = &mut self.cutting;
+        match log_file::cut(dir, *node, &self.durable, self.history.hashes()) {
+            Ok(Some((file, end_bytes))) => self.log.replace(file, end_bytes),
+            Ok(None) => *cut_bytes *= 2,
+            Err(NotCut::Still(why)) => {
+                tracing::warn!(why, "the ledger's file cannot be cut, and is gone on with as it is");
+                *cut_bytes *= 2;
+            }
+            Err(NotCut::Unknown(source)) => return Err(self.log.lost(source)),
         }
         Ok(())
     }

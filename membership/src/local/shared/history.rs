@@ -41,6 +41,16 @@ impl History {
         Self { records: VecDeque::new(), hashes, last: 0, bytes: 0, most_bytes }
     }
 
+    /// The records so far are not there, but a ledger, and hashes up to that of its last one.
+    pub(super) fn cut(&mut self, ledger: &Ledger, hashes: Vec<RecordHash>) {
+        (self.last, self.hashes) = (ledger.state().number(), hashes.into());
+    }
+
+    /// Hashes up to that of the last record.
+    pub(super) fn hashes(&mut self) -> &[RecordHash] {
+        self.hashes.make_contiguous()
+    }
+
     /// `ledger` ends with this record.
     pub(super) fn add(&mut self, ledger: &Ledger, record: Bytes) {
         self.bytes += record.len();

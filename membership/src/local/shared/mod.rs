@@ -24,4 +24,6 @@ pub use frame::Cut;
 pub use huntaway_wire::{ClusterKey, InvalidKey};
 pub use message::Rejection;
 pub use remote::{KeeperStatus, NodeStart, NotDone, RemoteDriver, RemoteOptions, StartError};
-pub use server::{HISTORY_BYTES, KeeperOptions, KeeperServer, MAX_CONNECTIONS, NewCluster, SILENCE};
+pub use server::{
+    CUT_BYTES, HISTORY_BYTES, KeeperOptions, KeeperServer, MAX_CONNECTIONS, NewCluster, SILENCE,
+};

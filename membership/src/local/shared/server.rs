@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,12 +17,13 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::clock;
-use super::core::{Core, Event, Sent};
+use super::core::{Core, Cutting, Event, Sent};
 use super::frame::{Cut, Messages, SIGN_OF_LIFE, framed, send};
 use super::handshake::{self, Called};
 use super::history::History;
 use super::message::{FromKeeper, PART_BYTES, Rejection};
 use crate::local::error::{LogError, OpenError};
+use crate::local::log_file::Visited;
 use crate::local::{Opened, cluster_of, directory, log_file, open_to_keep, random_uuid};
 
 /// Most connections of those that have the key.
@@ -30,6 +31,9 @@ pub const MAX_CONNECTIONS: usize = 256;
 
 /// Bytes of records that are kept for followers which know those before them; others get the state as a whole.
 pub const HISTORY_BYTES: usize = 4 << 20;
+
+/// A file of so many bytes is cut: a snapshot stands for its records, unless that would take more than half as much.
+pub const CUT_BYTES: u64 = 16 << 20;
 
 /// Nodes that are silent for so long count as failed.
 pub const SILENCE: Duration = Duration::from_secs(1);
@@ -57,12 +61,14 @@ pub struct KeeperOptions {
     pub silence: Duration,
     /// See [`HISTORY_BYTES`].
     pub history_bytes: usize,
+    /// See [`CUT_BYTES`].
+    pub cut_bytes: u64,
 }
 
 impl KeeperOptions {
     /// Of a cluster that exists.
     pub fn new(key: ClusterKey) -> Self {
-        Self { key, make: None, silence: SILENCE, history_bytes: HISTORY_BYTES }
+        Self { key, make: None, silence: SILENCE, history_bytes: HISTORY_BYTES, cut_bytes: CUT_BYTES }
     }
 }
 
@@ -82,6 +88,7 @@ pub struct NewCluster {
 /// The ledger of one directory, kept by this process for those that follow it.
 #[derive(Debug)]
 pub struct KeeperServer {
+    dir: PathBuf,
     opened: Opened,
     history: History,
     options: KeeperOptions,
@@ -106,8 +113,9 @@ impl KeeperServer {
             Some(new) => make_cluster(dir, new),
             None => Err(OpenError::None { dir: dir.into() }),
         };
-        let opened = open_to_keep(dir, make, |_, ledger, record| {
-            history.add(ledger, Bytes::copy_from_slice(record));
+        let opened = open_to_keep(dir, make, |visited| match visited {
+            Visited::Cut(ledger, hashes) => history.cut(ledger, hashes),
+            Visited::Record(_, ledger, record) => history.add(ledger, Bytes::copy_from_slice(record)),
         })?;
         let cluster = cluster_of(opened.ledger.state())?;
         if let Some(NewCluster { name: wanted, .. }) =
@@ -117,7 +125,7 @@ impl KeeperServer {
             return Err(OpenError::OtherCluster { dir: dir.into(), found, wanted });
         }
         let cluster = cluster.uuid;
-        Ok(Self { opened, history, options, cluster })
+        Ok(Self { dir: dir.into(), opened, history, options, cluster })
     }
 
     /// The cluster's uuid.
@@ -130,9 +138,10 @@ impl KeeperServer {
     /// # Errors
     /// [`LogError`]: the ledger cannot be written. Nobody has a lease any more soon.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<(), LogError> {
-        let Self { opened: Opened { ledger, log, lock }, history, options, cluster } = self;
+        let Self { dir, opened: Opened { ledger, log, node, lock }, history, options, cluster } = self;
         let (events, received) = mpsc::channel(MOST_EVENTS);
-        let core = Core::new(Keeper::new(clock::now(), ledger, options.silence), log, history);
+        let cutting = Cutting { dir, node, cut_bytes: options.cut_bytes };
+        let core = Core::new(Keeper::new(clock::now(), ledger, options.silence), log, history, cutting);
         let mut core = tokio::task::spawn_blocking(move || {
             let ended = core.run(received);
             drop(lock);
