@@ -22,7 +22,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
     }
     let ledger = huntaway_membership::local::read(&args.dir);
     match &ledger {
-        Ok(ledger) => println!("ledger: {} records: sound", ledger.records.len()),
+        Ok(ledger) => println!("ledger: {} records: sound", ledger.state.number()),
         Err(error) => println!("DAMAGE: ledger: {}", crate::in_full(error)),
     }
     let sound = report.is_sound() && ledger.is_ok();

@@ -22,6 +22,9 @@ use crate::local::log_file::{self, MAX_LOG_BYTES, MAX_OPERATIONS_BYTES, NotCut};
 /// What is taken in before records are put on stable storage together.
 const MOST_TOGETHER: usize = 64;
 
+/// A file that cannot be cut is looked at again when it is so much longer.
+const RETRY_BYTES: u64 = 1 << 20;
+
 /// What happens on connections, each of which has a number.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -203,10 +206,10 @@ impl Core {
         let Cutting { dir, node, cut_bytes } = &mut self.cutting;
         match log_file::cut(dir, *node, &self.durable, self.history.hashes()) {
             Ok(Some((file, end_bytes))) => self.log.replace(file, end_bytes),
-            Ok(None) => *cut_bytes *= 2,
+            Ok(None) => *cut_bytes = self.log.end_bytes() + RETRY_BYTES,
             Err(NotCut::Still(why)) => {
                 tracing::warn!(why, "the ledger's file cannot be cut, and is gone on with as it is");
-                *cut_bytes *= 2;
+                *cut_bytes = self.log.end_bytes() + RETRY_BYTES;
             }
             Err(NotCut::Unknown(source)) => return Err(self.log.lost(source)),
         }
@@ -256,5 +259,82 @@ impl Core {
             tracing::warn!(follower = to.follower.0, "a follower of the ledger is too slow, or gone");
             self.leave(connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use huntaway_ledger::keeper::Proposal;
+    use huntaway_ledger::{Ledger, Record};
+
+    use super::*;
+    use crate::local::directory;
+    use crate::local::shared::SILENCE;
+
+    const FOLLOWER: Follower = Follower(5);
+
+    fn copies(copies: usize) -> Record {
+        Record::Copies { copies, min_copies: 1 }
+    }
+
+    /// One that keeps one record, and somebody who follows.
+    fn core(dir: &Path) -> (Core, mpsc::Receiver<Sent>) {
+        let node = NodeId([1; 16]);
+        directory::make(dir).unwrap();
+        log_file::create(dir, node, &Ledger::default().follow(&copies(1)).unwrap()).unwrap();
+        let found = log_file::load(dir, |_| ()).unwrap();
+        let log = log_file::open_for_append(dir, &found).unwrap();
+        let (called, mut history) =
+            (Called { follower: FOLLOWER, last: 1, hash: found.ledger.hash() }, History::new(1 << 20));
+        history.cut(&found.ledger, vec![found.ledger.hash()]);
+        let cutting = Cutting { dir: dir.into(), node, cut_bytes: u64::MAX };
+        let mut core = Core::new(Keeper::new(clock::now(), found.ledger, SILENCE), log, history, cutting);
+        let (outbox, mut sent) = mpsc::channel(16);
+        core.take(Event::Connected { connection: 1, called, outbox }).unwrap();
+        assert!(sent.try_recv().is_ok());
+        (core, sent)
+    }
+
+    fn propose(core: &mut Core, number: u64) -> Result<(), LogError> {
+        let proposal = Proposal::Record(copies(2 + number as usize));
+        let message = ToKeeper::Proposed { number, unanswered_from: 1, proposal };
+        core.take(Event::Came { connection: 1, message })?;
+        core.publish()
+    }
+
+    fn last(sent: &mut mpsc::Receiver<Sent>) -> Bytes {
+        let all = std::iter::from_fn(|| sent.try_recv().ok());
+        match all.last() {
+            Some(Sent::Framed(framed)) => framed,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_was_agreed_on_has_its_answer_also_when_the_file_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut core, mut sent) = core(dir.path());
+        propose(&mut core, 1).unwrap();
+        let agreed =
+            framed(&FromKeeper::Answered { number: 1, answer: ProposalAnswer::Agreed { record: 2 } });
+        assert_eq!(last(&mut sent), agreed);
+        let file = File::create(dir.path().join("full")).unwrap();
+        core.log.replace(file, MAX_OPERATIONS_BYTES);
+        propose(&mut core, 1).unwrap();
+        assert_eq!(last(&mut sent), agreed);
+        propose(&mut core, 2).unwrap();
+        let full = framed(&FromKeeper::Answered { number: 2, answer: ProposalAnswer::Full });
+        assert_eq!(last(&mut sent), full);
+    }
+
+    #[test]
+    fn nothing_is_told_after_a_record_that_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut core, mut sent) = core(dir.path());
+        core.durable = Ledger::default();
+        assert!(matches!(propose(&mut core, 1), Err(LogError::Unreadable { .. })));
+        assert!(sent.try_recv().is_err());
     }
 }
