@@ -116,7 +116,7 @@ impl<D: Disk> Store<D> {
         let needed = self.trails.needed(self.wal.durable());
         #[cfg(feature = "planted-bugs")]
         let needed = needed.filter(|_| !self.options.has(crate::PlantedBug::ReleasedBeforeKnown));
-        let needed = needed.into_iter().chain(self.damage.needed()).min();
+        let settles = self.damage.is_to_be_settled() && self.load_concerned();
         #[cfg(feature = "planted-bugs")]
         if self.options.has(crate::PlantedBug::ReleasedBeforeApplied) {
             self.release_early(cut)?;
@@ -131,7 +131,10 @@ impl<D: Disk> Store<D> {
         self.room.freed(cut);
         if applied.objects_without_room == 0 {
             self.applied.fetch_max(cut.0, Ordering::AcqRel);
-            self.release(cut, needed)?;
+            if settles {
+                self.damage.settle();
+            }
+            self.release(cut, needed.into_iter().chain(self.damage.needed()).min())?;
         }
         self.drain_backlog();
         if self.dirty.is_empty() {

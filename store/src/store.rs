@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use huntaway_replica::Recovered;
 use huntaway_wire::{
@@ -412,14 +412,19 @@ impl<D: Disk> Store<D> {
         work: impl FnOnce(&mut PartitionState) -> Result<R, Error>,
         damaged: impl FnOnce() -> Broken,
     ) -> Result<R, Error> {
+        match &mut *self.look_up(partition)? {
+            Slot::Loaded(state) => work(state),
+            Slot::Untouched | Slot::Damaged => Err(damaged().into()),
+        }
+    }
+
+    /// The partition, loaded if that can be done, with its lock held.
+    pub(crate) fn look_up(&self, partition: Partition) -> Result<MutexGuard<'_, Slot>, Error> {
         let mut slot = lock(&self.partitions[partition.index()]);
         if let Slot::Untouched = *slot {
             *slot = self.load_partition(partition)?;
         }
-        match &mut *slot {
-            Slot::Loaded(state) => work(state),
-            Slot::Untouched | Slot::Damaged => Err(damaged().into()),
-        }
+        Ok(slot)
     }
 
     fn load_partition(&self, partition: Partition) -> Result<Slot, Error> {
@@ -441,6 +446,7 @@ impl<D: Disk> Store<D> {
             Err(error) => {
                 self.metrics.damaged_indexes.inc();
                 tracing::error!(%partition, %error, "the index of a partition cannot be used");
+                self.trails.give_up(partition);
                 Ok(Slot::Damaged)
             }
         }

@@ -68,6 +68,11 @@ impl<D: Disk> Store<D> {
         };
         if !is_prepared {
             batch.objects.iter().for_each(|captured| self.put_back(batch.partition, captured, applied));
+            if has_directory && batch.objects.is_empty() {
+                // The log stays until its index is made good.
+                applied.objects_without_room += 1;
+                self.dirty.insert(batch.partition);
+            }
             return Ok(None);
         }
         self.with_loaded(batch.partition, |state| state.is_inherited = false);

@@ -50,6 +50,11 @@ impl Trails {
         }
     }
 
+    /// What the partition knew is of no use to anybody.
+    pub(crate) fn give_up(&self, partition: Partition) {
+        lock(&self.0).remove(&partition);
+    }
+
     /// From where on the log is needed when it is `durable` up to there; `None` if it is not.
     pub(crate) fn needed(&self, durable: Lsn) -> Option<Lsn> {
         let mut trails = lock(&self.0);
