@@ -6,7 +6,7 @@ mod header;
 mod table;
 
 pub(crate) use cache::ObjectCache;
-pub(crate) use file::{Change, LoadError, ObjectFile, ObjectPath, data_offset, entry_offset};
+pub(crate) use file::{Change, LoadError, ObjectFile, ObjectPath, data_offset, entry_offset, read_file};
 pub(crate) use header::{FILE_BYTES, Header, NEW_OBJECT_BYTES};
 pub(crate) use table::Entry;
 #[cfg(feature = "fuzzing")]

@@ -25,11 +25,12 @@ pub(crate) use trail::Trails;
 
 use crate::disk::Disk;
 use crate::locking::lock;
-use crate::memory::Effect;
+use crate::memory::{Effect, RecentObject};
 use crate::object::{Change as BlockChange, Entry as BlockState, FILE_BYTES, NEW_OBJECT_BYTES};
 use crate::partition::PartitionState;
 use crate::store::Store;
 use crate::wal::{Change, Lsn, RecordHeader, Urgency, WalError};
+use crate::write::new_bytes;
 
 /// The part of the log's bound after which a partition is to tell the log again what it knows.
 const CHECKPOINT_SHARE: u64 = 4;
@@ -137,19 +138,8 @@ impl<D: Disk> Store<D> {
         if may_be_refused && !self.has_memory_for(data_bytes * u64::from(BLOCK_SIZE_BYTES)) {
             return Err(LogError::Full);
         }
-        let promised_bytes = states.as_ref().map_or(0, |(oid, states)| {
-            let recent = state.memory.object(*oid);
-            let is_new = |(block, state): &&(u32, BlockState)| {
-                let known = recent.and_then(|recent| recent.change(*block));
-                matches!(state, BlockState::Data { .. }) && !matches!(known, Some(BlockChange::Data { .. }))
-            };
-            let blocks = states.blocks.iter().filter(is_new).count() as u64;
-            let is_new = recent.is_none() && !states.blocks.is_empty();
-            if states.reserves == Some(true) {
-                return FILE_BYTES;
-            }
-            blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 }
-        });
+        let promised_bytes =
+            states.as_ref().map_or(0, |(oid, states)| self.replicated_bytes(state, *oid, states));
         if !may_be_refused {
             self.room.promise_anyway(promised_bytes);
         } else if let Err(refusal) = self.room.promise(&*self.disk, promised_bytes) {
@@ -173,6 +163,26 @@ impl<D: Disk> Store<D> {
             self.ring_unapplied();
         }
         Ok(placed.end)
+    }
+
+    /// What an entry takes of the disk that was not taken or promised before, at most.
+    fn replicated_bytes(&self, state: &PartitionState, oid: Oid, states: &States) -> u64 {
+        let is_something = |(_, state): &(u32, BlockState)| *state != BlockState::Inherit;
+        if states.reserves != Some(true) && !states.blocks.iter().any(is_something) {
+            return 0;
+        }
+        let recent = state.memory.object(oid);
+        // Nothing of a file that cannot be used is used again.
+        let found = || self.find_object(state, oid).ok().flatten();
+        let object = if recent.is_some_and(RecentObject::starts_anew) { None } else { found() };
+        if states.reserves == Some(true) {
+            let was_set_aside = object.as_ref().is_some_and(|object| object.content().reserved);
+            let is_set_aside = recent.and_then(RecentObject::reservation).unwrap_or(was_set_aside);
+            return if is_set_aside { 0 } else { FILE_BYTES };
+        }
+        let data =
+            |(block, state): &(u32, BlockState)| matches!(state, BlockState::Data { .. }).then_some(*block);
+        new_bytes(state, oid, object.as_deref(), states.blocks.iter().filter_map(data))
     }
 
     /// Logs all records of an entry; where the last one is.

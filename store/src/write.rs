@@ -12,8 +12,8 @@ use huntaway_wire::{
 use smallvec::SmallVec;
 
 use crate::disk::Disk;
-use crate::memory::{Recent, Stamp};
-use crate::object::{Entry, NEW_OBJECT_BYTES};
+use crate::memory::{Recent, RecentObject, Stamp};
+use crate::object::{Entry, NEW_OBJECT_BYTES, ObjectFile};
 use crate::partition::PartitionState;
 use crate::read::Block;
 use crate::store::{Step, Store};
@@ -312,25 +312,35 @@ impl<D: Disk> Store<D> {
     /// Makes sure that the blocks can be applied: promises what they will take of the disk. Also finds out whether the
     /// object is sound, for nothing is acknowledged that cannot be applied.
     pub(crate) fn promise(&self, state: &PartitionState, oid: Oid, blocks: Range<u32>) -> Result<u64, Error> {
-        let recent = state.memory.object(oid);
         let object = self.file_behind(state, oid)?;
-        let content = object.as_ref().map(|object| object.content());
-        let was_reserved = content.as_ref().is_some_and(|content| content.reserved);
-        let reserved = recent.and_then(|recent| recent.reservation()).unwrap_or(was_reserved);
-        if reserved {
-            return Ok(0);
-        }
-        let takes_space = |block: &u32| match recent.map_or(Recent::Unknown, |recent| recent.block(*block)) {
-            Recent::Data { .. } => false,
-            Recent::Zero | Recent::Lost => true,
-            Recent::Unknown => !content
-                .as_ref()
-                .is_some_and(|content| matches!(content.table.entry(*block), Entry::Data { .. })),
-        };
-        let new_blocks = blocks.filter(takes_space).count() as u64;
-        let is_new = object.is_none() && recent.is_none();
-        let bytes = new_blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 };
+        let bytes = new_bytes(state, oid, object.as_deref(), blocks);
         self.room.promise(&*self.disk, bytes)?;
         Ok(bytes)
     }
+}
+
+/// What data in these blocks takes of the disk that was not taken or promised before, when `object` has what is not among the
+/// recent writes.
+pub(crate) fn new_bytes<D: Disk>(
+    state: &PartitionState,
+    oid: Oid,
+    object: Option<&ObjectFile<D>>,
+    blocks: impl Iterator<Item = u32>,
+) -> u64 {
+    let recent = state.memory.object(oid);
+    let content = object.map(ObjectFile::content);
+    let was_reserved = content.as_ref().is_some_and(|content| content.reserved);
+    if recent.and_then(RecentObject::reservation).unwrap_or(was_reserved) {
+        return 0;
+    }
+    let takes_space = |block: &u32| match recent.map_or(Recent::Unknown, |recent| recent.block(*block)) {
+        Recent::Data { .. } => false,
+        Recent::Zero | Recent::Lost => true,
+        Recent::Unknown => {
+            !content.as_ref().is_some_and(|content| matches!(content.table.entry(*block), Entry::Data { .. }))
+        }
+    };
+    let new_blocks = blocks.filter(takes_space).count() as u64;
+    let is_new = object.is_none() && recent.is_none();
+    new_blocks * u64::from(BLOCK_SIZE_BYTES) + if is_new { NEW_OBJECT_BYTES } else { 0 }
 }

@@ -237,9 +237,7 @@ impl<D: Disk> ObjectFile<D> {
 
     /// Reads whole blocks, unverified, into `buffer`. What lies beyond the end of the file is zeroes.
     pub(crate) fn read(&self, disk: &D, first_block: u32, buffer: &mut [u8]) -> io::Result<()> {
-        let found = disk.read_at(&self.file, buffer, data_offset(first_block))?;
-        buffer[found..].fill(0);
-        Ok(())
+        read_file(disk, &self.file, first_block, buffer)
     }
 
     /// The same, if they can be had without waiting and the file does not end before.
@@ -340,6 +338,18 @@ impl<D: Disk> ObjectFile<D> {
         changes.iter().for_each(|(block, change)| table.set(*block, change.entry()));
         table
     }
+}
+
+/// As [`ObjectFile::read`], for those who have the file only.
+pub(crate) fn read_file<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    first_block: u32,
+    buffer: &mut [u8],
+) -> io::Result<()> {
+    let found = disk.read_at(file, buffer, data_offset(first_block))?;
+    buffer[found..].fill(0);
+    Ok(())
 }
 
 /// Which sector of the table has a block's entry.

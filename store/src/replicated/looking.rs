@@ -10,7 +10,7 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Oid, Partition, Version};
 use crate::disk::Disk;
 use crate::error::is_shortage;
 use crate::memory::RecentObject;
-use crate::object::{Change, Entry, LoadError, ObjectFile, ObjectPath};
+use crate::object::{Change, Entry, LoadError, ObjectFile, ObjectPath, read_file};
 use crate::partition::PartitionState;
 use crate::store::Store;
 use crate::wal::{LogFiles, Lsn};
@@ -132,7 +132,8 @@ type PlannedBlock = (u32, Option<(Entry, Place)>);
 /// What blocks are at one moment, and where their data is to be read.
 struct Plan<D: Disk> {
     log: Arc<LogFiles<D::File>>,
-    file: Option<Arc<ObjectFile<D>>>,
+    /// Not the object: while somebody has that, it is not looked at anew.
+    file: Option<Arc<D::File>>,
     blocks: Vec<PlannedBlock>,
     /// Of the object, there is nothing but these blocks.
     is_missing: bool,
@@ -247,7 +248,7 @@ impl<D: Disk> Store<D> {
     /// What is to be read; `None` if that cannot be told now.
     fn plan(&self, looked: &Looked<'_, D>, blocks: Vec<PlannedBlock>, is_missing: bool) -> Option<Plan<D>> {
         let file = match &looked.behind {
-            Behind::File(file) => Some(Arc::clone(file)),
+            Behind::File(object) => Some(Arc::clone(object.file())),
             Behind::Unknown => return None,
             Behind::Nothing | Behind::Missing => None,
         };
@@ -323,7 +324,7 @@ impl<D: Disk> Store<D> {
         let mut bytes = vec![0; BLOCK_SIZE_BYTES as usize];
         let read = match (place, &plan.file) {
             (Place::Log(at), _) => self.read_log(&plan.log, at.0, &mut bytes),
-            (_, Some(object)) => object.read(&self.disk, block, &mut bytes),
+            (_, Some(file)) => read_file(&*self.disk, file, block, &mut bytes),
             (_, None) => return None,
         };
         if let Err(error) = &read {
@@ -341,4 +342,47 @@ fn digest(written: &[(u32, Entry)]) -> u64 {
         let version = entry.version().unwrap_or(Version::NEVER);
         add(add(add(sum, *block), version.pepoch), version.seq)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_replica::{Change as Written, Completion, Content, Record};
+    use huntaway_wire::{Durability, ObjectKind, Vid};
+
+    use super::*;
+    use crate::StoreOptions;
+    use crate::disk::SimulatedDisk;
+
+    #[test]
+    fn what_somebody_reads_is_looked_at_anew() {
+        let disk = Arc::new(SimulatedDisk::new(1 << 30));
+        let store = Store::open(disk.clone(), StoreOptions::default()).unwrap();
+        let (partition, oid) =
+            (Partition::new(0).unwrap(), Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), 0));
+        let block: Content = Some(Block::new(vec![1; BLOCK_SIZE_BYTES as usize].into()));
+        let version = Version { pepoch: 1, seq: 1 };
+        let record = Record {
+            version,
+            oid,
+            change: Written::Write { first_block: 0, blocks: vec![block] },
+            completion: Completion::Done,
+            request: None,
+            unanswered_from: 0,
+            durability: Durability::Logged,
+        };
+        let record = Arc::new(record);
+        store
+            .log_entry(partition, &huntaway_replica::Entry::Write { record, settled: Version::NEVER })
+            .unwrap();
+        store.apply().unwrap();
+        let plan = |state: &mut PartitionState| {
+            let looked = store.look_at(state, oid);
+            store.plan(&looked, vec![(0, looked.block(0))], false)
+        };
+        let reads = store.look(partition, plan).flatten().unwrap();
+        assert!(matches!(store.verify(partition, oid), Outcome::Verified(_)));
+        assert!(disk.flip(&format!("objects/000.1/{oid}"), 0, 1));
+        assert_eq!(store.verify(partition, oid), Outcome::Missing(Vec::new()));
+        assert_eq!(store.read_all(&reads).iter().flatten().count(), 1, "its data can still be read");
+    }
 }

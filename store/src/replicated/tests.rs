@@ -3,6 +3,7 @@
 mod damage;
 mod driver;
 mod reading;
+mod room;
 
 use std::sync::Arc;
 
