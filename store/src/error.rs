@@ -216,6 +216,11 @@ pub(crate) fn is_shortage(error: &io::Error) -> bool {
     is_out_of_files(error) || is_errno(error, Errno::NOMEM)
 }
 
+/// Whether the disk could not read what is stored there (EIO).
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    is_errno(error, Errno::IO)
+}
+
 /// Whether no file could be opened, because the process or the system has too many open (ENFILE, EMFILE).
 pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
     is_errno(error, Errno::NFILE) || is_errno(error, Errno::MFILE)

@@ -58,6 +58,8 @@ pub enum PlantedBug {
     IndexNotLowered,
     /// Nobody is told that records are missing from the log.
     LogDamageNotTold,
+    /// What cannot be read ends the log also when no power was lost.
+    TornTailAfterKill,
 }
 
 impl<D: Disk> Store<D> {

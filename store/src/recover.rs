@@ -23,7 +23,7 @@ use crate::reads::Reads;
 use crate::replicated::{Consequence, LogDamage, Replay};
 use crate::room::{LogSize, Room};
 use crate::store::{RungBell, Store};
-use crate::superblock::{DATA_NAMES, HARMLESS_NAMES, Superblock};
+use crate::superblock::{BootId, DATA_NAMES, HARMLESS_NAMES, Superblock};
 use crate::waiters::Waiters;
 use crate::wal::{Change, Lsn, RecordHeader, Wal, WalOptions};
 
@@ -43,7 +43,8 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// See [`OpenError`]. Nothing that was acknowledged is lost by trying.
     pub fn open(disk: Arc<D>, options: StoreOptions) -> Result<Self, OpenError> {
-        let (superblock, is_complete) = open_superblock(&*disk, &options)?;
+        let opening = open_superblock(&*disk, &options)?;
+        let Opening { superblock, is_complete, .. } = opening;
         let disk_id = superblock.disk;
         let mut known = if is_complete {
             KnownPartitions::load(&*disk, disk_id)?
@@ -54,7 +55,7 @@ impl<D: Disk> Store<D> {
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
         let directories = find_directories(&*disk, &known, options.epoch)?;
         let account = Arc::<Account>::default();
-        let (wal, replayed, replicas) = replay(&disk, &options, &superblock, is_complete, &account)?;
+        let (wal, replayed, replicas) = replay(&disk, &options, &opening, &account)?;
         let (recovered, trails) = replicas.recovered();
         let dirty = DirtyPartitions::new();
         let metrics = Metrics::new(&options.directory);
@@ -69,12 +70,15 @@ impl<D: Disk> Store<D> {
             let epochs = directories[partition.index()];
             let loading = (partition, epochs, superblock.pepoch);
             let slot = load_replayed(&*disk, loading, left, &account, &metrics)?;
-            if let Slot::Loaded(state) = &mut *lock(&slot) {
-                room.promise_anyway(state.memory.promise_all());
-                dirty.insert(partition);
-                if lock(&state.index.log()).exists() {
-                    known.renew(partition, epochs.of_directory());
+            match &mut *lock(&slot) {
+                Slot::Loaded(state) => {
+                    room.promise_anyway(state.memory.promise_all());
+                    dirty.insert(partition);
+                    if lock(&state.index.log()).exists() {
+                        known.renew(partition, epochs.of_directory());
+                    }
                 }
+                Slot::Damaged | Slot::Untouched => trails.give_up(partition),
             }
             partitions[partition.index()] = slot;
         }
@@ -125,9 +129,19 @@ impl<D: Disk> Store<D> {
     }
 }
 
-/// Reads the superblock, or makes one, and returns the one of the next incarnation: it is not written yet, for first
-/// everything else must be found to be in order. Also says whether the store was ever made to the end.
-fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superblock, bool), OpenError> {
+/// What is known of a store before its log is read.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    /// Of the next incarnation. It is not written yet: first everything else must be found to be in order.
+    superblock: Superblock,
+    /// The store was made to the end.
+    is_complete: bool,
+    /// The machine has not lost power since the store was opened last.
+    is_same_boot: bool,
+}
+
+/// Reads the superblock, or makes one.
+fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<Opening, OpenError> {
     let Some(old) = Superblock::load(disk)? else {
         check_unused(disk)?;
         let new = Superblock {
@@ -140,7 +154,8 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superbl
             disks: options.disks,
         };
         new.create(disk).map_err(OpenError::io("create", crate::superblock::PATH))?;
-        return Ok((Superblock { incarnation: 1, ..new }, false));
+        let superblock = Superblock { incarnation: 1, ..new };
+        return Ok(Opening { superblock, is_complete: false, is_same_boot: false });
     };
     if old.cluster != options.cluster {
         return Err(OpenError::OtherCluster { found: old.cluster, expected: options.cluster });
@@ -155,7 +170,8 @@ fn open_superblock<D: Disk>(disk: &D, options: &StoreOptions) -> Result<(Superbl
         pepoch: options.pepoch.max(Pepoch(next)),
         ..old
     };
-    Ok((next, old.is_complete()))
+    let is_same_boot = old.boot == options.boot && options.boot != BootId([0; 16]);
+    Ok(Opening { superblock: next, is_complete: old.is_complete(), is_same_boot })
 }
 
 /// Whether a store may be made on a disk that has no superblock.
@@ -201,16 +217,21 @@ fn find_directories<D: Disk>(
 fn replay<D: Disk>(
     disk: &Arc<D>,
     options: &StoreOptions,
-    superblock: &Superblock,
-    is_complete: bool,
+    opening: &Opening,
     account: &Arc<Account>,
 ) -> Result<(Wal<D>, Replayed, Replay), OpenError> {
     let wal_options = WalOptions {
-        disk_uuid: superblock.disk.0,
+        disk_uuid: opening.superblock.disk.0,
         segment_bytes: options.wal_segment_bytes.max(MIN_SEGMENT_BYTES),
         bound_bytes: options.wal_bytes,
-        may_be_new: !is_complete,
+        may_be_new: !opening.is_complete,
         skips_damage: options.opens_damaged_log,
+        is_same_boot: opening.is_same_boot,
+    };
+    #[cfg(feature = "planted-bugs")]
+    let wal_options = WalOptions {
+        is_same_boot: opening.is_same_boot && !options.has(crate::PlantedBug::TornTailAfterKill),
+        ..wal_options
     };
     let mut replayed = Replayed::new();
     let mut replicas = Replay::default();

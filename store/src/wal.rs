@@ -28,7 +28,7 @@ pub use record::{Change, Record, RecordHeader};
 use record::{HEADER_BYTES, Place};
 use released::{DurableMark, Released};
 pub(crate) use replay::Hole;
-use replay::{Found, Replay, io_error};
+use replay::{Found, Marks, Replay, io_error};
 use segment::{RECORDS_OFFSET, Segment};
 
 use crate::disk::{Disk, Open};
@@ -89,8 +89,10 @@ pub struct WalOptions {
     pub bound_bytes: u64,
     /// The disk may have no log yet: then one is made. Otherwise a missing one is [`WalError::Incomplete`].
     pub may_be_new: bool,
-    /// Records that were synced and cannot be read are passed over ([`Wal::holes`]), and are no error.
+    /// Records that were there and cannot be read are passed over ([`Wal::holes`]), and are no error.
     pub skips_damage: bool,
+    /// The machine has not lost power since the log was used last: what was written is there, synced or not.
+    pub is_same_boot: bool,
 }
 
 /// The write-ahead log of one disk.
@@ -166,14 +168,23 @@ impl<D: Disk> Wal<D> {
         replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
     ) -> Result<Self, E> {
         let mut released = open_released(&*disk, &options)?;
-        let (from, durable) = (released.lsn(), released.durable());
+        let from = released.lsn();
+        // What was to be destroyed may still be there.
+        let is_all_there = options.is_same_boot && !released.is_cutting();
+        let marks = Marks { released: from, durable: released.durable(), is_all_there };
         let may = (options.may_be_new, options.skips_damage);
         let mut found = Found::look(&*disk, &options.disk_uuid, from, may)?;
         let next_number = found.next_number();
         let how = Replay::Rewriting { skips_damage: options.skips_damage };
-        let end = replay::replay(&*disk, &found, (from, durable), how, replay)?;
+        let end = replay::replay(&*disk, &found, marks, how, replay)?;
         let must_cut = end.has_leftovers || released.is_cutting();
         let fail = |source| io_error("write", released::path(), source);
+        let durable_mark = released.durable_mark();
+        if !end.holes.is_empty() {
+            // What tells of them may be what is destroyed now.
+            replay::sync_all(&*disk, &options.disk_uuid, &found.live)?;
+            durable_mark.note(&*disk, end.lsn).and_then(|()| released.renew(&*disk)).map_err(fail)?;
+        }
         if must_cut {
             released.begin_cutting(&*disk).map_err(fail)?;
         }
@@ -182,7 +193,6 @@ impl<D: Disk> Wal<D> {
         if must_cut {
             released.end_cutting(&*disk).map_err(fail)?;
         }
-        let durable_mark = released.durable_mark();
         durable_mark.note(&*disk, end.lsn).map_err(fail)?;
         released.renew(&*disk).map_err(fail)?;
         let mut full = VecDeque::from(found.live);
@@ -508,12 +518,13 @@ pub fn inspect<D: Disk, E: From<WalError>>(
         false if may_be_new => return Ok(Lsn(0)),
         false => return Err(MISSING.into()),
     };
-    let (from, durable) = match released {
+    let (released, durable) = match released {
         Some(released) => (released.lsn(), released.durable()),
         None => check_new(disk, may_be_new).map(|()| (Lsn(0), Lsn(0)))?,
     };
-    let found = Found::look(disk, &disk_uuid, from, (may_be_new, false))?;
-    Ok(replay::replay(disk, &found, (from, durable), Replay::Looking, visit)?.lsn)
+    let marks = Marks { released, durable, is_all_there: false };
+    let found = Found::look(disk, &disk_uuid, released, (may_be_new, false))?;
+    Ok(replay::replay(disk, &found, marks, Replay::Looking, visit)?.lsn)
 }
 
 fn open_released<D: Disk>(disk: &D, options: &WalOptions) -> Result<Released<D::File>, WalError> {

@@ -23,6 +23,7 @@ use faults::{Failure, Faults};
 pub use faults::{Fault, Operation};
 use names::{Names, Node};
 pub use random::SeededRandom;
+use rustix::io::Errno;
 
 use super::{Disk, Open, Space};
 
@@ -209,7 +210,12 @@ impl Disk for SimulatedDisk {
     }
 
     fn read_at(&self, file: &SimulatedFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(self.enter(Operation::Read)?.content(file)?.read(buffer, offset))
+        let mut state = self.enter(Operation::Read)?;
+        let content = state.content(file)?;
+        if content.is_spoilt(offset, buffer.len() as u64) {
+            return Err(io::Error::from_raw_os_error(Errno::IO.raw_os_error()));
+        }
+        Ok(content.read(buffer, offset))
     }
 
     fn is_memory(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Reading the log back after a stop of any kind: where it ends, and whether something is missing.
 //!
 //! Each record tells what was on stable storage when it was written. An unreadable record ends the log (a *torn tail*:
-//! power was lost before it was synced) unless some record after it, or `wal/released`, says that it had been synced: then
-//! it is damage. Whoever wants that has what can be read beyond it, too, and is told of the holes.
+//! power was lost before it was synced) unless some record after it, or `wal/released`, says that it had been synced, or no
+//! power was lost and something follows: then it is damage. Whoever wants that has what can be read beyond it, too, and is told of the holes.
 
 use std::io::{self, IoSlice};
 
@@ -14,9 +14,13 @@ use super::record::{self, ALIGNMENT_BYTES, Fixed, HEADER_BYTES, Record, Table};
 use super::segment::{self, Header, RECORDS_OFFSET, Segment};
 use super::{DIRECTORY, Lsn, WalError};
 use crate::disk::{Disk, Open};
+use crate::error::is_unreadable;
 
 /// Bytes searched at a time for records beyond an unreadable one.
 const SEARCH_BYTES: usize = 1 << 20;
+
+/// What a disk can read or not, as a whole.
+const PAGE_BYTES: usize = 4096;
 
 /// The segment files as they were found, sorted by what is to become of them.
 pub(super) struct Found<F> {
@@ -63,7 +67,10 @@ impl<F> Found<F> {
         for number in names.iter().filter_map(|name| segment::number(name)) {
             let path = segment::path(number);
             let read = disk.open(&path, Open::Existing).and_then(|file| {
-                let header = Header::read(disk, &file, uuid, number)?;
+                let header = match Header::read(disk, &file, uuid, number) {
+                    Err(error) if skips_damage && is_unreadable(&error) => Header::Damaged,
+                    header => header?,
+                };
                 Ok((file, header))
             });
             let (file, header) = read.map_err(|source| io_error("read", path, source))?;
@@ -122,6 +129,17 @@ pub(super) struct End {
     pub(super) holes: Vec<Hole>,
 }
 
+/// What is known of a log before it is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Marks {
+    /// From where on it is read.
+    pub(super) released: Lsn,
+    /// It does not end before.
+    pub(super) durable: Lsn,
+    /// All that was written is there, synced or not: what is unreadable with something behind it is damaged.
+    pub(super) is_all_there: bool,
+}
+
 /// What is done with the records that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Replay {
@@ -133,6 +151,12 @@ pub(super) enum Replay {
         /// What is damaged is passed over.
         skips_damage: bool,
     },
+}
+
+impl Replay {
+    fn skips_damage(self) -> bool {
+        self == Self::Rewriting { skips_damage: true }
+    }
 }
 
 /// A record as it was read.
@@ -150,32 +174,32 @@ impl End {
     }
 }
 
-/// Hands every record from `released` on to `replay`, in order, until the log's end, which is not before `durable`.
+/// Hands every record that is not released on to `replay`, in order, until the log's end.
 pub(super) fn replay<D: Disk, E: From<WalError>>(
     disk: &D,
     found: &Found<D::File>,
-    (released, durable): (Lsn, Lsn),
+    marks: Marks,
     how: Replay,
     replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), E>,
 ) -> Result<End, E> {
     let mut table = Table::default();
-    let mut end = End { lsn: released, ..End::default() };
+    let mut end = End { lsn: marks.released, ..End::default() };
     if found.lacks_beginning {
-        let behind = Lsn(released.max(durable).0 + ALIGNMENT_BYTES);
+        let behind = Lsn(marks.released.max(marks.durable).0 + ALIGNMENT_BYTES);
         end.skip(found.live.first().map_or(behind, |first| first.base), None);
     }
     for (place, segment) in found.live.iter().enumerate() {
         let next = found.live.get(place + 1);
         end.segment = place;
         while next.is_none_or(|next| next.base != end.lsn) {
-            let raw = read(disk, segment, end.lsn)?;
+            let raw = read(disk, segment, end.lsn, how)?;
             let fixed = raw.as_ref().map(|raw| raw.fixed.clone());
             let whole = raw.and_then(|raw| {
                 let record = raw.fixed.complete(raw.rest.clone(), &mut table)?;
                 Some((raw, record))
             });
             let Some((raw, record)) = whole else {
-                if meet_unreadable(disk, found, &mut end, durable, how, fixed.as_ref())? {
+                if meet_unreadable(disk, found, &mut end, marks, how, fixed.as_ref())? {
                     return Ok(end);
                 }
                 continue;
@@ -192,20 +216,57 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
     Ok(end)
 }
 
-fn read<D: Disk>(disk: &D, segment: &Segment<D::File>, lsn: Lsn) -> Result<Option<Raw>, WalError> {
+fn read<D: Disk>(
+    disk: &D,
+    segment: &Segment<D::File>,
+    lsn: Lsn,
+    how: Replay,
+) -> Result<Option<Raw>, WalError> {
     let fail = |source| io_error("read", segment::path(segment.number), source);
     let offset = segment.offset(lsn);
     let mut header = [0; HEADER_BYTES];
-    if disk.read_at(&segment.file, &mut header, offset).map_err(fail)? < HEADER_BYTES {
+    if read_at(disk, &segment.file, &mut header, offset, how).map_err(fail)? < HEADER_BYTES {
         return Ok(None);
     }
     let Some(fixed) = Fixed::decode(&header, segment.seed).filter(|fixed| fixed.place.lsn == lsn) else {
         return Ok(None);
     };
     let mut rest = vec![0; fixed.rest_bytes()];
-    let length = disk.read_at(&segment.file, &mut rest, offset + HEADER_BYTES as u64).map_err(fail)?;
+    let length = read_at(disk, &segment.file, &mut rest, offset + HEADER_BYTES as u64, how).map_err(fail)?;
     rest.truncate(length);
     Ok(Some(Raw { header, fixed, rest: rest.into() }))
+}
+
+/// As [`Disk::read_at`], but where damage is passed over, what the disk cannot read is zeroes, page by page.
+fn read_at<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    buffer: &mut [u8],
+    offset: u64,
+    how: Replay,
+) -> io::Result<usize> {
+    match disk.read_at(file, buffer, offset) {
+        Err(error) if how.skips_damage() && is_unreadable(&error) => {}
+        read => return read,
+    }
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        let length = (PAGE_BYTES - (at % PAGE_BYTES as u64) as usize).min(buffer.len() - done);
+        let page = &mut buffer[done..done + length];
+        let read = match disk.read_at(file, page, at) {
+            Err(error) if is_unreadable(&error) => {
+                page.fill(0);
+                length
+            }
+            read => read?,
+        };
+        done += read;
+        if read < length {
+            break;
+        }
+    }
+    Ok(done)
 }
 
 /// The record at `end` is unreadable: is that the end? If it is damage, that is passed over, if that is to be done.
@@ -213,40 +274,44 @@ fn meet_unreadable<D: Disk>(
     disk: &D,
     found: &Found<D::File>,
     end: &mut End,
-    durable: Lsn,
+    marks: Marks,
     how: Replay,
     fixed: Option<&Fixed>,
 ) -> Result<bool, WalError> {
     let (lsn, place) = (end.lsn, end.segment);
     let segment = &found.live[place];
-    let mut known_durable = durable;
+    let fail = |source| io_error("read", segment::path(segment.number), source);
+    let mut known_durable = marks.durable;
     end.has_leftovers = false;
     for (index, segment) in found.live.iter().enumerate().skip(place) {
         let from = if index == place { segment.offset(lsn) } else { RECORDS_OFFSET };
-        let newest = newest_claim(disk, segment, from)
+        let newest = newest_claim(disk, segment, from, how)
             .map_err(|source| io_error("read", segment::path(segment.number), source))?;
         end.has_leftovers |= index == place && newest.is_some();
         known_durable = known_durable.max(newest.unwrap_or_default());
     }
     let is_known = |hole: &Hole| hole.to == lsn && hole.partition.is_none();
     let is_damaged_behind = found.is_damaged_behind(place) && !end.holes.last().is_some_and(is_known);
-    if known_durable <= lsn && !is_damaged_behind {
+    let next = found.live.get(place + 1).map(|next| next.base);
+    let bytes = fixed.map_or(0, Fixed::logged_bytes);
+    let readable = first_header(disk, segment, segment.offset(lsn) + bytes, how).map_err(fail)?;
+    let is_followed = marks.is_all_there && (readable.is_some() || next.is_some());
+    if known_durable <= lsn && !is_damaged_behind && !is_followed {
         return Ok(true);
     }
     let damaged = WalError::Damaged { segment: segment.number, offset: segment.offset(lsn) };
-    if how != (Replay::Rewriting { skips_damage: true }) {
+    if !how.skips_damage() {
         return Err(damaged);
     }
-    let next = found.live.get(place + 1).map(|next| next.base);
     let (to, partition) = match fixed {
-        Some(fixed) => (Lsn(lsn.0 + fixed.logged_bytes()), Some(fixed.partition())),
+        Some(fixed) => (Lsn(lsn.0 + bytes), Some(fixed.partition())),
         None => {
-            let readable = first_header(disk, segment, segment.offset(lsn))
-                .map_err(|source| io_error("read", segment::path(segment.number), source))?;
             let behind = known_durable.max(Lsn(lsn.0 + ALIGNMENT_BYTES));
             // A segment that is lost as a whole was begun when this one was full.
             let last = next.filter(|next| is_damaged_behind || *next < behind).unwrap_or(behind);
-            (readable.map_or(last, |readable| readable.min(last)), None)
+            let follows = readable.or(next).filter(|_| is_followed);
+            let to = follows.unwrap_or_else(|| readable.map_or(last, |readable| readable.min(last)));
+            (to, None)
         }
     };
     if to <= lsn || next.is_some_and(|next| to > next) {
@@ -257,9 +322,14 @@ fn meet_unreadable<D: Disk>(
 }
 
 /// The furthest position that records of `segment` at or after `from` claim to have been on stable storage.
-fn newest_claim<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io::Result<Option<Lsn>> {
+fn newest_claim<D: Disk>(
+    disk: &D,
+    segment: &Segment<D::File>,
+    from: u64,
+    how: Replay,
+) -> io::Result<Option<Lsn>> {
     let mut newest = None;
-    scan(disk, segment, from, &mut |fixed| {
+    scan(disk, segment, from, how, &mut |fixed| {
         newest = newest.max(Some(fixed.place.durable_before));
         true
     })?;
@@ -267,9 +337,14 @@ fn newest_claim<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io:
 }
 
 /// Where the first record of `segment` at or after `from` begins whose header can be read.
-fn first_header<D: Disk>(disk: &D, segment: &Segment<D::File>, from: u64) -> io::Result<Option<Lsn>> {
+fn first_header<D: Disk>(
+    disk: &D,
+    segment: &Segment<D::File>,
+    from: u64,
+    how: Replay,
+) -> io::Result<Option<Lsn>> {
     let mut first = None;
-    scan(disk, segment, from, &mut |fixed| {
+    scan(disk, segment, from, how, &mut |fixed| {
         first = Some(fixed.place.lsn);
         false
     })?;
@@ -281,12 +356,13 @@ fn scan<D: Disk>(
     disk: &D,
     segment: &Segment<D::File>,
     from: u64,
+    how: Replay,
     visit: &mut dyn FnMut(&Fixed) -> bool,
 ) -> io::Result<()> {
     let mut buffer = vec![0; SEARCH_BYTES];
     let mut offset = from;
     loop {
-        let length = disk.read_at(&segment.file, &mut buffer, offset)?;
+        let length = read_at(disk, &segment.file, &mut buffer, offset, how)?;
         let (found, is_last) = (&buffer[..length], length < buffer.len());
         for place in possible_headers(found) {
             // A header that goes on behind what was read is the first thing read the next time.

@@ -20,6 +20,7 @@ const OPTIONS: WalOptions = WalOptions {
     bound_bytes: 128 << 10,
     may_be_new: true,
     skips_damage: false,
+    is_same_boot: false,
 };
 
 /// Bytes that a record of one block takes.

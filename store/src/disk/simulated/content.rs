@@ -1,6 +1,6 @@
 //! What a simulated file holds, and what it may hold after a power loss.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::SeededRandom;
@@ -30,6 +30,8 @@ pub(super) struct Content {
     lengths: Vec<u64>,
     /// Sectors of a failed sync: the system forgot that they are to be written.
     forgotten: BTreeMap<u64, Vec<Sector>>,
+    /// Pages that cannot be read until they are written again.
+    spoilt: BTreeSet<u64>,
 }
 
 impl Content {
@@ -47,6 +49,16 @@ impl Content {
         pages_of(offset, length).filter(|page| !self.pages.contains_key(page)).count() as u64
     }
 
+    /// The page at `offset` cannot be read any more.
+    pub(super) fn spoil(&mut self, offset: u64) {
+        self.spoilt.insert(offset / PAGE_BYTES as u64);
+    }
+
+    /// Whether something of the range cannot be read.
+    pub(super) fn is_spoilt(&self, offset: u64, length: u64) -> bool {
+        self.spoilt.range(pages_of(offset, length)).next().is_some()
+    }
+
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let count = self.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
         for (start, length) in cuts(offset, count, PAGE_BYTES) {
@@ -61,6 +73,8 @@ impl Content {
 
     pub(super) fn write(&mut self, data: &[u8], offset: u64) {
         self.put(data, offset);
+        let written = pages_of(offset, data.len() as u64);
+        self.spoilt.retain(|page| !written.contains(page));
         let end = offset + data.len() as u64;
         if end > self.length {
             self.change_length(end);

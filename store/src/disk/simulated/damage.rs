@@ -61,6 +61,12 @@ impl SimulatedDisk {
         self.lock().look(path, |content| content.flip(offset, bit)).unwrap_or(false)
     }
 
+    /// From now on reads of the page of 4096 bytes at `offset` fail (EIO), until something is written there. False if there is no
+    /// file of that name.
+    pub fn spoil(&self, path: &str, offset: u64) -> bool {
+        self.lock().look(path, |content| content.spoil(offset)).is_some()
+    }
+
     /// The file as it is now.
     pub fn image(&self, path: &str) -> Option<FileImage> {
         let content = self.lock().look(path, |content| content.clone())?;

@@ -8,7 +8,7 @@ use huntaway_wire::{Partition, Version};
 use super::{known, oid, partition, version, write};
 use crate::disk::{Crash, Disk, Open, SimulatedDisk};
 use crate::wal::Lsn;
-use crate::{PlantedBug, Store, StoreOptions};
+use crate::{LogError, PlantedBug, Store, StoreOptions};
 
 /// Blocks of each write: so many that a segment has a few of them.
 const BLOCKS: usize = 200;
@@ -210,6 +210,126 @@ fn what_was_never_synced_is_no_damage() {
         assert_eq!(told(&store), [0; 0]);
         assert!(places.iter().all(|place| place.is_in(&store)));
         let _ = last.is_in(&store);
+    }
+}
+
+#[test]
+fn what_the_disk_cannot_read_is_missing() {
+    let (disk, places) = log();
+    // In the record's data; its header; a segment's header.
+    for (spoilt, at) in [(4, 9000), (5, 0), (13, 20000)] {
+        let disk = Arc::new(disk.copy());
+        let Place { segment, offset, partition, .. } = places[spoilt];
+        assert!(disk.spoil(&path(segment), offset + at));
+        let page = (offset + at) / 4096;
+        let end = |place: &Place| place.offset + 56 + 900 + 200 * 4096;
+        let is_lost = |place: &Place| {
+            place.segment == segment && (place.offset / 4096..=end(place) / 4096).contains(&page)
+        };
+        let lost: Vec<_> = places.iter().filter(|place| is_lost(place)).collect();
+        let whose = if at > 0 { vec![partition.value()] } else { vec![0, 1, 2, OTHER] };
+        assert!(lost.len() == if at > 0 { 1 } else { 2 }, "{lost:?}");
+        check(&disk, &places, is_lost, &whose);
+    }
+    let disk = Arc::new(disk.copy());
+    assert!(disk.spoil(&path(2), 0));
+    check(&disk, &places, |place| place.segment == 2, &[0, 1, 2, OTHER]);
+    // A single copy is not opened, for it may be readable another time.
+    let (disk, _) = log();
+    assert!(disk.spoil(&path(2), 9000));
+    assert!(Store::open(Arc::new(disk), super::options()).is_err());
+}
+
+/// What the log lacks was the partition's: it explains its object file, and that there is no index yet.
+#[test]
+fn indexes_are_made_good_before_what_the_log_lacks_is_forgotten() {
+    for crash in [Crash::Process, Crash::Power] {
+        let disk = Arc::new(SimulatedDisk::new(1 << 30));
+        let store = open(&disk);
+        let entry = write(version(1, 1), 1, 0, &[Some(1)]);
+        store.log_entry(partition(1), &entry).unwrap();
+        store.sync().unwrap();
+        // The process dies when the object has its file, and before the index has it.
+        let died = (0..60).find(|count| {
+            let disk = Arc::new(disk.copy());
+            let store = open(&disk);
+            disk.die_after(*count);
+            let _ = store.apply();
+            let files = disk.files();
+            disk.is_dead() && files.iter().any(|path| path.ends_with(&oid(1).to_string()))
+        });
+        drop(store);
+        disk.crash(Crash::Process, 0);
+        let store = open(&disk);
+        disk.die_after(died.unwrap());
+        let _ = store.apply();
+        drop(store);
+        disk.crash(Crash::Process, 0);
+        assert!(disk.flip(&path(1), 4096 + 9, 1));
+        // Nobody looks at the partition.
+        let store = open(&disk);
+        store.log_damage_is_known();
+        store.apply().unwrap();
+        drop(store);
+        disk.crash(crash, 3);
+        let store = open(&disk);
+        assert_eq!(told(&store), [0; 0]);
+        store.log_entry(partition(1), &entry).unwrap();
+    }
+}
+
+/// What is known of a partition whose index is damaged is of use to nobody: the log goes on without it.
+#[test]
+fn a_damaged_index_does_not_keep_the_log() {
+    for has_objects_in_log in [false, true] {
+        let disk = Arc::new(SimulatedDisk::new(1 << 30));
+        let store = open(&disk);
+        store.log_entry(partition(1), &write(version(1, 1), 0, 0, &[Some(1)])).unwrap();
+        store.apply().unwrap();
+        store.log_entry(partition(1), &known(&[])).unwrap();
+        if has_objects_in_log {
+            store.log_entry(partition(1), &write(version(1, 2), 0, 0, &[Some(1)])).unwrap();
+        }
+        store.sync().unwrap();
+        store.wal.release(store.trails.needed(store.wal.durable()).unwrap()).unwrap();
+        store.checkpoint().unwrap();
+        drop(store);
+        disk.crash(Crash::Process, 0);
+        assert!(disk.flip("objects/001.1/index", 3, 1));
+        for _ in 0..2 {
+            let store = open(&disk);
+            assert_eq!(told(&store), [1], "so somebody is told, in the next process too");
+            assert_eq!(store.log_entry(partition(1), &known(&[])), Err(LogError::DamagedIndex));
+            assert_eq!(store.checkpoints_due(), []);
+            store.sync().unwrap();
+            store.apply().unwrap();
+            assert_eq!(store.wal_bytes(), 0);
+            drop(store);
+            disk.crash(Crash::Process, 0);
+        }
+    }
+}
+
+#[test]
+fn a_record_before_others_is_no_torn_tail_if_only_the_process_died() {
+    for (boot, whose) in [(1, vec![1]), (2, vec![])] {
+        let disk = Arc::new(SimulatedDisk::new(1 << 30));
+        let open = |boot| {
+            let boot = crate::BootId([boot; 16]);
+            let options = StoreOptions { opens_damaged_log: true, boot, ..super::options() };
+            Store::open(disk.clone(), options).unwrap()
+        };
+        let store = open(1);
+        (0..3).for_each(|index| {
+            let entry = write(version(1, 1), index, 0, &[Some(1)]);
+            store.log_entry(partition(index as u16), &entry).unwrap();
+        });
+        let end = store.wal.written().0;
+        drop(store);
+        disk.crash(Crash::Process, 0);
+        let file = disk.open(&path(1), Open::Existing).unwrap();
+        disk.write_at(&file, &[std::io::IoSlice::new(&[9])], 4096 + end / 3 + 1000).unwrap();
+        assert_eq!(told(&open(boot)), whose);
     }
 }
 

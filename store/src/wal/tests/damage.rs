@@ -160,6 +160,70 @@ fn a_bad_record_that_was_not_synced_ends_the_log_for_good() {
     assert_eq!(seqs(&seen), [1, 2, 3, 4, 50], "6, 7 and 8 are not to come back");
 }
 
+/// A process that dies takes nothing along of what it wrote: only the last record can be unfinished.
+#[test]
+fn what_follows_a_bad_record_was_there_if_no_power_was_lost() {
+    let open = |disk: &Arc<SimulatedDisk>, skips_damage| {
+        let mut seen = Vec::new();
+        let options = WalOptions { is_same_boot: true, skips_damage, ..OPTIONS };
+        let wal = Wal::open(disk.clone(), options, &mut |_, record: Record<'_>| {
+            seen.push(record.header.version.seq);
+            Ok::<(), WalError>(())
+        });
+        wal.map(|wal| (wal.holes().len(), seen))
+    };
+    let records = PER_SEGMENT + 3;
+    // In the header or in the data; what follows is in the same segment, or in the next one.
+    for (place, bad) in [30, 100].into_iter().flat_map(|place| [4, PER_SEGMENT].map(|bad| (place, bad))) {
+        let disk = log(records, 2);
+        flip(&disk, &path(1), offset(bad) + place);
+        assert!(matches!(open(&disk, false), Err(WalError::Damaged { segment: 1, .. })));
+        let others: Vec<u32> = (1..=records).filter(|seq| *seq != bad).collect();
+        // Also when the next one to open it cannot tell.
+        for _ in 0..2 {
+            assert_eq!(open(&disk, true).unwrap(), (1, others.clone()), "{place} {bad}");
+            disk.crash(Crash::Power, 1);
+        }
+    }
+    // The last one: it may have been written in part.
+    for place in [30, 100] {
+        let disk = log(4, 2);
+        flip(&disk, &path(1), offset(4) + place);
+        assert_eq!(open(&disk, false).unwrap(), (0, vec![1, 2, 3]));
+    }
+}
+
+/// What tells of a hole is destroyed with what lies beyond the log's end: a segment without a header, a record behind a bad one.
+#[test]
+fn who_dies_while_a_damaged_log_is_opened_takes_no_hole_along() {
+    let open = |disk: &Arc<SimulatedDisk>| {
+        let options = WalOptions { skips_damage: true, ..OPTIONS };
+        let wal = Wal::open(disk.clone(), options, &mut |_, _: Record<'_>| Ok::<(), WalError>(()));
+        wal.map(|wal| wal.holes().first().map(|hole| hole.from))
+    };
+    let (segments, records) = (log(PER_SEGMENT * 2, PER_SEGMENT * 2), log(6, 3));
+    assert!(segments.flip(&path(2), 20, 1));
+    for bad in [2, 4] {
+        flip(&records, &path(1), offset(bad) + 30);
+    }
+    for (disk, hole) in [(segments, PER_SEGMENT), (records, 1)] {
+        let released = disk.open("wal/released", Open::Existing).unwrap();
+        disk.write_at(&released, &[IoSlice::new(&[0; 512])], 1024).unwrap();
+        for path in disk.files() {
+            disk.sync_data(&disk.open(&path, Open::Existing).unwrap()).unwrap();
+        }
+        let expected = Some(Lsn(u64::from(hole) * RECORD_BYTES));
+        for (after, seed) in (0..60).flat_map(|after| (0..6).map(move |seed| (after, seed))) {
+            let disk = Arc::new(disk.copy());
+            disk.die_after(after);
+            let opened = open(&disk);
+            assert!(opened.is_err() || opened.is_ok_and(|hole| hole == expected));
+            disk.crash(Crash::Power, seed);
+            assert_eq!(open(&disk).unwrap(), expected, "operation {after}, seed {seed}");
+        }
+    }
+}
+
 #[test]
 fn inspection_finds_the_same_as_opening_and_changes_nothing() {
     let disk = log(8, 3);

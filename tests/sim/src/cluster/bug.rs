@@ -135,6 +135,7 @@ impl Bug {
         Self::Store(StoreBug::IndexNotLowered),
         Self::Store(StoreBug::SetAsideForgotten),
         Self::Store(StoreBug::LogDamageNotTold),
+        Self::Store(StoreBug::TornTailAfterKill),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
         Self::AbortedSentAgain,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use huntaway_replica::{Block, Entry, Outcome, Recovered, Stored};
 use huntaway_store::disk::{Crash as DiskCrash, Disk, Fault, Open, Operation, SimulatedDisk};
-use huntaway_store::{LogError, PlantedBug, Store, StoreOptions};
+use huntaway_store::{BootId, LogError, PlantedBug, Store, StoreOptions};
 use huntaway_wire::{BLOCK_SIZE_BYTES, Oid, Partition, Version};
 
 use super::{Crash, Objects, Storage};
@@ -35,6 +35,8 @@ pub(crate) struct RealDisk {
     store: Option<Store<SimulatedDisk>>,
     /// How often processes died.
     deaths: u64,
+    /// How often its machine was started.
+    boots: u64,
     chances: Random,
     /// It is applied once in so many entries.
     applied_every: u64,
@@ -64,6 +66,7 @@ impl RealDisk {
             disk: Arc::new(SimulatedDisk::new(DISK_BYTES)),
             store: None,
             deaths: 0,
+            boots: 1,
             applied_every: random.pick(&[1, 4, 20]),
             chances: Random::new(random.draw()),
             rots,
@@ -74,8 +77,11 @@ impl RealDisk {
     }
 
     fn open(&mut self) {
+        let mut boot = BootId([0; 16]);
+        boot.0[..8].copy_from_slice(&self.boots.to_le_bytes());
         let options = StoreOptions {
             directory: "simulated".into(),
+            boot,
             make: true,
             wal_segment_bytes: 5 << 20,
             wal_bytes: 10 << 20,
@@ -97,9 +103,10 @@ impl RealDisk {
         }
         self.store = None;
         self.deaths += 1;
+        self.boots += u64::from(crash != Crash::Killed);
         let kind = if crash == Crash::Killed { DiskCrash::Process } else { DiskCrash::Power };
         self.disk.crash(kind, random.draw());
-        if crash == Crash::Damaged || self.rots && random.percent(5) {
+        if crash == Crash::Damaged || self.rots && random.percent(10) {
             (0..random.between(1, 4)).for_each(|_| self.damage_log(random));
         }
         self.open();
@@ -117,6 +124,8 @@ impl RealDisk {
         if random.percent(15) {
             let _ = self.disk.set_length(&file, at).and_then(|()| self.disk.sync_data(&file));
         } else {
+            // Whoever wrote it may not have synced it: the system has it on the disk by now.
+            let _ = self.disk.sync_data(&file);
             self.disk.flip(path, at, random.below(8) as u32);
         }
     }
