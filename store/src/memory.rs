@@ -139,6 +139,11 @@ impl Memory {
         (self.objects.len(), self.objects.values().map(|object| object.blocks.len()).sum())
     }
 
+    /// Whether nothing is here.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// Whether anything happened to the object.
     pub(crate) fn object(&self, oid: Oid) -> Option<&RecentObject> {
         self.objects.get(&oid)

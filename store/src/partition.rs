@@ -8,6 +8,7 @@ use huntaway_wire::{Epoch, Oid, Partition, Pepoch, Refusal};
 use crate::disk::Disk;
 use crate::index::{Index, IndexError, IndexPlace, Loading};
 use crate::memory::{Account, Memory};
+use crate::replicated::Grant;
 
 /// The directory that holds all partitions' directories.
 pub(crate) const OBJECTS: &str = "objects";
@@ -45,6 +46,7 @@ pub(crate) struct PartitionState {
     pub(crate) order: Order,
     pub(crate) index: Index,
     pub(crate) memory: Memory,
+    pub(crate) grant: Grant,
     /// Where its objects are, relative to the disk's directory.
     pub(crate) directory: Arc<str>,
     /// Whether that directory is there, durably.
@@ -87,6 +89,7 @@ impl PartitionState {
             order: Order::new(partition, pepoch),
             index,
             memory,
+            grant: Grant::default(),
             directory: directory.into(),
             has_directory,
             is_inherited,

@@ -60,6 +60,8 @@ pub enum PlantedBug {
     LogDamageNotTold,
     /// What cannot be read ends the log also when no power was lost.
     TornTailAfterKill,
+    /// What one partition was granted of the disk is granted to others, too.
+    GrantsCountedTwice,
 }
 
 impl<D: Disk> Store<D> {

@@ -61,7 +61,8 @@ impl<D: Disk> Store<D> {
         let metrics = Metrics::new(&options.directory);
         let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
         let segments = (options.wal_bytes / segment_bytes).max(MIN_SEGMENTS);
-        let log = LogSize { segments, segment_bytes };
+        // What replicas know may need one more, or the log could not be released.
+        let log = LogSize { segments: segments + u64::from(options.opens_damaged_log), segment_bytes };
         let room = Room::new(options.space_reserve_bytes, log);
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
         let damage = LogDamage::new(wal.holes());

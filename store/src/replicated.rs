@@ -5,6 +5,7 @@
 //! [`Store::sync`] and [`Store::apply`] when they are due, has the partitions of [`Store::checkpoints_due`] tell the log
 //! what they know, and those of [`Store::suspects`] have objects mended.
 
+mod credit;
 mod damage;
 mod looking;
 mod meta;
@@ -18,6 +19,7 @@ use std::io::IoSlice;
 use huntaway_replica::{Entry, Recovered};
 use huntaway_wire::{BLOCK_SIZE_BYTES, Broken, Error, Oid, Partition, Refusal};
 
+pub(crate) use credit::Grant;
 pub(crate) use damage::LogDamage;
 pub(crate) use meta::{Logged, States, decode};
 pub(crate) use replay::{Consequence, Replay};
@@ -45,7 +47,8 @@ const _: () = assert!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
     /// There is no room among the recent writes, or in the log: have checkpoints logged that are due, sync, apply, and try again.
-    /// The log's bound is only for blocks that are put in place: all else takes another segment of the disk if need be.
+    /// The log's bound is only for blocks that are put in place: all else takes another segment of the disk if need be, but for
+    /// writes, which leave alone what the disk has for others.
     #[error("there is no room for recent writes until some are applied")]
     Full,
     /// The disk is full.
@@ -148,6 +151,9 @@ impl<D: Disk> Store<D> {
         }
         let logged = self.log_records(state, entry, &records);
         let placed = logged.inspect_err(|_| self.room.give_back(promised_bytes))?;
+        if let Entry::Write { record, .. } = entry {
+            self.spend(state, record);
+        }
         if let Some((oid, states)) = states {
             let frees = states.replaces || states.reserves == Some(false);
             state.memory.replicate(oid, placed.end, effect(states, placed));
@@ -198,8 +204,12 @@ impl<D: Disk> Store<D> {
             self.dirty.insert(partition);
         }
         self.trails.begin(partition, self.wal.written());
-        // What has a version was promised room, and what is known is what the log waits for.
-        let may_wait = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
+        // What has a version was promised room, but not that which the disk has for others; what is known is what the log waits for.
+        let may_wait = match entry {
+            Entry::Copy { .. } | Entry::Replace { .. } => true,
+            Entry::Write { .. } => !self.room.has_left(self.wal.segment_bytes()),
+            Entry::Known { .. } | Entry::Remove { .. } | Entry::Forget => false,
+        };
         let urgency = if may_wait { Urgency::Usual } else { Urgency::Promised };
         let mut placed: Option<(Lsn, Placed)> = None;
         for record in records {

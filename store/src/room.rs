@@ -61,14 +61,24 @@ impl Room {
     /// # Errors
     /// `NoSpace` when that much is not there.
     pub(crate) fn promise<D: Disk>(&self, disk: &D, bytes: u64) -> Result<(), Refusal> {
+        self.promise_beside(disk, bytes, 0)
+    }
+
+    /// The same, if `left_bytes` can be promised beside it.
+    pub(crate) fn promise_beside<D: Disk>(
+        &self,
+        disk: &D,
+        bytes: u64,
+        left_bytes: u64,
+    ) -> Result<(), Refusal> {
         if bytes == 0 {
             return Ok(());
         }
         self.promised_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if self.missing_bytes() > 0 {
+        if self.missing_bytes(left_bytes) > 0 {
             self.refresh(disk);
         }
-        match self.missing_bytes() {
+        match self.missing_bytes(left_bytes) {
             0 => Ok(()),
             needed_bytes => {
                 self.give_back(bytes);
@@ -77,9 +87,15 @@ impl Room {
         }
     }
 
-    /// How much less there is than is promised and reserved.
-    fn missing_bytes(&self) -> u64 {
-        let wanted = self.promised_bytes.load(Ordering::Relaxed).saturating_add(self.reserve_bytes);
+    /// Whether so much more could be promised, as far as the disk said last.
+    pub(crate) fn has_left(&self, bytes: u64) -> bool {
+        self.missing_bytes(bytes) == 0
+    }
+
+    /// How much less there is than is promised and reserved, and `left_bytes`.
+    fn missing_bytes(&self, left_bytes: u64) -> u64 {
+        let promised_bytes = self.promised_bytes.load(Ordering::Relaxed);
+        let wanted = promised_bytes.saturating_add(self.reserve_bytes).saturating_add(left_bytes);
         wanted.saturating_sub(self.usable_bytes.load(Ordering::Relaxed))
     }
 

@@ -378,6 +378,11 @@ impl<D: Disk> Wal<D> {
         Ok(())
     }
 
+    /// What another segment takes of the disk.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.options.segment_bytes
+    }
+
     /// The log's bound.
     fn most_segments(&self) -> u64 {
         (self.options.bound_bytes / self.options.segment_bytes).max(MIN_SEGMENTS)

@@ -59,8 +59,10 @@ impl<D: Disk> Store<D> {
             return false;
         }
         // Without its index, nothing is kept of what was in the log.
+        let epochs = self.directories[partition.index()];
+        let is_there = epochs.found.max(epochs.known).is_some();
         self.damage.concerns(partition)
-            || self.look_up(partition).is_ok_and(|slot| matches!(*slot, Slot::Damaged))
+            || is_there && self.look_up(partition).is_ok_and(|slot| matches!(*slot, Slot::Damaged))
     }
 
     /// Says that the ledger knows which partitions' logs are damaged. Until then whoever opens the store next is told, too.

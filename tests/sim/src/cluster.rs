@@ -321,7 +321,7 @@ impl Cluster {
             let first = 500 * MS + self.random.below(2 * SECOND);
             self.at(first, Event::Place);
         }
-        if self.habits.room.is_some() {
+        if self.habits.fills_disks {
             self.at(SECOND, Event::FillDisks);
         }
         if self.shape.has_snapshots {

@@ -136,6 +136,7 @@ impl Bug {
         Self::Store(StoreBug::SetAsideForgotten),
         Self::Store(StoreBug::LogDamageNotTold),
         Self::Store(StoreBug::TornTailAfterKill),
+        Self::Store(StoreBug::GrantsCountedTwice),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
         Self::AbortedSentAgain,

@@ -78,8 +78,10 @@ pub(crate) struct Habits {
     pub(crate) forced_percent: u64,
     /// After so many entries the log is told again what is known.
     pub(crate) checkpoint_every: u64,
-    /// What stores have room for; `None` for everything.
+    /// What models of stores have room for; `None` for everything.
     pub(crate) room: Option<Room>,
+    /// Others fill disks.
+    pub(crate) fills_disks: bool,
     /// From one time that logs are applied to the next there is at most so much.
     pub(crate) applied_every: Time,
     /// A primary asks for another pepoch after so many versions.
@@ -110,6 +112,7 @@ impl Habits {
         // A log that keeps what was applied is never empty.
         let has_limits = damaged_logs_percent == 0 && random.percent(if reserves { 70 } else { 40 });
         let has_real_stores = !has_limits && random.percent(REAL_STORES_PERCENT);
+        let fills_real_disks = !has_limits && random.percent(if reserves { 70 } else { 40 });
         Self {
             kinds,
             longest_calms: if is_calm { [4 * SECOND; 3] } else { [200 * MS, SECOND, 4 * SECOND] },
@@ -118,6 +121,7 @@ impl Habits {
             forced_percent: random.pick(&[0, 0, 0, 10]),
             checkpoint_every: random.pick(&[4, 20, 100]),
             room: has_limits.then(|| Room::draw(reserves, random)),
+            fills_disks: has_limits || fills_real_disks,
             applied_every: random.pick(&[200 * MS, SECOND, 6 * SECOND]),
             renew_after: random.pick(&[None, None, None, Some(30)]),
             recovery: draw_limits(random),

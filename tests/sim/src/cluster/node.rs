@@ -434,6 +434,9 @@ impl Cluster {
             return self.has_no_room(node, partition, ticket);
         }
         let number = self.nodes[node].storage[partition.index()].log(entry.clone());
+        if self.nodes[node].storage[partition.index()].has_refused() {
+            return self.has_no_room(node, partition, ticket);
+        }
         if self.told.is_some() {
             self.tell_if_versioned(node, partition.value(), &entry);
         }

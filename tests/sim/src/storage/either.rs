@@ -14,7 +14,7 @@ use crate::Random;
 pub(crate) enum ReplicaStorage {
     /// The model.
     Model(Box<ModelStorage>),
-    /// The real one. Its disk is never full.
+    /// The real one.
     Real(Box<RealStorage>),
 }
 
@@ -47,16 +47,14 @@ impl ReplicaStorage {
         }
     }
 
-    fn model_mut(&mut self) -> Option<&mut ModelStorage> {
-        match self {
-            Self::Model(model) => Some(model),
-            Self::Real(_) => None,
-        }
-    }
-
     /// See [`ModelStorage::promise`].
     pub(crate) fn promise(&mut self) -> Option<Credit> {
-        self.model_mut().and_then(ModelStorage::promise)
+        either!(self, storage => storage.promise())
+    }
+
+    /// Whether the entry that was logged last was refused: there was no room to put blocks in place.
+    pub(crate) fn has_refused(&self) -> bool {
+        matches!(self, Self::Real(real) if real.has_refused())
     }
 
     /// See [`ModelStorage::refuses`].
@@ -66,7 +64,10 @@ impl ReplicaStorage {
 
     /// See [`ModelStorage::is_overdrawn_by`].
     pub(crate) fn is_overdrawn_by(&self, entry: &Entry) -> bool {
-        self.model().is_some_and(|model| model.is_overdrawn_by(entry))
+        match self {
+            Self::Model(model) => model.is_overdrawn_by(entry),
+            Self::Real(real) => real.is_overdrawn(),
+        }
     }
 
     /// See [`ModelStorage::is_applied`].
@@ -76,17 +77,20 @@ impl ReplicaStorage {
 
     /// See [`ModelStorage::fill`].
     pub(crate) fn fill(&mut self, left_bytes: u64) {
-        self.model_mut().into_iter().for_each(|model| model.fill(left_bytes));
+        either!(self, storage => storage.fill(left_bytes));
     }
 
     /// See [`ModelStorage::empty`].
     pub(crate) fn empty(&mut self) {
-        self.model_mut().into_iter().for_each(ModelStorage::empty);
+        either!(self, storage => storage.empty());
     }
 
     /// See [`ModelStorage::enlarge`].
     pub(crate) fn enlarge(&mut self) {
-        self.model_mut().into_iter().for_each(ModelStorage::enlarge);
+        match self {
+            Self::Model(model) => model.enlarge(),
+            Self::Real(real) => real.empty(),
+        }
     }
 
     /// What is there now.

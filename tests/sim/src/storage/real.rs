@@ -11,16 +11,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use huntaway_replica::{Block, Entry, Outcome, Recovered, Stored};
+use huntaway_replica::{Block, Credit, Entry, Outcome, Recovered, Stored};
 use huntaway_store::disk::{Crash as DiskCrash, Disk, Fault, Open, Operation, SimulatedDisk};
 use huntaway_store::{BootId, LogError, PlantedBug, Store, StoreOptions};
-use huntaway_wire::{BLOCK_SIZE_BYTES, Oid, Partition, Version};
+use huntaway_wire::{BLOCK_SIZE_BYTES, Oid, Partition, Reply, Request, Submission, Version};
 
 use super::{Crash, Objects, Storage};
 use crate::Random;
 
-/// Bytes of a simulated disk: it is never full.
+/// Bytes of a simulated disk: it is full when others fill it.
 const DISK_BYTES: u64 = 1 << 30;
+
+/// What a store never promises: what is rolled forward without having been granted takes it.
+const RESERVE_BYTES: u64 = 16 << 20;
+
+/// What names and indexes take, which nobody reckons with.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// The log of a store.
+const SEGMENT_BYTES: u64 = 5 << 20;
+const SEGMENTS: u64 = 2;
+
+/// What others have on the disk.
+const OTHERS: &str = "others";
 
 /// Where blocks begin in the file of an object, in bytes (`store/FORMAT.md`).
 const DATA_OFFSET_BYTES: u64 = 20480;
@@ -42,6 +55,12 @@ pub(crate) struct RealDisk {
     applied_every: u64,
     /// Its log is damaged now and then, also when only a process dies.
     rots: bool,
+    /// Of the disk's space, what partitions' writes may take, as their replicas were told, and what they took, since it was opened.
+    told: BTreeMap<Partition, (u64, u64)>,
+    /// What writes took that nobody had been told of: they were rolled forward.
+    untold_bytes: u64,
+    /// It had no room for what it promised to take, or promised more than there is.
+    is_overdrawn: bool,
     bug: Option<PlantedBug>,
 }
 
@@ -56,6 +75,7 @@ pub(crate) struct RealStorage {
     /// Entries that it did not take since it was opened, for its disk has failed.
     refused: u64,
     since_checkpoint: u64,
+    has_refused: bool,
     pub(super) is_damaged: bool,
 }
 
@@ -70,6 +90,9 @@ impl RealDisk {
             applied_every: random.pick(&[1, 4, 20]),
             chances: Random::new(random.draw()),
             rots,
+            told: BTreeMap::new(),
+            untold_bytes: 0,
+            is_overdrawn: false,
             bug,
         };
         disk.open();
@@ -83,14 +106,15 @@ impl RealDisk {
             directory: "simulated".into(),
             boot,
             make: true,
-            wal_segment_bytes: 5 << 20,
-            wal_bytes: 10 << 20,
-            space_reserve_bytes: 0,
+            wal_segment_bytes: SEGMENT_BYTES,
+            wal_bytes: SEGMENTS * SEGMENT_BYTES,
+            space_reserve_bytes: RESERVE_BYTES,
             open_objects: 4,
             opens_damaged_log: true,
             planted: self.bug,
             ..StoreOptions::default()
         };
+        (self.told, self.untold_bytes) = (BTreeMap::new(), 0);
         // Whatever a crash left can be opened: a store that cannot has nothing, which whoever looks sees.
         self.store = Store::open(self.disk.clone(), options).ok();
     }
@@ -134,6 +158,40 @@ impl RealDisk {
         let _ = self.store.as_ref().map(Store::apply);
     }
 
+    /// A replica is told that its writes may take so much of the disk. All that was told has to be there, beside what the store
+    /// keeps for the log and for what nobody was told of.
+    fn tells(&mut self, partition: Partition, space_limit_bytes: u64) {
+        self.told.entry(partition).or_default().0 = space_limit_bytes;
+        let left = self.told.values().map(|(told, taken)| told.saturating_sub(*taken)).sum::<u64>();
+        let segments = self.disk.files().iter().filter(|path| path.starts_with("wal/0")).count() as u64;
+        let kept = RESERVE_BYTES + (SEGMENTS + 1).saturating_sub(segments) * SEGMENT_BYTES;
+        if let Ok(space) = self.disk.space() {
+            self.is_overdrawn |= left + kept > space.free_bytes + self.untold_bytes + SMALL_BYTES;
+        }
+    }
+
+    /// A write was logged.
+    fn takes(&mut self, partition: Partition, space_bytes: u64) {
+        let (told, taken) = self.told.entry(partition).or_default();
+        let beyond = |taken: u64| taken.saturating_sub(*told);
+        self.untold_bytes += beyond(*taken + space_bytes) - beyond(*taken);
+        *taken += space_bytes;
+    }
+
+    /// Others take all that is not promised, but for so much.
+    fn fill(&mut self, left_bytes: u64) {
+        let Some(store) = &self.store else { return };
+        let Submission::Done(Ok(Reply::Space(space))) = store.submit(Request::Space { exact: true }) else {
+            return;
+        };
+        let bytes = space.available_bytes.saturating_sub(left_bytes) / 4096 * 4096;
+        let opened = self.disk.open(OTHERS, Open::Existing).or_else(|_| self.disk.open(OTHERS, Open::New));
+        let Ok(file) = opened else { return };
+        let taken = self.disk.length(&file).and_then(|length| self.disk.allocate(&file, length, bytes));
+        let _ = taken.and_then(|()| self.disk.sync_data(&file)).and_then(|()| self.disk.sync_dir(""));
+        store.space();
+    }
+
     fn perhaps_apply(&mut self) {
         if self.chances.below(self.applied_every) == 0 {
             self.apply();
@@ -152,6 +210,7 @@ impl RealStorage {
             last: 0,
             refused: 0,
             since_checkpoint: 0,
+            has_refused: false,
             is_damaged: false,
         };
         storage.opened();
@@ -179,6 +238,34 @@ impl RealStorage {
 
     fn ask(&self, question: impl FnOnce(&Store<SimulatedDisk>) -> Outcome) -> Outcome {
         self.with_store(question).unwrap_or(Outcome::Failed)
+    }
+
+    /// What its replica may promise.
+    pub(super) fn promise(&self) -> Option<Credit> {
+        let credit = self.with_store(|store| store.credit(self.partition)).flatten()?;
+        self.disk.borrow_mut().tells(self.partition, credit.space_limit_bytes);
+        Some(credit)
+    }
+
+    /// Whether it had less room than it promised.
+    pub(super) fn is_overdrawn(&self) -> bool {
+        self.disk.borrow().is_overdrawn
+    }
+
+    /// Others fill its disk, but for so much.
+    pub(super) fn fill(&self, left_bytes: u64) {
+        self.disk.borrow_mut().fill(left_bytes);
+    }
+
+    /// What others had on its disk is gone.
+    pub(super) fn empty(&self) {
+        let disk = &self.disk.borrow().disk;
+        let _ = disk.remove(OTHERS).and_then(|()| disk.sync_dir(""));
+    }
+
+    /// Whether the last entry was not taken in, for there was no room to put blocks in place.
+    pub(super) fn has_refused(&self) -> bool {
+        self.has_refused
     }
 
     /// Whether its store could be opened.
@@ -319,6 +406,7 @@ impl Clone for RealStorage {
             store: None,
             deaths: disk.deaths,
             chances: disk.chances.clone(),
+            told: BTreeMap::new(),
             ..*disk
         };
         Self { disk: Rc::new(RefCell::new(copy)), recovered: Recovered::default(), ..*self }
@@ -346,7 +434,14 @@ impl Storage for RealStorage {
             disk.apply();
             logged = disk.store.as_ref().map(log);
         }
+        if let (Some(Ok(_)), Entry::Write { record, .. }) = (&logged, &entry) {
+            disk.takes(self.partition, record.space_bytes());
+        }
         self.refused += u64::from(!matches!(logged, Some(Ok(_))));
+        let has_no_room = matches!(logged, Some(Err(LogError::Full | LogError::NoSpace { .. })));
+        let may_be_refused = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
+        self.has_refused = has_no_room && may_be_refused;
+        disk.is_overdrawn |= has_no_room && !may_be_refused;
         disk.perhaps_apply();
         self.last
     }
