@@ -59,11 +59,7 @@ impl<D: Disk> Store<D> {
         let (recovered, trails) = replicas.recovered();
         let dirty = DirtyPartitions::new();
         let metrics = Metrics::new(&options.directory);
-        let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
-        let segments = (options.wal_bytes / segment_bytes).max(MIN_SEGMENTS);
-        // What replicas know may need one more, or the log could not be released.
-        let log = LogSize { segments: segments + u64::from(options.opens_damaged_log), segment_bytes };
-        let room = Room::new(options.space_reserve_bytes, log);
+        let room = Room::new(options.space_reserve_bytes, log_size(&options));
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
         let damage = LogDamage::new(wal.holes());
         for (partition, memory) in replayed {
@@ -71,15 +67,14 @@ impl<D: Disk> Store<D> {
             let epochs = directories[partition.index()];
             let loading = (partition, epochs, superblock.pepoch);
             let slot = load_replayed(&*disk, loading, left, &account, &metrics)?;
-            match &mut *lock(&slot) {
-                Slot::Loaded(state) => {
-                    room.promise_anyway(state.memory.promise_all());
-                    dirty.insert(partition);
-                    if lock(&state.index.log()).exists() {
-                        known.renew(partition, epochs.of_directory());
-                    }
+            if let Slot::Loaded(state) = &mut *lock(&slot) {
+                room.promise_anyway(state.memory.promise_all());
+                dirty.insert(partition);
+                if lock(&state.index.log()).exists() {
+                    known.renew(partition, epochs.of_directory());
                 }
-                Slot::Damaged | Slot::Untouched => trails.give_up(partition),
+            } else {
+                trails.give_up(partition);
             }
             partitions[partition.index()] = slot;
         }
@@ -128,6 +123,14 @@ impl<D: Disk> Store<D> {
             crate::store::DiskStopped
         })
     }
+}
+
+/// How large the log may become.
+fn log_size(options: &StoreOptions) -> LogSize {
+    let segment_bytes = options.wal_segment_bytes.max(MIN_SEGMENT_BYTES);
+    let segments = (options.wal_bytes / segment_bytes).max(MIN_SEGMENTS);
+    // What replicas know may need one more, or the log could not be released.
+    LogSize { segments: segments + u64::from(options.opens_damaged_log), segment_bytes }
 }
 
 /// What is known of a store before its log is read.
