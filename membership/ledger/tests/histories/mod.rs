@@ -528,8 +528,9 @@ impl History {
             // What it does takes longer than it should.
             _ => {
                 let longest = self.random.below(2_500 * MS);
-                self.held_up_until = self.held_up_until.max(self.time + longest);
-                self.checker.held_up(longest);
+                let before = self.held_up_until.max(self.time);
+                self.held_up_until = before.max(self.time + longest);
+                self.checker.held_up(self.held_up_until - before);
             }
         }
     }
