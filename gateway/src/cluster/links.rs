@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use huntaway_wire::encoding::Malformed;
-use huntaway_wire::frame::{Frame, Outgoing};
+use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
-use huntaway_wire::link::{Inbox, Link, Outbox};
-use huntaway_wire::replicated::{Answered, Answers, Request, Store};
+use huntaway_wire::link::{Inbox, Link, Outbox, Status};
+use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store};
 use huntaway_wire::{ClusterKey, Partition, Process};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::Stores;
 
@@ -37,22 +38,40 @@ impl Stores for Links {
         let address = addresses.first()?;
         let _entered = self.runtime.enter();
         let inbox = Arc::new(ToAnswers(answers.clone()));
-        Some(Arc::new(Remote(Link::new(self.ours, self.key.clone(), process, *address, inbox))))
+        let link = Link::new(self.ours, self.key.clone(), process, *address, inbox);
+        Some(Arc::new(Remote { status: link.status(), link }))
     }
 }
 
 /// A process behind a connection.
 #[derive(Debug)]
-struct Remote(Link);
+struct Remote {
+    link: Link,
+    status: watch::Receiver<Status>,
+}
 
-impl Store for Remote {
-    /// The answers come by the connection's inbox.
-    fn request(&self, partition: Partition, request: Request, _answers: &Arc<dyn Answers>) {
-        match Outgoing::new(partition, &request) {
-            // What finds no room is sent again when it is overdue.
-            Ok(frame) => drop(self.0.outbox().send(frame)),
+impl Remote {
+    /// What finds no room is sent again when it is overdue.
+    fn send(&self, partition: Partition, what: &impl Framed) {
+        match Outgoing::new(partition, what) {
+            Ok(frame) => drop(self.link.outbox().send(frame)),
             Err(error) => tracing::error!(%partition, %error, "a request fits in no frame"),
         }
+    }
+}
+
+/// The answers come by the connection's inbox.
+impl Store for Remote {
+    fn request(&self, partition: Partition, request: Request, _answers: &Arc<dyn Answers>) {
+        self.send(partition, &request);
+    }
+
+    fn is_reachable(&self) -> bool {
+        matches!(*self.status.borrow(), Status::Connected(_))
+    }
+
+    fn relay(&self, partition: Partition, relay: Relay, _answers: &Arc<dyn Answers>) {
+        self.send(partition, &relay);
     }
 }
 
@@ -60,7 +79,13 @@ struct ToAnswers(Weak<dyn Answers>);
 
 impl Inbox for ToAnswers {
     fn take(&self, from: Process, frame: Frame, _back: &Outbox) -> Result<(), Malformed> {
-        let (partition, answered) = frame.open::<Answered>()?;
+        let (from, partition, answered) = if frame.kind == Kind::Relayed {
+            let (partition, Relayed { from, answered }) = frame.open()?;
+            (from, partition, answered)
+        } else {
+            let (partition, answered) = frame.open::<Answered>()?;
+            (from, partition, answered)
+        };
         if let Some(answers) = self.0.upgrade() {
             answers.answered(from, partition, answered);
         }

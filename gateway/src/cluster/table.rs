@@ -1,18 +1,19 @@
 //! What the ledger says, as requests need it: who is primary, how that process is reached, and which version a disk has.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use huntaway_ledger::State;
 use huntaway_wire::replicated::Answers;
 use huntaway_wire::{NodeId, Partition, Pepoch, Process, Vid};
+use smallvec::SmallVec;
 
 use super::way::{Stores, Way};
 
 /// At one moment. Never changed: another state is another table.
 pub(super) struct Table {
     state: Arc<State>,
-    ways: HashMap<NodeId, Arc<Way>>,
+    ways: BTreeMap<NodeId, Arc<Way>>,
     routes: Vec<Route>,
 }
 
@@ -36,12 +37,12 @@ pub(super) struct Target {
 impl Table {
     /// Before anything is known.
     pub(super) fn nothing() -> Self {
-        Self { state: Arc::default(), ways: HashMap::new(), routes: Vec::new() }
+        Self { state: Arc::default(), ways: BTreeMap::new(), routes: Vec::new() }
     }
 
     /// The table that follows this one. Ways to processes that are still there stay.
     pub(super) fn next(&self, state: Arc<State>, stores: &dyn Stores, answers: &Weak<dyn Answers>) -> Self {
-        let mut ways = HashMap::new();
+        let mut ways = BTreeMap::new();
         for (node, known) in state.sets().nodes().filter(|(_, known)| known.is_up) {
             let process = Process { node, incarnation: known.incarnation };
             let there = self.ways.get(&node).filter(|way| way.process == process).cloned();
@@ -74,6 +75,14 @@ impl Table {
     /// The way to the process, if it is the newest of its node.
     pub(super) fn way(&self, process: Process) -> Option<&Arc<Way>> {
         self.ways.get(&process.node).filter(|way| way.process == process)
+    }
+
+    /// A process that can be reached and may reach this one, which cannot: another one at each `attempt`, if there are several.
+    pub(super) fn relay(&self, to: Process, attempt: u32) -> Option<&Arc<Way>> {
+        let can_relay = |way: &&Arc<Way>| way.process != to && way.store.is_reachable();
+        let ways: SmallVec<[&Arc<Way>; 8]> = self.ways.values().filter(can_relay).collect();
+        let chosen = (attempt as usize).checked_rem(ways.len())?;
+        ways.get(chosen).copied()
     }
 
     /// The disk with this first version, if there is one.

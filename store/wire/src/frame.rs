@@ -59,10 +59,14 @@ pub enum Kind {
     Request,
     /// What a primary answers.
     Answer,
+    /// A gateway's request to a primary, for another process to hand on.
+    Relay,
+    /// What the primary answers to that.
+    Relayed,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Hello,
         Self::Welcome,
         Self::Rejection,
@@ -71,6 +75,8 @@ impl Kind {
         Self::Message,
         Self::Request,
         Self::Answer,
+        Self::Relay,
+        Self::Relayed,
     ];
 
     fn code(self) -> u8 {
@@ -83,6 +89,8 @@ impl Kind {
             Self::Message => 16,
             Self::Request => 17,
             Self::Answer => 18,
+            Self::Relay => 19,
+            Self::Relayed => 20,
         }
     }
 

@@ -162,6 +162,24 @@ pub struct Answered {
     pub stamp: Stamp,
 }
 
+/// A request that its gateway cannot hand to the primary itself: another process is to do that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// The primary.
+    pub to: Process,
+    /// The request, as the primary is to get it.
+    pub request: Request,
+}
+
+/// An answer to a request that was relayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relayed {
+    /// Who answered.
+    pub from: Process,
+    /// The answer.
+    pub answered: Answered,
+}
+
 /// What a gateway is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -212,6 +230,16 @@ pub trait Store: Send + Sync {
     /// Hands over a request; never blocks for the network or for stable storage. Whatever becomes of it is told to `answers`: in this
     /// call, later, more than once, or never. So the caller holds no lock that [`Answers::answered`] needs.
     fn request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>);
+
+    /// Whether there is a way to it now, as far as is known.
+    fn is_reachable(&self) -> bool {
+        true
+    }
+
+    /// Hands over a request that it is to hand on; like [`Store::request`] otherwise. Whoever does not do that drops it.
+    fn relay(&self, partition: Partition, relay: Relay, answers: &Arc<dyn Answers>) {
+        let _ = (partition, relay, answers);
+    }
 }
 
 /// Takes what stores answer to a gateway.

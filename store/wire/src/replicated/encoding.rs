@@ -1,6 +1,6 @@
 //! The bytes of requests to primaries and of their answers.
 
-use super::{Answer, Answered, Block, Command, Refused, Request, RequestId};
+use super::{Answer, Answered, Block, Command, Refused, Relay, Relayed, Request, RequestId};
 use crate::encoding::{Encoding, Malformed, Reader, Writer};
 use crate::frame::{Framed, Kind};
 use crate::{
@@ -20,6 +20,38 @@ impl Framed for Request {
 
 impl Framed for Answered {
     const KIND: Kind = Kind::Answer;
+}
+
+impl Framed for Relay {
+    const KIND: Kind = Kind::Relay;
+}
+
+impl Framed for Relayed {
+    const KIND: Kind = Kind::Relayed;
+}
+
+impl Encoding for Relay {
+    fn encode(&self, to: &mut Writer) {
+        let Self { to: primary, request } = self;
+        primary.encode(to);
+        request.encode(to);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { to: Process::decode(from)?, request: Request::decode(from)? })
+    }
+}
+
+impl Encoding for Relayed {
+    fn encode(&self, to: &mut Writer) {
+        let Self { from, answered } = self;
+        from.encode(to);
+        answered.encode(to);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { from: Process::decode(from)?, answered: Answered::decode(from)? })
+    }
 }
 
 impl Encoding for RequestId {
