@@ -55,7 +55,7 @@ const LOGIN_READ_BYTES: usize = 8 << 10;
 /// Something this connection waited for, and that has no effect if the connection ends before.
 pub(crate) enum Waited {
     /// Everything a task management request waited for; whether the session ends with it (TARGET COLD RESET).
-    TaskManagement { initiator_task_tag: u32, closes: bool },
+    TaskManagement { initiator_task_tag: u32, response: TaskManagementResponse, closes: bool },
     /// What a SANITIZE wanted to know: it has begun, or ended.
     Sanitize { task: TaskTag, result: Result<(), Sense> },
     /// The session that a login takes the place of is gone.
@@ -331,8 +331,7 @@ impl Driver {
 
     fn on_waited(&mut self, waited: Waited) -> ControlFlow<()> {
         match waited {
-            Waited::TaskManagement { initiator_task_tag, closes } => {
-                let response = TaskManagementResponse::FunctionComplete;
+            Waited::TaskManagement { initiator_task_tag, response, closes } => {
                 self.connection.respond_task_management(initiator_task_tag, response);
                 if closes { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, OptionFuture, join_all, ready};
 use huntaway_scsi::Sense;
 use iscsi_target::{TaskFunction, TaskManagement, TaskManagementResponse};
 use tokio::sync::oneshot;
 
+use crate::cluster::NotRaised;
 use crate::driver::{Driver, Waited};
 use crate::nexus::{Luns, Nexus};
 use crate::unit::Unit;
@@ -52,7 +53,8 @@ impl Driver {
         };
         let (done, settled) = oneshot::channel();
         self.abort_task_tag(task, done);
-        let answer = move |_| Waited::TaskManagement { initiator_task_tag: tag, closes: false };
+        let response = TaskManagementResponse::FunctionComplete;
+        let answer = move |_| Waited::TaskManagement { initiator_task_tag: tag, response, closes: false };
         self.waits.push(settled.map(answer).boxed());
     }
 
@@ -82,7 +84,9 @@ impl Driver {
         let (done, settled) = oneshot::channel();
         self.abort_tasks(&luns, done);
         let nexus = Arc::clone(nexus);
+        let raised = everywhere.then(|| self.raise_fences(&units));
         let finish = async move {
+            let raised = OptionFuture::from(raised).await.unwrap_or(Ok(()));
             // Only ever dropped.
             let _ = settled.await;
             let give_up = async |(luns, other): &(Luns, Arc<Nexus>)| {
@@ -93,9 +97,22 @@ impl Driver {
                 }
             };
             join_all(others.iter().map(give_up)).await;
-            Waited::TaskManagement { initiator_task_tag: tag, closes }
+            let response = match raised {
+                Ok(()) => TaskManagementResponse::FunctionComplete,
+                Err(NotRaised) => TaskManagementResponse::FunctionRejected,
+            };
+            Waited::TaskManagement { initiator_task_tag: tag, response, closes }
         };
         self.waits.push(finish.boxed());
+    }
+
+    /// Gives up what other gateways of a cluster have received for the disks of these units.
+    fn raise_fences(&self, units: &[Arc<Unit>]) -> BoxFuture<'static, Result<(), NotRaised>> {
+        let Some(cluster) = &self.shared.cluster else { return ready(Ok(())).boxed() };
+        let mut disks: Vec<_> = units.iter().map(|unit| unit.volume.vid()).collect();
+        disks.sort_unstable();
+        disks.dedup();
+        cluster.raise(disks.into_iter())
     }
 }
 

@@ -27,8 +27,10 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::{FutureExt, TryFutureExt};
 use huntaway_ledger::State;
-use huntaway_wire::replicated::{Answered, Answers, Command};
+use huntaway_wire::replicated::{Answered, Answers, Command, Relay, Request};
 use huntaway_wire::{Oid, Operation, PARTITIONS, Partition, Pepoch, Process, Refusal, Submission, Vid};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::watch;
@@ -57,6 +59,18 @@ fn number() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
+/// It could not be recorded, as far as is known; whoever keeps the records has said why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the fence was not raised")]
+pub struct NotRaised;
+
+/// Whoever gives up the commands to a disk at all gateways at once.
+pub trait Fences: Send + Sync {
+    /// Raises the fence of the disk with this first version. Ready when no store takes anything of a lower one any more: each
+    /// knows of the record, or is down.
+    fn raise(&self, disk: Vid) -> BoxFuture<'static, Result<(), NotRaised>>;
+}
+
 /// What a cluster's gateway needs to know.
 pub struct ClusterConfig {
     /// This process, as its start is recorded.
@@ -65,12 +79,15 @@ pub struct ClusterConfig {
     pub states: watch::Receiver<Arc<State>>,
     /// How stores are reached.
     pub stores: Arc<dyn Stores>,
+    /// How resets reach all gateways.
+    pub fences: Arc<dyn Fences>,
 }
 
 /// A gateway's way to the stores of a cluster.
 pub struct Cluster {
     gateway: Process,
     this: Weak<Self>,
+    fences: Arc<dyn Fences>,
     table: ArcSwap<Table>,
     partitions: Vec<Mutex<Requests>>,
     /// A bit for each partition that has requests.
@@ -81,10 +98,11 @@ pub struct Cluster {
 impl Cluster {
     /// Begins. Must be called within a tokio runtime, which does what time brings.
     pub fn start(config: ClusterConfig) -> Arc<Self> {
-        let ClusterConfig { process, mut states, stores } = config;
+        let ClusterConfig { process, mut states, stores, fences } = config;
         let cluster = Arc::new_cyclic(|this| Self {
             gateway: process,
             this: Weak::clone(this),
+            fences,
             table: ArcSwap::from_pointee(Table::nothing()),
             partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
             busy: (0..usize::from(PARTITIONS) / WORD).map(|_| AtomicU64::new(0)).collect(),
@@ -94,6 +112,15 @@ impl Cluster {
         cluster.learn(state, &*stores);
         tokio::spawn(keep_time(Arc::downgrade(&cluster), states, stores));
         cluster
+    }
+
+    /// Gives up what all gateways have received for these disks, by their first versions.
+    pub(crate) fn raise(
+        &self,
+        disks: impl Iterator<Item = Vid>,
+    ) -> BoxFuture<'static, Result<(), NotRaised>> {
+        let raised: Vec<_> = disks.map(|disk| self.fences.raise(disk)).collect();
+        try_join_all(raised).map_ok(|_| ()).boxed()
     }
 
     /// How long it is until initiators may be let in: what the process before this one had sent has settled by then.
@@ -218,7 +245,7 @@ impl Cluster {
             Prepared::Send(way, request) => {
                 if let Some(this) = self.this.upgrade() {
                     let answers: Arc<dyn Answers> = this;
-                    way.store.request(partition, request, &answers);
+                    self.hand_over(partition, &way, request, &answers);
                 }
             }
             Prepared::Wait(proof, than) => {
@@ -227,6 +254,21 @@ impl Cluster {
                 }
             }
             Prepared::Nothing => {}
+        }
+    }
+
+    /// Hands a request to its primary, or else to another process that may have a way there.
+    fn hand_over(&self, partition: Partition, way: &Way, request: Request, answers: &Arc<dyn Answers>) {
+        if way.store.is_reachable() {
+            return way.store.request(partition, request, answers);
+        }
+        match self.table.load().relay(way.process, request.resend) {
+            Some(other) => {
+                let relay = Relay { to: way.process, request };
+                other.store.relay(partition, relay, answers);
+            }
+            // It may be there a moment later: what is sent while a connection is made waits for that.
+            None => way.store.request(partition, request, answers),
         }
     }
 

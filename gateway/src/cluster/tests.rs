@@ -1,28 +1,24 @@
 //! A cluster's gateway, and stores that answer when they are told to.
 
+#[path = "../../tests/support/agreed.rs"]
+mod agreed;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use agreed::{NODES, disk, first_state, started};
 use bytes::Bytes;
-use huntaway_ledger::{
-    Cluster as ClusterName, DiskRecord, EpochRecord, Incarnation, Member, MemberState, Memory, Name, Record,
-    SetRecord, StartId, VdiOptions,
-};
+use huntaway_ledger::{DiskRecord, Incarnation, Record, SetRecord};
 use huntaway_wire::replicated::{Answer, Block, Refused, Request, Store};
-use huntaway_wire::{ByteRange, Durability, Epoch, Error, NodeId, ObjectKind, Reply, Stamp, piece_crcs};
+use huntaway_wire::{ByteRange, Durability, Error, NodeId, ObjectKind, Reply, Stamp, piece_crcs};
 use smallvec::smallvec;
 
 use super::*;
 use crate::fencing::{PROOF_AGE, Proven};
 
-const NODES: [NodeId; 2] = [NodeId([1; 16]), NodeId([2; 16])];
 const GATEWAY: Process = Process { node: NodeId([9; 16]), incarnation: Incarnation(4) };
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn disk() -> Vid {
-    Vid::new(1).unwrap()
-}
 
 fn oid() -> Oid {
     Oid::new(ObjectKind::Data, disk(), 0)
@@ -30,44 +26,6 @@ fn oid() -> Oid {
 
 fn partition() -> Partition {
     Partition::of(disk(), 0)
-}
-
-fn name(text: &str) -> Name {
-    Name::new(text).unwrap()
-}
-
-/// Two nodes with two copies of everything, and a disk.
-fn first_state() -> State {
-    let member = |node: NodeId| Member {
-        node,
-        name: name(&format!("node-{}", node.0[0])),
-        incarnation: Incarnation(0),
-        addresses: Vec::new(),
-        zone: name(&format!("zone-{}", node.0[0])),
-        weight: 1,
-        state: MemberState::Up,
-    };
-    let epoch = EpochRecord {
-        number: Epoch(1),
-        cluster: ClusterName { uuid: [7; 16], name: name("cluster") },
-        members: NODES.map(member).to_vec(),
-        voters: NODES.to_vec(),
-    };
-    let options = VdiOptions { size_bytes: 1 << 30, block_size: 512, physical_block_size: 4096, thin: true };
-    let mut state = State::default();
-    let started = NODES.map(|node| started(node, 1));
-    let records =
-        [Record::Copies { copies: 2, min_copies: 1 }, Record::Epoch(epoch)].into_iter().chain(started);
-    let create = Record::CreateVdi { vid: disk(), name: name("disk"), uuid: [3; 16], options };
-    records.chain([create]).for_each(|record| state.apply(&record).unwrap());
-    state
-}
-
-fn started(node: NodeId, incarnation: u64) -> Record {
-    let (start, before) = (StartId(incarnation << 8), StartId(incarnation.saturating_sub(1) << 8));
-    let after = vec![StartId::FIRST, before];
-    let incarnation = Incarnation(incarnation);
-    Record::Sets(SetRecord::NodeStarted { node, incarnation, memory: Memory::Kept, start, after })
 }
 
 /// What a store was sent.
@@ -79,9 +37,20 @@ struct FakeStores {
     arrived: Mutex<Vec<Arrived>>,
     at_once: Mutex<Option<Answer>>,
     clocks: Mutex<HashMap<NodeId, Duration>>,
+    /// The node to which there is no way, and what others were to hand on.
+    cut_off: Mutex<Option<NodeId>>,
+    relayed: Mutex<Vec<(Process, Relay, Arc<dyn Answers>)>>,
 }
 
 struct FakeStore(Process, Arc<FakeStores>);
+
+struct NoFences;
+
+impl Fences for NoFences {
+    fn raise(&self, _: Vid) -> BoxFuture<'static, Result<(), NotRaised>> {
+        std::future::ready(Err(NotRaised)).boxed()
+    }
+}
 
 impl Stores for Arc<FakeStores> {
     fn reach(&self, process: Process, _: &[SocketAddr], _: &Weak<dyn Answers>) -> Option<Arc<dyn Store>> {
@@ -97,6 +66,15 @@ impl Store for FakeStore {
             Some(answer) => self.1.answer(&(self.0, request, Arc::clone(answers)), answer),
             None => lock(&self.1.arrived).push((self.0, request, Arc::clone(answers))),
         }
+    }
+
+    fn is_reachable(&self) -> bool {
+        *lock(&self.1.cut_off) != Some(self.0.node)
+    }
+
+    fn relay(&self, of: Partition, relay: Relay, answers: &Arc<dyn Answers>) {
+        assert_eq!(of, partition());
+        lock(&self.1.relayed).push((self.0, relay, Arc::clone(answers)));
     }
 }
 
@@ -126,7 +104,12 @@ impl World {
     fn new() -> Self {
         let stores = Arc::new(FakeStores::default());
         let (sender, states) = watch::channel(Arc::new(first_state()));
-        let config = ClusterConfig { process: GATEWAY, states, stores: Arc::new(Arc::clone(&stores)) };
+        let config = ClusterConfig {
+            process: GATEWAY,
+            states,
+            stores: Arc::new(Arc::clone(&stores)),
+            fences: Arc::new(NoFences),
+        };
         let world =
             Self { stores, states: sender, cluster: Cluster::start(config), proof: Arc::new(Proof::new()) };
         world.proof.prove(Proven(Some(clock::now())));
@@ -375,4 +358,17 @@ async fn after_a_snapshot_requests_go_to_the_new_version_under_the_number_they_h
         }
         world.stores.answer(&arrived, Answer::Refused(Refused::OldLayout));
     }
+}
+
+#[tokio::test]
+async fn what_has_no_way_to_its_primary_is_handed_on_by_another_process() {
+    let world = World::new();
+    world.warm_up().await;
+    *lock(&world.stores.cut_off) = Some(world.primary());
+    let waiting = world.write(Some(&world.command()));
+    let (by, Relay { to, request }, answers) = lock(&world.stores.relayed).pop().unwrap();
+    assert_eq!(to.node, world.primary());
+    assert!(by.node != to.node && request.stamp > Stamp::NONE, "the stamp is the primary's");
+    world.stores.answer(&(to, request, answers), Answer::Done);
+    assert_eq!(waiting.answer().await, Ok(Reply::Done));
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use huntaway_gateway::cluster::Cluster;
 use huntaway_gateway::{
     Authentication, DEFAULT_LOGIN_TIME, DigestPolicy, Gateway, GatewayConfig, InitiatorConfig, Metrics,
     NotRecorded, PortalConfig, Router, Sanitization, SanitizeRecord, SanitizeRecords, Served, TargetConfig,
@@ -92,11 +93,31 @@ impl TestGateway {
 
     /// The same, with so many connections at most and this time for each login.
     pub fn with_limits(max_connections: usize, login_time: Duration) -> Self {
+        Self::built(max_connections, login_time, || None)
+    }
+
+    /// Serves one disk of a cluster to anyone.
+    pub fn over(cluster: impl FnOnce() -> Arc<Cluster>) -> Self {
+        let gateway = Self::built(1000, DEFAULT_LOGIN_TIME, || Some(cluster()));
+        gateway.update(gateway.disks(1)).unwrap();
+        gateway
+    }
+
+    /// `cluster` is made within the gateway's runtime.
+    fn built(
+        max_connections: usize,
+        login_time: Duration,
+        cluster: impl FnOnce() -> Option<Arc<Cluster>>,
+    ) -> Self {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let entered = runtime.enter();
         let peer = Arc::new(MemoryPeer::default());
-        let router = Arc::new(Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)));
+        let cluster = cluster();
+        let router = Arc::new(match &cluster {
+            Some(cluster) => Router::to_cluster(Arc::clone(cluster)),
+            None => Router::to_one(Arc::clone(&peer) as Arc<dyn Peer>, |_| Pepoch(1)),
+        });
         let registry = Registry::new();
         let records = Arc::new(Records::default());
         let gateway = Gateway::start(GatewayConfig {
@@ -105,7 +126,7 @@ impl TestGateway {
             max_connections,
             login_time,
             records: Arc::clone(&records) as Arc<dyn SanitizeRecords>,
-            cluster: None,
+            cluster,
             metrics: Metrics::new(&registry).unwrap(),
         })
         .unwrap();
