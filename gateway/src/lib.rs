@@ -3,7 +3,8 @@
 //!
 //! The path of a WRITE: `acceptor` takes the connection, `driver` reads its bytes and asks the protocol core
 //! (`iscsi-target-rs`) what they mean, `commands` has the command planned (`huntaway-scsi`) and `order` gives it its turn,
-//! `volume` cuts it into slices of objects, `router` hands each to its primary's [`Peer`](huntaway_wire::Peer).
+//! `volume` cuts it into slices of objects, `router` hands each to its primary's [`Peer`](huntaway_wire::Peer), or has [`cluster`]
+//! send it to whoever is primary, under the rules of [`fencing`].
 //!
 //! A gateway holds nothing that matters: what is acknowledged is in the stores.
 

@@ -307,6 +307,7 @@ pub(crate) fn sense_of(error: &Error, scsi: &LogicalUnit, lba: u64) -> Sense {
     match error {
         Error::Refused(Refusal::NoSpace { .. }) => Sense::space_allocation_failed(lba),
         Error::Refused(Refusal::GivenUp) => Sense::commands_cleared(),
+        Error::Refused(Refusal::Unavailable) => Sense::port_unavailable(),
         Error::Refused(Refusal::StaleEpoch { .. } | Refusal::NotServing) => Sense::becoming_ready(),
         Error::Broken(Broken::CorruptBlock { oid, block }) => {
             let block = u64::from(oid.index()) * u64::from(BLOCKS_PER_OBJECT) + u64::from(*block);

@@ -141,6 +141,11 @@ impl Sense {
         Self::new(SenseKey::NotReady, 0x04, 0x01)
     }
 
+    /// LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN UNAVAILABLE STATE (04h/0Ch): another path may be better.
+    pub const fn port_unavailable() -> Self {
+        Self::new(SenseKey::NotReady, 0x04, 0x0c)
+    }
+
     /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS (04h/1Bh), so far in parts of 65536.
     pub const fn sanitize_in_progress(progress: u16) -> Self {
         let mut sense = Self::new(SenseKey::NotReady, 0x04, 0x1b);

@@ -20,7 +20,7 @@ use super::way::Way;
 use crate::fencing::{Decision, Ended, GivenUp, Proven, RequestNumber, UnderWay, Verdict};
 
 /// A command is tried so long. In the meantime a primary can be replaced; an initiator waits for longer.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// What was not answered is sent again after this.
 pub(super) const RESEND: Duration = Duration::from_millis(500);
@@ -304,6 +304,7 @@ impl Requests {
         let mut late: SmallVec<[Owner; 2]> = SmallVec::new();
         for (number, request) in &mut self.outstanding {
             if now >= request.entered_at + PATIENCE {
+                request.failure.get_or_insert(Refusal::Unavailable.into());
                 late.push(request.asked.asker.owner());
             } else if let Some(at) = request.again_at {
                 if at <= now {
@@ -322,5 +323,13 @@ impl Requests {
         }
         self.settle(now, &mut effects);
         effects
+    }
+
+    /// All requests are that much older.
+    #[cfg(test)]
+    pub(super) fn grow_old(&mut self, by: Duration) {
+        self.outstanding
+            .values_mut()
+            .for_each(|request| request.entered_at = request.entered_at.saturating_sub(by));
     }
 }

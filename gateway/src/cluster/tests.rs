@@ -31,6 +31,9 @@ fn partition() -> Partition {
 /// What a store was sent.
 type Arrived = (Process, Request, Arc<dyn Answers>);
 
+/// What a store was to hand on.
+type Relayed = (Process, Relay, Arc<dyn Answers>);
+
 /// All stores: they keep what they are sent, or answer at once.
 #[derive(Default)]
 struct FakeStores {
@@ -39,7 +42,7 @@ struct FakeStores {
     clocks: Mutex<HashMap<NodeId, Duration>>,
     /// The node to which there is no way, and what others were to hand on.
     cut_off: Mutex<Option<NodeId>>,
-    relayed: Mutex<Vec<(Process, Relay, Arc<dyn Answers>)>>,
+    relayed: Mutex<Vec<Relayed>>,
 }
 
 struct FakeStore(Process, Arc<FakeStores>);
@@ -286,6 +289,21 @@ async fn a_command_that_was_given_up_ends_at_once_when_it_was_never_sent_or_is_d
     assert!(waits(&mut waiting), "nobody serves the partition");
     world.cluster.give_up(&command, GivenUp::Aborted);
     assert!(!waits(&mut waiting) && world.pop().is_none());
+}
+
+#[tokio::test]
+async fn who_is_tired_of_waiting_is_told_when_nothing_can_take_effect_any_more() {
+    let world = World::new();
+    world.warm_up().await;
+    let waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    let table = world.cluster.table.load_full();
+    world.cluster.requests(partition()).grow_old(requests::PATIENCE);
+    let effects = world.cluster.requests(partition()).tick(to(&table, partition()), &table);
+    assert!(effects.finished.is_empty() && effects.due.is_empty());
+    world.stores.answer(&first, Answer::Refused(Refused::NotServing));
+    assert_eq!(waiting.answer().await, Err(Error::Refused(Refusal::Unavailable)));
+    assert!(world.pop().is_none());
 }
 
 #[tokio::test]

@@ -31,6 +31,9 @@ pub enum Refusal {
     /// It was given up on purpose: a reset came after it was received. Whoever still wants it sends it anew.
     #[error("the request was given up")]
     GivenUp,
+    /// No store that serves it was reached in time, from here: it may be from another gateway.
+    #[error("no store that serves it answered in time")]
+    Unavailable,
     /// The store is shutting down or not yet open.
     #[error("the store is not serving")]
     NotServing,
