@@ -7,16 +7,19 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use huntaway_config::Ledger;
-use huntaway_gateway::cluster::{Cluster, ClusterConfig, Stores};
-use huntaway_ledger::{Name, State};
+use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, NotRaised, Stores};
+use huntaway_ledger::keeper::Proposal;
+use huntaway_ledger::{DiskRecord, Name, Record, State};
 use huntaway_membership::Driver;
 use huntaway_membership::local::shared::{ClusterKey, RemoteDriver, RemoteOptions};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
 use huntaway_store::{DiskStatus, DisksStopped, StoreOptions};
 use huntaway_wire::replicated::{Answers, Store};
-use huntaway_wire::{NodeId, Process};
+use huntaway_wire::{NodeId, Process, Vid};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
@@ -25,6 +28,9 @@ use super::storage::StorageOptions;
 
 /// How long a node that starts waits for whoever keeps the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether all stores know of a reset.
+const KNOWN_POLL: Duration = Duration::from_millis(5);
 
 /// Bytes of each copy that are read again in a second, to see whether they are what they should be.
 const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
@@ -70,7 +76,8 @@ impl Clustered {
         let host = Host::start(options, Arc::clone(&ledger), listener, registry).await?;
         let (process, states) = (host.process(), ledger.states());
         let stores = Arc::new(Reached(host.ways()));
-        let cluster = Cluster::start(ClusterConfig { process, states, stores });
+        let fences = Arc::new(Resets(Arc::clone(&ledger)));
+        let cluster = Cluster::start(ClusterConfig { process, states, stores, fences });
         Ok(Self { ledger, host, cluster })
     }
 
@@ -102,6 +109,34 @@ impl Stores for Reached {
         answers: &Weak<dyn Answers>,
     ) -> Option<Arc<dyn Store>> {
         self.0.to(process, answers)
+    }
+}
+
+/// Resets are records, and count when nobody who may serve knows less.
+struct Resets(Arc<RemoteDriver>);
+
+impl Fences for Resets {
+    fn raise(&self, disk: Vid) -> BoxFuture<'static, Result<(), NotRaised>> {
+        let (ledger, asked) = (Arc::clone(&self.0), Arc::clone(&self.0));
+        let proposal = Proposal::Record(Record::Disks(DiskRecord::Fence { disk }));
+        let proposed = tokio::task::spawn_blocking(move || asked.propose_any(proposal));
+        let known = async move {
+            let state =
+                proposed.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            while ledger.known_by_all() < state.number() {
+                tokio::time::sleep(KNOWN_POLL).await;
+            }
+            Ok::<_, String>(())
+        };
+        tokio::time::timeout(PATIENCE, known)
+            .map(move |raised| {
+                let raised = raised.unwrap_or_else(|_| Err("not all stores heard of it".to_owned()));
+                raised.map_err(|why| {
+                    tracing::warn!(%disk, why, "a reset is not known to have reached all gateways");
+                    NotRaised
+                })
+            })
+            .boxed()
     }
 }
 

@@ -50,6 +50,9 @@ use crate::sessions::lock;
 /// How often it is looked what is overdue, or has settled.
 const TICK: Duration = Duration::from_millis(20);
 
+/// How often ways are looked for that are lacking, in ticks.
+const WAYS_TICKS: u32 = 10;
+
 /// Partitions for which one word says whether they have requests.
 const WORD: usize = u64::BITS as usize;
 
@@ -328,7 +331,7 @@ fn to(table: &Table, partition: Partition) -> Option<(&Arc<Way>, Pepoch)> {
 async fn keep_time(cluster: Weak<Cluster>, mut states: watch::Receiver<Arc<State>>, stores: Arc<dyn Stores>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut may_change = true;
+    let (mut may_change, mut count) = (true, 0_u32);
     loop {
         let state = tokio::select! {
             changed = states.changed(), if may_change => match changed {
@@ -341,7 +344,9 @@ async fn keep_time(cluster: Weak<Cluster>, mut states: watch::Receiver<Arc<State
             _ = ticks.tick() => None,
         };
         let Some(cluster) = cluster.upgrade() else { return };
-        if let Some(state) = state {
+        count = count.wrapping_add(1);
+        let lacking = || cluster.table.load().lacking().filter(|_| count.is_multiple_of(WAYS_TICKS));
+        if let Some(state) = state.or_else(lacking) {
             cluster.learn(state, &*stores);
         }
         cluster.tick();

@@ -15,6 +15,8 @@ pub(super) struct Table {
     state: Arc<State>,
     ways: BTreeMap<NodeId, Arc<Way>>,
     routes: Vec<Route>,
+    /// There is a process to which there is no way yet.
+    lacks: bool,
 }
 
 /// Where a partition's requests go.
@@ -37,12 +39,12 @@ pub(super) struct Target {
 impl Table {
     /// Before anything is known.
     pub(super) fn nothing() -> Self {
-        Self { state: Arc::default(), ways: BTreeMap::new(), routes: Vec::new() }
+        Self { state: Arc::default(), ways: BTreeMap::new(), routes: Vec::new(), lacks: false }
     }
 
     /// The table that follows this one. Ways to processes that are still there stay.
     pub(super) fn next(&self, state: Arc<State>, stores: &dyn Stores, answers: &Weak<dyn Answers>) -> Self {
-        let mut ways = BTreeMap::new();
+        let (mut ways, mut lacks) = (BTreeMap::new(), false);
         for (node, known) in state.sets().nodes().filter(|(_, known)| known.is_up) {
             let process = Process { node, incarnation: known.incarnation };
             let there = self.ways.get(&node).filter(|way| way.process == process).cloned();
@@ -51,8 +53,9 @@ impl Table {
                 let store = stores.reach(process, addresses, answers)?;
                 Some(Arc::new(Way::new(process, store)))
             };
-            if let Some(way) = there.or_else(made) {
-                ways.insert(node, way);
+            match there.or_else(made) {
+                Some(way) => _ = ways.insert(node, way),
+                None => lacks = true,
             }
         }
         let route = |partition| {
@@ -60,7 +63,12 @@ impl Table {
             Route { pepoch: state.pepoch(partition), way }
         };
         let routes = Partition::all().map(route).collect();
-        Self { state, ways, routes }
+        Self { state, ways, routes, lacks }
+    }
+
+    /// What it was made from, if it is to be made again: there may be a way by now that is lacking.
+    pub(super) fn lacking(&self) -> Option<Arc<State>> {
+        self.lacks.then(|| Arc::clone(&self.state))
     }
 
     /// Of two tables the one with the higher number is newer.

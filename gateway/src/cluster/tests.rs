@@ -42,6 +42,8 @@ struct FakeStores {
     clocks: Mutex<HashMap<NodeId, Duration>>,
     /// The node to which there is no way, and what others were to hand on.
     cut_off: Mutex<Option<NodeId>>,
+    /// There is no way to anybody yet.
+    are_unknown: Mutex<bool>,
     relayed: Mutex<Vec<Relayed>>,
 }
 
@@ -57,7 +59,7 @@ impl Fences for NoFences {
 
 impl Stores for Arc<FakeStores> {
     fn reach(&self, process: Process, _: &[SocketAddr], _: &Weak<dyn Answers>) -> Option<Arc<dyn Store>> {
-        Some(Arc::new(FakeStore(process, Arc::clone(self))))
+        (!*lock(&self.are_unknown)).then(|| Arc::new(FakeStore(process, Arc::clone(self))) as Arc<dyn Store>)
     }
 }
 
@@ -105,7 +107,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let stores = Arc::new(FakeStores::default());
+        Self::over(FakeStores::default())
+    }
+
+    fn over(stores: FakeStores) -> Self {
+        let stores = Arc::new(stores);
         let (sender, states) = watch::channel(Arc::new(first_state()));
         let config = ClusterConfig {
             process: GATEWAY,
@@ -389,4 +395,13 @@ async fn what_has_no_way_to_its_primary_is_handed_on_by_another_process() {
     assert!(by.node != to.node && request.stamp > Stamp::NONE, "the stamp is the primary's");
     world.stores.answer(&(to, request, answers), Answer::Done);
     assert_eq!(waiting.answer().await, Ok(Reply::Done));
+}
+
+#[tokio::test]
+async fn a_way_that_is_not_there_yet_is_looked_for_again() {
+    let world = World::over(FakeStores { are_unknown: Mutex::new(true), ..FakeStores::default() });
+    let _waiting = world.write(Some(&world.command()));
+    assert!(world.pop().is_none());
+    *lock(&world.stores.are_unknown) = false;
+    world.next().await;
 }

@@ -15,8 +15,7 @@ use crate::sessions::lock;
 /// There is one connection for each pair of processes and direction: a node that is a store as well hands out the ones that its
 /// replicas use, and itself. [`Links`](super::Links) makes them for a gateway that is alone in its process.
 pub trait Stores: Send + Sync {
-    /// The way to this process, which listens at these addresses; `None` if there is none yet. Asked once for each process, at
-    /// a change of what the ledger says, until there is one. What the process answers is told to `answers`, by the calls to
+    /// The way to this process, which listens at these addresses; `None` if there is none yet: then it is asked again in a while. What the process answers is told to `answers`, by the calls to
     /// [`Store::request`] and beside them.
     fn reach(
         &self,
