@@ -262,8 +262,13 @@ impl Cluster {
     ) {
         self.summary.damaged += 1;
         let Some(replica) = self.nodes[node].replica(number) else { return };
-        let in_sync: Vec<usize> =
-            replica.configuration().in_sync.iter().map(|process| endpoint_of(process.node)).collect();
+        // Who was started anew meanwhile may have another disk than the one that was asked.
+        let is_the_same = |process: &&Process| {
+            let state = &self.nodes[endpoint_of(process.node)];
+            state.is_alive() && state.incarnation == process.incarnation
+        };
+        let in_sync = replica.configuration().in_sync.iter().filter(is_the_same);
+        let in_sync: Vec<usize> = in_sync.map(|process| endpoint_of(process.node)).collect();
         let reads_failed = |node: &usize| self.nodes[*node].reads_fail_until + ANSWERED_WITHIN > self.time;
         // One may have been damaged after another one was asked, and before that one was mended.
         let crossed = |oid: &Oid| {
