@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use huntaway_scsi::Sense;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -124,6 +125,10 @@ impl Gateway {
             loops: Loops::start().map_err(|error| TargetError::NoThreads(error.to_string()))?,
             started: Instant::now(),
         });
+        if let Some(cluster) = &shared.cluster {
+            let told = tell_of_resets(Arc::clone(cluster), Arc::clone(&shared.sessions), stopping(&shared));
+            lock(&shared.background).spawn(told);
+        }
         let gateway = Self { shared, acceptors: Mutex::default() };
         portals.into_iter().try_for_each(|portal| gateway.add_portal(portal))?;
         Ok(gateway)
@@ -209,5 +214,32 @@ impl Gateway {
         }
         let mut background = std::mem::take(&mut *lock(&self.shared.background));
         while background.join_next().await.is_some() {}
+    }
+}
+
+/// Has the initiators told whose disks another gateway of the cluster has reset.
+async fn tell_of_resets(cluster: Arc<Cluster>, sessions: Arc<Sessions>, stopped: impl Future<Output = ()>) {
+    let tell = async {
+        loop {
+            for disk in cluster.reset_elsewhere().await {
+                for nexus in sessions.all() {
+                    let luns = nexus.luns_where(|unit| unit.volume.vid() == disk);
+                    nexus.establish(&luns, Sense::logical_unit_reset());
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = tell => {}
+        () = stopped => {}
+    }
+}
+
+/// Ready when the gateway stops.
+fn stopping(shared: &Shared) -> impl Future<Output = ()> + use<> {
+    let mut stopping = shared.stopping.subscribe();
+    async move {
+        // An error says that there is no gateway any more.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 }

@@ -108,11 +108,11 @@ impl Driver {
 
     /// Gives up what other gateways of a cluster have received for the disks of these units.
     fn raise_fences(&self, units: &[Arc<Unit>]) -> BoxFuture<'static, Result<(), NotRaised>> {
-        let Some(cluster) = &self.shared.cluster else { return ready(Ok(())).boxed() };
+        let Some(cluster) = self.shared.cluster.clone() else { return ready(Ok(())).boxed() };
         let mut disks: Vec<_> = units.iter().map(|unit| unit.volume.vid()).collect();
         disks.sort_unstable();
         disks.dedup();
-        cluster.raise(disks.into_iter())
+        async move { cluster.raise(disks).await }.boxed()
     }
 }
 

@@ -24,7 +24,7 @@ use huntaway_wire::replicated::{
     Answer, Answered, Answers, Block, Command, Refused, Request, RequestId, Store,
 };
 use huntaway_wire::{ClusterKey, Incarnation, KEY_BYTES, NodeId, Oid, Partition, Process, Stamp, Vid};
-use support::agreed::{NODES, first_state};
+use support::agreed::{NODES, disk, first_state};
 use support::{
     ABORT_TASK, DATA_IN, Initiator, LOGICAL_UNIT_RESET, LOGOUT_RESPONSE, PATIENCE, SCSI_RESPONSE,
     TASK_MANAGEMENT_RESPONSE, TestGateway, wait_for,
@@ -126,7 +126,10 @@ fn start() -> (TestGateway, Arc<Kept>) {
 }
 
 fn cluster(state: State, stores: Arc<dyn Stores>) -> Arc<Cluster> {
-    let states = watch::Sender::new(Arc::new(state));
+    cluster_of(watch::Sender::new(Arc::new(state)), stores)
+}
+
+fn cluster_of(states: watch::Sender<Arc<State>>, stores: Arc<dyn Stores>) -> Arc<Cluster> {
     let (process, receiver) = (GATEWAY, states.subscribe());
     Cluster::start(ClusterConfig { process, states: receiver, stores, fences: Arc::new(Ledger(states)) })
 }
@@ -142,6 +145,12 @@ impl Fences for Ledger {
         self.0.send_modify(raise);
         std::future::ready(Ok(())).boxed()
     }
+}
+
+/// A disk whose fence another gateway raises, when that is sent.
+fn reset_by_another(states: &watch::Sender<Arc<State>>) {
+    let fence = Record::Disks(DiskRecord::Fence { disk: disk() });
+    states.send_modify(|state| Arc::make_mut(state).apply(&fence).unwrap());
 }
 
 /// The status of a WRITE(10) and of a READ(10) of so many blocks, and what was read.
@@ -241,6 +250,26 @@ fn a_session_that_proves_nothing_has_nothing_sent_until_it_answers_a_ping() {
     kept.be_silent(false);
     initiator.ping(true);
     assert_eq!(initiator.expect(SCSI_RESPONSE).header[3], 0);
+}
+
+#[test]
+fn initiators_are_told_of_resets_by_other_gateways_once() {
+    let states = watch::Sender::new(Arc::new(first_state()));
+    let stores = Arc::new(Direct(Arc::default()));
+    let gateway = TestGateway::over(|| cluster_of(states.clone(), stores));
+    let mut resetting = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
+    let mut other = Initiator::login(gateway.portal, "iqn.2026-11.test:b");
+    let reset = Err((6, 0x29, 3));
+    resetting.manage(1, LOGICAL_UNIT_RESET, u32::MAX);
+    assert_eq!(resetting.expect(TASK_MANAGEMENT_RESPONSE).header[2], 0);
+    for initiator in [&mut resetting, &mut other] {
+        assert_eq!([initiator.test_unit(2, 0), initiator.test_unit(3, 0)], [reset, Ok(())]);
+    }
+    reset_by_another(&states);
+    for initiator in [&mut resetting, &mut other] {
+        wait_for("the unit attention", || initiator.test_unit(4, 0) == reset);
+        assert_eq!(initiator.test_unit(5, 0), Ok(()));
+    }
 }
 
 /// A store behind a connection.

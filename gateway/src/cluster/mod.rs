@@ -19,6 +19,7 @@ mod links;
 mod path;
 mod proof;
 mod requests;
+mod resets;
 mod table;
 mod way;
 
@@ -28,7 +29,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::{BoxFuture, try_join_all};
-use futures_util::{FutureExt, TryFutureExt};
 use huntaway_ledger::State;
 use huntaway_wire::replicated::{Answered, Answers, Command, Relay, Request};
 use huntaway_wire::{Oid, Operation, PARTITIONS, Partition, Pepoch, Process, Refusal, Submission, Vid};
@@ -41,6 +41,7 @@ pub use self::links::Links;
 pub(crate) use self::path::Path;
 pub(crate) use self::proof::Proof;
 use self::requests::{Asked, Effects, Prepared, Requests};
+use self::resets::Resets;
 use self::table::Table;
 pub use self::way::Stores;
 use self::way::Way;
@@ -91,6 +92,7 @@ pub struct Cluster {
     gateway: Process,
     this: Weak<Self>,
     fences: Arc<dyn Fences>,
+    resets: Resets,
     table: ArcSwap<Table>,
     partitions: Vec<Mutex<Requests>>,
     /// A bit for each partition that has requests.
@@ -106,6 +108,7 @@ impl Cluster {
             gateway: process,
             this: Weak::clone(this),
             fences,
+            resets: Resets::default(),
             table: ArcSwap::from_pointee(Table::nothing()),
             partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
             busy: (0..usize::from(PARTITIONS) / WORD).map(|_| AtomicU64::new(0)).collect(),
@@ -118,12 +121,17 @@ impl Cluster {
     }
 
     /// Gives up what all gateways have received for these disks, by their first versions.
-    pub(crate) fn raise(
-        &self,
-        disks: impl Iterator<Item = Vid>,
-    ) -> BoxFuture<'static, Result<(), NotRaised>> {
-        let raised: Vec<_> = disks.map(|disk| self.fences.raise(disk)).collect();
-        try_join_all(raised).map_ok(|_| ()).boxed()
+    pub(crate) async fn raise(&self, disks: Vec<Vid>) -> Result<(), NotRaised> {
+        let raise = async |disk| {
+            self.resets.expect(disk);
+            self.fences.raise(disk).await.inspect_err(|NotRaised| self.resets.expect_no_more(disk))
+        };
+        try_join_all(disks.into_iter().map(raise)).await.map(drop)
+    }
+
+    /// The next disks that other gateways have reset, by their first versions.
+    pub(crate) async fn reset_elsewhere(&self) -> Vec<Vid> {
+        self.resets.elsewhere().await
     }
 
     /// How long it is until initiators may be let in: what the process before this one had sent has settled by then.
@@ -284,8 +292,10 @@ impl Cluster {
     /// The ledger says this by now.
     fn learn(&self, state: Arc<State>, stores: &dyn Stores) {
         let answers: Weak<dyn Answers> = self.this.clone();
-        let next = self.table.load().next(state, stores, &answers);
-        self.table.store(Arc::new(next));
+        let before = self.table.load_full();
+        let next = Arc::new(before.next(state, stores, &answers));
+        self.table.store(Arc::clone(&next));
+        next.raised_since(&before).for_each(|(disk, by)| self.resets.note(disk, by));
     }
 
     /// Sends what is overdue, and ends what has settled.

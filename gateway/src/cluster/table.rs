@@ -85,6 +85,14 @@ impl Table {
         self.ways.get(&process.node).filter(|way| way.process == process)
     }
 
+    /// The disks whose fences were raised since, by their first versions, and by how much.
+    pub(super) fn raised_since(&self, before: &Self) -> impl Iterator<Item = (Vid, u64)> {
+        self.state.disks().disks().filter_map(|(disk, _)| {
+            let (fence, earlier) = (self.target(disk)?.fence, before.target(disk)?.fence);
+            fence.checked_sub(earlier).filter(|by| *by > 0).map(|by| (disk, by))
+        })
+    }
+
     /// A process that can be reached and may reach this one, which cannot: another one at each `attempt`, if there are several.
     pub(super) fn relay(&self, to: Process, attempt: u32) -> Option<&Arc<Way>> {
         let can_relay = |way: &&Arc<Way>| way.process != to && way.store.is_reachable();

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use agreed::{NODES, disk, first_state, started};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use huntaway_ledger::{DiskRecord, Incarnation, Record, SetRecord};
 use huntaway_wire::replicated::{Answer, Block, Refused, Request, Store};
 use huntaway_wire::{ByteRange, Durability, Error, NodeId, ObjectKind, Reply, Stamp, piece_crcs};
