@@ -129,6 +129,7 @@ async fn serve(
     manager.stopping("asking initiators to log out");
     signals.end_at_the_next();
     engine.stop().await;
+    engine.leave().await;
     background.shutdown().await;
     if let Some(admin) = admin {
         admin.abort();

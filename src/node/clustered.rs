@@ -32,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether all stores know of a reset.
 const KNOWN_POLL: Duration = Duration::from_millis(5);
 
-/// Bytes of each copy that are read again in a second, to see whether they are what they should be.
-const SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
+/// Bytes of each copy that are read again in a second, to see whether they are what they should be: 1 TiB takes 18 hours.
+const SCRUB_BYTES_PER_SECOND: u64 = 16 << 20;
 
 /// What a node of several has at work.
 pub(crate) struct Clustered {
@@ -91,6 +91,10 @@ impl Clustered {
 
     pub(super) fn disks(&self) -> Vec<DiskStatus> {
         self.host.disks()
+    }
+
+    pub(super) async fn leave(&self) {
+        self.host.leave().await;
     }
 
     pub(super) fn close(&self) -> Result<(), DisksStopped> {

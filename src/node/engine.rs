@@ -162,6 +162,11 @@ impl Engine {
         self.gateway.shut_down().await;
     }
 
+    /// Ceases to serve others: nobody has to find out that this node is gone.
+    pub(crate) async fn leave(&self) {
+        self.storage.leave().await;
+    }
+
     /// Does `work` unless the node stops first: each step of it can be the last one.
     pub(super) async fn unless_stopping<T>(&self, work: impl Future<Output = T>) -> Result<T, Stopping> {
         let mut stopping = self.stopping.subscribe();

@@ -229,6 +229,13 @@ impl Storage {
         }
     }
 
+    /// Ceases to serve: other nodes go on without finding out by themselves that this one is gone.
+    pub(crate) async fn leave(&self) {
+        if let Stores::Clustered(clustered) = &self.stores {
+            clustered.leave().await;
+        }
+    }
+
     /// Puts everything on stable storage and closes the stores.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ pub mod agreed;
 mod disks;
 mod follow;
 mod links;
+mod scrubbing;
 mod starts;
 mod step;
 mod syncs;
@@ -21,6 +22,7 @@ mod timer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError, clock};
@@ -37,6 +39,7 @@ use tokio::task::JoinSet;
 use self::disks::Disks;
 use self::follow::Holding;
 use self::links::{Links, Socket};
+use self::scrubbing::Scrubbing;
 use self::step::Place;
 use self::syncs::Syncs;
 use crate::locking::lock;
@@ -55,7 +58,8 @@ pub struct HostOptions {
     pub store: StoreOptions,
     /// How much is copied to others at a time.
     pub recovery: RecoveryLimits,
-    /// Bytes of each replica that are read again in a second, to see whether they are what they should be; 0: none.
+    /// Bytes of each copy that this node has read again in a second where it is primary, to see whether they are what they should be;
+    /// 0: none.
     pub scrub_bytes_per_second: u64,
 }
 
@@ -91,6 +95,9 @@ struct Shared {
     syncs: Syncs,
     recovery: Mutex<Recovery>,
     holding: Mutex<Holding>,
+    scrubbing: Mutex<Scrubbing>,
+    /// It does nothing any more.
+    has_ended: AtomicBool,
     inbox: OnceLock<Arc<dyn Inbox>>,
     /// Who takes what other processes answer to requests of this one.
     gateway: OnceLock<Weak<dyn Answers>>,
@@ -120,15 +127,15 @@ impl Host {
         let address = listener.local_addr().ok();
         let shared = Arc::new(Shared {
             me,
-            places: Partition::all()
-                .map(|at| Mutex::new(Place::new(replica(&disks, at, me, scrub_bytes_per_second))))
-                .collect(),
+            places: Partition::all().map(|at| Mutex::new(Place::new(replica(&disks, at, me)))).collect(),
             syncs: Syncs::new(disks.count()),
             disks,
             ledger,
             links: Links::new(ours, key.clone()),
             recovery: Mutex::new(Recovery::new(recovery)),
             holding: Mutex::default(),
+            scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
+            has_ended: AtomicBool::new(false),
             inbox: OnceLock::new(),
             gateway: OnceLock::new(),
         });
@@ -167,13 +174,26 @@ impl Host {
         self.shared.place(partition).replica.is_serving()
     }
 
+    /// Ceases to serve, for ever, and says so to the ledger: nobody has to find out.
+    pub async fn leave(&self) {
+        self.end();
+        self.shared.ledger.leave().await;
+    }
+
+    fn end(&self) {
+        self.shared.has_ended.store(true, Ordering::Release);
+        lock(&self.tasks).abort_all();
+        self.shared.syncs.stop();
+        // Whoever was within a step is done when its lock is free.
+        Partition::all().for_each(|partition| drop(self.shared.place(partition)));
+    }
+
     /// Takes part no more, and closes the disks: what is in their logs is applied.
     ///
     /// # Errors
     /// Disks have failed.
     pub fn close(&self) -> Result<(), DisksStopped> {
-        lock(&self.tasks).abort_all();
-        self.shared.syncs.stop();
+        self.end();
         self.shared.disks.close()
     }
 }
@@ -202,11 +222,9 @@ impl Drop for Host {
 }
 
 /// The replica of a partition, with what the log says of it.
-fn replica(disks: &Disks, partition: Partition, me: Process, scrub_bytes_per_second: u64) -> Replica {
+fn replica(disks: &Disks, partition: Partition, me: Process) -> Replica {
     let recovered = disks.store(partition).map(|store| store.recovered(partition)).unwrap_or_default();
-    let mut replica = Replica::new(partition, me, now(), recovered);
-    replica.scrub_at(scrub_bytes_per_second);
-    replica
+    Replica::new(partition, me, now(), recovered)
 }
 
 /// By the clock of replicas: it goes on in pauses.

@@ -1,6 +1,7 @@
 //! One step of a replica, and all that follows from it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 use huntaway_ledger::keeper::Proposal as Proposed;
@@ -11,7 +12,12 @@ use huntaway_wire::{Partition, Pepoch};
 
 use super::{Shared, now};
 use crate::LogError;
+use crate::disk::FileDisk;
 use crate::locking::lock;
+use crate::store::Store;
+
+/// How often room is made for an entry that was promised some.
+const MOST_TRIES: usize = 3;
 
 /// A partition's replica here.
 pub(super) struct Place {
@@ -68,6 +74,9 @@ impl Shared {
     }
 
     fn step_locked(&self, partition: Partition, mut place: MutexGuard<'_, Place>, input: Input) {
+        if self.has_ended.load(Ordering::Acquire) {
+            return;
+        }
         let mut after = Vec::new();
         let mut stored = VecDeque::new();
         let mut next = Some(input);
@@ -126,18 +135,36 @@ impl Shared {
 
     fn log(&self, partition: Partition, entry: &Entry) -> Outcome {
         let Some(store) = self.disks.store(partition) else { return Outcome::Failed };
-        match store.log_entry(partition, entry) {
-            Ok(_) => Outcome::Done,
-            Err(LogError::Full | LogError::NoSpace { .. } | LogError::NotNow)
-                if matches!(entry, Entry::Copy { .. } | Entry::Replace { .. }) =>
-            {
-                Outcome::NoRoom
+        let may_wait = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
+        let mut logged = store.log_entry(partition, entry);
+        for _ in 0..MOST_TRIES {
+            if may_wait || !matches!(logged, Err(LogError::Full | LogError::NotNow)) {
+                break;
             }
+            // It was promised room: what is in its way goes to its place now.
+            self.make_room(store);
+            logged = store.log_entry(partition, entry);
+        }
+        match logged {
+            Ok(_) => Outcome::Done,
+            Err(LogError::Full | LogError::NoSpace { .. } | LogError::NotNow) if may_wait => Outcome::NoRoom,
             Err(error) => {
                 tracing::error!(%partition, %error, "a replica's entry cannot be logged");
                 Outcome::Failed
             }
         }
+    }
+
+    /// Has the log be used again, as far as that can be without waiting for other replicas.
+    fn make_room(&self, store: &Store<FileDisk>) {
+        for partition in store.checkpoints_due() {
+            if let Ok(place) = self.places[partition.index()].try_lock() {
+                // If there is no room for that either, whoever tries again finds out.
+                let _ = store.log_entry(partition, &place.replica.checkpoint());
+            }
+        }
+        // A disk that fails is noticed by whoever uses it next.
+        let _ = store.sync().and_then(|_| store.apply());
     }
 
     /// What the replica knows goes to the log again, where it holds up the rest.

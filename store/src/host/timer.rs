@@ -35,6 +35,7 @@ pub(super) async fn tick(shared: Arc<Shared>) {
         }
         shared.teach();
         shared.checkpoint_due();
+        shared.scrub();
     }
 }
 

@@ -266,7 +266,7 @@ impl RemoteDriver {
     }
 
     /// The process has ceased to serve, and never will again: nobody has to wait for its lease to run out.
-    pub async fn leave(self) {
+    pub async fn leave(&self) {
         self.shared.leased_until_us.store(0, Ordering::Release);
         self.wanted().leaves = true;
         self.shared.filled.notify_one();

@@ -1,0 +1,64 @@
+//! Which partitions are scrubbed now: a few at a time of those that this node leads, one after another, so that the whole node keeps
+//! to a pace however many partitions there are.
+
+use std::time::{Duration, Instant};
+
+use huntaway_wire::{PARTITIONS, Partition};
+
+use super::Shared;
+use crate::locking::lock;
+
+/// How many are scrubbed at a time.
+const AT_A_TIME: usize = 8;
+
+/// From the beginning of a round to that of the next it is at least so long: where there is little, there is little to do.
+const ROUND: Duration = Duration::from_secs(3600);
+
+/// Where it is.
+pub(super) struct Scrubbing {
+    bytes_per_second: u64,
+    /// With the passes that each had been through when its turn came.
+    under_way: Vec<(Partition, u64)>,
+    /// Whose turn is next.
+    next: u16,
+    began: Instant,
+}
+
+impl Scrubbing {
+    pub(super) fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second, under_way: Vec::new(), next: 0, began: Instant::now() }
+    }
+}
+
+impl Shared {
+    /// Ends the turns of those that were read through, or are led elsewhere, and begins others.
+    pub(super) fn scrub(&self) {
+        let mut scrubbing = lock(&self.scrubbing);
+        if scrubbing.bytes_per_second == 0 {
+            return;
+        }
+        scrubbing.under_way.retain(|(partition, passes)| {
+            let mut place = self.place(*partition);
+            let goes_on = place.replica.mended().is_some_and(|mended| mended.passes == *passes);
+            if !goes_on {
+                place.replica.scrub_at(0);
+            }
+            goes_on
+        });
+        let pace = scrubbing.bytes_per_second / AT_A_TIME as u64;
+        while scrubbing.under_way.len() < AT_A_TIME && scrubbing.next < PARTITIONS {
+            let next = Partition::new(scrubbing.next);
+            scrubbing.next += 1;
+            let Ok(partition) = next else { continue };
+            let mut place = self.place(partition);
+            if let Some(mended) = place.replica.mended() {
+                place.replica.scrub_at(pace);
+                scrubbing.under_way.push((partition, mended.passes));
+            }
+        }
+        if scrubbing.next == PARTITIONS && scrubbing.under_way.is_empty() && scrubbing.began.elapsed() > ROUND
+        {
+            (scrubbing.next, scrubbing.began) = (0, Instant::now());
+        }
+    }
+}
