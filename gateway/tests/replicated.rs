@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Links, NotRaised, Stores};
+use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, Links, NotRaised, Stores};
 use huntaway_gateway::fencing::{PROOF_AGE, SETTLE_TIME};
 use huntaway_ledger::{DiskRecord, Record, State};
 use huntaway_wire::encoding::Malformed;
@@ -131,7 +131,13 @@ fn cluster(state: State, stores: Arc<dyn Stores>) -> Arc<Cluster> {
 
 fn cluster_of(states: watch::Sender<Arc<State>>, stores: Arc<dyn Stores>) -> Arc<Cluster> {
     let (process, receiver) = (GATEWAY, states.subscribe());
-    Cluster::start(ClusterConfig { process, states: receiver, stores, fences: Arc::new(Ledger(states)) })
+    Cluster::start(ClusterConfig {
+        process,
+        states: receiver,
+        stores,
+        fences: Arc::new(Ledger(states)),
+        flushes: Flushes::OfAll,
+    })
 }
 
 /// A ledger of which everybody hears at once.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use huntaway_config::Ledger;
-use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, NotRaised, Stores};
+use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, NotRaised, Stores};
 use huntaway_ledger::keeper::Proposal;
 use huntaway_ledger::{DiskRecord, Name, Record, State};
 use huntaway_membership::Driver;
@@ -77,7 +77,8 @@ impl Clustered {
         let (process, states) = (host.process(), ledger.states());
         let stores = Arc::new(Reached(host.ways()));
         let fences = Arc::new(Resets(Arc::clone(&ledger)));
-        let cluster = Cluster::start(ClusterConfig { process, states, stores, fences });
+        let cluster =
+            Cluster::start(ClusterConfig { process, states, stores, fences, flushes: Flushes::OfAll });
         Ok(Self { ledger, host, cluster })
     }
 

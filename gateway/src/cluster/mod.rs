@@ -75,6 +75,16 @@ pub trait Fences: Send + Sync {
     fn raise(&self, disk: Vid) -> BoxFuture<'static, Result<(), NotRaised>>;
 }
 
+/// Whose writes a flush covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushes {
+    /// Those of all gateways. Which partitions others wrote to is not known, so it goes to all in which the disk may have objects.
+    OfAll,
+    /// Those of this gateway, of this process and the one before it. That is right only where initiators use no other gateway
+    /// until they have flushed.
+    OfThisGateway,
+}
+
 /// What a cluster's gateway needs to know.
 pub struct ClusterConfig {
     /// This process, as its start is recorded.
@@ -85,6 +95,8 @@ pub struct ClusterConfig {
     pub stores: Arc<dyn Stores>,
     /// How resets reach all gateways.
     pub fences: Arc<dyn Fences>,
+    /// Whose writes a flush covers.
+    pub flushes: Flushes,
 }
 
 /// A gateway's way to the stores of a cluster.
@@ -92,6 +104,7 @@ pub struct Cluster {
     gateway: Process,
     this: Weak<Self>,
     fences: Arc<dyn Fences>,
+    flushes: Flushes,
     resets: Resets,
     table: ArcSwap<Table>,
     partitions: Vec<Mutex<Requests>>,
@@ -103,11 +116,12 @@ pub struct Cluster {
 impl Cluster {
     /// Begins. Must be called within a tokio runtime, which does what time brings.
     pub fn start(config: ClusterConfig) -> Arc<Self> {
-        let ClusterConfig { process, mut states, stores, fences } = config;
+        let ClusterConfig { process, mut states, stores, fences, flushes } = config;
         let cluster = Arc::new_cyclic(|this| Self {
             gateway: process,
             this: Weak::clone(this),
             fences,
+            flushes,
             resets: Resets::default(),
             table: ArcSwap::from_pointee(Table::nothing()),
             partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
@@ -166,7 +180,8 @@ impl Cluster {
         self.ask(partition, asked, receiver)
     }
 
-    /// Has what was acknowledged by the partitions put on stable storage.
+    /// Has what was acknowledged by the partitions put on stable storage: in [`Flushes::OfThisGateway`], by those that may have
+    /// something of this gateway.
     pub(crate) fn flush(
         &self,
         partitions: impl Iterator<Item = Partition>,
@@ -179,7 +194,10 @@ impl Cluster {
             let asked = Asked { asker: Arc::clone(&asker), command: Command::Flush, read: None, reply };
             self.ask(partition, asked, receiver)
         };
-        partitions.map(flush).collect()
+        let is_wanted = |partition: &Partition| {
+            self.flushes == Flushes::OfAll || self.requests(*partition).is_unflushed()
+        };
+        partitions.filter(is_wanted).map(flush).collect()
     }
 
     /// The gateway itself, as it asks for one thing.

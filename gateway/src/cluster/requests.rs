@@ -38,6 +38,10 @@ pub(super) struct Requests {
     outstanding: BTreeMap<RequestNumber, Outstanding>,
     /// The number of the table whose fences were looked at last.
     judged: u64,
+    /// Changes that were answered.
+    changes: u64,
+    /// So many of them are on stable storage; `None` as long as it is not known what the process before this one left.
+    flushed: Option<u64>,
 }
 
 /// What a request is to do, and for whom.
@@ -52,6 +56,8 @@ pub(super) struct Asked {
 struct Outstanding {
     asked: Asked,
     entered_at: Duration,
+    /// The changes that were answered then, which it covers if it is a flush.
+    covers: u64,
     last: Option<Sent>,
     /// When it is sent again although it waits for no answer.
     again_at: Option<Duration>,
@@ -102,12 +108,25 @@ impl Requests {
         self.outstanding.is_empty()
     }
 
+    /// Whether this gateway had something written that was not flushed since, as far as it knows.
+    pub(super) fn is_unflushed(&self) -> bool {
+        self.flushed != Some(self.changes)
+    }
+
     /// A new request, to be sent. `fence` is that under which its command was received.
     pub(super) fn enter(&mut self, asked: Asked, fence: u64) -> RequestNumber {
         let number = self.under_way.enter(asked.asker.owner(), fence);
         let entered_at = clock::now();
-        let outstanding =
-            Outstanding { asked, entered_at, last: None, again_at: None, old_stamps: 0, failure: None };
+        let covers = self.changes;
+        let outstanding = Outstanding {
+            asked,
+            entered_at,
+            covers,
+            last: None,
+            again_at: None,
+            old_stamps: 0,
+            failure: None,
+        };
         self.outstanding.insert(number, outstanding);
         number
     }
@@ -199,6 +218,11 @@ impl Requests {
         if self.under_way.done(number).is_some()
             && let Some(request) = self.outstanding.remove(&number)
         {
+            if request.asked.command == Command::Flush && answer.is_ok() {
+                self.flushed = self.flushed.max(Some(request.covers));
+            } else if !command::is_read(&request.asked.command) {
+                self.changes += 1;
+            }
             effects.finished.push(Finished(request.asked.reply, answer));
         }
         effects

@@ -119,6 +119,7 @@ impl World {
             states,
             stores: Arc::new(Arc::clone(&stores)),
             fences: Arc::new(NoFences),
+            flushes: Flushes::OfThisGateway,
         };
         let world =
             Self { stores, states: sender, cluster: Cluster::start(config), proof: Arc::new(Proof::new()) };
@@ -405,4 +406,30 @@ async fn a_way_that_is_not_there_yet_is_looked_for_again() {
     assert!(world.pop().is_none());
     *lock(&world.stores.are_unknown) = false;
     world.next().await;
+}
+
+#[tokio::test]
+async fn a_flush_of_this_gateways_writes_goes_where_some_are_and_first_where_some_may_be_of_an_earlier_process()
+ {
+    let world = World::new();
+    let flush = || world.cluster.flush([partition()].into_iter(), disk(), Some(&world.command()));
+    let mut first = flush();
+    world.stores.answer(&world.next().await, Answer::Done);
+    assert_eq!(first.remove(0).answer().await, Ok(Reply::Done));
+    assert!(flush().is_empty());
+    let written = world.write(Some(&world.command()));
+    let arrived = world.next().await;
+    let early = flush();
+    assert!(early.is_empty(), "what is not answered is not to be flushed");
+    world.stores.answer(&arrived, Answer::Done);
+    assert_eq!(written.answer().await, Ok(Reply::Done));
+    let mut late = flush();
+    let arrived = world.next().await;
+    // Answered while the flush is on its way: perhaps it does not cover this one.
+    *lock(&world.stores.at_once) = Some(Answer::Done);
+    assert_eq!(world.write(None).answer().await, Ok(Reply::Done));
+    world.stores.answer(&arrived, Answer::Done);
+    assert_eq!(late.remove(0).answer().await, Ok(Reply::Done));
+    assert_eq!(flush().len(), 1);
+    assert!(flush().is_empty());
 }
