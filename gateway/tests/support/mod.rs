@@ -6,6 +6,7 @@
 pub mod agreed;
 mod login;
 mod pdu;
+mod ping;
 mod serving;
 
 use std::collections::{HashMap, HashSet};
@@ -477,27 +478,6 @@ impl Initiator {
         header[1] = 0x80;
         header[16..20].copy_from_slice(&tag.to_be_bytes());
         self.send(header, &[]);
-    }
-
-    /// Waits for the next ping, past whatever else comes, and answers it if that is wanted.
-    pub fn ping(&mut self, is_answered: bool) {
-        loop {
-            let mut header = [0; 48];
-            self.stream.read_exact(&mut header).unwrap();
-            let length = u32::from_be_bytes([0, header[5], header[6], header[7]]) as usize;
-            self.stream.read_exact(&mut vec![0; length.next_multiple_of(4)]).unwrap();
-            if header[0] & 0x3f != NOP_IN {
-                continue;
-            }
-            let mut answer = [0; 48];
-            answer[..2].copy_from_slice(&[0x40, 0x80]);
-            answer[16..20].fill(0xff);
-            answer[20..24].copy_from_slice(&header[20..24]);
-            if is_answered {
-                self.send(answer, &[]);
-            }
-            return;
-        }
     }
 
     /// Sends bytes as they are.
