@@ -147,10 +147,12 @@ impl<D: Disk> Store<D> {
         &self.options.directory
     }
 
-    /// How many objects the partition has; 0 if that is not known.
+    /// How many objects the partition has, or may have soon; 0 if that is not known.
     pub(crate) fn objects_of(&self, partition: Partition) -> usize {
         let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
-        self.with_partition(partition, |state| Ok(state.index.len()), damaged).unwrap_or(0)
+        let count =
+            |state: &mut PartitionState| Ok(state.index.len() + usize::from(!state.memory.is_empty()));
+        self.with_partition(partition, count, damaged).unwrap_or(0)
     }
 
     /// Calls `bell` whenever there is work, from the thread that made it. To be set once, before the first request.

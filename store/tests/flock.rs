@@ -34,3 +34,18 @@ fn what_was_written_is_read_from_others_when_its_primary_is_gone() {
         assert_eq!(read(&mut flock, vid, index, 3), expected, "{index}");
     }
 }
+
+#[test]
+fn a_request_is_handed_on_to_a_primary_that_its_gateway_does_not_reach() {
+    let mut flock = Flock::new(3, 3);
+    let vid = flock.create("disk");
+    flock.is_relayed = true;
+    for index in 0..8 {
+        let (partition, oid) = object(vid, index);
+        assert_eq!(flock.ask(partition, &write(oid, 0, 7 + index as u8, Durability::Logged)), Answer::Done);
+    }
+    flock.is_relayed = false;
+    for index in 0..8 {
+        assert_eq!(read(&mut flock, vid, index, 2), [Some(7 + index as u8), None], "{index}");
+    }
+}

@@ -2,36 +2,44 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use huntaway_ledger::State;
 use huntaway_replica::{Body, Input, Message, Process};
 use huntaway_wire::encoding::Malformed;
-use huntaway_wire::frame::{Frame, Kind, Outgoing};
+use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
 
-use huntaway_wire::link::{Inbox, Link, Outbox};
-use huntaway_wire::replicated::{Answered, Answers, Request, Store};
+use huntaway_wire::link::{Inbox, Link, Outbox, Status};
+use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store};
 use huntaway_wire::{ClusterKey, Incarnation, Partition};
 
+use tokio::sync::watch;
+
 use super::Shared;
+use crate::locking::lock;
 
 /// Calls every other process that has replicas.
 pub(super) struct Links {
     ours: Identity,
     key: ClusterKey,
     links: RwLock<BTreeMap<huntaway_wire::NodeId, (SocketAddr, Link)>>,
+    /// Where answers go that are for the gateways of other nodes, which had requests handed on.
+    handed_on: Mutex<BTreeMap<Process, Outbox>>,
 }
 
 impl Links {
     pub(super) fn new(ours: Identity, key: ClusterKey) -> Self {
-        Self { ours, key, links: RwLock::default() }
+        Self { ours, key, links: RwLock::default(), handed_on: Mutex::default() }
     }
 
     /// Calls those that the ledger knows by now, and no others.
     pub(super) fn follow(&self, state: &State, inbox: &Arc<dyn Inbox>) {
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         links.retain(|node, _| state.member(*node).is_some());
+        lock(&self.handed_on).retain(|gateway, _| {
+            state.sets().node(gateway.node).is_some_and(|known| known.incarnation == gateway.incarnation)
+        });
         for member in state.members().iter().filter(|member| member.node != self.ours.process.node) {
             let incarnation =
                 state.sets().node(member.node).map_or(Incarnation(0), |known| known.incarnation);
@@ -59,7 +67,23 @@ impl Links {
     pub(super) fn way(&self, to: Process) -> Option<Arc<dyn Store>> {
         let links = self.links();
         let (_, link) = links.get(&to.node).filter(|(_, link)| link.to() == to)?;
-        Some(Arc::new(Way(link.outbox().clone())))
+        Some(Arc::new(Way { outbox: link.outbox().clone(), status: link.status() }))
+    }
+
+    /// Hands a request on, for a gateway that does not reach its primary.
+    fn hand_on(&self, from: Process, partition: Partition, relay: Relay, back: &Outbox) {
+        lock(&self.handed_on).insert(from, back.clone());
+        let links = self.links();
+        if let Some((_, link)) = links.get(&relay.to.node).filter(|(_, link)| link.to() == relay.to) {
+            put(link.outbox(), partition, &relay.request);
+        }
+    }
+
+    /// An answer came that is for another gateway.
+    fn hand_back(&self, from: Process, partition: Partition, answered: Answered) {
+        if let Some(back) = lock(&self.handed_on).get(&answered.id.gateway) {
+            put(back, partition, &Relayed { from, answered });
+        }
     }
 
     fn links(&self) -> RwLockReadGuard<'_, BTreeMap<huntaway_wire::NodeId, (SocketAddr, Link)>> {
@@ -68,15 +92,30 @@ impl Links {
 }
 
 /// A process behind a connection.
-struct Way(Outbox);
+struct Way {
+    outbox: Outbox,
+    status: watch::Receiver<Status>,
+}
 
 impl Store for Way {
     fn request(&self, partition: Partition, request: Request, _: &Arc<dyn Answers>) {
-        match Outgoing::new(partition, &request) {
-            // What finds no room is sent again when it is overdue.
-            Ok(frame) => _ = self.0.send(frame),
-            Err(error) => tracing::error!(%partition, %error, "a request fits in no frame"),
-        }
+        put(&self.outbox, partition, &request);
+    }
+
+    fn is_reachable(&self) -> bool {
+        matches!(&*self.status.borrow(), Status::Connected(_))
+    }
+
+    fn relay(&self, partition: Partition, relay: Relay, _: &Arc<dyn Answers>) {
+        put(&self.outbox, partition, &relay);
+    }
+}
+
+/// What finds no room is sent again by whoever needs it.
+fn put<T: Framed>(outbox: &Outbox, partition: Partition, body: &T) {
+    match Outgoing::new(partition, body) {
+        Ok(frame) => _ = outbox.send(frame),
+        Err(error) => tracing::error!(%partition, %error, "what is to be sent fits in no frame"),
     }
 }
 
@@ -98,15 +137,25 @@ impl Inbox for Socket {
             }
             Kind::Answer => {
                 let (partition, answered) = frame.open::<Answered>()?;
-                if let Some(answers) = shared.gateway.get().and_then(Weak::upgrade) {
-                    answers.answered(from, partition, answered);
+                if answered.id.gateway == shared.me {
+                    shared.answered(from, partition, answered);
+                } else {
+                    shared.links.hand_back(from, partition, answered);
+                }
+            }
+            Kind::Relayed => {
+                let (partition, Relayed { from, answered }) = frame.open::<Relayed>()?;
+                shared.answered(from, partition, answered);
+            }
+            Kind::Relay => {
+                let (partition, relay) = frame.open::<Relay>()?;
+                if relay.to != shared.me {
+                    shared.links.hand_on(from, partition, relay, back);
                 }
             }
             _ => {
                 let (partition, request) = frame.open::<Request>()?;
-                if request.id.gateway != from {
-                    return Err(Malformed::Unknown { what: "request of this gateway", code: 0 });
-                }
+                // Its gateway is another one, if it was handed on.
                 let answers: Arc<dyn Answers> = Arc::new(Back(back.clone()));
                 shared.request(partition, request, &answers);
             }
@@ -115,14 +164,19 @@ impl Inbox for Socket {
     }
 }
 
+impl Shared {
+    fn answered(&self, from: Process, partition: Partition, answered: Answered) {
+        if let Some(answers) = self.gateway.get().and_then(Weak::upgrade) {
+            answers.answered(from, partition, answered);
+        }
+    }
+}
+
 /// Answers go back on the connection on which the request came.
 struct Back(Outbox);
 
 impl Answers for Back {
     fn answered(&self, _: Process, partition: Partition, answered: Answered) {
-        match Outgoing::new(partition, &answered) {
-            Ok(frame) => _ = self.0.send(frame),
-            Err(error) => tracing::error!(%partition, %error, "an answer is too long"),
-        }
+        put(&self.0, partition, &answered);
     }
 }

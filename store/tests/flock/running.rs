@@ -15,7 +15,7 @@ use huntaway_membership::local::shared::{
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostError, HostOptions};
 use huntaway_store::{DiskDirectory, OpenError, StoreOptions};
-use huntaway_wire::replicated::{Answer, Answered, Answers, Block, Command, Request, RequestId};
+use huntaway_wire::replicated::{Answer, Answered, Answers, Block, Command, Relay, Request, RequestId};
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, ByteRange, Durability, NodeId, ObjectKind, Oid, Partition, Process, Stamp, Vid,
 };
@@ -35,6 +35,8 @@ pub(crate) struct Flock {
     /// Where each node is called, for ever.
     addresses: Vec<SocketAddr>,
     client: Client,
+    /// Requests go by way of another node than the primary.
+    pub(crate) is_relayed: bool,
     runtime: Runtime,
 }
 
@@ -82,7 +84,8 @@ impl Flock {
         let (sender, answered) = channel();
         let answers: Arc<dyn Answers> = Arc::new(Told(Mutex::new(sender)));
         let client = Client { answers, answered, stamps: BTreeMap::new(), last_number: 0 };
-        let mut flock = Self { dir, keeper, nodes: BTreeMap::new(), addresses, client, runtime };
+        let mut flock =
+            Self { dir, keeper, nodes: BTreeMap::new(), addresses, client, is_relayed: false, runtime };
         (1..=count).for_each(|node| flock.start(node));
         flock
     }
@@ -212,9 +215,18 @@ impl Flock {
             fence,
             command: command.clone(),
         };
-        let ways = running.host.ways();
-        let store = ways.to(gateway, &Arc::downgrade(&self.client.answers)).expect("it is this one");
-        store.request(partition, request, &self.client.answers);
+        let answers = Arc::downgrade(&self.client.answers);
+        if self.is_relayed {
+            // From one that is not primary, by way of the third.
+            let mut others = self.nodes.iter().filter(|(other, _)| id(**other) != node);
+            let (asks, by) = (others.next()?.1, others.next()?.1.host.process());
+            let request = Request { id: RequestId { gateway: asks.host.process(), number }, ..request };
+            let way = asks.host.ways().to(by, &answers)?;
+            way.relay(partition, Relay { to: gateway, request }, &self.client.answers);
+        } else {
+            let store = running.host.ways().to(gateway, &answers).expect("it is this one");
+            store.request(partition, request, &self.client.answers);
+        }
         let deadline = Instant::now() + Duration::from_millis(500);
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             let Ok((from, answered)) = self.client.answered.recv_timeout(left) else { break };
