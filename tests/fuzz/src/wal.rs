@@ -106,6 +106,7 @@ fn open(disk: &Arc<SimulatedDisk>, may_be_new: bool) -> Result<(Wal<SimulatedDis
         bound_bytes: 8 * SEGMENT_BYTES,
         may_be_new,
         skips_damage: false,
+        is_same_boot: false,
     };
     let mut seen = Seen::new();
     let wal = Wal::open(Arc::clone(disk), options, &mut |end, record: Record<'_>| {

@@ -9,7 +9,7 @@ use huntaway_replica::{
 };
 use huntaway_wire::frame::{Decoder, Frame, Framed, Kind, Outgoing, PREAMBLE_BYTES, VERSION};
 use huntaway_wire::hello::{Caller, ClusterId, Hello, Identity, welcomed};
-use huntaway_wire::replicated::{Answered, Request};
+use huntaway_wire::replicated::{Answered, Relay, Relayed, Request};
 use huntaway_wire::{ClusterKey, Incarnation, NodeId, Partition, Pepoch, Process, Vid};
 
 /// A choice, and in how large pieces the bytes come.
@@ -134,8 +134,16 @@ impl Receiver {
                     self.steps(Input::Requested(request));
                 }
             }
+            Kind::Relay => {
+                if let Some(relay) = again::<Relay>(frame) {
+                    self.steps(Input::Requested(relay.request));
+                }
+            }
             Kind::Answer => {
                 again::<Answered>(frame);
+            }
+            Kind::Relayed => {
+                again::<Relayed>(frame);
             }
         }
     }
