@@ -6,6 +6,8 @@ mod admin;
 mod apply_command;
 mod bench;
 mod bench_command;
+mod cluster;
+mod cluster_command;
 mod completions;
 mod config_command;
 mod control;
@@ -16,14 +18,17 @@ mod export;
 mod init_command;
 mod logging;
 mod manual;
+mod members_command;
 mod node;
 mod node_address;
 mod node_command;
 mod notify;
+mod object_command;
 mod open_files;
 mod readiness;
 mod recipes;
 mod signals;
+mod status_command;
 mod store_check;
 mod table;
 mod vdi_command;
@@ -52,13 +57,21 @@ enum Command {
     Demo(Box<demo::DemoArgs>),
     /// Make the node that a configuration describes, once, before it is started
     Init(init_command::InitArgs),
-    /// Serve what a configuration says, until told to stop
+    /// Serve what a configuration says, until told to stop; or look after the nodes of a cluster
     Node(node_command::NodeArgs),
     /// Show what a configuration changes on the node that runs here, and put it in force
     Apply(apply_command::ApplyArgs),
     /// Look after the virtual disks of the node that runs here
     #[command(subcommand, arg_required_else_help = true)]
     Vdi(vdi_command::VdiCommand),
+    /// Show how the cluster is: its health, its nodes, its partitions
+    Status(status_command::StatusArgs),
+    /// Look after the cluster as a whole
+    #[command(subcommand, arg_required_else_help = true)]
+    Cluster(cluster_command::ClusterCommand),
+    /// Find out where data is
+    #[command(subcommand, arg_required_else_help = true)]
+    Object(object_command::ObjectCommand),
     /// Look after the files of a store
     #[command(subcommand, arg_required_else_help = true)]
     Store(StoreCommand),
@@ -89,7 +102,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
-    if !matches!(cli.command, Command::Node(_)) {
+    if !matches!(&cli.command, Command::Node(args) if args.serves()) {
         // a node is told by its configuration
         Logging::start(LogFormat::Text, DEFAULT_LEVEL)?;
     }
@@ -102,6 +115,9 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Init(args) => init_command::run(&args),
         Command::Node(args) => node_command::run(&args),
         Command::Apply(args) => apply_command::run(&args),
+        Command::Status(args) => status_command::run(&args),
+        Command::Cluster(command) => cluster_command::run(&command),
+        Command::Object(command) => object_command::run(&command),
         Command::Vdi(command) => vdi_command::run(&command),
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),
         Command::Bench(args) => bench_command::run(&args),

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::control::Client;
 use crate::node::{directory_of, read_text};
@@ -40,5 +41,46 @@ impl NodeAddress {
     pub(crate) fn client_by(&self, file: &Path) -> Result<Client, Box<dyn Error>> {
         let checked = huntaway_config::parse(&file.display().to_string(), &read_text(file)?)?;
         Ok(Client::new(&checked.config.node.control_socket(directory_of(&self.config)))?)
+    }
+}
+
+/// How long a node of a demo has to say how it is, before the next one is asked.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The options that name a cluster by one of its nodes on this machine.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ClusterAddress {
+    /// Ask the first node of the demo in this directory that answers, rather than the node of a configuration
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "socket"])]
+    dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    node: NodeAddress,
+}
+
+impl ClusterAddress {
+    /// The way to a node of the cluster: of a demo's, to one that has a lease of the ledger, if there is one.
+    ///
+    /// # Errors
+    /// There is none that answers.
+    pub(crate) fn client(&self) -> Result<Client, Box<dyn Error>> {
+        let Some(dir) = &self.dir else { return self.node.client() };
+        let mut without_lease = None;
+        let mut last: Option<Box<dyn Error>> = None;
+        for file in (1..=9).map(|number| dir.join(format!("node-{number}/huntaway.yaml"))) {
+            if !file.exists() {
+                continue;
+            }
+            let node = NodeAddress { config: file.clone(), socket: None };
+            let answered =
+                node.client().and_then(|mut client| Ok((client.cluster_within(PATIENCE)?, client)));
+            match answered {
+                Ok((status, client)) if status.has_ledger_lease => return Ok(client),
+                Ok((_, client)) => without_lease = without_lease.or(Some(client)),
+                Err(error) => last = Some(error),
+            }
+        }
+        let none = || format!("there is no demo of several nodes in {}", dir.display()).into();
+        without_lease.ok_or_else(|| last.unwrap_or_else(none))
     }
 }

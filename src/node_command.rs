@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::admin::Admin;
 use crate::control::ControlSocket;
 use crate::logging::Logging;
+use crate::members_command::{self, MembersCommand};
 use crate::node::{
     Engine, EngineOptions, Loaded, Phase, Storage, StorageOptions, cannot_listen, directory_of, watch,
 };
@@ -27,7 +28,11 @@ use crate::signals::{Signals, hangups};
 
 /// Arguments of `huntaway node`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct NodeArgs {
+    #[command(subcommand)]
+    members: Option<MembersCommand>,
+
     /// The configuration: see `huntaway config example`
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
@@ -50,8 +55,18 @@ struct Ready {
     pid: u32,
 }
 
+impl NodeArgs {
+    /// Whether this process is to be a node.
+    pub(crate) fn serves(&self) -> bool {
+        self.members.is_none()
+    }
+}
+
 /// Serves until it is told to stop.
 pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(command) = &args.members {
+        return members_command::run(command);
+    }
     let file = path::absolute(&args.config)?;
     let (seen, loaded) = Loaded::read(&file);
     let loaded = loaded?;
@@ -94,7 +109,7 @@ async fn serve(
     let mut background = JoinSet::new();
     // empty until it serves: whoever asks meanwhile is told so
     let running: Arc<OnceLock<Arc<Engine>>> = Arc::default();
-    background.spawn(control.serve(Arc::clone(&running)));
+    background.spawn(control.serve(Arc::clone(&running), Arc::clone(&options.storage)));
     let (admin, admin_address) = match &loaded.config.node.admin {
         None => (None, None),
         Some(address) => {

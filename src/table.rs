@@ -1,4 +1,30 @@
-//! A table for people: columns as wide as what is in them.
+//! How commands print what they were told: as JSON for programs, or as a table for people, with columns as wide as what is in them.
+
+/// How it is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+impl Form {
+    /// The text of it; `table` makes the one for people.
+    ///
+    /// # Errors
+    /// It cannot be JSON.
+    pub(crate) fn text(
+        self,
+        value: &impl serde::Serialize,
+        table: impl FnOnce() -> String,
+    ) -> serde_json::Result<String> {
+        Ok(match self {
+            Self::Json => serde_json::to_string_pretty(value)? + "\n",
+            Self::Table => table(),
+        })
+    }
+}
 
 /// The lines of a table, each ended by a line feed.
 pub(crate) fn table<const COLUMNS: usize>(

@@ -11,7 +11,7 @@ use crate::control::{Client, LunOfVdi, NewSize, NewVdi, SanitizeStatus, VdiStatu
 use crate::disk_option::{SIZE, parse_size};
 use crate::node::size;
 use crate::node_address::NodeAddress;
-use crate::table::table;
+use crate::table::{Form, table};
 
 /// What can be done with VDIs.
 #[derive(clap::Subcommand)]
@@ -26,15 +26,6 @@ pub(crate) enum VdiCommand {
     Resize(ResizeArgs),
     /// Delete a VDI that no LUN shows, with all its data
     Delete(DeleteArgs),
-}
-
-/// How it is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// For people
-    Table,
-    /// For programs
-    Json,
 }
 
 /// What all of them take.
@@ -185,10 +176,8 @@ fn show(form: Form, vdi: VdiStatus) -> Result<(), Box<dyn Error>> {
 }
 
 fn print(form: Form, value: &impl Serialize, vdis: &[VdiStatus]) -> Result<(), Box<dyn Error>> {
-    let text = match form {
-        Form::Json => serde_json::to_string_pretty(value)? + "\n",
-        Form::Table => table(["NAME", "SIZE", "KIND", "BLOCK", "STATE", "LUNS"], vdis.iter().map(row)),
-    };
+    let head = ["NAME", "SIZE", "KIND", "BLOCK", "STATE", "LUNS"];
+    let text = form.text(value, || table(head, vdis.iter().map(row)))?;
     Ok(stdout().write_all(text.as_bytes())?)
 }
 

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::protocol::{Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus};
+use crate::cluster::{Closed, ClusterStatus, Explanation, Force, Forced, NewWeight, NodeStatus, ObjectPlace};
 
 /// Longest answer that is read, in bytes: the list of as many VDIs as there can be.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -24,6 +25,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
 pub(crate) struct Client {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
+    patience: Duration,
 }
 
 impl CallError {
@@ -76,7 +78,7 @@ impl Client {
     /// The operating system's.
     pub(crate) fn new(socket: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { socket: socket.to_owned(), runtime })
+        Ok(Self { socket: socket.to_owned(), runtime, patience: ANSWER_TIMEOUT })
     }
 
     /// What another configuration, called `name` in reports, would change.
@@ -144,6 +146,65 @@ impl Client {
         Ok(())
     }
 
+    /// How the node's cluster is.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn cluster(&self) -> Result<ClusterStatus, CallError> {
+        self.call("GET", "/v1/cluster", None, String::new())
+    }
+
+    /// Why it is so.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn explanation(&self) -> Result<Explanation, CallError> {
+        self.call("GET", "/v1/cluster/explanation", None, String::new())
+    }
+
+    /// Partitions that stay closed.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn closed(&self) -> Result<Vec<Closed>, CallError> {
+        self.call("GET", "/v1/cluster/closed", None, String::new())
+    }
+
+    /// Has partitions opened by force.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn force(&self, force: &Force) -> Result<Forced, CallError> {
+        self.call("POST", "/v1/cluster/force", None, self.json(force)?)
+    }
+
+    /// Gives a node another weight.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn weigh(&self, node: &str, weight: NewWeight) -> Result<NodeStatus, CallError> {
+        self.call("PATCH", &format!("/v1/cluster/nodes/{node}"), None, self.json(&weight)?)
+    }
+
+    /// Where an object is.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn object(&self, vdi: &str, offset_bytes: u64) -> Result<ObjectPlace, CallError> {
+        self.call("GET", &format!("/v1/objects/{vdi}/{offset_bytes}"), None, String::new())
+    }
+
+    /// How the node's cluster is, if it says so in time.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn cluster_within(&mut self, patience: Duration) -> Result<ClusterStatus, CallError> {
+        self.patience = patience;
+        let answer = self.cluster();
+        self.patience = ANSWER_TIMEOUT;
+        answer
+    }
+
     fn json(&self, value: &impl Serialize) -> Result<String, CallError> {
         serde_json::to_string(value).map_err(|error| self.no_answer(&error))
     }
@@ -160,9 +221,10 @@ impl Client {
         body: String,
     ) -> Result<T, CallError> {
         let exchange = async {
-            tokio::time::timeout(ANSWER_TIMEOUT, self.exchange(method, path, name, body))
+            let late = || self.no_answer(&format!("nothing came within {} s", self.patience.as_secs()));
+            tokio::time::timeout(self.patience, self.exchange(method, path, name, body))
                 .await
-                .map_err(|_| self.no_answer(&"nothing came within an hour"))?
+                .map_err(|_| late())?
         };
         let (status, text) = self.runtime.block_on(exchange)?;
         if status.is_success() {

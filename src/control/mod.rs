@@ -2,6 +2,7 @@
 //! only the node's user and root can use.
 
 mod client;
+mod cluster_routes;
 mod protocol;
 mod routes;
 mod server;

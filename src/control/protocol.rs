@@ -9,6 +9,14 @@
 //! | `DELETE /v1/vdis/NAME` | | nothing |
 //! | `POST /v1/plan` | YAML | [`PlanAnswer`] |
 //! | `POST /v1/reload` | | [`PlanAnswer`] |
+//! | `GET /v1/cluster` | | [`ClusterStatus`](crate::cluster::ClusterStatus) |
+//! | `GET /v1/cluster/explanation` | | [`Explanation`](crate::cluster::Explanation) |
+//! | `GET /v1/cluster/closed` | | a list of [`Closed`](crate::cluster::Closed) |
+//! | `POST /v1/cluster/force` | [`Force`](crate::cluster::Force) | [`Forced`](crate::cluster::Forced) |
+//! | `PATCH /v1/cluster/nodes/NAME` | [`NewWeight`](crate::cluster::NewWeight) | [`NodeStatus`](crate::cluster::NodeStatus) |
+//! | `GET /v1/objects/VDI/OFFSET` | | [`ObjectPlace`](crate::cluster::ObjectPlace) |
+//!
+//! What is below `/v1/cluster` and `/v1/objects` is answered also while the node does not serve yet.
 //!
 //! Whatever is not done is answered by a status of 400 and above, with a [`Failure`].
 

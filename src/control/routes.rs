@@ -13,13 +13,14 @@ use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::cluster_routes;
 use super::protocol::{
     DiskStatus, Failure, LunOfVdi, MAX_BODY_BYTES, NAME_HEADER, NewSize, NewVdi, PlanAnswer, PortalStatus,
     SanitizeStatus, SessionStatus, Status, VdiStatus,
 };
 use crate::node::{
     DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, Engine, MappedVdi, OperationError, Planned,
-    ReloadError,
+    ReloadError, Storage,
 };
 
 /// Time in which a request's body has to arrive.
@@ -29,31 +30,40 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const NAMELESS: &str = "the configuration";
 
 /// An answer that is an error.
-struct Refusal {
+pub(super) struct Refusal {
     status: StatusCode,
     report: String,
 }
 
-type Answer = Result<Response<Full<Bytes>>, Refusal>;
+pub(super) type Answer = Result<Response<Full<Bytes>>, Refusal>;
 
 /// What the node says until it serves.
 const STARTING: &str =
     "the node is starting: it makes what its configuration asks for; ask again when it serves";
 
 /// Answers one request; without an engine, that it is to come. What it begins goes on if the client goes away.
-pub(super) async fn answer<B>(engine: Option<Arc<Engine>>, request: Request<B>) -> Response<Full<Bytes>>
+pub(super) async fn answer<B>(
+    engine: Option<Arc<Engine>>,
+    storage: Arc<Storage>,
+    request: Request<B>,
+) -> Response<Full<Bytes>>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    let answered = match (body_text(body).await, engine) {
-        (Ok(_), None) => Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STARTING)),
-        (Ok(body), Some(engine)) => {
-            let named = head.headers.get(NAME_HEADER).and_then(|name| name.to_str().ok());
-            let name = named.unwrap_or(NAMELESS).to_owned();
-            let path = head.uri.path().to_owned();
-            let work = async move { route(&engine, &head.method, &path, name, body).await };
+    let answered = match body_text(body).await {
+        Ok(body) => {
+            let work = async move {
+                let path = head.uri.path();
+                if cluster_routes::are_of(path) {
+                    return cluster_routes::route(engine.as_deref(), &storage, &head.method, path, &body)
+                        .await;
+                }
+                let engine = engine.ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, STARTING))?;
+                let named = head.headers.get(NAME_HEADER).and_then(|name| name.to_str().ok());
+                route(&engine, &head.method, path, named.unwrap_or(NAMELESS).to_owned(), body).await
+            };
             match tokio::spawn(work).await {
                 Ok(answered) => answered,
                 Err(_) => Err(Refusal::new(
@@ -62,7 +72,7 @@ where
                 )),
             }
         }
-        (Err(refusal), _) => Err(refusal),
+        Err(refusal) => Err(refusal),
     };
     answered.unwrap_or_else(|Refusal { status, report }| {
         json(status, &Failure { report }).unwrap_or_else(|_| Response::new(Full::default()))
@@ -94,10 +104,7 @@ async fn route(engine: &Engine, method: &Method, path: &str, name: String, body:
         }
         ("POST", ["v1", "plan"]) => json(StatusCode::OK, &plan_answer(&engine.plan_for(name, body).await?)),
         ("POST", ["v1", "reload"]) => json(StatusCode::OK, &plan_answer(&engine.reload().await?)),
-        _ => Err(Refusal::new(
-            StatusCode::NOT_FOUND,
-            &format!("nothing answers {method} {path} here: is the node of another version than the client?"),
-        )),
+        _ => Err(Refusal::unknown(method, path)),
     }
 }
 
@@ -120,13 +127,13 @@ where
     String::from_utf8(bytes.into()).map_err(|_| bad("the request is not text: save it as UTF-8"))
 }
 
-fn parse<T: DeserializeOwned>(body: &str) -> Result<T, Refusal> {
+pub(super) fn parse<T: DeserializeOwned>(body: &str) -> Result<T, Refusal> {
     serde_json::from_str(body).map_err(|error| {
         Refusal::new(StatusCode::BAD_REQUEST, &format!("the request does not say what is asked for: {error}"))
     })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     let text = serde_json::to_string(value)
         .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
     let mut response = Response::new(Full::new(Bytes::from(text + "\n")));
@@ -136,7 +143,21 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 }
 
 impl Refusal {
-    fn new(status: StatusCode, report: &str) -> Self {
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn report(&self) -> &str {
+        &self.report
+    }
+
+    pub(super) fn unknown(method: &Method, path: &str) -> Self {
+        let report =
+            format!("nothing answers {method} {path} here: is the node of another version than the client?");
+        Self::new(StatusCode::NOT_FOUND, &report)
+    }
+
+    pub(super) fn new(status: StatusCode, report: &str) -> Self {
         Self { status, report: report.to_owned() }
     }
 }
@@ -230,14 +251,39 @@ fn status(engine: &Engine) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use huntaway_store::DiskDirectory;
+
     use super::*;
+    use crate::node::StorageOptions;
 
     #[tokio::test]
     async fn whoever_asks_before_the_node_serves_is_told_so() {
-        let answer = answer(None, Request::get("/v1/status").body(Full::<Bytes>::default()).unwrap()).await;
-        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let text = answer.into_body().collect().await.unwrap().to_bytes();
-        assert!(String::from_utf8_lossy(&text).contains("starting"));
+        let scratch = tempfile::tempdir().unwrap();
+        let name = huntaway_ledger::Name::new("a").unwrap();
+        let options = StorageOptions {
+            state: scratch.path().join("state"),
+            disks: vec![DiskDirectory { path: scratch.path().join("disk"), weight: Some(1) }],
+            cluster: name.clone(),
+            node: name.clone(),
+            zone: name,
+            open_objects: 16,
+            make: true,
+        };
+        let storage = Arc::new(Storage::open(options, &prometheus::Registry::new()).unwrap());
+        let asked = async |path: &str| {
+            let request = Request::get(path).body(Full::<Bytes>::default()).unwrap();
+            let answer = answer(None, Arc::clone(&storage), request).await;
+            let status = answer.status();
+            let text = answer.into_body().collect().await.unwrap().to_bytes();
+            (status, String::from_utf8_lossy(&text).into_owned())
+        };
+        let (status, text) = asked("/v1/status").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("starting"));
+        let (status, text) = asked("/v1/cluster").await;
+        assert_eq!(status, StatusCode::OK, "what the ledger says is known: {text}");
+        assert!(text.contains(r#""health":"ok""#), "{text}");
+        storage.close().unwrap();
     }
 
     #[tokio::test]

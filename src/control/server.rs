@@ -17,7 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::routes::answer;
-use crate::node::Engine;
+use crate::node::{Engine, Storage};
 
 /// Longest path of a Unix socket, in bytes (unix(7)).
 const MAX_PATH_BYTES: usize = 107;
@@ -82,17 +82,18 @@ impl ControlSocket {
         Ok(Self { listener, _file: file })
     }
 
-    /// Serves requests to `engine` until the task is dropped. While it is not there, they are told to come back.
-    pub(crate) async fn serve(self, engine: Arc<OnceLock<Arc<Engine>>>) {
+    /// Serves requests to `engine` until the task is dropped. While it is not there, they are told to come back, unless the
+    /// storage is all that they want.
+    pub(crate) async fn serve(self, engine: Arc<OnceLock<Arc<Engine>>>, storage: Arc<Storage>) {
         let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let permit = Arc::clone(&permits).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let engine = Arc::clone(&engine);
+                    let (engine, storage) = (Arc::clone(&engine), Arc::clone(&storage));
                     tokio::spawn(async move {
                         let _permit = permit;
-                        serve_connection(engine, stream).await;
+                        serve_connection(engine, storage, stream).await;
                     });
                 }
                 Err(error) => {
@@ -105,10 +106,10 @@ impl ControlSocket {
 }
 
 /// A connection is for one request.
-async fn serve_connection(engine: Arc<OnceLock<Arc<Engine>>>, stream: UnixStream) {
+async fn serve_connection(engine: Arc<OnceLock<Arc<Engine>>>, storage: Arc<Storage>, stream: UnixStream) {
     let service = service_fn(|request| {
-        let engine = engine.get().cloned();
-        async move { Ok::<_, Infallible>(answer(engine, request).await) }
+        let (engine, storage) = (engine.get().cloned(), Arc::clone(&storage));
+        async move { Ok::<_, Infallible>(answer(engine, storage, request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .keep_alive(false)

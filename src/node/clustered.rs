@@ -13,8 +13,8 @@ use huntaway_config::Ledger;
 use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, NotRaised, Stores};
 use huntaway_ledger::keeper::Proposal;
 use huntaway_ledger::{DiskRecord, Name, Record, State};
-use huntaway_membership::Driver;
 use huntaway_membership::local::shared::{ClusterKey, RemoteDriver, RemoteOptions};
+use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
 use huntaway_store::{DiskStatus, DisksStopped, StoreOptions};
@@ -23,8 +23,10 @@ use huntaway_wire::{NodeId, Process, Vid};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 
+use super::absent::Absent;
 use super::portals::cannot_listen;
 use super::storage::StorageOptions;
+use crate::cluster::Sight;
 
 /// How long a node that starts waits for whoever keeps the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,6 +42,7 @@ pub(crate) struct Clustered {
     ledger: Arc<RemoteDriver>,
     host: Host,
     cluster: Arc<Cluster>,
+    absent: Arc<Absent>,
 }
 
 impl Clustered {
@@ -79,7 +82,32 @@ impl Clustered {
         let fences = Arc::new(Resets(Arc::clone(&ledger)));
         let cluster =
             Cluster::start(ClusterConfig { process, states, stores, fences, flushes: Flushes::OfAll });
-        Ok(Self { ledger, host, cluster })
+        let absent = Absent::of(ledger.states());
+        Ok(Self { ledger, host, cluster, absent })
+    }
+
+    /// What it knows of the cluster now.
+    pub(super) fn sight(&self) -> Sight {
+        Sight {
+            node: self.ledger.node(),
+            state: self.ledger.state(),
+            has_ledger_lease: self.ledger.has_lease(),
+            recovery: Some(self.host.progress()),
+            down: self.absent.times(),
+            disks: self.host.disks(),
+        }
+    }
+
+    /// Has the ledger have something, which takes as long as its disk takes.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub(super) async fn propose(&self, record: Record) -> Result<Arc<State>, ProposeError> {
+        let ledger = Arc::clone(&self.ledger);
+        let proposed = tokio::task::spawn_blocking(move || ledger.propose_any(Proposal::Record(record)));
+        // The runtime ends: nobody waits any more.
+        let Ok(proposed) = proposed.await else { return std::future::pending().await };
+        proposed
     }
 
     pub(super) fn ledger(&self) -> Arc<dyn Driver> {

@@ -6,6 +6,7 @@
 //!
 //! Nothing is changed before the plan stands, which has found everything that can be found wrong by then.
 
+mod absent;
 mod apply;
 mod clustered;
 mod engine;

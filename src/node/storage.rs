@@ -1,5 +1,6 @@
 //! Where a node keeps things: its ledger, the stores of its disks, and the way from a VDI to them.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::io::ErrorKind;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use huntaway_config::{Config, Ledger};
 use huntaway_gateway::cluster::Cluster;
 use huntaway_gateway::{Router, UnitConfig, Volume};
-use huntaway_ledger::{InvalidName, Name, Operation, State, Vdi};
+use huntaway_ledger::{InvalidName, Name, Operation, Record, State, Vdi};
 use huntaway_membership::local::{LocalDriver, LocalOptions};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_store::{ClusterId, DiskDirectory, DiskState, DiskStatus, NodeStore, StoreOptions};
@@ -18,6 +19,7 @@ use prometheus::Registry;
 
 use super::clustered::Clustered;
 use super::sanitize::{fail_interrupted, sanitization};
+use crate::cluster::Sight;
 
 /// What is opened.
 #[derive(Debug)]
@@ -159,6 +161,32 @@ impl Storage {
         match &self.stores {
             Stores::Alone(_) => None,
             Stores::Clustered(clustered) => Some(Arc::clone(clustered.cluster())),
+        }
+    }
+
+    /// What this node knows of the cluster.
+    pub(crate) fn sight(&self) -> Sight {
+        match &self.stores {
+            Stores::Clustered(clustered) => clustered.sight(),
+            Stores::Alone(_) => Sight {
+                node: self.ledger.node(),
+                state: self.ledger.state(),
+                has_ledger_lease: true,
+                recovery: None,
+                down: BTreeMap::new(),
+                disks: self.disks(),
+            },
+        }
+    }
+
+    /// Puts a record into the ledger of several nodes; `None` if there is one node alone.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub(crate) async fn propose_record(&self, record: Record) -> Option<Result<Arc<State>, ProposeError>> {
+        match &self.stores {
+            Stores::Alone(_) => None,
+            Stores::Clustered(clustered) => Some(clustered.propose(record).await),
         }
     }
 

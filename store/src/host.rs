@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError, clock};
-use huntaway_replica::{Moment, Process, Recovery, RecoveryLimits, Replica};
+use huntaway_replica::{Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
 use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::{ClusterKey, Partition};
 
@@ -172,6 +172,11 @@ impl Host {
     /// Whether the partition is served here at once.
     pub fn is_serving(&self, partition: Partition) -> bool {
         self.shared.place(partition).replica.is_serving()
+    }
+
+    /// How far bringing others up to date is, of the partitions that are served here. It says nothing of health.
+    pub fn progress(&self) -> Progress {
+        lock(&self.shared.recovery).progress()
     }
 
     /// Ceases to serve, for ever, and says so to the ledger: nobody has to find out.

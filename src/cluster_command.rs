@@ -1,0 +1,148 @@
+//! `huntaway cluster show|force`: the cluster as a whole.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::{IsTerminal, Write, stdin, stdout};
+use std::process::ExitCode;
+
+use crate::cluster::{Closed, ClusterStatus, Force, may_be_lost};
+use crate::node_address::ClusterAddress;
+use crate::status_command::nodes;
+use crate::table::Form;
+
+/// Most partitions that are named one by one, of those in the same plight.
+const MOST_NAMED: usize = 8;
+
+/// What can be done with a cluster.
+#[derive(clap::Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Show what the cluster is: its epoch, its copies, its nodes
+    Show(ShowArgs),
+    /// Open partitions that nobody serves with what is there: what is lost by that is lost for good
+    Force(ForceArgs),
+}
+
+/// Arguments of `huntaway cluster show`.
+#[derive(clap::Args)]
+pub(crate) struct ShowArgs {
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
+    #[command(flatten)]
+    cluster: ClusterAddress,
+}
+
+/// Arguments of `huntaway cluster force`.
+#[derive(clap::Args)]
+pub(crate) struct ForceArgs {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    cluster: ClusterAddress,
+}
+
+/// Has a node of the cluster do it.
+pub(crate) fn run(command: &ClusterCommand) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        ClusterCommand::Show(ShowArgs { output, cluster }) => {
+            let status = cluster.client()?.cluster()?;
+            let text = output.text(&status, || page(&status))?;
+            stdout().write_all(text.as_bytes())?;
+        }
+        ClusterCommand::Force(args) => force(args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(status: &ClusterStatus) -> String {
+    let ClusterStatus { cluster, health, epoch, record, copies, min_copies, partitions, .. } = status;
+    format!(
+        "cluster     {cluster}\nhealth      {health}\nepoch       {epoch}\nrecord      {record}\ncopies      {copies}\n\
+         min_copies  {min_copies}\npartitions  {}\n\n{}",
+        partitions.all(),
+        nodes(&status.nodes)
+    )
+}
+
+fn force(ForceArgs { yes, cluster }: &ForceArgs) -> Result<(), Box<dyn Error>> {
+    let client = cluster.client()?;
+    let closed = client.closed()?;
+    if closed.is_empty() {
+        println!("no partition waits for anybody: there is nothing to force");
+        return Ok(());
+    }
+    print!("{}", plights(&closed));
+    let can_be = closed.iter().filter(|closed| !closed.present.is_empty()).count();
+    if can_be == 0 {
+        return Err("none of them can be opened: start a node that has something of them".into());
+    }
+    println!(
+        "\nWho is absent and can still be started has what is lost otherwise: start it instead if you can."
+    );
+    if !yes && !is_confirmed(can_be)? {
+        return Err("nothing was opened".into());
+    }
+    let forced = client.force(&Force { closed })?;
+    println!("{} partitions were opened", forced.opened);
+    if !forced.refused.is_empty() {
+        let why = forced.refused.join("\n  ");
+        return Err(format!("some were not, for they are not any more what was shown:\n  {why}").into());
+    }
+    Ok(())
+}
+
+/// Each partition, and what may be lost with it; those in the same plight together.
+fn plights(closed: &[Closed]) -> String {
+    let mut plights: BTreeMap<String, Vec<u16>> = BTreeMap::new();
+    for closed in closed {
+        plights.entry(may_be_lost(closed)).or_default().push(closed.partition);
+    }
+    let line = |(plight, partitions): (String, Vec<u16>)| {
+        let named: Vec<String> =
+            partitions.iter().take(MOST_NAMED).map(|partition| format!("{partition:03x}")).collect();
+        let more = partitions.len().saturating_sub(MOST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{} partitions ({}{more}): {plight}\n", partitions.len(), named.join(" "))
+    };
+    plights.into_iter().map(line).collect()
+}
+
+fn is_confirmed(partitions: usize) -> Result<bool, Box<dyn Error>> {
+    if !stdin().is_terminal() {
+        return Err("that may lose data for good, and there is no terminal to ask at: say --yes".into());
+    }
+    print!("Open {partitions} partitions all the same? Type yes: ");
+    stdout().flush()?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Party;
+
+    #[test]
+    fn partitions_in_the_same_plight_are_shown_together() {
+        let party = |name: &str| Party { name: name.into(), uuid: String::new(), incarnation: 1 };
+        let closed = |partition, flushed| Closed {
+            partition,
+            pepoch: 3,
+            absent: vec![party("b")],
+            present: vec![party("a")],
+            flushed,
+        };
+        let text = plights(&[closed(1, true), closed(2, false), closed(0x0af, true)]);
+        assert_eq!(
+            text,
+            "2 partitions (001 0af): opens with what a has and without b: any write may be lost, flushed or not, and \
+             what was replaced or discarded may come back\n\
+             1 partitions (002): opens with what a has and without b: writes that were acknowledged and not flushed may be \
+             lost\n"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! What requests about the cluster do. They want the node's ledger and stores, so they are answered before it serves, too.
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use huntaway_ledger::{EpochRecord, Record, State};
+use huntaway_membership::ProposeError;
+use huntaway_wire::Epoch;
+use hyper::{Method, StatusCode};
+
+use super::routes::{Answer, Refusal, json, parse};
+use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, NodeStatus, closed, explanation, forced};
+use crate::node::{Engine, Storage};
+
+/// Most partitions that are told of because they were not opened.
+const MOST_REFUSED: usize = 20;
+
+/// Partitions that are opened at a time: their records share syncs.
+const FORCED_AT_ONCE: usize = 32;
+
+/// Whether a request of that path is one about the cluster.
+pub(super) fn are_of(path: &str) -> bool {
+    matches!(path.split('/').nth(2), Some("cluster" | "objects"))
+}
+
+/// Answers one.
+pub(super) async fn route(
+    engine: Option<&Engine>,
+    storage: &Arc<Storage>,
+    method: &Method,
+    path: &str,
+    body: &str,
+) -> Answer {
+    let words: Vec<&str> = path.split('/').skip(1).collect();
+    match (method.as_str(), &*words) {
+        ("GET", ["v1", "cluster"]) => json(StatusCode::OK, &storage.sight().status(luns(engine))),
+        ("GET", ["v1", "cluster", "explanation"]) => json(StatusCode::OK, &explanation(&storage.sight())),
+        ("GET", ["v1", "cluster", "closed"]) => json(StatusCode::OK, &closed(&storage.state())),
+        ("POST", ["v1", "cluster", "force"]) => {
+            json(StatusCode::OK, &open_by_force(storage, parse(body)?).await?)
+        }
+        ("PATCH", ["v1", "cluster", "nodes", node]) => {
+            let NewWeight { weight } = parse(body)?;
+            json(StatusCode::OK, &weigh(storage, node, weight).await?)
+        }
+        ("GET", ["v1", "objects", vdi, offset]) => {
+            let bad = |report: &str| Refusal::new(StatusCode::BAD_REQUEST, report);
+            let offset = offset.parse().map_err(|_| bad("the place in the VDI is a number of bytes"))?;
+            let place = storage.sight().object(vdi, offset);
+            json(StatusCode::OK, &place.map_err(|why| Refusal::new(StatusCode::NOT_FOUND, &why))?)
+        }
+        _ => Err(Refusal::unknown(method, path)),
+    }
+}
+
+fn luns(engine: Option<&Engine>) -> Vec<LunStatus> {
+    let mut luns = Vec::new();
+    for mapped in engine.iter().flat_map(|engine| engine.vdis()) {
+        luns.extend(mapped.mappings.into_iter().map(|at| LunStatus {
+            target: at.target,
+            lun: at.lun,
+            vdi: mapped.vdi.name.to_string(),
+            size_bytes: mapped.vdi.size_bytes,
+        }));
+    }
+    luns.sort_by(|one, other| (&one.target, one.lun).cmp(&(&other.target, other.lun)));
+    luns
+}
+
+/// Gives a node another weight, by an epoch of its own.
+async fn weigh(storage: &Storage, name: &str, weight: u32) -> Result<NodeStatus, Refusal> {
+    let state = storage.state();
+    let record = weighed(&state, name, weight)?;
+    if let Some(record) = record {
+        let refused = |why: String| format!("node {name} does not get the weight {weight}: {why}");
+        propose(storage, Record::Epoch(record), refused).await?;
+    }
+    let nodes = storage.sight().status(Vec::new()).nodes;
+    nodes.into_iter().find(|node| node.name == name).ok_or_else(|| unknown(&state, name))
+}
+
+/// The epoch in which the node has that weight; `None` if it has it.
+fn weighed(state: &State, name: &str, weight: u32) -> Result<Option<EpochRecord>, Refusal> {
+    let mut members = state.members().to_vec();
+    let member = members.iter_mut().find(|member| member.name.as_str() == name);
+    let (member, cluster) = member.zip(state.cluster().cloned()).ok_or_else(|| unknown(state, name))?;
+    if member.weight == weight {
+        return Ok(None);
+    }
+    member.weight = weight;
+    let number = Epoch(state.epoch().0 + 1);
+    Ok(Some(EpochRecord { number, cluster, members, voters: state.voters().to_vec() }))
+}
+
+fn unknown(state: &State, name: &str) -> Refusal {
+    let known: Vec<&str> = state.members().iter().map(|member| member.name.as_str()).collect();
+    let report = format!("the cluster has no node `{name}`, but {}", known.join(", "));
+    Refusal::new(StatusCode::NOT_FOUND, &report)
+}
+
+async fn propose(
+    storage: &Storage,
+    record: Record,
+    explain: impl FnOnce(String) -> String,
+) -> Result<Arc<State>, Refusal> {
+    let Some(proposed) = storage.propose_record(record).await else {
+        let report = "this node is alone: there are no others that could have its data";
+        return Err(Refusal::new(StatusCode::CONFLICT, report));
+    };
+    proposed.map_err(|error| {
+        let status = match error {
+            ProposeError::Refused(_) => StatusCode::CONFLICT,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, &explain(crate::in_full(&error)))
+    })
+}
+
+/// Opens partitions with what is there, each by a record that names what was shown.
+async fn open_by_force(storage: &Storage, Force { closed }: Force) -> Result<Forced, Refusal> {
+    let mut opening = Vec::new();
+    for closed in closed.into_iter().filter(|closed| !closed.present.is_empty()) {
+        opening.push(open_one(storage, closed));
+    }
+    let mut opened = stream::iter(opening).buffer_unordered(FORCED_AT_ONCE);
+    let mut answer = Forced { opened: 0, refused: Vec::new() };
+    let mut not_told = 0;
+    while let Some(opened) = opened.next().await {
+        match opened {
+            Ok(_) => answer.opened += 1,
+            Err(refusal) if refusal.status() != StatusCode::CONFLICT => return Err(refusal),
+            Err(_) if answer.refused.len() >= MOST_REFUSED => not_told += 1,
+            Err(refusal) => answer.refused.push(refusal.report().to_owned()),
+        }
+    }
+    if not_told > 0 {
+        answer.refused.push(format!("and {not_told} more"));
+    }
+    Ok(answer)
+}
+
+async fn open_one(storage: &Storage, closed: Closed) -> Result<Arc<State>, Refusal> {
+    let record = forced(&storage.state(), &closed);
+    let record = record.map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, &why))?;
+    let said = |why: String| format!("partition {:03x}: {why}", closed.partition);
+    propose(storage, Record::Sets(record), said).await
+}

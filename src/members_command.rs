@@ -1,0 +1,160 @@
+//! `huntaway node list|show|drain|undrain|weight`: the nodes of a cluster.
+
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use huntaway_ledger::MAX_WEIGHT;
+
+use crate::cluster::{NewWeight, NodeStatus};
+use crate::control::Client;
+use crate::node_address::ClusterAddress;
+use crate::status_command::{amount, nodes};
+use crate::table::Form;
+
+/// What can be done with the nodes of a cluster.
+#[derive(clap::Subcommand)]
+pub(crate) enum MembersCommand {
+    /// List the nodes of the cluster
+    List(ListArgs),
+    /// Show one node
+    Show(ShowArgs),
+    /// Have all that a node keeps kept by others: it gets the weight 0, and may be taken away when it keeps nothing any more
+    Drain(DrainArgs),
+    /// Have a node keep data again that was drained
+    Undrain(UndrainArgs),
+    /// Give a node another share of the data, in relation to the others'
+    Weight(WeightArgs),
+}
+
+/// What all of them take.
+#[derive(clap::Args)]
+struct Common {
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
+    #[command(flatten)]
+    cluster: ClusterAddress,
+}
+
+/// Arguments of `huntaway node list`.
+#[derive(clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `huntaway node show`.
+#[derive(clap::Args)]
+pub(crate) struct ShowArgs {
+    /// Its name
+    node: String,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `huntaway node drain`.
+#[derive(clap::Args)]
+pub(crate) struct DrainArgs {
+    /// Its name
+    node: String,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `huntaway node undrain`.
+#[derive(clap::Args)]
+pub(crate) struct UndrainArgs {
+    /// Its name
+    node: String,
+
+    /// Its weight from now on; what it had before is not remembered
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
+    weight: u32,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `huntaway node weight`.
+#[derive(clap::Args)]
+pub(crate) struct WeightArgs {
+    /// Its name
+    node: String,
+
+    /// Its weight from now on, 100 at most; 0 drains it
+    #[arg(value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
+    weight: u32,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Has a node of the cluster do it.
+pub(crate) fn run(command: &MembersCommand) -> Result<ExitCode, Box<dyn Error>> {
+    match command {
+        MembersCommand::List(ListArgs { common }) => {
+            let status = common.cluster.client()?.cluster()?;
+            print(&common.output.text(&status.nodes, || nodes(&status.nodes))?)
+        }
+        MembersCommand::Show(ShowArgs { node, common }) => {
+            let status = find(&common.cluster.client()?, node)?;
+            print(&common.output.text(&status, || page(&status))?)
+        }
+        MembersCommand::Drain(DrainArgs { node, common }) => weigh(common, node, 0),
+        MembersCommand::Undrain(UndrainArgs { node, weight, common }) => {
+            let status = find(&common.cluster.client()?, node)?;
+            if status.weight > 0 {
+                let why = format!(
+                    "node {node} has the weight {}: `huntaway node weight` changes it",
+                    status.weight
+                );
+                return Err(why.into());
+            }
+            weigh(common, node, *weight)
+        }
+        MembersCommand::Weight(WeightArgs { node, weight, common }) => weigh(common, node, *weight),
+    }
+}
+
+fn find(client: &Client, name: &str) -> Result<NodeStatus, Box<dyn Error>> {
+    let nodes = client.cluster()?.nodes;
+    let known: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+    let found = nodes.into_iter().find(|node| node.name == name);
+    found.ok_or_else(|| format!("the cluster has no node `{name}`, but {}", known.join(", ")).into())
+}
+
+fn weigh(Common { output, cluster }: &Common, node: &str, weight: u32) -> Result<ExitCode, Box<dyn Error>> {
+    let status = cluster.client()?.weigh(node, NewWeight { weight })?;
+    let said = || match status.weight {
+        0 => format!(
+            "{node} is to keep nothing any more: it keeps {} partitions until others have them\n",
+            status.kept
+        ),
+        weight => format!("{node} has the weight {weight}: it is to keep {} partitions\n", status.wanted),
+    };
+    print(&output.text(&status, said)?)
+}
+
+fn page(node: &NodeStatus) -> String {
+    let disks = match (node.free_bytes, node.total_bytes) {
+        (Some(free), Some(total)) => format!("{} free of {}", amount(free), amount(total)),
+        _ => "ask the node itself".to_owned(),
+    };
+    nodes(std::slice::from_ref(node))
+        + &format!(
+            "\nuuid       {}\naddresses  {}\nprocess    {}\nto keep    {} partitions\ndisks      {disks}\n",
+            node.uuid,
+            node.addresses.join(" "),
+            node.incarnation,
+            node.wanted
+        )
+}
+
+fn print(text: &str) -> Result<ExitCode, Box<dyn Error>> {
+    stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
