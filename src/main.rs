@@ -16,6 +16,7 @@ mod demo_disks;
 mod disk_option;
 mod export;
 mod init_command;
+mod keeper_command;
 mod logging;
 mod manual;
 mod members_command;
@@ -59,6 +60,8 @@ enum Command {
     Init(init_command::InitArgs),
     /// Serve what a configuration says, until told to stop; or look after the nodes of a cluster
     Node(node_command::NodeArgs),
+    /// Keep the ledger of a cluster of several nodes, until told to stop
+    Keeper(Box<keeper_command::KeeperArgs>),
     /// Show what a configuration changes on the node that runs here, and put it in force
     Apply(apply_command::ApplyArgs),
     /// Look after the virtual disks of the node that runs here
@@ -106,7 +109,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         // a node is told by its configuration
         Logging::start(LogFormat::Text, DEFAULT_LEVEL)?;
     }
-    if matches!(cli.command, Command::Demo(_) | Command::Init(_) | Command::Node(_)) {
+    if matches!(cli.command, Command::Demo(_) | Command::Init(_) | Command::Keeper(_) | Command::Node(_)) {
         // what they make holds the data of others
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     }
@@ -114,6 +117,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init_command::run(&args),
         Command::Node(args) => node_command::run(&args),
+        Command::Keeper(args) => keeper_command::run(&args),
         Command::Apply(args) => apply_command::run(&args),
         Command::Status(args) => status_command::run(&args),
         Command::Cluster(command) => cluster_command::run(&command),

@@ -18,7 +18,8 @@ use crate::control::ControlSocket;
 use crate::logging::Logging;
 use crate::members_command::{self, MembersCommand};
 use crate::node::{
-    Engine, EngineOptions, Loaded, Phase, Storage, StorageOptions, cannot_listen, directory_of, watch,
+    ClusterMetrics, Engine, EngineOptions, Loaded, Phase, Storage, StorageOptions, cannot_listen,
+    directory_of, watch,
 };
 use crate::node_address::DEFAULT_CONFIG;
 use crate::notify::ServiceManager;
@@ -86,6 +87,10 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
         None => Storage::open(options, &registry)?,
         Some(ledger) => runtime.block_on(Storage::join(options, ledger, base, &registry))?,
     });
+    if config.cluster.ledger.is_some() {
+        let shown = Arc::downgrade(&storage);
+        ClusterMetrics::register(&registry, move || Some(shown.upgrade()?.sight().status(Vec::new())))?;
+    }
     let max_connections = files.connections;
     let options = EngineOptions { file, seen, storage: Arc::clone(&storage), logging, max_connections };
     runtime.block_on(serve(args, options, loaded, registry, hangups))?;

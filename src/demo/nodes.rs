@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{self, Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -25,12 +24,9 @@ use tokio::time::timeout;
 use super::control::{Action, Control};
 use super::{DEFAULT_PORTAL_PORT, DemoArgs, PORTS_TRIED, Ready, ReadyLun, TARGET};
 use crate::disk_option::DiskOption;
-use crate::node::read_key;
+use crate::keeper_command::{DEFAULT_COPIES, key, random_uuid};
 use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
 use crate::signals::Signals;
-
-/// Copies of everything, unless there are fewer nodes.
-const COPIES: usize = 3;
 
 /// How long a node may take to start.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -252,33 +248,17 @@ impl Node {
     }
 }
 
-/// The cluster's key: made if there is none.
-fn key(file: &Path) -> Result<ClusterKey, Box<dyn Error>> {
-    if !file.exists() {
-        let mut bytes = [0_u8; 32];
-        getrandom::fill(&mut bytes).map_err(|error| format!("no random numbers: {error}"))?;
-        let mut text = String::new();
-        bytes.iter().try_for_each(|byte| write!(text, "{byte:02x}"))?;
-        let mut made = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-        writeln!(made, "{text}")?;
-        made.sync_all()?;
-    }
-    Ok(read_key(file)?)
-}
-
 fn keeper_options(dir: &Path, nodes: u8, key: ClusterKey) -> Result<KeeperOptions, Box<dyn Error>> {
     let mut options = KeeperOptions::new(key);
     let mut members = Vec::new();
     // All at once, so that each gets another port.
     let mut listeners = Vec::new();
     for number in 1..=nodes {
-        let mut uuid = [0; 16];
-        getrandom::fill(&mut uuid).map_err(|error| format!("no random numbers: {error}"))?;
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let name = Name::new(format!("node-{number}"))?;
         fs::create_dir_all(node_dir(dir, number))?;
         members.push(Member {
-            node: NodeId(uuid),
+            node: NodeId(random_uuid()?),
             zone: name.clone(),
             name,
             incarnation: Incarnation(0),
@@ -288,7 +268,7 @@ fn keeper_options(dir: &Path, nodes: u8, key: ClusterKey) -> Result<KeeperOption
         });
         listeners.push(listener);
     }
-    let copies = COPIES.min(nodes.into());
+    let copies = DEFAULT_COPIES.min(nodes.into());
     let (name, min_copies) = (Name::new("demo")?, copies.div_ceil(2));
     options.make = Some(NewCluster { name, members, copies, min_copies });
     Ok(options)

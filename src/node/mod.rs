@@ -8,6 +8,7 @@
 
 mod absent;
 mod apply;
+mod cluster_metrics;
 mod clustered;
 mod engine;
 mod files_seen;
@@ -24,6 +25,7 @@ mod storage;
 mod vdis;
 mod watch;
 
+pub(crate) use cluster_metrics::ClusterMetrics;
 pub(crate) use clustered::read_key;
 pub(crate) use engine::{Engine, EngineOptions, Phase};
 pub(crate) use loaded::{Loaded, directory_of, read_regular, read_text};
