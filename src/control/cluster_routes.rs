@@ -1,12 +1,15 @@
 //! What requests about the cluster do. They want the node's ledger and stores, so they are answered before it serves, too.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use huntaway_ledger::{EpochRecord, Record, State};
 use huntaway_membership::ProposeError;
+use huntaway_membership::local::shared::NotDone;
 use huntaway_wire::Epoch;
 use hyper::{Method, StatusCode};
+use tokio::time::{Instant, sleep};
 
 use super::routes::{Answer, Refusal, json, parse};
 use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, NodeStatus, closed, explanation, forced};
@@ -17,6 +20,12 @@ const MOST_REFUSED: usize = 20;
 
 /// Partitions that are opened at a time: their records share syncs.
 const FORCED_AT_ONCE: usize = 32;
+
+/// How long it is tried to open a partition while the node wants too much of the ledger.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// After what time it is tried again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether a request of that path is one about the cluster.
 pub(super) fn are_of(path: &str) -> bool {
@@ -109,6 +118,7 @@ async fn propose(
     };
     proposed.map_err(|error| {
         let status = match error {
+            ProposeError::Kept(NotDone::TooMany) => StatusCode::TOO_MANY_REQUESTS,
             ProposeError::Refused(_) => StatusCode::CONFLICT,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -143,5 +153,16 @@ async fn open_one(storage: &Storage, closed: Closed) -> Result<Arc<State>, Refus
     let record = forced(&storage.state(), &closed);
     let record = record.map_err(|why| Refusal::new(StatusCode::BAD_REQUEST, &why))?;
     let said = |why: String| format!("partition {:03x}: {why}", closed.partition);
-    propose(storage, Record::Sets(record), said).await
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match propose(storage, Record::Sets(record.clone()), said).await {
+            // Those that are open want records as well, for what they compared.
+            Err(refusal)
+                if refusal.status() == StatusCode::TOO_MANY_REQUESTS && Instant::now() < deadline =>
+            {
+                sleep(AGAIN).await;
+            }
+            answer => return answer,
+        }
+    }
 }

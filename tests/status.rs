@@ -1,0 +1,145 @@
+//! `huntaway status` and the commands beside it tell what becomes of a cluster whose nodes come and go.
+
+mod support;
+
+use std::path::Path;
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::demo::{Demo, huntaway, lun};
+use support::http::get;
+use support::wait;
+
+/// Time for what a cluster does by itself.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A demo of three nodes.
+fn three(directory: &Path) -> Demo {
+    let nodes = ["--nodes".to_owned(), "3".to_owned()];
+    Demo::builder().args(nodes).args(lun("size=32MiB")).portals(3).directory(directory).start()
+}
+
+fn ask(directory: &Path, words: &[&str]) -> Output {
+    huntaway().args(words).arg("--dir").arg(directory).output().expect("huntaway can be started")
+}
+
+/// What the command says, which has to go well.
+fn said(directory: &Path, words: &[&str]) -> String {
+    let output = ask(directory, words);
+    let (said, complaint) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{words:?}: {said}{complaint}");
+    said.into_owned()
+}
+
+/// What the command complains of.
+fn refused(directory: &Path, words: &[&str]) -> String {
+    let output = ask(directory, words);
+    assert!(!output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn status(directory: &Path) -> Value {
+    serde_json::from_str(&said(directory, &["status", "--explain", "-o", "json"])).expect("JSON")
+}
+
+fn until_health(directory: &Path, health: &str) -> Value {
+    wait::until(&format!("the cluster to be {health}"), LIMIT, || {
+        Some(status(directory)).filter(|status| status["health"] == health)
+    })
+}
+
+#[test]
+fn a_cluster_is_as_well_as_its_nodes() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let demo = three(&directory);
+    let well = until_health(&directory, "ok");
+    assert_eq!(
+        (&well["partitions"]["whole"], &well["copies"], &well["epoch"]),
+        (&4096.into(), &3.into(), &1.into())
+    );
+    assert_eq!(well["luns"][0]["vdi"], "demo-0");
+
+    said(&directory, &["demo", "kill", "2"]);
+    let degraded = until_health(&directory, "degraded");
+    assert_eq!(degraded["nodes"][1]["is_up"], false, "{degraded}");
+    assert_eq!(degraded["partitions"]["degraded"], 4096);
+    let explanation = &degraded["explanation"];
+    assert!(explanation["reasons"][0].as_str().unwrap().starts_with("node-2 is down for "), "{explanation}");
+    assert_eq!(explanation["losses"][0]["below_min_copies"], 4096, "{explanation}");
+    assert_eq!(explanation["vdis"][0]["name"], "demo-0", "{explanation}");
+    let metrics = get(&format!("{}/metrics", demo.ready.admin)).body;
+    for line in [
+        "huntaway_cluster_epoch 1",
+        r#"huntaway_cluster_nodes{state="down"} 1"#,
+        r#"huntaway_cluster_partitions{state="degraded"} 4096"#,
+        "huntaway_cluster_has_ledger_lease 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+
+    let place: Value =
+        serde_json::from_str(&said(&directory, &["object", "where", "demo-0", "4MiB", "-o", "json"]))
+            .unwrap();
+    assert_eq!((&place["index"], &place["in_sync"].as_array().unwrap().len()), (&1.into(), &2), "{place}");
+    assert!(refused(&directory, &["object", "where", "demo-0", "1GiB"]).contains("has 33554432 bytes"));
+
+    said(&directory, &["demo", "kill", "3"]);
+    let down = until_health(&directory, "partitions-down");
+    assert_eq!(down["partitions"]["below_min_copies"], 4096, "{down}");
+    assert!(said(&directory, &["cluster", "force", "--yes"]).contains("nothing to force"));
+    said(&directory, &["demo", "start", "3"]);
+    wait::until("copies to be made", LIMIT, || {
+        Some(status(&directory)).filter(|status| status["partitions"]["degraded"].as_u64() > Some(0))
+    });
+}
+
+#[test]
+fn a_node_is_drained_and_the_last_ones_are_not() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let _demo = three(&directory);
+    until_health(&directory, "ok");
+    said(&directory, &["node", "drain", "node-2"]);
+    let status = status(&directory);
+    assert_eq!((&status["epoch"], &status["nodes"][1]["weight"]), (&2.into(), &0.into()), "{status}");
+    assert_eq!(status["nodes"][1]["wanted"], 0, "{status}");
+    let too_few = refused(&directory, &["node", "drain", "node-1"]);
+    assert!(too_few.contains("2 copies have to be in sync"), "{too_few}");
+    let stranger = refused(&directory, &["node", "drain", "node-7"]);
+    assert!(stranger.contains("no node `node-7`, but node-1, node-2, node-3"), "{stranger}");
+    said(&directory, &["node", "undrain", "node-2"]);
+    assert!(said(&directory, &["node", "show", "node-2"]).contains("to keep    4096 partitions"));
+    assert!(said(&directory, &["node", "list"]).contains("node-3"));
+    assert!(said(&directory, &["cluster", "show"]).contains("epoch       3"));
+}
+
+#[test]
+fn data_that_nobody_serves_is_opened_by_force_alone() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let _demo = three(&directory);
+    until_health(&directory, "ok");
+    said(&directory, &["demo", "kill", "2"]);
+    until_health(&directory, "degraded");
+    said(&directory, &["demo", "kill", "1"]);
+    said(&directory, &["demo", "kill", "3"]);
+    said(&directory, &["demo", "start", "2"]);
+    wait::until("the keeper to miss all others", LIMIT, || {
+        Some(status(&directory)).filter(|status| status["partitions"]["down"] == 4096)
+    });
+    assert_eq!(status(&directory)["health"], "unavailable");
+    assert!(refused(&directory, &["cluster", "force"]).contains("--yes"));
+    let forced = said(&directory, &["cluster", "force", "--yes"]);
+    assert!(forced.contains("without node-1, node-3: any write may be lost, flushed or not"), "{forced}");
+    assert!(forced.contains("4096 partitions were opened"), "{forced}");
+    until_health(&directory, "partitions-down");
+}
+
+#[test]
+fn a_directory_without_a_demo_is_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    assert!(refused(scratch.path(), &["status"]).contains("no demo of several nodes"));
+}
