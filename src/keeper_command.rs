@@ -74,7 +74,7 @@ impl FromStr for NewNode {
         let checked = |text: &str| Name::new(text).map_err(|error| error.to_string());
         let name = checked(name)?;
         let mut parts = rest.split(',');
-        let address = parts.next().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
+        let address = parts.next().unwrap_or_default().parse()?;
         let mut node = Self { zone: name.clone(), name, address, weight: 1 };
         for part in parts {
             match part.split_once('=') {

@@ -1,0 +1,87 @@
+//! `huntaway keeper` makes a ledger and keeps it, and nodes that are declared in YAML are a cluster.
+
+mod support;
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::demo::huntaway;
+use support::script::{Running, Script};
+use support::wait;
+
+/// Time for what a cluster does by itself.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Addresses that are free, or were a moment ago: the ledger has to name them before anybody listens there.
+fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
+    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    listeners.map(|listener| listener.local_addr().expect("it listens"))
+}
+
+fn keeper(directory: &Path, listen: SocketAddr, more: &[String]) -> Running {
+    let (ledger, key) = (directory.join("ledger"), directory.join("key"));
+    let (ledger, key, listen) = (ledger.display().to_string(), key.display().to_string(), listen.to_string());
+    let args = ["keeper", "--dir", &ledger, "--key-file", &key, "--listen", &listen];
+    Script::program(huntaway().get_program()).args(args).args(more).start()
+}
+
+fn node(directory: &Path, name: &str, keeper: SocketAddr) -> Running {
+    let own = directory.join(name);
+    fs::create_dir(&own).expect("the directory is new");
+    let config = own.join("huntaway.yaml");
+    let yaml = format!(
+        "node:\n  name: {name}\n  state_directory: state\n  data_directories: [disk]\n  portals: [{{listen: \"127.0.0.1:0\"}}]\n\
+         cluster:\n  name: lab\n  ledger: {{keeper: \"{keeper}\", key_file: ../key}}\n\
+         targets:\n  - iqn: iqn.2026-11.net.example:vm\n    initiators: [\"*\"]\n    luns: [{{lun: 0, vdi: root, size: 32MiB}}]\n"
+    );
+    fs::write(&config, yaml).expect("the directory is writable");
+    let config = config.display().to_string();
+    Script::program(huntaway().get_program()).args(["node", "--config", &config]).start()
+}
+
+/// How the cluster is, as the node says that answers; `None` if it does not answer.
+fn status(directory: &Path, name: &str) -> Option<Value> {
+    let config = directory.join(name).join("huntaway.yaml");
+    let output = huntaway().args(["status", "-o", "json", "--config"]).arg(config).output().ok()?;
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+#[test]
+fn nodes_from_yaml_are_a_cluster_and_know_when_its_keeper_is_away() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path();
+    let [listen, a, b] = free_addresses();
+    let new =
+        ["--new", "lab", "--node", &format!("a={a},zone=r1"), "--node", &format!("b={b},zone=r2,weight=2")];
+    let first = keeper(directory, listen, &new.map(str::to_owned));
+    wait::until("the key", LIMIT, || {
+        fs::read_to_string(directory.join("key")).ok().filter(|key| key.len() == 65)
+    });
+    let _nodes = ["a", "b"].map(|name| node(directory, name, listen));
+    let is = |health: &str| status(directory, "a").filter(|status| status["health"] == health);
+    let well = wait::until("both nodes to serve", LIMIT, || {
+        is("ok").filter(|status| status["luns"][0]["vdi"] == "root")
+    });
+    assert_eq!(
+        (&well["cluster"], &well["copies"], &well["nodes"][1]["weight"]),
+        (&"lab".into(), &2.into(), &2.into())
+    );
+    drop(first);
+    let away = wait::until("the lease to run out", LIMIT, || is("unavailable"));
+    assert_eq!(away["has_ledger_lease"], false, "{away}");
+    let _second = keeper(directory, listen, &[]);
+    wait::until("the keeper to be found again", LIMIT, || is("ok"));
+}
+
+#[test]
+fn a_ledger_that_is_not_there_is_not_made_unless_asked_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::write(scratch.path().join("key"), "00".repeat(32) + "\n").unwrap();
+    let mut refused = keeper(scratch.path(), "127.0.0.1:0".parse().unwrap(), &[]);
+    let status = refused.wait(LIMIT);
+    assert!(status.is_some_and(|status| !status.success()), "{}", refused.output());
+    assert!(!scratch.path().join("ledger").exists());
+}
