@@ -128,6 +128,32 @@ struct Copied {
 /// How long what is copied is measured.
 const MEASURED_US: u64 = 2_000_000;
 
+/// How many learn, and on each node: first those that partitions lack, then those to which copies merely move. Counted once for
+/// all that are due, which may be thousands.
+#[derive(Debug, Default)]
+struct Taught {
+    all: [usize; 2],
+    of_nodes: BTreeMap<NodeId, [usize; 2]>,
+}
+
+impl Taught {
+    fn add(&mut self, urgency: Urgency, node: NodeId) {
+        let kind = usize::from(urgency == Urgency::Move);
+        self.all[kind] += 1;
+        self.of_nodes.entry(node).or_default()[kind] += 1;
+    }
+
+    fn has_room(&self, limits: &RecoveryLimits, urgency: Urgency, node: NodeId) -> bool {
+        // What merely moves a copy, perhaps at no pace at all, is in nobody's way who lacks one.
+        let count = |[lacking, moving]: [usize; 2]| {
+            if urgency == Urgency::Move { lacking + moving } else { lacking }
+        };
+        let most = limits.learners * if urgency == Urgency::AskedFor { 2 } else { 1 };
+        let of_node = self.of_nodes.get(&node).copied().unwrap_or_default();
+        count(self.all) < most && count(of_node) < limits.learners_of_a_node
+    }
+}
+
 impl Recovery {
     /// Nothing is known of any partition.
     pub fn new(limits: RecoveryLimits) -> Self {
@@ -236,21 +262,20 @@ impl Recovery {
             );
         }
         due.sort_unstable();
+        let mut taught = Taught::default();
+        for work in self.works.values() {
+            work.under_way.iter().for_each(|(learner, _)| taught.add(work.urgency, learner.node));
+        }
         for (urgency, _, _, partition, learner) in due {
-            self.begin_if_there_is_room(urgency, partition, learner);
+            if taught.has_room(&self.limits, urgency, learner.node) {
+                taught.add(urgency, learner.node);
+                self.begin(partition, learner);
+            }
         }
         self.under_way()
     }
 
-    fn begin_if_there_is_room(&mut self, urgency: Urgency, partition: Partition, learner: Process) {
-        // What merely moves a copy, perhaps at no pace at all, is in nobody's way who lacks one.
-        let counts = |work: &&Work| work.urgency <= Urgency::FewCopies || urgency == Urgency::Move;
-        let under_way = self.works.values().filter(counts).filter_map(|work| work.under_way);
-        let most = self.limits.learners * if urgency == Urgency::AskedFor { 2 } else { 1 };
-        let of_node = under_way.clone().filter(|(other, _)| other.node == learner.node).count();
-        if under_way.count() >= most || of_node >= self.limits.learners_of_a_node {
-            return;
-        }
+    fn begin(&mut self, partition: Partition, learner: Process) {
         let copied = self.copied.of.get(&partition).copied().unwrap_or(0);
         if let Some(work) = self.works.get_mut(&partition) {
             work.under_way = Some((learner, copied));
