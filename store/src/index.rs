@@ -130,6 +130,11 @@ impl Index {
         self.leftovers.get(&oid).copied()
     }
 
+    /// Objects that have a file, or may have one, and are not in the index.
+    pub(crate) fn leftovers(&self) -> impl Iterator<Item = Oid> {
+        self.leftovers.keys().copied()
+    }
+
     /// The file of an object that was removed up to `removed`, and is not in the index, is gone, but a power loss may
     /// bring it back.
     pub(crate) fn may_come_back(&mut self, oid: Oid, removed: Version) {

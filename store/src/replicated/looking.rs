@@ -163,6 +163,8 @@ impl<D: Disk> Store<D> {
         loop {
             let list = |state: &mut PartitionState| {
                 let mut oids: BTreeSet<Oid> = state.memory.oids(after).collect();
+                // What the index has lost is missing: whoever has it is to be asked, not told to remove it.
+                oids.extend(state.index.leftovers().filter(|oid| after.is_none_or(|after| *oid > after)));
                 let mut indexed = state.index.oids(after);
                 oids.extend(indexed.by_ref().take(most + 1 + oids.len()));
                 (oids, indexed.next())

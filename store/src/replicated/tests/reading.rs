@@ -1,5 +1,6 @@
 //! Reads while entries are logged and applied: each of one moment.
 
+use std::io::IoSlice;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_replica::{CopiedBlock, Entry, Outcome};
@@ -7,6 +8,7 @@ use huntaway_wire::Version;
 
 use super::{Place, copied, copy, known, oid, partition, replace, version};
 use crate::LogError;
+use crate::disk::{Crash, Disk, Open};
 
 const BLOCKS: u32 = 24;
 
@@ -62,4 +64,33 @@ fn what_replaces_blocks_is_seen_whole_or_not_at_all() {
         readers.into_iter().for_each(|reader| reader.join().unwrap());
     });
     assert!(place.store.wal.written().0 > 2 * (10 << 20), "the log was used again");
+}
+
+/// A replica that did not list it would have others remove what they have of it.
+#[test]
+fn an_object_that_the_index_has_lost_is_missing_and_listed() {
+    let place = Place::new();
+    place.log(&replace(0, &all_of(1)));
+    place.store.apply().unwrap();
+    let copy_of = |from: &str, to: &str| {
+        let (from, to) =
+            (place.disk.open(from, Open::Existing).unwrap(), place.disk.open(to, Open::New).unwrap());
+        let mut bytes = vec![0; 20480];
+        assert_eq!(place.disk.read_at(&from, &mut bytes, 0).unwrap(), bytes.len());
+        place.disk.write_at(&to, &[IoSlice::new(&bytes)], 0).unwrap();
+    };
+    copy_of(&place.path(0), &place.path(3));
+    let place = place.crash(Crash::Process);
+    assert_eq!(place.store.versions(partition(0), oid(3)), Outcome::Missing(Vec::new()));
+    let listed =
+        |place: &Place| place.objects().into_iter().map(|(index, sum)| (index, sum.is_some())).collect();
+    let objects: Vec<_> = listed(&place);
+    assert_eq!(objects, [(0, true), (3, false)]);
+    for entry in [replace(3, &[]), replace(3, &all_of(2))] {
+        place.log(&entry);
+        place.store.apply().unwrap();
+        let is_there = entry != replace(3, &[]);
+        let objects: Vec<_> = listed(&place);
+        assert_eq!(objects, if is_there { vec![(0, true), (3, true)] } else { vec![(0, true)] });
+    }
 }
