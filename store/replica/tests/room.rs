@@ -256,6 +256,20 @@ fn space_is_set_aside_once_and_refused_before_it_has_a_version() {
     assert_eq!(records(&enough)[0].space_bytes(), WHOLE_OBJECT_BYTES);
 }
 
+/// A disk was full when two changes began, and is not any more when the first one knows what is there; what the other may take
+/// is kept for it. The request comes again, and waits like others.
+#[test]
+fn what_lacks_space_only_for_now_is_not_told_that_there_is_none() {
+    let mut primary = full_primary();
+    let (first, second) = (primary.step(NOW, write(1)), primary.step(NOW, write(2)));
+    let credit = Credit { limit_bytes: u64::MAX, space_limit_bytes: NEW_OBJECT_BYTES + 4096, is_full: false };
+    hears(&mut primary, MEMBER, Body::Granted { sent: NOW, credit, attempt: 0 });
+    let first = finds_nothing(&mut primary, first, false);
+    assert_eq!(refused(&first), [(1, Answer::Refused(Refused::NotServing))]);
+    let second = finds_nothing(&mut primary, second, false);
+    assert_eq!(forwarded(&second), [2]);
+}
+
 #[test]
 fn the_primarys_own_store_has_to_have_room_as_well() {
     let mut primary = primary(u64::MAX, false);

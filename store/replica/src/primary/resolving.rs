@@ -140,8 +140,9 @@ impl Primary {
             unanswered_from: request.unanswered_from,
             durability: durability(&request.command),
         };
-        if self.operations.get(&op).is_some_and(|operation| !self.has_space(site, operation, &record)) {
-            return Err(self.without_space(site));
+        let operation = self.operations.get(&op);
+        if let Some(lack) = operation.and_then(|operation| self.lack_of_space(site, operation, &record)) {
+            return Err(self.without_space(site, lack));
         }
         self.write(site, op, record);
         if self.is_refused_late(site, op) {

@@ -111,24 +111,27 @@ impl Primary {
         self.spending.waiting.insert(place, request);
     }
 
-    /// Whether there is space for a record by now, if it was not known before, or it only takes the place of what is there.
-    pub(super) fn has_space(&self, site: &Site, operation: &Operation, record: &Record) -> bool {
+    /// What keeps a record from being written, if there was no space for it before and it does not only take the place of what is
+    /// there.
+    pub(super) fn lack_of_space(&self, site: &Site, operation: &Operation, record: &Record) -> Option<Lack> {
         let blocks = record.extent().zip(record.contents()).filter(|(_, content)| content.is_some());
         let reserved = self.spending.reserved.minus(operation.reserved);
         let takes_nothing = operation.lookup.is_set_aside() && !site.has(PlantedBug::SetAsideNotHeeded);
         let replaces = record.change != Change::Reserve
             && blocks.map(|(block, _)| block).all(|block| operation.lookup.own().contains(&block));
-        !operation.is_to_replace
+        let is_free = !operation.is_to_replace
             || takes_nothing
             || replaces
             || site.has(PlantedBug::AnyWriteReplaces)
-            || site.has(PlantedBug::RefusedAfterVersioning)
-            || self.lack_beside(site, record.cost(), reserved).is_none()
+            || site.has(PlantedBug::RefusedAfterVersioning);
+        if is_free { None } else { self.lack_beside(site, record.cost(), reserved) }
     }
 
-    /// What others said of their disks holds as long as their leases.
-    pub(super) fn without_space(&self, site: &Site) -> Refused {
-        if self.has_leases(site) { Refused::NoSpace } else { Refused::NotServing }
+    /// What others said of their disks holds as long as their leases. What is lacking only for now is waited for when the request
+    /// comes again.
+    pub(super) fn without_space(&self, site: &Site, lack: Lack) -> Refused {
+        let is_full = lack == Lack::ForGood && self.has_leases(site);
+        if is_full { Refused::NoSpace } else { Refused::NotServing }
     }
 
     /// Whether the request waits already; the last sending is what is answered.
