@@ -186,6 +186,12 @@ impl Driver {
             Some(missing) => (missing, missing),
             None => (READ_BYTES / 4, READ_BYTES.saturating_sub(held)),
         };
+        if let Some(path) = &mut self.path
+            && !self.connection.output().is_empty()
+        {
+            // What is written when the socket takes it was there before.
+            path.about_to_write(&self.connection);
+        }
         let (mut reader, mut writer) = stream.split();
         let (input, output) = self.connection.buffers();
         if wants_input && input.capacity() - input.len() < least {

@@ -107,7 +107,7 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let keeper = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let kept = tokio::spawn(server.serve(listener, async move { _ = stopped.await }));
+    let mut kept = tokio::spawn(server.serve(listener, async move { _ = stopped.await }));
     let control = Control::listen(&dir)?;
     let portals = portals(args, nodes)?;
     let configured = (1..=nodes).zip(portals).map(|(number, portal)| {
@@ -131,6 +131,11 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
             signal = signals.next() => {
                 tracing::info!(signal, "stopping all nodes; a second signal stops at once");
                 break;
+            }
+            ended = &mut kept => {
+                demo.stop_all().await;
+                ended??;
+                return Err("the keeper of the ledger ended".into());
             }
             (action, asker) = control.next() => {
                 let done = demo.carry_out(action).await;

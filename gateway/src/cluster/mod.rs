@@ -291,7 +291,7 @@ impl Cluster {
         if way.store.is_reachable() {
             return way.store.request(partition, request, answers);
         }
-        match self.table.load().relay(way.process, request.resend) {
+        match self.table.load().relay(self.gateway, way.process, request.resend) {
             Some(other) => {
                 let relay = Relay { to: way.process, request };
                 other.store.relay(partition, relay, answers);

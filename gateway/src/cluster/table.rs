@@ -93,9 +93,10 @@ impl Table {
         })
     }
 
-    /// A process that can be reached and may reach this one, which cannot: another one at each `attempt`, if there are several.
-    pub(super) fn relay(&self, to: Process, attempt: u32) -> Option<&Arc<Way>> {
-        let can_relay = |way: &&Arc<Way>| way.process != to && way.store.is_reachable();
+    /// A process other than this `gateway`'s that can be reached and may reach this one, which cannot: another one at each `attempt`, if
+    /// there are several.
+    pub(super) fn relay(&self, gateway: Process, to: Process, attempt: u32) -> Option<&Arc<Way>> {
+        let can_relay = |way: &&Arc<Way>| ![gateway, to].contains(&way.process) && way.store.is_reachable();
         let ways: SmallVec<[&Arc<Way>; 8]> = self.ways.values().filter(can_relay).collect();
         let chosen = (attempt as usize).checked_rem(ways.len())?;
         ways.get(chosen).copied()

@@ -57,7 +57,7 @@ impl Disks {
             let name = store.name();
             let found = Remembered::load(store.disk()).map_err(OpenError::io("read the starts of", name))?;
             let mut found = found.unwrap_or_else(|| Remembered::nothing(boot));
-            if found.boot != boot {
+            if found.boot != boot || boot == BootId([0; 16]) {
                 // Another boot of the kernel, or it is not known which: what was not flushed may be lost.
                 found.memory = worse(found.memory, Memory::Stable);
             }

@@ -29,15 +29,18 @@ struct Known {
     state: Arc<State>,
     gateways: Vec<Process>,
     vdis: Arc<Vdis>,
+    /// The lease of the ledger, of which all is known that was said before it.
+    leased_until: Duration,
 }
 
 pub(super) async fn follow(shared: Arc<Shared>) {
     let mut states = shared.ledger.states();
     let mut known = Known::default();
-    let mut leased_until = Duration::ZERO;
     let mut looks = interval(LEASE_LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        // What was said before it is in the state, then.
+        let until = shared.ledger.leased_until();
         let state = Arc::clone(&states.borrow_and_update());
         if state.number() > known.state.number() {
             shared.links_follow(&state);
@@ -46,9 +49,8 @@ pub(super) async fn follow(shared: Arc<Shared>) {
             // Who came in sync makes room for the next one.
             shared.teach();
         }
-        let until = shared.ledger.leased_until();
-        if until > leased_until {
-            leased_until = until;
+        if until > known.leased_until {
+            known.leased_until = until;
             shared.leased(until);
         }
         tokio::select! {
@@ -87,13 +89,13 @@ impl Shared {
         });
         for (partition, _) in sets {
             if let Some(configuration) = configuration(state, partition, &known.gateways, &known.vdis) {
-                self.configured(partition, configuration);
+                self.configured(partition, configuration, known.leased_until);
             }
         }
         self.hold_again(state);
     }
 
-    fn configured(&self, partition: Partition, configuration: Configuration) {
+    fn configured(&self, partition: Partition, configuration: Configuration, leased_until: Duration) {
         let leads = configuration.primary() == Some(self.me);
         let is_kept = configuration.keepers.contains(&self.me.node);
         self.place(partition).leads = leads;
@@ -102,8 +104,7 @@ impl Shared {
         let configuration = Arc::new(configuration);
         self.step(partition, Input::Configured(configuration));
         if leads {
-            let until = moment(self.ledger.leased_until());
-            self.step(partition, Input::LedgerLease { until });
+            self.step(partition, Input::LedgerLease { until: moment(leased_until) });
         }
         if !is_kept && self.has_objects(partition) {
             self.step(partition, Input::Forget);

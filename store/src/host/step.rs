@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) replica: Replica,
     /// Whether this process is to be its primary, as far as is known.
     pub(super) leads: bool,
-    /// Its disk does nothing any more, and the replica knows.
+    /// Its disk does nothing any more, or did not take what it had to, and the replica knows.
     pub(super) has_failed: bool,
     /// Where each gateway wants its answers.
     answers: Vec<(Process, Arc<dyn Answers>)>,
@@ -83,7 +83,7 @@ impl Shared {
         while let Some(input) = next {
             let outputs = place.replica.step(now(), input);
             for output in outputs {
-                self.carry_out(partition, &place, output, &mut stored, &mut after);
+                self.carry_out(partition, &mut place, output, &mut stored, &mut after);
             }
             next = stored.pop_front().map(|(ticket, outcome)| Input::Stored { ticket, outcome });
         }
@@ -94,7 +94,7 @@ impl Shared {
     fn carry_out(
         &self,
         partition: Partition,
-        place: &Place,
+        place: &mut Place,
         output: Output,
         stored: &mut VecDeque<(Ticket, Outcome)>,
         after: &mut Vec<After>,
@@ -102,7 +102,12 @@ impl Shared {
         let store = || self.disks.store(partition);
         let failed = || Outcome::Failed;
         match output {
-            Output::Log { ticket, entry } => stored.push_back((ticket, self.log(partition, &entry))),
+            Output::Log { ticket, entry } => {
+                // Of entries in the log all earlier ones are: after one that is not there nothing is added.
+                let outcome = if place.has_failed { Outcome::Failed } else { self.log(partition, &entry) };
+                place.has_failed |= outcome == Outcome::Failed;
+                stored.push_back((ticket, outcome));
+            }
             Output::Sync { ticket } => self.syncs.want(self.disks.number(partition), partition, ticket),
             Output::Read { ticket, oid, blocks } => {
                 let read = store().map_or_else(failed, |store| store.read_blocks(partition, oid, blocks));
@@ -158,7 +163,9 @@ impl Shared {
     /// Has the log be used again, as far as that can be without waiting for other replicas.
     fn make_room(&self, store: &Store<FileDisk>) {
         for partition in store.checkpoints_due() {
-            if let Ok(place) = self.places[partition.index()].try_lock() {
+            if let Ok(place) = self.places[partition.index()].try_lock()
+                && !place.has_failed
+            {
                 // If there is no room for that either, whoever tries again finds out.
                 let _ = store.log_entry(partition, &place.replica.checkpoint());
             }
@@ -170,7 +177,10 @@ impl Shared {
     /// What the replica knows goes to the log again, where it holds up the rest.
     pub(super) fn checkpoint(&self, partition: Partition) {
         let place = self.place(partition);
-        self.log(partition, &place.replica.checkpoint());
+        // What it knows by now may name what the log does not have.
+        if !place.has_failed {
+            self.log(partition, &place.replica.checkpoint());
+        }
     }
 
     fn carry_out_after(&self, partition: Partition, after: After) {
