@@ -75,7 +75,8 @@ impl Asker {
         if asked.given_up {
             return None;
         }
-        if !asked.partitions.contains(&partition) {
+        // A flush asks thousands: those that were asked more than once are found when it is given up.
+        if asked.partitions.last() != Some(&partition) {
             asked.partitions.push(partition);
         }
         Some(enter())
@@ -85,6 +86,9 @@ impl Asker {
     pub(super) fn give_up(&self) -> SmallVec<[Partition; 2]> {
         let mut asked = lock(&self.asked);
         asked.given_up = true;
-        std::mem::take(&mut asked.partitions)
+        let mut partitions = std::mem::take(&mut asked.partitions);
+        partitions.sort_unstable();
+        partitions.dedup();
+        partitions
     }
 }
