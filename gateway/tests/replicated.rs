@@ -327,19 +327,3 @@ impl Stores for At {
         self.0.reach(process, &[*address], answers)
     }
 }
-
-#[test]
-fn what_waited_for_a_full_socket_is_acknowledged_like_all_else() {
-    let (gateway, _) = start();
-    let mut initiator = Initiator::login(gateway.portal, "iqn.2026-11.test:a");
-    initiator.read_much(10, 0, false);
-    (20..40).for_each(|tag| initiator.command(tag, 0, &[0; 6], 0, None));
-    // It takes all of it late, and in pieces.
-    let mut statuses = 0;
-    while statuses < 24 {
-        let pdu = initiator.receive();
-        statuses += usize::from(pdu.opcode() == SCSI_RESPONSE || pdu.header[1] & 1 == 1);
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    assert_eq!(initiator.test_unit(50, 0), Ok(()), "it has what it acknowledges");
-}

@@ -112,10 +112,15 @@ impl World {
     }
 
     fn over(stores: FakeStores) -> Self {
+        Self::of(GATEWAY, stores)
+    }
+
+    /// Of a process that may have replicas itself.
+    fn of(process: Process, stores: FakeStores) -> Self {
         let stores = Arc::new(stores);
         let (sender, states) = watch::channel(Arc::new(first_state()));
         let config = ClusterConfig {
-            process: GATEWAY,
+            process,
             states,
             stores: Arc::new(Arc::clone(&stores)),
             fences: Arc::new(NoFences),
@@ -397,6 +402,17 @@ async fn what_has_no_way_to_its_primary_is_handed_on_by_another_process() {
     assert!(by.node != to.node && request.stamp > Stamp::NONE, "the stamp is the primary's");
     world.stores.answer(&(to, request, answers), Answer::Done);
     assert_eq!(waiting.answer().await, Ok(Reply::Done));
+}
+
+#[tokio::test]
+async fn a_gateway_hands_nothing_on_to_its_own_process() {
+    let cut_off = first_state().primary(partition()).unwrap();
+    let node = NODES.into_iter().find(|node| *node != cut_off).unwrap();
+    let stores = FakeStores { cut_off: Mutex::new(Some(cut_off)), ..FakeStores::default() };
+    let world = World::of(Process { node, incarnation: Incarnation(1) }, stores);
+    let _waiting = world.write(Some(&world.command()));
+    assert!(lock(&world.stores.relayed).is_empty());
+    assert_eq!(world.next().await.0.node, cut_off, "what is sent while a connection is made waits for it");
 }
 
 #[tokio::test]
