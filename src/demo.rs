@@ -65,7 +65,8 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Vec<Address>,
 
-    /// Where /metrics, /healthz and /readyz are served [default: 127.0.0.1:9326, or the next free port]
+    /// Where /metrics, /healthz and /readyz are served, of several nodes by the first one [default: 127.0.0.1:9326, or the next free
+    /// port; of several nodes any free one]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<Address>,
 

@@ -2,8 +2,9 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -79,9 +80,12 @@ fn nodes_from_yaml_are_a_cluster_and_know_when_its_keeper_is_away() {
 #[test]
 fn a_ledger_that_is_not_there_is_not_made_unless_asked_for() {
     let scratch = tempfile::tempdir().unwrap();
-    fs::write(scratch.path().join("key"), "00".repeat(32) + "\n").unwrap();
+    let key = scratch.path().join("key");
+    fs::write(&key, "00".repeat(32) + "\n").unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     let mut refused = keeper(scratch.path(), "127.0.0.1:0".parse().unwrap(), &[]);
     let status = refused.wait(LIMIT);
     assert!(status.is_some_and(|status| !status.success()), "{}", refused.output());
+    assert!(refused.output().contains("ledger"), "{}", refused.output());
     assert!(!scratch.path().join("ledger").exists());
 }

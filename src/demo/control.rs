@@ -6,12 +6,17 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+use tokio::time::{sleep, timeout};
 
 /// Longest that is asked or answered, in bytes.
 const MAX_BYTES: u64 = 4096;
+
+/// How long it is waited for what is asked.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What can happen to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
@@ -103,13 +108,16 @@ impl Control {
     pub(super) async fn next(&self) -> (Action, Asker) {
         loop {
             let Ok((mut stream, _)) = self.0.accept().await else {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
                 continue;
             };
             let mut text = String::new();
-            let asked = (&mut stream).take(MAX_BYTES).read_to_string(&mut text).await;
+            let asked = (&mut stream).take(MAX_BYTES);
+            // Whoever says nothing keeps nobody waiting.
+            let is_asked =
+                timeout(PATIENCE, { asked }.read_to_string(&mut text)).await.is_ok_and(|read| read.is_ok());
             let asker = Asker(stream);
-            match asked.ok().and_then(|_| Action::parse(&text)) {
+            match Action::parse(&text).filter(|_| is_asked) {
                 Some(action) => return (action, asker),
                 None => asker.answer(&Err("that is no such command".into())).await,
             }

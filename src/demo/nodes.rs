@@ -305,7 +305,9 @@ fn yaml(
     writeln!(text, "# Written anew whenever the demo starts.")?;
     writeln!(text, "node:\n  name: node-{number}\n  zone: node-{number}\n  state_directory: state")?;
     writeln!(text, "  data_directories: [{{path: disk, weight: 1}}]\n  portals: [{{listen: \"{portal}\"}}]")?;
-    writeln!(text, "  admin: 127.0.0.1:0")?;
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let admin = args.admin.filter(|_| number == 1).map_or(any, |address| address.0);
+    writeln!(text, "  admin: \"{admin}\"")?;
     writeln!(text, "cluster:\n  name: demo\n  ledger: {{keeper: \"{keeper}\", key_file: ../cluster.key}}")?;
     writeln!(text, "targets:\n  - iqn: {TARGET}\n    initiators: [\"*\"]")?;
     for (key, account) in [("chap", &args.chap), ("mutual_chap", &args.mutual_chap)] {

@@ -1,7 +1,6 @@
 //! A node of several: its replicas, the ledger that another process keeps, and its gateway's way to all stores.
 
 use std::error::Error;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Weak};
@@ -9,11 +8,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use huntaway_config::Ledger;
+use huntaway_config::{Ledger, read_secret};
 use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, NotRaised, Stores};
 use huntaway_ledger::keeper::Proposal;
 use huntaway_ledger::{DiskRecord, Name, Record, State};
-use huntaway_membership::local::shared::{ClusterKey, RemoteDriver, RemoteOptions};
+use huntaway_membership::local::shared::{ClusterKey, InvalidKey, RemoteDriver, RemoteOptions};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
@@ -208,10 +207,30 @@ fn member_named(state: &State, name: &Name, node: &Name) -> Result<NodeId, Strin
 /// The cluster's key.
 ///
 /// # Errors
-/// The file cannot be read, or has no key.
+/// The file cannot be read, has no key, or may be read by others: whoever has it can write to every disk.
 pub(crate) fn read_key(file: &Path) -> Result<ClusterKey, String> {
-    let place = file.display();
-    let text = fs::read_to_string(file)
-        .map_err(|error| format!("cannot read the cluster's key {place}: {error}"))?;
-    text.parse().map_err(|error| format!("{place}: {error}"))
+    let of_key = |error: &dyn std::fmt::Display| format!("the cluster's key {}: {error}", file.display());
+    let key = read_secret(file).map_err(|error| of_key(&error))?;
+    String::from_utf8_lossy(&key).parse().map_err(|error: InvalidKey| of_key(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let file = scratch.path().join("key");
+        std::fs::write(&file, "ab".repeat(32) + "\n").unwrap();
+        for (mode, is_read) in [(0o644, false), (0o640, true), (0o600, true)] {
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_key(&file).is_ok(), is_read, "{mode:o}");
+        }
+        std::fs::write(&file, "none of its digits\n").unwrap();
+        assert!(read_key(&file).unwrap_err().contains("hexadecimal"));
+    }
 }
