@@ -25,10 +25,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError, clock};
+use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
 use huntaway_replica::{Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
 use huntaway_wire::hello::{ClusterId, Identity};
-use huntaway_wire::{ClusterKey, Partition};
+use huntaway_wire::{ClusterKey, Partition, clock};
 
 use huntaway_wire::link::{Acceptor, Inbox};
 use huntaway_wire::replicated::{Answers, Request, Store};

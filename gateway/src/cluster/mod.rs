@@ -13,7 +13,6 @@
 //! ```
 
 mod asker;
-mod clock;
 mod command;
 mod links;
 mod path;
@@ -31,7 +30,9 @@ use arc_swap::ArcSwap;
 use futures_util::future::{BoxFuture, try_join_all};
 use huntaway_ledger::State;
 use huntaway_wire::replicated::{Answered, Answers, Command, Relay, Request};
-use huntaway_wire::{Oid, Operation, PARTITIONS, Partition, Pepoch, Process, Refusal, Submission, Vid};
+use huntaway_wire::{
+    Oid, Operation, PARTITIONS, Partition, Pepoch, Process, Refusal, Submission, Vid, clock,
+};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;

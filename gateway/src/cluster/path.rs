@@ -6,7 +6,9 @@ use huntaway_wire::Vid;
 use iscsi_target::{AcknowledgedBeyondSent, Connection};
 
 use super::proof::Proof;
-use super::{Asker, Cluster, clock};
+use huntaway_wire::clock;
+
+use super::{Asker, Cluster};
 use crate::fencing::{GivenUp, PathProof};
 use crate::tasks::Task;
 

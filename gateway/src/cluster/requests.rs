@@ -12,12 +12,12 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::asker::{Asker, Owner};
-use super::clock;
 use super::command;
 use super::proof::Proof;
 use super::table::{Table, Target};
 use super::way::Way;
 use crate::fencing::{Decision, Ended, GivenUp, Proven, RequestNumber, UnderWay, Verdict};
+use huntaway_wire::clock;
 
 /// A command is tried so long. In the meantime a primary can be replaced; an initiator waits for longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);

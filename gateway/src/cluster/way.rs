@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, Weak};
 use huntaway_wire::replicated::{Answers, Store};
 use huntaway_wire::{Process, Stamp};
 
-use super::clock;
 use crate::fencing::NewestStamp;
 use crate::sessions::lock;
+use huntaway_wire::clock;
 
 /// Whoever knows how processes that keep replicas are reached.
 ///

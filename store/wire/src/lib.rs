@@ -7,6 +7,7 @@
 //!
 //! Sizes and layouts here are part of the cluster's contract: `store/FORMAT.md` draws them.
 
+pub mod clock;
 mod crc;
 pub mod encoding;
 mod error;

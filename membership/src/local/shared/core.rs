@@ -10,7 +10,6 @@ use huntaway_ledger::keeper::{Follower, Input, Keeper, Output, ProposalAnswer};
 use huntaway_wire::NodeId;
 use tokio::sync::mpsc;
 
-use super::clock;
 use super::frame::framed;
 use super::handshake::Called;
 use super::history::{CatchUp, History};
@@ -18,6 +17,7 @@ use super::message::{FromKeeper, Rejection, ToKeeper};
 use crate::local::error::LogError;
 use crate::local::log::Log;
 use crate::local::log_file::{self, MAX_LOG_BYTES, MAX_OPERATIONS_BYTES, NotCut};
+use huntaway_wire::clock;
 
 /// What is taken in before records are put on stable storage together.
 const MOST_TOGETHER: usize = 64;

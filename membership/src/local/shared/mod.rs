@@ -10,7 +10,6 @@
 //!   than the keeper takes nothing of it.
 //! - G6: leases are the keeper's; see there. G8: a start is recorded before its process has one.
 
-pub mod clock;
 mod core;
 mod frame;
 mod handshake;

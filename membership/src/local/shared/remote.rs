@@ -15,12 +15,12 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::clock;
 use super::frame::Cut;
 use super::message;
 use super::session::Session;
 use crate::local::random_uuid;
 use crate::{Driver, ProposeError};
+use huntaway_wire::clock;
 
 /// How long an answer is waited for, over however many connections.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);

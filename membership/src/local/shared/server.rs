@@ -16,7 +16,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::clock;
 use super::core::{Core, Cutting, Event, Sent};
 use super::frame::{Cut, Messages, SIGN_OF_LIFE, framed, send};
 use super::handshake::{self, Called};
@@ -25,6 +24,7 @@ use super::message::{FromKeeper, PART_BYTES, Rejection};
 use crate::local::error::{LogError, OpenError};
 use crate::local::log_file::Visited;
 use crate::local::{Opened, cluster_of, directory, log_file, open_to_keep, random_uuid};
+use huntaway_wire::clock;
 
 /// Most connections of those that have the key.
 pub const MAX_CONNECTIONS: usize = 256;

@@ -14,13 +14,13 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use super::clock;
 use super::frame::{Cut, Messages, PATIENCE, framed, send};
 use super::handshake::{self, Caller};
 use super::message::{FromKeeper, Rejection, ToKeeper};
 use super::remote::{Answer, KeeperStatus, NotDone, RemoteOptions, Shared};
 use super::server::prepared;
 use crate::ProposeError;
+use huntaway_wire::clock;
 
 /// A node asks for a lease this often: a few times within a lease.
 const ASK: Duration = Duration::from_millis(150);

@@ -1,4 +1,4 @@
-//! The clock by which leases are counted: it goes on in pauses, also of the machine.
+//! The clock by which leases and proofs are counted: it never goes back, and goes on in pauses, also of the machine.
 
 use core::time::Duration;
 
