@@ -1,7 +1,8 @@
 //! The replicas of a node, at work: one of each partition, above the node's disks, between the ledger and the network.
 //!
 //! Whoever has something for a replica takes it there itself: a connection's task, the thread that syncs, a timer. It holds the
-//! replica's lock while it carries out what that leads to; nothing waits for the network, or for stable storage, with it held.
+//! replica's lock while it carries out what that leads to; nothing waits for the network with it held, nor
+//! for stable storage, unless the log has no room for what was promised some.
 //!
 //! ```text
 //!  Socket (messages, requests) ─┐             ┌─► Store::log_entry, reads   at once
@@ -28,10 +29,9 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
 use huntaway_replica::{Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
 use huntaway_wire::hello::{ClusterId, Identity};
-use huntaway_wire::{ClusterKey, Partition, clock};
-
 use huntaway_wire::link::{Acceptor, Inbox};
 use huntaway_wire::replicated::{Answers, Request, Store};
+use huntaway_wire::{ClusterKey, Partition, clock};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

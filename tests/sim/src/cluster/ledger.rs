@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use huntaway_ledger::{Disks, InSyncChange, InSyncSets, Incarnation, Memory, Record, SetRecord};
 use huntaway_replica::{Configuration, Process, Vdis};
+use huntaway_store::host::agreed::configuration;
 use huntaway_wire::{NodeId, Partition, Pepoch};
 
 use super::branch::Named;
@@ -89,33 +90,16 @@ impl Ledger {
         ledger.create_disks(shape.disks);
         ledger.rows = (0..shape.partitions)
             .map(|number| {
-                let configuration = ledger.configuration(number, ledger.vdis());
+                let configuration = ledger.configuration(number, &ledger.vdis());
                 Row { version: 1, configuration: Arc::new(configuration) }
             })
             .collect();
         ledger
     }
 
-    fn configuration(&self, number: u16, vdis: Arc<Vdis>) -> Configuration {
-        let process = |node: &NodeId| Process {
-            node: *node,
-            incarnation: self.sets().node(*node).map_or(Incarnation(0), |state| state.incarnation),
-        };
-        let set = self.sets().set(partition(number)).expect("every partition has a set");
-        Configuration {
-            pepoch: set.pepoch,
-            in_sync: set.in_sync.iter().map(process).collect(),
-            doubtful: set.doubtful.clone(),
-            damaged: set.damaged.clone(),
-            is_lost: set.is_lost(),
-            primary: set.primary().expect("a set is never empty"),
-            candidates: self.sets().candidates(partition(number)).iter().map(process).collect(),
-            keepers: set.keepers(),
-            copies: self.sets().copies(),
-            min_copies: self.sets().min_copies(),
-            gateways: self.gateways.clone(),
-            vdis,
-        }
+    fn configuration(&self, number: u16, vdis: &Arc<Vdis>) -> Configuration {
+        let configuration = configuration(self.agreed.state(), partition(number), &self.gateways, vdis);
+        configuration.expect("every partition has a set")
     }
 
     pub(crate) fn sets(&self) -> &InSyncSets {
@@ -229,7 +213,7 @@ impl Cluster {
         self.ledger.sequence += 1;
         let vdis = self.ledger.vdis();
         for number in 0..self.shape.partitions {
-            let configuration = self.ledger.configuration(number, vdis.clone());
+            let configuration = self.ledger.configuration(number, &vdis);
             let row = &mut self.ledger.rows[usize::from(number)];
             if *row.configuration == configuration {
                 continue;

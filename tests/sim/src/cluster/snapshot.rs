@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use huntaway_ledger::{DiskHold, DiskRecord, DiskVersion};
-use huntaway_replica::{Hold, Vdi, Vdis};
+use huntaway_ledger::DiskRecord;
+use huntaway_replica::{Hold, Vdis};
+use huntaway_store::host::agreed::vdis;
 use huntaway_wire::{Partition, Pepoch, Vid};
 
 use super::branch::Named;
@@ -58,13 +59,7 @@ pub(crate) struct Reset {
 
 impl Ledger {
     pub(crate) fn vdis(&self) -> Arc<Vdis> {
-        let vdi = |(vid, version, hold): (Vid, &DiskVersion, Option<DiskHold>)| {
-            let DiskVersion { parent, layout, fence, is_frozen, is_deleted, .. } = *version;
-            let (holds_reads, hold) =
-                (hold.is_some_and(|hold| hold.reads), hold.map(|hold| Hold(hold.number)));
-            (vid, Vdi { parent, layout, fence, is_frozen, is_deleted, hold, holds_reads })
-        };
-        Arc::new(self.disks().versions().map(vdi).collect())
+        vdis(self.disks())
     }
 
     /// The version of each disk that is worked with.
