@@ -218,6 +218,28 @@ fn a_learner_syncs_when_it_has_what_was_held_back_and_flushed_without_it() {
     assert!(is_proposed(&teacher.hears(reply(step + 2, Reply::Done))));
 }
 
+/// A write whose turn came first may have its record last. It is the first that the learner is given: if it counted as what comes
+/// after the others, a learner with little room would be given nothing, and so promise nothing more.
+#[test]
+fn a_learner_with_room_for_one_write_is_given_the_first_although_others_were_done_before() {
+    let mut teacher = Teacher::new();
+    let reply = |step, reply| Body::Reply { attempt: 1, step, reply };
+    let room_for = |writes: u64| Credit { limit_bytes: writes * 5000, ..Credit::ENDLESS };
+    teacher.hears(reply(1, Reply::Done));
+    // What is there has to be read first.
+    let begun = teacher.write_bytes_to(0, 512);
+    let [Output::Read { ticket, .. }] = begun[..] else { panic!("{begun:?}") };
+    assert!(is_done(&teacher.write_to(1)));
+    let read = Input::Stored { ticket, outcome: Outcome::Blocks(vec![Stored::default()]) };
+    assert!(is_done(&teacher.step(read)));
+
+    let granted = Body::Granted { sent: teacher.now, credit: room_for(1), attempt: 1 };
+    assert_eq!(forwarded(&teacher.hears(granted)), [1]);
+    let version = Version { pepoch: PEPOCH.0, seq: 1 };
+    let logged = Body::Forwarded { version, attempt: 1, credit: room_for(2) };
+    assert_eq!(forwarded(&teacher.hears(logged)), [2]);
+}
+
 /// What it was taught may be much, and takes its time: neither clients nor the learner suffer from that.
 #[test]
 fn nobody_waits_for_a_learner_to_store_what_it_was_taught() {

@@ -25,6 +25,8 @@ pub(crate) struct Forwards {
     fresh: BTreeSet<u32>,
     /// What all that were there take.
     cost: Cost,
+    /// What those of them take that were sent. That goes by version, and records do not come in that order.
+    sent_cost: Cost,
     /// The learner has no room for the next ones.
     is_held_back: bool,
 }
@@ -32,8 +34,6 @@ pub(crate) struct Forwards {
 #[derive(Debug)]
 struct Forward {
     record: Arc<Record>,
-    /// What the learner was given with it and before.
-    until: Cost,
     /// `None` while an earlier one is in its way, or the learner has no room.
     sent: Option<Resend>,
 }
@@ -43,7 +43,7 @@ impl Forwards {
         let seq = record.version.seq;
         self.cost = self.cost.plus(record.cost());
         self.objects.entry(record.oid).or_default().insert(seq);
-        self.all.insert(seq, Forward { record, until: self.cost, sent: None });
+        self.all.insert(seq, Forward { record, sent: None });
         self.fresh.insert(seq);
     }
 
@@ -93,19 +93,21 @@ impl Forwards {
         let mut due = Vec::new();
         self.is_held_back = false;
         while let Some(seq) = self.fresh.first().copied() {
-            self.is_held_back = self.all.get(&seq).is_some_and(|forward| !credit.covers(forward.until));
-            if self.is_held_back {
-                break;
-            }
-            self.fresh.remove(&seq);
             let is_blocked = self.is_blocked(seq) && !at_once;
             if let Some(forward) = self.all.get_mut(&seq)
                 && forward.sent.is_none()
                 && !is_blocked
             {
+                let sent_cost = self.sent_cost.plus(forward.record.cost());
+                self.is_held_back = !credit.covers(sent_cost);
+                if self.is_held_back {
+                    break;
+                }
+                self.sent_cost = sent_cost;
                 forward.sent = Some(Resend::new(now));
                 due.push(forward.record.clone());
             }
+            self.fresh.remove(&seq);
         }
         due
     }
