@@ -8,6 +8,7 @@ mod content;
 mod damage;
 mod faults;
 mod names;
+mod pages;
 mod random;
 #[cfg(test)]
 mod tests;

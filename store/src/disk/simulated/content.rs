@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::SeededRandom;
+use super::pages::Pages;
 
 /// What a disk writes whole or not at all, in bytes.
 pub(super) const SECTOR_BYTES: usize = 512;
@@ -22,8 +23,10 @@ pub(super) type Sector = [u8; SECTOR_BYTES];
 #[derive(Debug, Clone, Default)]
 pub(super) struct Content {
     length: u64,
-    /// `None`: space is set aside, nothing was written. Copies of a disk share what they have in common.
-    pages: BTreeMap<u64, Option<Arc<[u8; PAGE_BYTES]>>>,
+    /// Pages that take space. Where nothing was written, it is only set aside.
+    taken: Pages,
+    /// Those of them that were written. Copies of a disk share what they have in common.
+    stored: BTreeMap<u64, Arc<[u8; PAGE_BYTES]>>,
     /// Earlier contents of the sectors written since the last sync; the first of each is the one on stable storage.
     replaced: BTreeMap<u64, Vec<Sector>>,
     /// Earlier lengths since the last sync; the first is the one on stable storage.
@@ -41,12 +44,13 @@ impl Content {
 
     /// Pages that take space.
     pub(super) fn pages(&self) -> u64 {
-        self.pages.len() as u64
+        self.taken.count()
     }
 
     /// Pages of the range that take no space yet.
     pub(super) fn missing_pages(&self, offset: u64, length: u64) -> u64 {
-        pages_of(offset, length).filter(|page| !self.pages.contains_key(page)).count() as u64
+        let pages = pages_of(offset, length);
+        pages.end - pages.start - self.taken.count_in(pages)
     }
 
     /// The page at `offset` cannot be read any more.
@@ -63,9 +67,9 @@ impl Content {
         let count = self.length.saturating_sub(offset).min(buffer.len() as u64) as usize;
         for (start, length) in cuts(offset, count, PAGE_BYTES) {
             let into = &mut buffer[(start - offset) as usize..][..length];
-            match self.pages.get(&(start / PAGE_BYTES as u64)) {
-                Some(Some(page)) => into.copy_from_slice(&page[start as usize % PAGE_BYTES..][..length]),
-                Some(None) | None => into.fill(0),
+            match self.stored.get(&(start / PAGE_BYTES as u64)) {
+                Some(page) => into.copy_from_slice(&page[start as usize % PAGE_BYTES..][..length]),
+                None => into.fill(0),
             }
         }
         count
@@ -84,7 +88,9 @@ impl Content {
     pub(super) fn set_length(&mut self, length: u64) {
         if length < self.length {
             self.zero(length, self.length - length);
-            self.pages.split_off(&length.div_ceil(PAGE_BYTES as u64));
+            let end = length.div_ceil(PAGE_BYTES as u64);
+            self.stored.split_off(&end);
+            self.taken.remove(end..u64::MAX);
         }
         if length != self.length {
             self.change_length(length);
@@ -92,9 +98,7 @@ impl Content {
     }
 
     pub(super) fn allocate(&mut self, offset: u64, length: u64) {
-        for page in pages_of(offset, length) {
-            self.pages.entry(page).or_default();
-        }
+        self.taken.insert(pages_of(offset, length));
         if offset + length > self.length {
             self.change_length(offset + length);
         }
@@ -103,19 +107,17 @@ impl Content {
     /// Makes a range read as zeroes and gives the space of whole pages back.
     pub(super) fn zero(&mut self, offset: u64, length: u64) {
         let end = offset + length;
-        let touched: Vec<u64> = self
-            .pages
-            .range(pages_of(offset, length))
-            .filter(|(_, page)| page.is_some())
-            .map(|(n, _)| *n)
-            .collect();
+        let whole = offset.div_ceil(PAGE_BYTES as u64)..end / PAGE_BYTES as u64;
+        let touched: Vec<u64> = self.stored.range(pages_of(offset, length)).map(|(page, _)| *page).collect();
         for page in touched {
             let start = page * PAGE_BYTES as u64;
             let (from, to) = (offset.max(start), end.min(start + PAGE_BYTES as u64));
             self.put(&[0; PAGE_BYTES][..(to - from) as usize], from);
+            if whole.contains(&page) {
+                self.stored.remove(&page);
+            }
         }
-        let whole = offset.div_ceil(PAGE_BYTES as u64)..end / PAGE_BYTES as u64;
-        self.pages.retain(|page, _| !whole.contains(page));
+        self.taken.remove(whole);
     }
 
     pub(super) fn sync(&mut self) {
@@ -150,8 +152,7 @@ impl Content {
 
     /// Where the pages begin that hold bytes.
     pub(super) fn stored_pages(&mut self) -> Vec<u64> {
-        let stored = self.pages.iter().filter(|(_, page)| page.is_some());
-        stored.map(|(number, _)| number * PAGE_BYTES as u64).collect()
+        self.stored.keys().map(|page| page * PAGE_BYTES as u64).collect()
     }
 
     /// Changes a bit, if it is stored and on stable storage.
@@ -159,7 +160,7 @@ impl Content {
         if offset >= self.length || !self.is_settled(offset / SECTOR_BYTES as u64) {
             return false;
         }
-        let Some(Some(page)) = self.pages.get_mut(&(offset / PAGE_BYTES as u64)) else { return false };
+        let Some(page) = self.stored.get_mut(&(offset / PAGE_BYTES as u64)) else { return false };
         Arc::make_mut(page)[offset as usize % PAGE_BYTES] ^= 1 << bit;
         true
     }
@@ -220,7 +221,7 @@ impl Content {
 
     fn sector(&self, sector: u64) -> Sector {
         let mut bytes = [0; SECTOR_BYTES];
-        if let Some(Some(page)) = self.pages.get(&(sector / SECTORS_PER_PAGE)) {
+        if let Some(page) = self.stored.get(&(sector / SECTORS_PER_PAGE)) {
             let start = (sector % SECTORS_PER_PAGE) as usize * SECTOR_BYTES;
             bytes.copy_from_slice(&page[start..start + SECTOR_BYTES]);
         }
@@ -233,15 +234,19 @@ impl Content {
     }
 
     fn page_mut(&mut self, page: u64) -> &mut [u8; PAGE_BYTES] {
-        let page = self.pages.entry(page).or_default();
-        Arc::make_mut(page.get_or_insert_with(|| Arc::new([0; PAGE_BYTES])))
+        let taken = &mut self.taken;
+        let stored = self.stored.entry(page).or_insert_with(|| {
+            taken.insert(page..page + 1);
+            Arc::new([0; PAGE_BYTES])
+        });
+        Arc::make_mut(stored)
     }
 
     /// A number that differs when the content does.
     pub(super) fn fingerprint(&self) -> u32 {
-        self.pages.iter().fold(self.length as u32, |crc, (number, page)| {
+        self.taken.iter().fold(self.length as u32, |crc, number| {
             let crc = crc32c::crc32c_append(crc, &number.to_le_bytes());
-            page.as_ref().map_or(crc, |page| crc32c::crc32c_append(crc, &page[..]))
+            self.stored.get(&number).map_or(crc, |page| crc32c::crc32c_append(crc, &page[..]))
         })
     }
 
@@ -249,10 +254,9 @@ impl Content {
         for (start, length) in cuts(offset, data.len(), PAGE_BYTES) {
             let data = &data[(start - offset) as usize..][..length];
             let page = start / PAGE_BYTES as u64;
-            let is_blank = !self.pages.get(&page).is_some_and(Option::is_some);
-            if is_blank && *data == [0; PAGE_BYTES][..length] {
+            if !self.stored.contains_key(&page) && *data == [0; PAGE_BYTES][..length] {
                 // Zeroes over zeroes change nothing but the space they take.
-                self.pages.entry(page).or_default();
+                self.taken.insert(page..page + 1);
                 continue;
             }
             for (start, _) in cuts(start, length, SECTOR_BYTES) {

@@ -1,5 +1,7 @@
 //! The simulated disk keeps what it promised to keep, and loses the rest now and then.
 
+mod content;
+
 use std::io::{ErrorKind, IoSlice};
 
 use super::{Crash, Fault, Operation, SimulatedDisk, SimulatedFile};
