@@ -262,10 +262,11 @@ impl Cluster {
     ) {
         self.summary.damaged += 1;
         let Some(replica) = self.nodes[node].replica(number) else { return };
-        // Who was started anew meanwhile may have another disk than the one that was asked.
+        // Who was started anew meanwhile may have another disk than the one that was asked, and who was left out, nothing any more.
+        let agreed = &self.ledger.rows[usize::from(number)].configuration;
         let is_the_same = |process: &&Process| {
             let state = &self.nodes[endpoint_of(process.node)];
-            state.is_alive() && state.incarnation == process.incarnation
+            state.is_alive() && state.incarnation == process.incarnation && agreed.has(**process)
         };
         let in_sync = replica.configuration().in_sync.iter().filter(is_the_same);
         let in_sync: Vec<usize> = in_sync.map(|process| endpoint_of(process.node)).collect();

@@ -498,9 +498,12 @@ impl Cluster {
             let nodes: Vec<_> = in_sync.iter().map(|process| endpoint_of(process.node)).collect();
             return Some(format!("partition {number} has {nodes:?}, {} of them doubtful", doubtful.len()));
         }
-        let primary = endpoint_of(configuration.primary);
-        let serves = self.nodes[primary].replica(number).is_some_and(huntaway_replica::Replica::is_open);
-        (!serves).then(|| format!("partition {number} is not served by node {primary}"))
+        let node = endpoint_of(configuration.primary);
+        match self.nodes[node].replica(number).filter(|primary| primary.is_open()) {
+            Some(primary) if primary.is_settled() => None,
+            Some(_) => Some(format!("not all replicas of partition {number} have what node {node} logged")),
+            None => Some(format!("partition {number} is not served by node {node}")),
+        }
     }
 
     /// An object of a deleted version with a block that no version shows which is not deleted.

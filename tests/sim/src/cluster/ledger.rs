@@ -58,6 +58,10 @@ pub(crate) struct Row {
     /// Raised with every change.
     pub(crate) version: u64,
     pub(crate) configuration: Arc<Configuration>,
+    /// When its primary was last counted in.
+    pub(crate) primary_since: Time,
+    /// When its pepoch began.
+    pub(crate) began: Time,
 }
 
 impl Ledger {
@@ -91,7 +95,7 @@ impl Ledger {
         ledger.rows = (0..shape.partitions)
             .map(|number| {
                 let configuration = ledger.configuration(number, &ledger.vdis());
-                Row { version: 1, configuration: Arc::new(configuration) }
+                Row { version: 1, configuration: Arc::new(configuration), primary_since: 0, began: 0 }
             })
             .collect();
         ledger
@@ -220,6 +224,12 @@ impl Cluster {
             }
             self.summary.pepochs += u64::from(row.configuration.pepoch != configuration.pepoch);
             row.version += 1;
+            if !row.configuration.in_sync.iter().any(|process| process.node == configuration.primary) {
+                row.primary_since = self.time;
+            }
+            if row.configuration.pepoch != configuration.pepoch {
+                row.began = self.time;
+            }
             row.configuration = Arc::new(configuration);
             let line = self.trace.is_some().then(|| {
                 let configuration = &self.ledger.rows[usize::from(number)].configuration;

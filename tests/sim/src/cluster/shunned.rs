@@ -14,6 +14,9 @@ const CUT: Time = 8 * SECOND;
 /// So long after it began the partition is served, if nothing else goes wrong.
 const SERVED_AFTER: Time = 7 * SECOND;
 
+/// So long after it began the others have told one another, at the latest.
+const MISSED_BY: Time = 2 * SECOND;
+
 /// A cut that lasts.
 #[derive(Debug)]
 pub(crate) struct Shunned {
@@ -81,9 +84,15 @@ impl Cluster {
         if is_slow || self.network.changes != *changes || !replicas.iter().all(is_well) {
             return;
         }
-        let primary = self.ledger.primary(usize::from(*partition)).1;
+        let row = &self.ledger.rows[usize::from(*partition)];
+        let primary = endpoint_of(row.configuration.primary);
+        // One that had left may be back by the one whom it reaches, and finds out about the others anew. So it does if one of those
+        // was left out for something else before they missed it: then there may be too few to tell whose link it is.
+        if row.primary_since > *since || (*since..*since + MISSED_BY).contains(&row.began) {
+            return;
+        }
         // It may rest, but not with replicas that it does not reach.
-        let in_sync = &self.ledger.rows[usize::from(*partition)].configuration.in_sync;
+        let in_sync = &row.configuration.in_sync;
         let is_cut_off = |node: Endpoint| replicas.iter().any(|(other, _)| *other == node) && node != primary;
         let is_in_vain = in_sync.iter().any(|process| is_cut_off(endpoint_of(process.node)));
         let is_open = self.nodes[primary].replica(*partition).is_some_and(Replica::is_open);

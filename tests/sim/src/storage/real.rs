@@ -38,6 +38,10 @@ const OTHERS: &str = "others";
 /// Where blocks begin in the file of an object, in bytes (`store/FORMAT.md`).
 const DATA_OFFSET_BYTES: u64 = 20480;
 
+/// Where the position of a segment's first record is in its file, and that record (`store/FORMAT.md`).
+const SEGMENT_BASE_OFFSET_BYTES: u64 = 40;
+const SEGMENT_RECORDS_OFFSET_BYTES: u64 = 4096;
+
 /// Objects asked for at once.
 const PAGE_OBJECTS: usize = 64;
 
@@ -51,6 +55,8 @@ pub(crate) struct RealDisk {
     /// How often its machine was started.
     boots: u64,
     chances: Random,
+    /// Where its newest entry begins and ends in the log.
+    newest: (u64, u64),
     /// It is applied once in so many entries.
     applied_every: u64,
     /// Its log is damaged now and then, also when only a process dies.
@@ -89,6 +95,7 @@ impl RealDisk {
             boots: 1,
             applied_every: random.pick(&[1, 4, 20]),
             chances: Random::new(random.draw()),
+            newest: (0, 0),
             rots,
             told: BTreeMap::new(),
             untold_bytes: 0,
@@ -131,13 +138,14 @@ impl RealDisk {
         let kind = if crash == Crash::Killed { DiskCrash::Process } else { DiskCrash::Power };
         self.disk.crash(kind, random.draw());
         if crash == Crash::Damaged || self.rots && random.percent(10) {
-            (0..random.between(1, 4)).for_each(|_| self.damage_log(random));
+            (0..random.between(1, 4)).for_each(|_| self.damage_log(crash, random));
         }
         self.open();
     }
 
-    /// A bit of the log flips, or a segment is cut.
-    fn damage_log(&self, random: &mut Random) {
+    /// A bit of the log flips, or a segment is cut. If only a process died, its newest entry is not flipped: nothing would tell
+    /// that from an entry which it was writing when it died.
+    fn damage_log(&self, crash: Crash, random: &mut Random) {
         let files = self.disk.files();
         let segments: Vec<_> = files.iter().filter(|path| path.starts_with("wal/0")).collect();
         let Some(path) = (!segments.is_empty()).then(|| random.pick(&segments)) else { return };
@@ -146,12 +154,21 @@ impl RealDisk {
         let longest = random.pick(&[8 << 10, 64 << 10, 512 << 10]);
         let at = random.below(longest);
         if random.percent(15) {
-            let _ = self.disk.set_length(&file, at).and_then(|()| self.disk.sync_data(&file));
-        } else {
+            let length = self.disk.length(&file).unwrap_or_default().min(at);
+            let _ = self.disk.set_length(&file, length).and_then(|()| self.disk.sync_data(&file));
+        } else if crash != Crash::Killed || !self.is_newest(&file, at) {
             // Whoever wrote it may not have synced it: the system has it on the disk by now.
             let _ = self.disk.sync_data(&file);
             self.disk.flip(path, at, random.below(8) as u32);
         }
+    }
+
+    /// Whether the newest entry is there in the file of a segment.
+    fn is_newest(&self, file: &<SimulatedDisk as Disk>::File, at: u64) -> bool {
+        let mut base = [0; 8];
+        let read = self.disk.read_at(file, &mut base, SEGMENT_BASE_OFFSET_BYTES);
+        let lsn = u64::from_le_bytes(base) + at.saturating_sub(SEGMENT_RECORDS_OFFSET_BYTES);
+        read.is_ok() && (self.newest.0..self.newest.1).contains(&lsn)
     }
 
     fn apply(&self) {
@@ -433,6 +450,10 @@ impl Storage for RealStorage {
             let _ = disk.store.as_ref().map(Store::sync);
             disk.apply();
             logged = disk.store.as_ref().map(log);
+        }
+        if let Some(Ok(end)) = logged {
+            // After a loss of power the log may go on before where it had been.
+            disk.newest = (disk.newest.1.min(end.0.saturating_sub(1)), end.0);
         }
         if let (Some(Ok(_)), Entry::Write { record, .. }) = (&logged, &entry) {
             disk.takes(self.partition, record.space_bytes());
