@@ -205,8 +205,8 @@ fn a_file_that_ends_within_a_record_was_cut() {
         });
         wal.map(|wal| (wal, seen)).unwrap()
     };
-    // In the header, which has 56 bytes, in what follows it, or in the last byte of the record.
-    for left in [1, 30, 57, RECORD_BYTES - 1] {
+    // In the header, which has 56 bytes, in what follows it, or in the last byte before what fills it up.
+    for left in [1, 30, 57, RECORD_BYTES - 5] {
         let disk = log(5, 2);
         let file = disk.open(&path(1), Open::Existing).unwrap();
         disk.set_length(&file, offset(4) + left).unwrap();
