@@ -62,7 +62,18 @@ impl Table {
             let way = state.primary(partition).and_then(|primary| ways.get(&primary).cloned());
             Route { pepoch: state.pepoch(partition), way }
         };
-        let routes = Partition::all().map(route).collect();
+        let is_same = |one: &Arc<Way>, other: &Arc<Way>| Arc::ptr_eq(one, other);
+        let are_same = self.ways.len() == ways.len()
+            && self.ways.values().zip(ways.values()).all(|(one, other)| is_same(one, other))
+            && !self.routes.is_empty();
+        let routes = if are_same {
+            let mut routes = self.routes.clone();
+            let changed = state.sets().changed_since(self.state.sets());
+            changed.for_each(|partition| routes[partition.index()] = route(partition));
+            routes
+        } else {
+            Partition::all().map(route).collect()
+        };
         Self { state, ways, routes, lacks }
     }
 

@@ -6,6 +6,7 @@
 
 mod members;
 mod record;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,7 @@ use huntaway_wire::{NodeId, Partition, Pepoch};
 
 pub use self::members::MAX_DISMISSED;
 pub use self::record::{AtStake, InSyncChange, Memory, SetRecord, Void};
+pub(crate) use self::table::SetTable;
 use crate::{Incarnation, StartId};
 
 /// The nodes, and the in-sync set of every partition. Pure: the same records give the same state everywhere.
@@ -21,7 +23,7 @@ pub struct InSyncSets {
     pub(crate) copies: usize,
     pub(crate) min_copies: usize,
     pub(crate) nodes: BTreeMap<NodeId, NodeState>,
-    pub(crate) sets: BTreeMap<Partition, InSyncSet>,
+    pub(crate) sets: SetTable,
     /// Nodes that ran once, and belong to the cluster no more.
     pub(crate) dismissed: BTreeSet<NodeId>,
     #[cfg(feature = "planted-bugs")]
@@ -258,7 +260,7 @@ impl InSyncSets {
     /// Forgets who may have lost something, which is wrong.
     #[cfg(feature = "planted-bugs")]
     pub fn plant_doubt_forgotten(&mut self) {
-        for set in self.sets.values_mut() {
+        for (_, set) in self.sets.filter_mut(|_, _| true) {
             set.doubtful.clear();
             set.damaged.clear();
             set.is_forced = false;
@@ -268,7 +270,7 @@ impl InSyncSets {
     /// Has old copies of the partition given up although it is not whole, which is wrong.
     #[cfg(feature = "planted-bugs")]
     pub fn plant_recovered(&mut self, partition: Partition) {
-        if let Some(set) = self.sets.get_mut(&partition) {
+        if let Some(set) = self.sets.get_mut(partition) {
             set.former.clear();
             set.pepoch = Pepoch(set.pepoch.0.saturating_add(1));
         }
@@ -291,13 +293,13 @@ impl InSyncSets {
 
     /// The set of `partition`, if it is known.
     pub fn set(&self, partition: Partition) -> Option<&InSyncSet> {
-        self.sets.get(&partition)
+        self.sets.get(partition)
     }
 
     /// The nodes that shall become replicas of `partition`, the most wanted first, of those that are up: all that are to keep it,
     /// and, while too few of these are there, nodes that kept an old copy of it.
     pub fn candidates(&self, partition: Partition) -> Vec<NodeId> {
-        let Some(set) = self.sets.get(&partition) else { return Vec::new() };
+        let Some(set) = self.sets.get(partition) else { return Vec::new() };
         let is_wanted = |node: &&NodeId| self.is_up(node) && !set.in_sync.contains(node);
         let mut candidates: Vec<NodeId> = set.target.iter().filter(is_wanted).copied().collect();
         let lacking = self.copies.saturating_sub(set.in_sync.len() + candidates.len());
@@ -313,7 +315,7 @@ impl InSyncSets {
     /// What is given up when the partition is opened by force; `None` if that is not needed, for a node is up that holds
     /// everything.
     pub fn at_stake(&self, partition: Partition) -> Option<AtStake> {
-        let set = self.sets.get(&partition).filter(|set| !set.is_served_by(|node| self.is_up(node)))?;
+        let set = self.sets.get(partition).filter(|set| !set.is_served_by(|node| self.is_up(node)))?;
         // If no node that counted is there, what others have from earlier times is better than nothing.
         let is_any = set.lost.is_some() || !set.in_sync.iter().any(|node| self.is_up(node));
         let mut wanted = if is_any { set.keepers() } else { set.in_sync.clone() };
@@ -338,7 +340,13 @@ impl InSyncSets {
 
     /// The sets, in order of their partitions.
     pub fn sets(&self) -> impl Iterator<Item = (Partition, &InSyncSet)> {
-        self.sets.iter().map(|(partition, set)| (*partition, set))
+        self.sets.iter()
+    }
+
+    /// The partitions whose sets are not what they were `before`, in order. It costs next to nothing if one state was made from the
+    /// other by a few records.
+    pub fn changed_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = Partition> + 'a {
+        self.sets.changed_since(&before.sets)
     }
 
     /// A process started, of which nothing is known but its number: it has the disk and all that the one before it had.
@@ -395,7 +403,7 @@ impl InSyncSets {
         if self.same_pepoch_after_restart && memory == Memory::Kept {
             return Ok(());
         }
-        for set in self.sets.values_mut().filter(|set| is_concerned(set)) {
+        for (_, set) in self.sets.filter_mut(|_, set| is_concerned(set)) {
             // What the only node held is on the disk that it had then, whatever other disks it had since. Who never ran was given
             // partitions with nothing in them, which any disk has.
             let is_former = set.former.contains(&node);
@@ -458,7 +466,7 @@ impl InSyncSets {
 
     fn leave_who_is_down(&mut self) {
         let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
-        for set in self.sets.values_mut().filter(|set| set.is_left_by_who_is_down(is_up)) {
+        for (_, set) in self.sets.filter_mut(|_, set| set.is_left_by_who_is_down(is_up)) {
             set.settle(self.copies, self.min_copies, is_up);
         }
     }
@@ -467,7 +475,7 @@ impl InSyncSets {
     fn forced(&mut self, partition: Partition, pepoch: Pepoch, shown: &AtStake) -> Result<(), Void> {
         let at_stake = self.at_stake(partition).filter(|now| now.is_within(shown)).ok_or(Void::Past)?;
         self.pepochs_are_left(|set| set.pepoch == pepoch)?;
-        let set = self.sets.get_mut(&partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
+        let set = self.sets.get_mut(partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
         if at_stake.present.is_empty() {
             return Err(Void::NobodyUp);
         }
@@ -491,7 +499,7 @@ impl InSyncSets {
         if pepoch.0 == u32::MAX {
             return Err(Void::PepochsUsedUp);
         }
-        let set = self.sets.get_mut(&partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
+        let set = self.sets.get_mut(partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
         let state_of = |node, incarnation| {
             let state = self.nodes.get(&node).copied();
             state.filter(|state: &NodeState| state.incarnation == incarnation).ok_or(Void::Past)
@@ -545,7 +553,7 @@ mod tests {
         let partition = Partition::new(7).unwrap();
         let mut sets = InSyncSets::new(2, 1, &[a, b], [(partition, vec![a, b])]);
         let last = Pepoch(u32::MAX);
-        sets.sets.get_mut(&partition).unwrap().pepoch = last;
+        sets.sets.get_mut(partition).unwrap().pepoch = last;
         let before = sets.set(partition).cloned();
         let (incarnation, memory) = (Incarnation(2), Memory::Kept);
         let (start, after) = (StartId(7), vec![StartId::FIRST]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use huntaway_ledger::{InSyncSet, State};
+use huntaway_ledger::State;
 use huntaway_membership::Driver as _;
 use huntaway_replica::{Configuration, Hold, Input, Moment, Process, Vdis};
 use huntaway_wire::{OBJECT_SIZE_BYTES, Partition, Pepoch};
@@ -84,10 +84,12 @@ impl Shared {
             || !one.nodes().eq(other.nodes())
             || (one.copies(), one.min_copies()) != (other.copies(), other.min_copies());
         known.gateways = gateways;
-        let sets = other.sets().filter(|(partition, set)| {
-            all_are_new || one.set(*partition).is_none_or(|before: &InSyncSet| before != *set)
-        });
-        for (partition, _) in sets {
+        let changed: Vec<Partition> = if all_are_new {
+            other.sets().map(|(partition, _)| partition).collect()
+        } else {
+            other.changed_since(one).collect()
+        };
+        for partition in changed {
             if let Some(configuration) = configuration(state, partition, &known.gateways, &known.vdis) {
                 self.configured(partition, configuration, known.leased_until);
             }

@@ -23,16 +23,16 @@ impl InSyncSets {
         targets: impl IntoIterator<Item = (Partition, &'a [NodeId])>,
     ) -> Result<(), Void> {
         let targets: BTreeMap<Partition, &[NodeId]> = targets.into_iter().collect();
-        let is_new = |partition: &Partition, set: &InSyncSet| {
-            targets.get(partition).is_some_and(|target| *target != set.target)
+        let is_new = |partition: Partition, set: &InSyncSet| {
+            targets.get(&partition).is_some_and(|target| *target != set.target)
         };
         let is_last = |set: &InSyncSet| set.pepoch.0 == u32::MAX;
         if self.sets.iter().any(|(partition, set)| is_last(set) && is_new(partition, set)) {
             return Err(Void::PepochsUsedUp);
         }
         let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
-        for (partition, set) in self.sets.iter_mut().filter(|(partition, set)| is_new(partition, set)) {
-            set.target = targets[partition].to_vec();
+        for (partition, set) in self.sets.filter_mut(is_new) {
+            set.target = targets[&partition].to_vec();
             #[cfg(feature = "planted-bugs")]
             if self.placed_at_once {
                 set.in_sync = set.target.clone();
@@ -49,17 +49,18 @@ impl InSyncSets {
     /// [`Void::PepochsUsedUp`]: nothing is changed.
     pub(crate) fn settle(&mut self) -> Result<(), Void> {
         let is_up = |node: &NodeId| self.is_up(node);
-        let settled = |(partition, set): (&Partition, &InSyncSet)| {
+        let settled = |(partition, set): (Partition, &InSyncSet)| {
             let mut settled = set.clone();
             settled.settle(self.copies, self.min_copies, is_up);
-            (settled.in_sync != set.in_sync).then_some((*partition, settled))
+            (settled.in_sync != set.in_sync).then_some((partition, settled))
         };
         let settled: Vec<_> = self.sets.iter().filter_map(settled).collect();
         // It is the next pepoch, or there is none.
-        if settled.iter().any(|(partition, set)| self.sets[partition].pepoch == set.pepoch) {
+        let pepoch = |partition| self.sets.get(partition).map(|set| set.pepoch);
+        if settled.iter().any(|(partition, set)| pepoch(*partition) == Some(set.pepoch)) {
             return Err(Void::PepochsUsedUp);
         }
-        self.sets.extend(settled);
+        settled.into_iter().for_each(|(partition, set)| self.sets.insert(partition, set));
         Ok(())
     }
 
@@ -88,7 +89,7 @@ impl InSyncSets {
         }
         #[cfg(feature = "planted-bugs")]
         if self.removed_early {
-            for set in self.sets.values_mut().filter(|set| set.in_sync.contains(&node)) {
+            for (_, set) in self.sets.filter_mut(|_, set| set.in_sync.contains(&node)) {
                 set.keep(|other| *other != node);
                 if set.in_sync.is_empty() {
                     set.in_sync = set.target.iter().filter(|other| **other != node).copied().collect();
@@ -119,7 +120,7 @@ impl InSyncSets {
         self.nodes.remove(&node);
         self.dismissed.extend(Some(node).filter(|_| has_run));
         let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
-        for set in self.sets.values_mut().filter(|set| is_former(set)) {
+        for (_, set) in self.sets.filter_mut(|_, set| is_former(set)) {
             set.former.retain(|other| *other != node);
             set.settle(self.copies, self.min_copies, is_up);
         }

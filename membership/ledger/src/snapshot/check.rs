@@ -56,7 +56,7 @@ fn are_all_sets(state: &State, epoch: &EpochRecord) -> bool {
     let sets = &*state.sets;
     let keepers = epoch.members.iter().filter(|member| member.weight > 0).count();
     let partitions = if keepers > 0 { state.partitions } else { 0 };
-    sets.sets.keys().copied().eq(Partition::all().take(partitions.into()))
+    sets.sets.iter().map(|(partition, _)| partition).eq(Partition::all().take(partitions.into()))
         && sets.sets.values().all(|set| is_set(set, sets))
 }
 
@@ -146,6 +146,7 @@ mod tests {
     use huntaway_wire::{Epoch, Incarnation, Pepoch};
 
     use super::*;
+    use crate::in_sync::SetTable;
     use crate::{
         Cluster, DiskRecord, EpochRecord, Ledger, Member, Name, Record, RecordHash, SnapshotError, VdiOptions,
     };
@@ -212,7 +213,7 @@ mod tests {
     }
 
     fn set(state: &mut State) -> &mut InSyncSet {
-        sets(state).sets.get_mut(&Partition::new(7).unwrap()).unwrap()
+        sets(state).sets.get_mut(Partition::new(7).unwrap()).unwrap()
     }
 
     fn version(state: &mut State, number: u32) -> &mut DiskVersion {
@@ -247,8 +248,8 @@ mod tests {
             |state| sets(state).copies = 0,
             |state| sets(state).min_copies = 3,
             |state| sets(state).copies = 1,
-            |state| drop(sets(state).sets.remove(&Partition::new(7).unwrap())),
-            |state| sets(state).sets.clear(),
+            |state| sets(state).sets.remove(Partition::new(7).unwrap()),
+            |state| sets(state).sets = SetTable::default(),
             |state| set(state).pepoch = Pepoch(0),
             |state| set(state).target.clear(),
             |state| set(state).target[0] = STRANGER,

@@ -142,7 +142,7 @@ pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
         epoch: epoch.as_ref().map(epoch_form),
         nodes: nodes.iter().map(|(node, state)| node_form(*node, *state)).collect(),
         dismissed: dismissed.iter().map(|node| node.0).collect(),
-        sets: sets.iter().map(|(partition, set)| set_form(*partition, set)).collect(),
+        sets: sets.iter().map(|(partition, set)| set_form(partition, set)).collect(),
         disks: disks.iter().map(|(first, disk)| disk_form(*first, disk)).collect(),
         versions: versions.iter().map(|(vid, version)| version_form(*vid, version)).collect(),
         vdis: vdis.values().map(vdi_form).collect(),
