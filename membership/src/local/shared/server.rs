@@ -44,6 +44,9 @@ const MOST_EVENTS: usize = 1024;
 /// What waits to be sent on one connection: whoever has more is cut off.
 const MOST_SENT: usize = 4096;
 
+/// What waits is sent together up to about so many bytes.
+const TOGETHER_BYTES: usize = 64 << 10;
+
 /// How often the core hears that time goes by.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -281,14 +284,34 @@ impl Host {
                     }
                 }
                 next = sent.recv() => match next {
-                    Some(Sent::Framed(framed)) => send(writer, &framed).await?,
-                    Some(Sent::Snapshot(snapshot)) => send_snapshot(writer, &snapshot).await?,
+                    Some(next) => send_waiting(writer, next, &mut sent).await?,
                     None => return Ok(()),
                 },
                 _ = alive.tick() => send(writer, &framed(&FromKeeper::Alive)).await?,
             }
         }
     }
+}
+
+/// Sends that, and what waits behind it, in few writes.
+async fn send_waiting(
+    writer: &mut OwnedWriteHalf,
+    first: Sent,
+    waiting: &mut mpsc::Receiver<Sent>,
+) -> Result<(), Cut> {
+    let mut together = Vec::new();
+    let mut next = Some(first);
+    while let Some(sent) = next {
+        match sent {
+            Sent::Framed(framed) => together.extend_from_slice(&framed),
+            Sent::Snapshot(snapshot) => {
+                send(writer, &std::mem::take(&mut together)).await?;
+                send_snapshot(writer, &snapshot).await?;
+            }
+        }
+        next = if together.len() < TOGETHER_BYTES { waiting.try_recv().ok() } else { None };
+    }
+    send(writer, &together).await
 }
 
 async fn send_snapshot(writer: &mut OwnedWriteHalf, snapshot: &Bytes) -> Result<(), Cut> {

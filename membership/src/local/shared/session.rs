@@ -215,13 +215,14 @@ impl Session {
 
     async fn propose(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
         let unanswered_from = self.waiting.keys().next().copied().unwrap_or(0);
+        let mut together = Vec::new();
         for (number, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| !waiting.is_sent) {
             (waiting.is_sent, waiting.was_sent) = (true, true);
             let proposal = waiting.proposal.clone();
             let proposed = ToKeeper::Proposed { number: *number, unanswered_from, proposal };
-            send(writer, &framed(&proposed)).await?;
+            together.extend_from_slice(&framed(&proposed));
         }
-        Ok(())
+        if together.is_empty() { Ok(()) } else { send(writer, &together).await }
     }
 
     fn hear(&mut self, message: FromKeeper) -> Result<(), Cut> {
