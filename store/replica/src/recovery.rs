@@ -26,6 +26,8 @@ pub struct RecoveryLimits {
     pub learners: usize,
     /// Those of them that are on one node.
     pub learners_of_a_node: usize,
+    /// Learners of partitions that have nothing in them here, at a time: there is nothing to copy, so they do not count as the others.
+    pub learners_of_nothing: usize,
     /// What is copied in a second, to all learners together.
     pub bytes_per_second: u64,
     /// Above this latency clients come first.
@@ -43,6 +45,7 @@ impl Default for RecoveryLimits {
         Self {
             learners: 32,
             learners_of_a_node: 16,
+            learners_of_nothing: 96,
             bytes_per_second: 100 << 20,
             latency_us: 20_000,
             move_after_us: 60_000_000,
@@ -129,21 +132,29 @@ struct Copied {
 const MEASURED_US: u64 = 2_000_000;
 
 /// How many learn, and on each node: first those that partitions lack, then those to which copies merely move. Counted once for
-/// all that are due, which may be thousands.
+/// all that are due, which may be thousands. Those that learn nothing have a count of their own.
 #[derive(Debug, Default)]
 struct Taught {
     all: [usize; 2],
     of_nodes: BTreeMap<NodeId, [usize; 2]>,
+    nothing: usize,
 }
 
 impl Taught {
-    fn add(&mut self, urgency: Urgency, node: NodeId) {
+    fn add(&mut self, urgency: Urgency, is_empty: bool, node: NodeId) {
+        if is_empty {
+            self.nothing += 1;
+            return;
+        }
         let kind = usize::from(urgency == Urgency::Move);
         self.all[kind] += 1;
         self.of_nodes.entry(node).or_default()[kind] += 1;
     }
 
-    fn has_room(&self, limits: &RecoveryLimits, urgency: Urgency, node: NodeId) -> bool {
+    fn has_room(&self, limits: &RecoveryLimits, urgency: Urgency, is_empty: bool, node: NodeId) -> bool {
+        if is_empty {
+            return self.nothing < limits.learners_of_nothing;
+        }
         // What merely moves a copy, perhaps at no pace at all, is in nobody's way who lacks one.
         let count = |[lacking, moving]: [usize; 2]| {
             if urgency == Urgency::Move { lacking + moving } else { lacking }
@@ -248,7 +259,7 @@ impl Recovery {
 
     /// Who is to be taught now: those under way, with their pace by now, and new ones. To be asked a few times in a second.
     pub fn next(&mut self, now: Moment) -> Vec<ToTeach> {
-        // What has nothing in it comes last of its kind.
+        // What has nothing in it comes last of its kind, and is in nobody's way.
         let mut due: Vec<(Urgency, bool, Moment, Partition, Process)> = Vec::new();
         for (partition, work) in self.works.iter().filter(|(_, work)| work.under_way.is_none()) {
             let is_due = |(learner, since): &&(Process, Moment)| {
@@ -264,11 +275,12 @@ impl Recovery {
         due.sort_unstable();
         let mut taught = Taught::default();
         for work in self.works.values() {
-            work.under_way.iter().for_each(|(learner, _)| taught.add(work.urgency, learner.node));
+            let learner = work.under_way.map(|(learner, _)| learner.node);
+            learner.iter().for_each(|learner| taught.add(work.urgency, work.bytes == 0, *learner));
         }
-        for (urgency, _, _, partition, learner) in due {
-            if taught.has_room(&self.limits, urgency, learner.node) {
-                taught.add(urgency, learner.node);
+        for (urgency, is_empty, _, partition, learner) in due {
+            if taught.has_room(&self.limits, urgency, is_empty, learner.node) {
+                taught.add(urgency, is_empty, learner.node);
                 self.begin(partition, learner);
             }
         }
@@ -288,7 +300,8 @@ impl Recovery {
             self.works.iter().filter_map(|(partition, work)| Some((partition, work, work.under_way?.0)));
         let share = self.pressure.share();
         let all = self.limits.bytes_per_second * share / FULL;
-        let each = all / (under_way.clone().count() as u64).max(1);
+        let copying = under_way.clone().filter(|(_, work, _)| work.bytes > 0).count();
+        let each = all / (copying as u64).max(1);
         let to_teach = |(partition, work, learner): (&Partition, &Work, Process)| {
             let stops = work.urgency == Urgency::Move && share == 1;
             ToTeach { partition: *partition, learner, bytes_per_second: if stops { 0 } else { each.max(1) } }

@@ -231,3 +231,19 @@ fn what_merely_moves_is_in_nobodys_way_who_lacks_a_copy() {
     node.configured(4, &configuration(1, &[1, 2, 3], &[5]));
     assert_eq!(node.next_after(limits().move_after_us + 1), [(1, 4), (2, 4), (3, 4)]);
 }
+
+#[test]
+fn partitions_with_nothing_in_them_hold_up_nobody() {
+    let mut node = Node::new(RecoveryLimits { learners: 1, learners_of_nothing: 3, ..limits() });
+    for number in 1..6 {
+        node.recovery.configured(node.now, partition(number), ME, &configuration(1, &[1, 2], &[3]), 0);
+    }
+    for number in 6..8 {
+        node.configured(number, &configuration(1, &[1, 2], &[3]));
+    }
+    assert_eq!(node.next_after(0), [(1, 3), (2, 3), (3, 3), (6, 3)]);
+    assert_eq!(node.paces()[3], 1600, "the others copy nothing");
+    node.configured(6, &configuration(2, &[1, 2, 3], &[]));
+    node.recovery.configured(node.now, partition(2), ME, &configuration(2, &[1, 2, 3], &[]), 0);
+    assert_eq!(node.next_after(0), [(1, 3), (3, 3), (4, 3), (7, 3)]);
+}

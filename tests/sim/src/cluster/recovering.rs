@@ -12,6 +12,7 @@ pub(crate) fn draw_limits(random: &mut Random) -> RecoveryLimits {
     RecoveryLimits {
         learners: random.between(1, 4) as usize,
         learners_of_a_node: random.between(1, 4) as usize,
+        learners_of_nothing: random.between(1, 8) as usize,
         bytes_per_second: random.pick(&[1 << 24, 1 << 24, 20_000]),
         latency_us: 20 * MS,
         move_after_us: random.pick(&[0, SECOND, 3 * SECOND]),
