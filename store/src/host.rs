@@ -30,7 +30,7 @@ use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
 use huntaway_replica::{Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
 use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::link::{Acceptor, Inbox};
-use huntaway_wire::replicated::{Answers, Request, Store};
+use huntaway_wire::replicated::{Answers, Request, Store, SyncAll};
 use huntaway_wire::{ClusterKey, Partition, clock};
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -240,5 +240,9 @@ fn now() -> Moment {
 impl Store for Shared {
     fn request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>) {
         self.take_request(partition, request, answers);
+    }
+
+    fn sync_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
+        self.wants_all(asked, answers)
     }
 }

@@ -36,6 +36,25 @@ fn what_was_written_is_read_from_others_when_its_primary_is_gone() {
 }
 
 #[test]
+fn a_process_that_is_asked_to_sync_all_says_what_it_knew_then_as_long_as_it_takes_part() {
+    let mut flock = Flock::new(3, 3);
+    let vid = flock.create("disk");
+    for index in 0..8 {
+        let (partition, oid) = object(vid, index);
+        assert_eq!(flock.ask(partition, &write(oid, 1, index as u8, Durability::Logged)), Answer::Done);
+    }
+    let number = flock.state().number();
+    for (asks, asked) in [(1, 1), (1, 2), (1, 3), (2, 1)] {
+        let known = flock.sync_all(asks, asked);
+        assert!(known >= Some(number), "{asks} asks {asked}, which knows {known:?} of {number}");
+    }
+    flock.kill(2);
+    assert!(flock.sync_all(1, 3) >= Some(number));
+    flock.leave(3);
+    assert_eq!(flock.sync_all(1, 3), None, "who has left is sure of nothing");
+}
+
+#[test]
 fn a_request_is_handed_on_to_a_primary_that_its_gateway_does_not_reach() {
     let mut flock = Flock::new(3, 3);
     let vid = flock.create("disk");

@@ -7,7 +7,7 @@ use huntaway_wire::encoding::Malformed;
 use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
 use huntaway_wire::link::{Inbox, Link, Outbox, Status};
-use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store};
+use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store, SyncAll, Synced};
 use huntaway_wire::{ClusterKey, Partition, Process};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -73,12 +73,23 @@ impl Store for Remote {
     fn relay(&self, partition: Partition, relay: Relay, _answers: &Arc<dyn Answers>) {
         self.send(partition, &relay);
     }
+
+    fn sync_all(&self, asked: SyncAll, _answers: &Arc<dyn Answers>) -> bool {
+        Outgoing::of_process(&asked).is_ok_and(|frame| self.link.outbox().send(frame))
+    }
 }
 
 struct ToAnswers(Weak<dyn Answers>);
 
 impl Inbox for ToAnswers {
     fn take(&self, from: Process, frame: Frame, _back: &Outbox) -> Result<(), Malformed> {
+        if frame.kind == Kind::Synced {
+            let synced = frame.open_of_process::<Synced>()?;
+            if let Some(answers) = self.0.upgrade() {
+                answers.synced(from, synced);
+            }
+            return Ok(());
+        }
         let (from, partition, answered) = if frame.kind == Kind::Relayed {
             let (partition, Relayed { from, answered }) = frame.open()?;
             (from, partition, answered)

@@ -19,6 +19,7 @@ mod path;
 mod proof;
 mod requests;
 mod resets;
+mod syncs;
 mod table;
 mod way;
 
@@ -29,7 +30,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::future::{BoxFuture, try_join_all};
 use huntaway_ledger::State;
-use huntaway_wire::replicated::{Answered, Answers, Command, Relay, Request};
+use huntaway_wire::replicated::{Answered, Answers, Command, Relay, Request, Synced};
 use huntaway_wire::{
     Oid, Operation, PARTITIONS, Partition, Pepoch, Process, Refusal, Submission, Vid, clock,
 };
@@ -43,6 +44,7 @@ pub(crate) use self::path::Path;
 pub(crate) use self::proof::Proof;
 use self::requests::{Asked, Effects, Prepared, Requests};
 use self::resets::Resets;
+use self::syncs::{Rounds, Wanted};
 use self::table::Table;
 pub use self::way::Stores;
 use self::way::Way;
@@ -107,6 +109,7 @@ pub struct Cluster {
     fences: Arc<dyn Fences>,
     flushes: Flushes,
     resets: Resets,
+    rounds: Rounds,
     table: ArcSwap<Table>,
     partitions: Vec<Mutex<Requests>>,
     /// A bit for each partition that has requests.
@@ -124,6 +127,7 @@ impl Cluster {
             fences,
             flushes,
             resets: Resets::default(),
+            rounds: Rounds::new(),
             table: ArcSwap::from_pointee(Table::nothing()),
             partitions: (0..PARTITIONS).map(|_| Mutex::default()).collect(),
             busy: (0..usize::from(PARTITIONS) / WORD).map(|_| AtomicU64::new(0)).collect(),
@@ -182,7 +186,7 @@ impl Cluster {
     }
 
     /// Has what was acknowledged by the partitions put on stable storage: in [`Flushes::OfThisGateway`], by those that may have
-    /// something of this gateway.
+    /// something of this gateway. If there are more of them than processes, these are asked. Called within a tokio runtime.
     pub(crate) fn flush(
         &self,
         partitions: impl Iterator<Item = Partition>,
@@ -190,15 +194,30 @@ impl Cluster {
         asker: Option<&Arc<Asker>>,
     ) -> Vec<Submission> {
         let asker = asker.cloned().unwrap_or_else(|| self.own(disk));
-        let flush = |partition| {
-            let (reply, receiver) = oneshot::channel();
-            let asked = Asked { asker: Arc::clone(&asker), command: Command::Flush, read: None, reply };
-            self.ask(partition, asked, receiver)
+        let wanted = |partition| match self.flushes {
+            Flushes::OfAll => Some((partition, 0)),
+            Flushes::OfThisGateway => Some((partition, self.requests(partition).unflushed()?)),
         };
-        let is_wanted = |partition: &Partition| {
-            self.flushes == Flushes::OfAll || self.requests(*partition).is_unflushed()
-        };
-        partitions.filter(is_wanted).map(flush).collect()
+        let wanted: Vec<Wanted> = partitions.filter_map(wanted).collect();
+        let table = self.table.load();
+        match self.this.upgrade() {
+            Some(this) if wanted.len() > table.ways().count() => {
+                if is_fenced(&asker, &table) {
+                    return vec![Submission::Done(Err(Refusal::GivenUp.into()))];
+                }
+                let (reply, receiver) = oneshot::channel();
+                tokio::spawn(this.flush_by_round(wanted, asker, reply));
+                vec![Submission::Waiting(receiver)]
+            }
+            _ => wanted.into_iter().map(|(partition, _)| self.flush_one(partition, &asker)).collect(),
+        }
+    }
+
+    /// By its primary.
+    fn flush_one(&self, partition: Partition, asker: &Arc<Asker>) -> Submission {
+        let (reply, receiver) = oneshot::channel();
+        let asked = Asked { asker: Arc::clone(asker), command: Command::Flush, read: None, reply };
+        self.ask(partition, asked, receiver)
     }
 
     /// The gateway itself, as it asks for one thing.
@@ -214,8 +233,7 @@ impl Cluster {
     ) -> Submission {
         let table = self.table.load();
         let asker = Arc::clone(&asked.asker);
-        let is_fenced = |newest: u64| asker.proof().is_some() && asker.fence() < newest;
-        if table.target(asker.disk()).is_some_and(|target| is_fenced(target.fence)) {
+        if is_fenced(&asker, &table) {
             return Submission::Done(Err(Refusal::GivenUp.into()));
         }
         let prepared = asker.ask(partition, || {
@@ -314,6 +332,7 @@ impl Cluster {
         let before = self.table.load_full();
         let next = Arc::new(before.next(state, stores, &answers));
         self.table.store(Arc::clone(&next));
+        self.rounds.learned(next.number());
         next.raised_since(&before).for_each(|(disk, by)| self.resets.note(disk, by));
     }
 
@@ -348,6 +367,16 @@ impl Answers for Cluster {
             self.take(partition, effects);
         }
     }
+
+    fn synced(&self, from: Process, synced: Synced) {
+        self.rounds.answered(from, synced);
+    }
+}
+
+/// Whether its disk was reset since the command was received.
+fn is_fenced(asker: &Asker, table: &Table) -> bool {
+    let newest = table.target(asker.disk()).map(|target| target.fence);
+    asker.proof().is_some() && newest.is_some_and(|newest| asker.fence() < newest)
 }
 
 /// Where the partition's requests go.

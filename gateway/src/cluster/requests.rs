@@ -108,9 +108,14 @@ impl Requests {
         self.outstanding.is_empty()
     }
 
-    /// Whether this gateway had something written that was not flushed since, as far as it knows.
-    pub(super) fn is_unflushed(&self) -> bool {
-        self.flushed != Some(self.changes)
+    /// The changes of this gateway so far, unless all of them were flushed, as far as it knows.
+    pub(super) fn unflushed(&self) -> Option<u64> {
+        (self.flushed != Some(self.changes)).then_some(self.changes)
+    }
+
+    /// So many changes were flushed, as [`Requests::unflushed`] counted them before.
+    pub(super) fn is_flushed(&mut self, changes: u64) {
+        self.flushed = self.flushed.max(Some(changes));
     }
 
     /// A new request, to be sent. `fence` is that under which its command was received.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use huntaway_ledger::State;
+use huntaway_ledger::{NodeState, State};
 use huntaway_wire::replicated::Answers;
 use huntaway_wire::{NodeId, Partition, Pepoch, Process, Vid};
 use smallvec::SmallVec;
@@ -94,6 +94,31 @@ impl Table {
     /// The way to the process, if it is the newest of its node.
     pub(super) fn way(&self, process: Process) -> Option<&Arc<Way>> {
         self.ways.get(&process.node).filter(|way| way.process == process)
+    }
+
+    /// The ways to all processes that are up, as far as there are some.
+    pub(super) fn ways(&self) -> impl Iterator<Item = &Arc<Way>> {
+        self.ways.values()
+    }
+
+    /// Whether no process is up but these.
+    pub(super) fn are_all_up(&self, processes: &[Process]) -> bool {
+        let mut up = self.state.sets().nodes().filter(|(_, known)| known.is_up);
+        up.all(|(node, NodeState { incarnation, .. })| processes.contains(&Process { node, incarnation }))
+    }
+
+    /// Whether the partition's in-sync set is of these processes alone, and nobody doubts that they have everything.
+    pub(super) fn is_held_by(&self, partition: Partition, processes: &[Process]) -> bool {
+        let sets = self.state.sets();
+        let is_one = |node: &NodeId| {
+            let process =
+                sets.node(*node).map(|known| Process { node: *node, incarnation: known.incarnation });
+            process.is_some_and(|process| processes.contains(&process))
+        };
+        let set = sets.set(partition).filter(|set| !set.in_sync.is_empty() && !set.is_lost());
+        set.is_some_and(|set| {
+            set.doubtful.is_empty() && set.damaged.is_empty() && set.in_sync.iter().all(is_one)
+        })
     }
 
     /// The disks whose fences were raised since, by their first versions, and by how much.

@@ -11,7 +11,7 @@ use agreed::{NODES, disk, first_state, started};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use huntaway_ledger::{DiskRecord, Incarnation, Record, SetRecord};
-use huntaway_wire::replicated::{Answer, Block, Refused, Request, Store};
+use huntaway_wire::replicated::{Answer, Block, Refused, Request, Store, SyncAll};
 use huntaway_wire::{ByteRange, Durability, Error, NodeId, ObjectKind, Reply, Stamp, piece_crcs};
 use smallvec::smallvec;
 
@@ -32,6 +32,9 @@ fn partition() -> Partition {
 /// What a store was sent.
 type Arrived = (Process, Request, Arc<dyn Answers>);
 
+/// What a process was to sync.
+type Asking = (Process, SyncAll, Arc<dyn Answers>);
+
 /// What a store was to hand on.
 type Relayed = (Process, Relay, Arc<dyn Answers>);
 
@@ -46,6 +49,7 @@ struct FakeStores {
     /// There is no way to anybody yet.
     are_unknown: Mutex<bool>,
     relayed: Mutex<Vec<Relayed>>,
+    asked: Mutex<Vec<Asking>>,
 }
 
 struct FakeStore(Process, Arc<FakeStores>);
@@ -66,10 +70,9 @@ impl Stores for Arc<FakeStores> {
 
 impl Store for FakeStore {
     fn request(&self, of: Partition, request: Request, answers: &Arc<dyn Answers>) {
-        assert_eq!(of, partition());
         let at_once = lock(&self.1.at_once).clone();
         match at_once {
-            Some(answer) => self.1.answer(&(self.0, request, Arc::clone(answers)), answer),
+            Some(answer) => self.1.answer_of(of, &(self.0, request, Arc::clone(answers)), answer),
             None => lock(&self.1.arrived).push((self.0, request, Arc::clone(answers))),
         }
     }
@@ -82,10 +85,19 @@ impl Store for FakeStore {
         assert_eq!(of, partition());
         lock(&self.1.relayed).push((self.0, relay, Arc::clone(answers)));
     }
+
+    fn sync_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
+        lock(&self.1.asked).push((self.0, asked, Arc::clone(answers)));
+        true
+    }
 }
 
 impl FakeStores {
-    fn answer(&self, (by, request, answers): &Arrived, answer: Answer) {
+    fn answer(&self, arrived: &Arrived, answer: Answer) {
+        self.answer_of(partition(), arrived, answer);
+    }
+
+    fn answer_of(&self, of: Partition, (by, request, answers): &Arrived, answer: Answer) {
         let clock = {
             let mut clocks = lock(&self.clocks);
             let clock = clocks.entry(by.node).or_default();
@@ -94,7 +106,7 @@ impl FakeStores {
         };
         let stamp = Stamp { incarnation: by.incarnation, clock };
         let answered = Answered { id: request.id, resend: request.resend, answer, stamp };
-        answers.answered(*by, partition(), answered);
+        answers.answered(*by, of, answered);
     }
 }
 
@@ -448,4 +460,108 @@ async fn a_flush_of_this_gateways_writes_goes_where_some_are_and_first_where_som
     assert_eq!(late.remove(0).answer().await, Ok(Reply::Done));
     assert_eq!(flush().len(), 1);
     assert!(flush().is_empty());
+}
+
+impl World {
+    /// A flush of more partitions than there are processes.
+    fn flush_many(&self) -> Submission {
+        let mut flushes = self.cluster.flush(Partition::all().take(100), disk(), Some(&self.command()));
+        assert_eq!(flushes.len(), 1);
+        flushes.remove(0)
+    }
+
+    /// What the processes are asked next, all of them.
+    async fn next_round(&self) -> Vec<Asking> {
+        let begun = Instant::now();
+        while lock(&self.stores.asked).len() < NODES.len() {
+            assert!(begun.elapsed() < PATIENCE, "nobody was asked");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        std::mem::take(&mut *lock(&self.stores.asked))
+    }
+
+    fn number(&self) -> u64 {
+        self.states.borrow().number()
+    }
+}
+
+fn synced((by, asked, answers): &Asking, known: Option<u64>) {
+    answers.synced(*by, Synced { asked: *asked, known });
+}
+
+#[tokio::test]
+async fn a_flush_of_many_partitions_asks_each_process_once() {
+    let world = World::new();
+    let flush = world.flush_many();
+    world.next_round().await.iter().for_each(|asking| synced(asking, Some(world.number())));
+    assert_eq!(flush.answer().await, Ok(Reply::Done));
+    assert!(world.pop().is_none() && lock(&world.stores.asked).is_empty());
+    assert!(world.cluster.flush(Partition::all().take(100), disk(), None).is_empty(), "all is flushed");
+}
+
+#[tokio::test]
+async fn a_flush_needs_a_round_that_began_after_it_came_and_shares_it() {
+    let world = World::new();
+    let first = world.flush_many();
+    let asked = world.next_round().await;
+    let (mut second, mut third) = (world.flush_many(), world.flush_many());
+    asked.iter().for_each(|asking| synced(asking, Some(0)));
+    assert_eq!(first.answer().await, Ok(Reply::Done));
+    let next = world.next_round().await;
+    asked.iter().for_each(|asking| synced(asking, Some(0)));
+    synced(&next[0], Some(0));
+    tokio::time::sleep(TICK).await;
+    assert!(waits(&mut second) && waits(&mut third));
+    synced(&next[1], Some(0));
+    assert_eq!(second.answer().await, Ok(Reply::Done));
+    assert_eq!(third.answer().await, Ok(Reply::Done));
+    assert!(lock(&world.stores.asked).is_empty() && world.pop().is_none());
+}
+
+#[tokio::test]
+async fn a_flush_by_processes_waits_for_what_they_knew_of_the_ledger() {
+    let world = World::new();
+    let mut flush = world.flush_many();
+    world.next_round().await.iter().for_each(|asking| synced(asking, Some(world.number() + 1)));
+    tokio::time::sleep(TICK).await;
+    assert!(waits(&mut flush));
+    world.record(&Record::Disks(DiskRecord::Fence { disk: disk() }));
+    assert_eq!(flush.answer().await, Ok(Reply::Done));
+    assert!(world.pop().is_none());
+}
+
+#[tokio::test]
+async fn partitions_are_asked_when_a_process_is_not_sure_does_not_answer_or_is_another_by_now() {
+    for what in ["refuses", "is silent", "is another"] {
+        let world = World::new();
+        let flush = world.flush_many();
+        let asked = world.next_round().await;
+        if what == "is another" {
+            world.record(&started(asked[1].0.node, 2));
+        }
+        synced(&asked[0], Some(world.number()));
+        match what {
+            "refuses" => synced(&asked[1], None),
+            "is another" => synced(&asked[1], Some(world.number())),
+            _ => {}
+        }
+        let first = world.next().await;
+        *lock(&world.stores.at_once) = Some(Answer::Done);
+        assert_eq!(first.1.command, Command::Flush, "{what}");
+        assert_eq!(flush.answer().await, Ok(Reply::Done), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_have_become_a_replica_has_to_answer_although_no_set_has_it() {
+    let world = World::new();
+    let flush = world.flush_many();
+    let asked = world.next_round().await;
+    world.record(&Record::Sets(SetRecord::NodesDown { nodes: vec![asked[1].0.node] }));
+    world.record(&Record::Sets(SetRecord::NodeUp { node: asked[1].0.node }));
+    let state = Arc::clone(&world.states.borrow());
+    assert!(Partition::all().all(|at| state.sets().set(at).unwrap().in_sync == [asked[0].0.node]));
+    synced(&asked[0], Some(world.number()));
+    assert_eq!(world.next().await.1.command, Command::Flush);
+    drop(flush);
 }

@@ -11,7 +11,7 @@ use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
 
 use huntaway_wire::link::{Inbox, Link, Outbox, Status};
-use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store};
+use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store, SyncAll, Synced};
 use huntaway_wire::{ClusterKey, Incarnation, Partition};
 
 use tokio::sync::watch;
@@ -109,6 +109,10 @@ impl Store for Way {
     fn relay(&self, partition: Partition, relay: Relay, _: &Arc<dyn Answers>) {
         put(&self.outbox, partition, &relay);
     }
+
+    fn sync_all(&self, asked: SyncAll, _: &Arc<dyn Answers>) -> bool {
+        put_of_process(&self.outbox, &asked)
+    }
 }
 
 /// What finds no room is sent again by whoever needs it.
@@ -117,6 +121,11 @@ fn put<T: Framed>(outbox: &Outbox, partition: Partition, body: &T) {
         Ok(frame) => _ = outbox.send(frame),
         Err(error) => tracing::error!(%partition, %error, "what is to be sent fits in no frame"),
     }
+}
+
+/// `false`: it found no room.
+fn put_of_process<T: Framed>(outbox: &Outbox, body: &T) -> bool {
+    Outgoing::of_process(body).is_ok_and(|frame| outbox.send(frame))
 }
 
 /// Whether leases hang on it.
@@ -153,6 +162,19 @@ impl Inbox for Socket {
                     shared.links.hand_on(from, partition, relay, back);
                 }
             }
+            Kind::SyncAll => {
+                let asked = frame.open_of_process::<SyncAll>()?;
+                let answers: Arc<dyn Answers> = Arc::new(Back(back.clone()));
+                if asked.gateway == from && !shared.wants_all(asked, &answers) {
+                    answers.synced(shared.me, Synced { asked, known: None });
+                }
+            }
+            Kind::Synced => {
+                let synced = frame.open_of_process::<Synced>()?;
+                if let Some(answers) = shared.gateway.get().and_then(Weak::upgrade) {
+                    answers.synced(from, synced);
+                }
+            }
             _ => {
                 let (partition, request) = frame.open::<Request>()?;
                 // Its gateway is another one, if it was handed on.
@@ -178,5 +200,10 @@ struct Back(Outbox);
 impl Answers for Back {
     fn answered(&self, _: Process, partition: Partition, answered: Answered) {
         put(&self.0, partition, &answered);
+    }
+
+    fn synced(&self, _: Process, synced: Synced) {
+        // Who waits for it asks partition by partition, if it does not come.
+        put_of_process(&self.0, &synced);
     }
 }

@@ -1,15 +1,20 @@
 //! Stable storage: one thread for each disk, which syncs for all replicas that wait at that time.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
+use huntaway_membership::Driver as _;
 use huntaway_replica::{Input, Outcome, Ticket};
 use huntaway_wire::Partition;
+use huntaway_wire::replicated::{Answers, SyncAll, Synced};
 
 use super::Shared;
 use crate::locking::lock;
+
+/// Most gateways' wishes that wait for a disk: each gateway has one at a time, and a few that it does not wait for any more.
+const MOST_WISHES: usize = 256;
 
 /// What is to be told when a disk is synced.
 pub(super) struct Syncs {
@@ -19,8 +24,24 @@ pub(super) struct Syncs {
 
 #[derive(Default)]
 struct Queue {
-    waiting: Mutex<Vec<(Partition, Ticket)>>,
+    waiting: Mutex<Waiting>,
     filled: Condvar,
+}
+
+/// Who is to be told of the next sync that begins.
+#[derive(Default)]
+struct Waiting {
+    replicas: Vec<(Partition, Ticket)>,
+    wishes: Vec<Arc<Wish>>,
+}
+
+/// A gateway wants all disks synced.
+struct Wish {
+    asked: SyncAll,
+    answers: Arc<dyn Answers>,
+    /// Disks that are not synced yet.
+    left: AtomicUsize,
+    has_failed: AtomicBool,
 }
 
 impl Syncs {
@@ -31,8 +52,23 @@ impl Syncs {
     /// The replica wants to be told when all that it has logged is on stable storage.
     pub(super) fn want(&self, disk: usize, partition: Partition, ticket: Ticket) {
         let queue = &self.disks[disk];
-        lock(&queue.waiting).push((partition, ticket));
+        lock(&queue.waiting).replicas.push((partition, ticket));
         queue.filled.notify_one();
+    }
+
+    /// A gateway wants to be told when all that any replica has logged is on stable storage. `false`: too many do.
+    fn want_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
+        let (left, has_failed) = (AtomicUsize::new(self.disks.len()), AtomicBool::new(false));
+        let wish = Arc::new(Wish { asked, answers: Arc::clone(answers), left, has_failed });
+        for queue in &self.disks {
+            let mut waiting = lock(&queue.waiting);
+            if waiting.wishes.len() >= MOST_WISHES {
+                return false;
+            }
+            waiting.wishes.push(Arc::clone(&wish));
+            queue.filled.notify_one();
+        }
+        true
     }
 
     /// The threads end.
@@ -46,14 +82,14 @@ impl Syncs {
     }
 
     /// Waits for some; none when it is over.
-    fn next(&self, disk: usize) -> Option<Vec<(Partition, Ticket)>> {
+    fn next(&self, disk: usize) -> Option<Waiting> {
         let queue = &self.disks[disk];
         let mut waiting = lock(&queue.waiting);
         loop {
             if self.is_stopping.load(Ordering::Acquire) {
                 return None;
             }
-            if !waiting.is_empty() {
+            if !waiting.replicas.is_empty() || !waiting.wishes.is_empty() {
                 return Some(std::mem::take(&mut *waiting));
             }
             waiting = queue.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -73,11 +109,46 @@ impl Shared {
 
     fn sync(&self, disk: usize) {
         while let Some(waiting) = self.syncs.next(disk) {
-            let is_synced = self.disks.by_number(disk).is_some_and(|store| store.sync().is_ok());
-            for (partition, ticket) in waiting {
+            let store = self.disks.by_number(disk);
+            let is_synced = store.is_some_and(|store| store.sync().is_ok());
+            let is_nobodys = || store.is_none() && !self.is_counted_on(disk);
+            let is_enough = is_synced || !waiting.wishes.is_empty() && is_nobodys();
+            for wish in waiting.wishes {
+                self.wish_is_done(&wish, is_enough);
+            }
+            for (partition, ticket) in waiting.replicas {
                 let outcome = if is_synced { Outcome::Done } else { Outcome::Failed };
                 self.step(partition, Input::Stored { ticket, outcome });
             }
         }
+    }
+
+    /// Has all disks synced for a gateway. `false`: there is no answer.
+    pub(super) fn wants_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
+        self.syncs.want_all(asked, answers)
+    }
+
+    /// Whether a partition of this disk, which has failed, counts on it. If none does, none will: nothing learns here any more.
+    fn is_counted_on(&self, disk: usize) -> bool {
+        let state = self.ledger.state();
+        let is_in_sync =
+            |at: &Partition| state.sets().set(*at).is_some_and(|set| set.in_sync.contains(&self.me.node));
+        Partition::all().filter(|at| self.disks.number(*at) == disk).any(|at| is_in_sync(&at))
+    }
+
+    /// A disk was synced for a gateway. When all are, it is told what the ledger had said by then, if this process has the lease.
+    fn wish_is_done(&self, wish: &Wish, is_synced: bool) {
+        if !is_synced {
+            wish.has_failed.store(true, Ordering::Release);
+        }
+        if wish.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let is_sure = !wish.has_failed.load(Ordering::Acquire);
+        // Replicas know no more than that. The lease is looked at last, and it may have been given up since it was got.
+        let number = self.ledger.state().number();
+        let has_lease = self.ledger.has_lease() && !self.has_ended.load(Ordering::Acquire);
+        let known = (is_sure && has_lease).then_some(number);
+        wish.answers.synced(self.me, Synced { asked: wish.asked, known });
     }
 }

@@ -15,7 +15,9 @@ use huntaway_membership::local::shared::{
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostError, HostOptions};
 use huntaway_store::{DiskDirectory, OpenError, StoreOptions};
-use huntaway_wire::replicated::{Answer, Answered, Answers, Block, Command, Relay, Request, RequestId};
+use huntaway_wire::replicated::{
+    Answer, Answered, Answers, Block, Command, Relay, Request, RequestId, SyncAll, Synced,
+};
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, ByteRange, Durability, NodeId, ObjectKind, Oid, Partition, Process, Stamp, Vid,
 };
@@ -49,17 +51,23 @@ struct Running {
 struct Client {
     answers: Arc<dyn Answers>,
     answered: Receiver<(Process, Answered)>,
+    synced: Receiver<(Process, Synced)>,
     stamps: BTreeMap<NodeId, Stamp>,
     last_number: u64,
 }
 
-struct Told(Mutex<Sender<(Process, Answered)>>);
+struct Told(Mutex<Sender<(Process, Answered)>>, Mutex<Sender<(Process, Synced)>>);
 
 impl Answers for Told {
     fn answered(&self, from: Process, _: Partition, answered: Answered) {
         let sender = self.0.lock().expect("nobody panics with it");
         // The test may be over.
         let _ = sender.send((from, answered));
+    }
+
+    fn synced(&self, from: Process, synced: Synced) {
+        let sender = self.1.lock().expect("nobody panics with it");
+        let _ = sender.send((from, synced));
     }
 }
 
@@ -82,8 +90,9 @@ impl Flock {
         let dir = TempDir::new().expect("a temporary directory");
         let (keeper, addresses) = runtime.block_on(begin(&dir, count, copies));
         let (sender, answered) = channel();
-        let answers: Arc<dyn Answers> = Arc::new(Told(Mutex::new(sender)));
-        let client = Client { answers, answered, stamps: BTreeMap::new(), last_number: 0 };
+        let (synced_sender, synced) = channel();
+        let answers: Arc<dyn Answers> = Arc::new(Told(Mutex::new(sender), Mutex::new(synced_sender)));
+        let client = Client { answers, answered, synced, stamps: BTreeMap::new(), last_number: 0 };
         let mut flock =
             Self { dir, keeper, nodes: BTreeMap::new(), addresses, client, is_relayed: false, runtime };
         (1..=count).for_each(|node| flock.start(node));
@@ -140,6 +149,40 @@ impl Flock {
         let _runtime = self.runtime.enter();
         drop(host);
         drop(ledger);
+    }
+
+    /// The node's process ceases to serve, and says so.
+    pub(crate) fn leave(&self, node: u8) {
+        self.runtime.block_on(self.nodes[&node].host.leave());
+    }
+
+    /// Has a node's process sync all that it has, for the gateway of another one. Returns what it knew then.
+    pub(crate) fn sync_all(&mut self, asks: u8, asked: u8) -> Option<u64> {
+        let (asks, process) = (&self.nodes[&asks], self.nodes[&asked].host.process());
+        let answers = Arc::downgrade(&self.client.answers);
+        self.client.last_number += 1;
+        let asked = SyncAll { gateway: asks.host.process(), round: self.client.last_number };
+        let began = Instant::now();
+        let way = loop {
+            // It may not be connected yet.
+            match asks.host.ways().to(process, &answers).filter(|way| way.is_reachable()) {
+                Some(way) => break way,
+                None => std::thread::sleep(Duration::from_millis(10)),
+            }
+            if began.elapsed() > DEADLINE / 6 {
+                return None;
+            }
+        };
+        if !way.sync_all(asked, &self.client.answers) {
+            return None;
+        }
+        loop {
+            let (from, synced) = self.client.synced.recv_timeout(Duration::from_secs(5)).ok()?;
+            if synced.asked == asked {
+                assert_eq!(from, process);
+                return synced.known;
+            }
+        }
     }
 
     /// What is agreed, as the first node knows it.

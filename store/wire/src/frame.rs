@@ -63,10 +63,14 @@ pub enum Kind {
     Relay,
     /// What the primary answers to that.
     Relayed,
+    /// A gateway wants what a process has logged on stable storage.
+    SyncAll,
+    /// What came of that.
+    Synced,
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Hello,
         Self::Welcome,
         Self::Rejection,
@@ -77,6 +81,8 @@ impl Kind {
         Self::Answer,
         Self::Relay,
         Self::Relayed,
+        Self::SyncAll,
+        Self::Synced,
     ];
 
     fn code(self) -> u8 {
@@ -91,6 +97,8 @@ impl Kind {
             Self::Answer => 18,
             Self::Relay => 19,
             Self::Relayed => 20,
+            Self::SyncAll => 21,
+            Self::Synced => 22,
         }
     }
 
@@ -99,7 +107,7 @@ impl Kind {
     }
 }
 
-/// What a frame of its own is for, and concerns one partition.
+/// What a frame of its own is for, and concerns one partition, or a process as a whole.
 pub trait Framed: Encoding {
     /// The kind of these frames.
     const KIND: Kind;
@@ -133,6 +141,20 @@ impl Outgoing {
         let mut writer = Writer::new();
         partition.encode(&mut writer);
         body.encode(&mut writer);
+        Self::bounded::<T>(writer)
+    }
+
+    /// The frame that tells a process something that is of no partition.
+    ///
+    /// # Errors
+    /// As [`Outgoing::new`].
+    pub fn of_process<T: Framed>(body: &T) -> Result<Self, TooLong> {
+        let mut writer = Writer::new();
+        body.encode(&mut writer);
+        Self::bounded::<T>(writer)
+    }
+
+    fn bounded<T: Framed>(writer: Writer) -> Result<Self, TooLong> {
         let (metadata, payload) = writer.lengths();
         if metadata > MAX_METADATA_BYTES || payload > MAX_PAYLOAD_BYTES {
             return Err(TooLong { metadata, payload });
@@ -187,6 +209,15 @@ impl Frame {
     /// # Errors
     /// [`Malformed`]: the sender does not keep to the protocol.
     pub fn open<T: Framed>(&self) -> Result<(Partition, T), Malformed> {
+        self.is(T::KIND)?;
+        Reader::new(&self.metadata, self.payload.clone()).whole()
+    }
+
+    /// What it says, which is of no partition.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the sender does not keep to the protocol.
+    pub fn open_of_process<T: Framed>(&self) -> Result<T, Malformed> {
         self.is(T::KIND)?;
         Reader::new(&self.metadata, self.payload.clone()).whole()
     }

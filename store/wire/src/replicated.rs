@@ -180,6 +180,25 @@ pub struct Relayed {
     pub answered: Answered,
 }
 
+/// A gateway wants all that a process has in its logs on stable storage, whoever wrote it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncAll {
+    /// The gateway's process.
+    pub gateway: Process,
+    /// What it calls this; never used for anything else by that process.
+    pub round: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced {
+    /// What was asked.
+    pub asked: SyncAll,
+    /// The last record that the process knew of, after all that it had in its logs when it was asked was on stable storage, and while
+    /// it had its lease of the ledger. `None`: that was not so, and nothing is known.
+    pub known: Option<u64>,
+}
+
 /// What a gateway is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -240,10 +259,21 @@ pub trait Store: Send + Sync {
     fn relay(&self, partition: Partition, relay: Relay, answers: &Arc<dyn Answers>) {
         let _ = (partition, relay, answers);
     }
+
+    /// Has it put all on stable storage that it has in its logs; like [`Store::request`] otherwise. `false`: it will not be answered.
+    fn sync_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
+        let _ = (asked, answers);
+        false
+    }
 }
 
 /// Takes what stores answer to a gateway.
 pub trait Answers: Send + Sync {
     /// The process answered a request for the partition. Returns soon, and may be called from any thread.
     fn answered(&self, from: Process, partition: Partition, answered: Answered);
+
+    /// The process answered [`Store::sync_all`]. As [`Answers::answered`]. Whoever asks for none drops it.
+    fn synced(&self, from: Process, synced: Synced) {
+        let _ = (from, synced);
+    }
 }

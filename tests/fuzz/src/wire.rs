@@ -9,7 +9,7 @@ use huntaway_replica::{
 };
 use huntaway_wire::frame::{Decoder, Frame, Framed, Kind, Outgoing, PREAMBLE_BYTES, VERSION};
 use huntaway_wire::hello::{Caller, ClusterId, Hello, Identity, welcomed};
-use huntaway_wire::replicated::{Answered, Relay, Relayed, Request};
+use huntaway_wire::replicated::{Answered, Relay, Relayed, Request, SyncAll, Synced};
 use huntaway_wire::{ClusterKey, Incarnation, NodeId, Partition, Pepoch, Process, Vid};
 
 /// A choice, and in how large pieces the bytes come.
@@ -145,6 +145,8 @@ impl Receiver {
             Kind::Relayed => {
                 again::<Relayed>(frame);
             }
+            Kind::SyncAll => of_process_again::<SyncAll>(frame),
+            Kind::Synced => of_process_again::<Synced>(frame),
         }
     }
 
@@ -217,4 +219,15 @@ fn again<T: Framed + PartialEq + std::fmt::Debug>(frame: &Frame) -> Option<T> {
     let frame = decoder.next_frame().expect("a frame").expect("a whole one");
     assert_eq!(frame.open::<T>(), Ok((partition, said)));
     frame.open().ok().map(|(_, said)| said)
+}
+
+/// What is of no partition, sent again as it came.
+fn of_process_again<T: Framed + PartialEq + std::fmt::Debug>(frame: &Frame) {
+    let Ok(said) = frame.open_of_process::<T>() else { return };
+    let sent = Outgoing::of_process(&said).expect("what came can be sent");
+    let mut decoder = Decoder::default();
+    decoder.agreed(VERSION);
+    decoder.feed(&sent.to_bytes());
+    let frame = decoder.next_frame().expect("a frame").expect("a whole one");
+    assert_eq!(frame.open_of_process::<T>(), Ok(said));
 }

@@ -32,6 +32,7 @@ mod recovering;
 mod shunned;
 mod snapshot;
 mod space;
+mod syncing;
 mod telling;
 
 use std::collections::BTreeSet;

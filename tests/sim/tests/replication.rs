@@ -205,6 +205,16 @@ fn a_damaged_log_that_nobody_is_told_of_is_found() {
 }
 
 #[test]
+fn a_flush_where_a_node_has_not_synced_is_found() {
+    is_found(Bug::SyncAllIgnoresUnansweredMembers);
+}
+
+#[test]
+fn a_flush_by_syncs_that_were_asked_for_before_it_is_found() {
+    is_found(Bug::SyncAllBeforeArrival);
+}
+
+#[test]
 fn health_that_is_told_from_progress_is_found() {
     is_found(Bug::HealthFromProgress);
 }

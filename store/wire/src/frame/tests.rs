@@ -1,7 +1,7 @@
 //! Frames that are whole, torn, damaged or made up.
 
 use super::*;
-use crate::replicated::{Answer, Answered, Block, Command, Request, RequestId};
+use crate::replicated::{Answer, Answered, Block, Command, Request, RequestId, SyncAll, Synced};
 use crate::{ByteRange, Durability, Incarnation, NodeId, ObjectKind, Oid, Pepoch, Process, Stamp, Vid};
 use core::time::Duration;
 
@@ -165,4 +165,25 @@ fn too_much_is_not_sent() {
     let answered = Answered { id, resend: 0, answer: Answer::Data(blocks), stamp: Stamp::NONE };
     let error = Outgoing::new(partition(), &answered).unwrap_err();
     assert_eq!(error.payload, 257 << 20);
+}
+
+#[test]
+fn what_is_of_no_partition_has_these_bytes() {
+    let asked = SyncAll {
+        gateway: Process { node: NodeId([7; 16]), incarnation: Incarnation(3) },
+        round: 0x0102_0304_0506_0708,
+    };
+    let synced = Synced { asked, known: Some(77) };
+    let bytes = Outgoing::of_process(&synced).unwrap().to_bytes();
+    let body =
+        [&[7; 16][..], &[3, 0, 0, 0, 0, 0, 0, 0], &[8, 7, 6, 5, 4, 3, 2, 1], &[1], &77_u64.to_le_bytes()];
+    assert_eq!(&bytes[..4], [b'H', b'w', VERSION, 22]);
+    assert_eq!(&bytes[PREAMBLE_BYTES..], body.concat());
+    for (sent, is_asked) in [(Outgoing::of_process(&asked), true), (Outgoing::of_process(&synced), false)] {
+        let mut decoder = agreed();
+        decoder.feed(&sent.unwrap().to_bytes());
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert_eq!(frame.open_of_process::<SyncAll>().ok(), is_asked.then_some(asked));
+        assert_eq!(frame.open_of_process::<Synced>().ok(), (!is_asked).then_some(synced));
+    }
 }

@@ -1,6 +1,6 @@
 //! The bytes of requests to primaries and of their answers.
 
-use super::{Answer, Answered, Block, Command, Refused, Relay, Relayed, Request, RequestId};
+use super::{Answer, Answered, Block, Command, Refused, Relay, Relayed, Request, RequestId, SyncAll, Synced};
 use crate::encoding::{Encoding, Malformed, Reader, Writer};
 use crate::frame::{Framed, Kind};
 use crate::{
@@ -28,6 +28,38 @@ impl Framed for Relay {
 
 impl Framed for Relayed {
     const KIND: Kind = Kind::Relayed;
+}
+
+impl Framed for SyncAll {
+    const KIND: Kind = Kind::SyncAll;
+}
+
+impl Framed for Synced {
+    const KIND: Kind = Kind::Synced;
+}
+
+impl Encoding for SyncAll {
+    fn encode(&self, to: &mut Writer) {
+        let Self { gateway, round } = self;
+        gateway.encode(to);
+        round.encode(to);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { gateway: Process::decode(from)?, round: u64::decode(from)? })
+    }
+}
+
+impl Encoding for Synced {
+    fn encode(&self, to: &mut Writer) {
+        let Self { asked, known } = self;
+        asked.encode(to);
+        known.encode(to);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { asked: SyncAll::decode(from)?, known: Option::decode(from)? })
+    }
 }
 
 impl Encoding for Relay {

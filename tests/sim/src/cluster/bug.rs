@@ -50,6 +50,10 @@ pub enum Bug {
     ResultNotCarried,
     /// In who has a disk go back to a snapshot: that is recorded although some partitions do not hold.
     RolledBackBeforeAllHold,
+    /// In a gateway: a flush counts as done where a node has not synced.
+    SyncAllIgnoresUnansweredMembers,
+    /// In a gateway: a flush is done by syncs that were asked for before it came.
+    SyncAllBeforeArrival,
 }
 
 use PlantedBug as P;
@@ -160,6 +164,8 @@ impl Bug {
         Self::HealthFromProgress,
         Self::FailedRecoveryCountsAsDone,
         Self::ResultNotCarried,
+        Self::SyncAllIgnoresUnansweredMembers,
+        Self::SyncAllBeforeArrival,
         Self::Replica(P::FreedWithoutLocks),
     ];
 

@@ -1,12 +1,13 @@
 //! What can happen, and what is done about it.
 
 use huntaway_ledger::{DiskRecord, SetRecord};
-use huntaway_replica::{Answer, Hold, Message, Moment, Outcome, Request, RequestId, Ticket};
+use huntaway_replica::{Answer, Hold, Message, Moment, Outcome, Process, Request, RequestId, Ticket};
 use huntaway_wire::{Incarnation, Partition, Pepoch, Stamp};
 
 use super::client::Told;
 use super::plot::Sprung;
 use super::shunned::Shunned;
+use super::syncing::RoundId;
 use super::{Cluster, Endpoint, MS};
 use crate::clock::Time;
 
@@ -94,6 +95,10 @@ pub(crate) enum AtNode {
     Request { from: Endpoint, partition: Partition, request: Request, is_checked: bool },
     /// Its store did something.
     Stored { partition: Partition, ticket: Ticket, outcome: Outcome, number: u64, synced: bool },
+    /// A gateway wants all that is in its logs on stable storage.
+    SyncAll { round: RoundId },
+    /// All up to these entries, by partition, is on stable storage.
+    SyncedAll { round: RoundId, numbers: Vec<u64> },
     /// What is in its logs is to be applied.
     Apply,
     /// Its disk failed.
@@ -114,6 +119,8 @@ pub(crate) enum AtNode {
 pub(crate) enum AtGateway {
     /// A store's answer.
     Answer { from: Endpoint, id: RequestId, resend: u32, answer: Answer, stamp: Stamp },
+    /// A node has synced all, and knew so much of the ledger then; or it cannot say that.
+    SyncedAll { from: Process, round: RoundId, known: Option<u64> },
     /// A client's command.
     Command { client: usize, operation: u64, sent: Time },
     /// Time to look after what is under way.

@@ -13,6 +13,7 @@ use super::event::{AtGateway, AtNode, Event};
 use super::judgement::Broken;
 use super::operation::{At, What};
 use super::snapshot::Target;
+use super::syncing::{Knowledge, Rounds};
 use super::{Bug, Cluster, Endpoint, MS, Shape, id_of, note, partition};
 use crate::Random;
 use crate::clock::{Clock, Time};
@@ -46,6 +47,9 @@ pub(crate) struct Gateway {
     disks: Vec<Option<Target>>,
     /// Pepoch and primary of each partition.
     view: Vec<(Pepoch, Endpoint)>,
+    /// What else it knows of the ledger.
+    pub(super) knows: Knowledge,
+    pub(super) rounds: Rounds,
 }
 
 struct UnderWay {
@@ -84,6 +88,8 @@ impl Gateway {
             stamps: BTreeMap::new(),
             disks: Vec::new(),
             view: vec![(Pepoch(0), 0); usize::from(shape.partitions)],
+            knows: Knowledge::default(),
+            rounds: Rounds::default(),
         }
     }
 
@@ -108,6 +114,11 @@ impl Gateway {
     pub(crate) fn is_alive(&self) -> bool {
         self.alive
     }
+
+    /// The partition that the command with the number is for, if it is under way.
+    pub(super) fn partition_of(&self, number: u64) -> Option<u16> {
+        self.commands.get(&number).map(|command| command.partition)
+    }
 }
 
 impl Cluster {
@@ -121,6 +132,7 @@ impl Cluster {
         state.listens_from = self.time + if state.incarnation.0 > 1 { LISTENS_AFTER } else { 0 };
         state.last_number = 0;
         state.stamps.clear();
+        state.rounds = Rounds::default();
         note!(self, "gateway {gateway} starts");
         self.tell_above(super::Report::Started { gateway });
         let node = id_of(self.gateway_endpoint(gateway));
@@ -176,7 +188,11 @@ impl Cluster {
             AtGateway::Answer { from, id, resend, answer, stamp } => {
                 self.answered(gateway, from, id, resend, answer, stamp);
             }
-            AtGateway::Tick => self.gateway_tick(gateway),
+            AtGateway::SyncedAll { from, round, known } => self.round_answered(gateway, from, round, known),
+            AtGateway::Tick => {
+                self.mind_round(gateway);
+                self.gateway_tick(gateway);
+            }
             AtGateway::News => {
                 let endpoint = self.gateway_endpoint(gateway);
                 if !self.network.reaches(self.ledger_endpoint(), endpoint) {
@@ -189,6 +205,8 @@ impl Cluster {
                 let partitions = 0..usize::from(self.shape.partitions);
                 self.gateways[gateway].disks = self.ledger.targets();
                 self.gateways[gateway].view = partitions.map(|number| self.ledger.primary(number)).collect();
+                self.gateways[gateway].knows = self.knowledge();
+                self.mind_round(gateway);
             }
         }
     }
@@ -219,6 +237,7 @@ impl Cluster {
         state.last_number += 1;
         let number = state.last_number;
         let sent = state.clock.moment(sent);
+        let is_by_round = matches!(what, What::Flush { .. }) && self.habits.flushes_by_round;
         let under_way = UnderWay {
             client,
             operation,
@@ -230,16 +249,27 @@ impl Cluster {
             is_aborted: false,
             resend: 0,
             copies: 0,
-            send_at: Moment(0),
+            send_at: Moment(if is_by_round { u64::MAX } else { 0 }),
             is_damaged: false,
             without_space_at: None,
         };
         state.commands.insert(number, under_way);
-        self.send_command(gateway, number);
+        if is_by_round {
+            self.flush_by_round(gateway, number);
+        } else {
+            self.send_command(gateway, number);
+        }
+    }
+
+    /// A flush is done, by whoever has synced.
+    pub(super) fn is_flushed(&mut self, gateway: usize, number: u64) {
+        if let Some(command) = self.gateways[gateway].commands.remove(&number) {
+            self.tell(command.client, command.operation, Told::Done);
+        }
     }
 
     /// Sends a command, if it is young enough: with the newest stamp of the store, taken before its age is checked.
-    fn send_command(&mut self, gateway: usize, number: u64) {
+    pub(super) fn send_command(&mut self, gateway: usize, number: u64) {
         let endpoint = self.gateway_endpoint(gateway);
         let Some(command) = self.gateways[gateway].commands.get(&number) else { return };
         let Some(target) = self.target(gateway, &command.what) else { return };

@@ -92,6 +92,12 @@ pub(crate) struct Habits {
     pub(crate) slow_clients_percent: u64,
     /// Clients choose a path anew for each operation.
     pub(crate) roams: bool,
+    /// Flushes ask nodes, not partitions.
+    pub(crate) flushes_by_round: bool,
+    /// In so many of a hundred cases a client flushes that would do something else.
+    pub(crate) flushes_instead_percent: u64,
+    /// In so many of a hundred cases a gateway hears of what is new, and of what follows, seconds later.
+    pub(crate) deaf_gateways_percent: u64,
     /// What travels goes through the bytes that it is on a network.
     pub(crate) is_carried: bool,
     /// So many of a hundred replicas have a store, not a model of one; those of a node have one together.
@@ -112,6 +118,7 @@ impl Habits {
         // A log that keeps what was applied is never empty.
         let has_limits = damaged_logs_percent == 0 && random.percent(if reserves { 70 } else { 40 });
         let has_real_stores = !has_limits && random.percent(REAL_STORES_PERCENT);
+        let flushes_by_round = random.percent(40);
         let fills_real_disks = !has_limits && random.percent(if reserves { 70 } else { 40 });
         Self {
             kinds,
@@ -127,6 +134,9 @@ impl Habits {
             recovery: draw_limits(random),
             slow_clients_percent: random.pick(&[0, 10, 60]),
             roams: random.percent(30),
+            flushes_by_round,
+            flushes_instead_percent: if flushes_by_round { random.pick(&[0, 10, 40]) } else { 0 },
+            deaf_gateways_percent: if flushes_by_round { random.pick(&[0, 0, 30]) } else { 0 },
             is_carried: random.percent(CARRIED_PERCENT),
             stutters_percent: random.pick(&[0, 0, 0, 0, 0, 30]),
             real_stores_percent: if has_real_stores { random.pick(&[60, 100]) } else { 0 },

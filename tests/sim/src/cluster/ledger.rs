@@ -249,6 +249,11 @@ impl Cluster {
         }
         for gateway in 0..self.shape.gateways {
             let delay = self.news_delay();
+            if self.time < FAULTS_END && self.random.percent(self.habits.deaf_gateways_percent) {
+                let endpoint = self.gateway_endpoint(gateway);
+                let until = self.time + self.random.below(6_000 * MS);
+                self.network.late_news[endpoint] = self.network.late_news[endpoint].max(until);
+            }
             self.news_for_gateway_in(gateway, delay);
         }
     }

@@ -42,7 +42,13 @@ impl Cluster {
                 }
                 let reads = random.percent(self.habits.reads_instead_percent);
                 let what = What::draw(&self.shape, snapshots, random);
-                if reads { what.into_read() } else { what }
+                if random.percent(self.habits.flushes_instead_percent) {
+                    What::Flush { partition: what.partition() }
+                } else if reads {
+                    what.into_read()
+                } else {
+                    what
+                }
             }
             Mood::Rush { at, stale_gateway, .. } => {
                 let is_stale = random.percent(50);

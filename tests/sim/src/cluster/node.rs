@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{
-    Answer, Block, Body, Change, Entry, Input, LEASE_US, Lesson, Message, Outcome, Output, Process, Proposal,
-    Record, Recovery, Replica, Reply, SetChange, Ticket,
+    Answer, Block, Body, Change, Entry, Input, LEASE_US, Lesson, Message, Moment, Outcome, Output, Process,
+    Proposal, Record, Recovery, Replica, Reply, SetChange, Ticket,
 };
 use huntaway_wire::replicated::Answered;
 use huntaway_wire::{Oid, Partition, Pepoch, Stamp};
@@ -67,9 +67,11 @@ pub(crate) struct Node {
     /// It never had another disk.
     pub(crate) is_original: bool,
     /// When the log of each partition has written all it was given.
-    log_free_at: Vec<Time>,
+    pub(super) log_free_at: Vec<Time>,
     /// The replicas of the process, if one runs.
     replicas: Option<Vec<Replica>>,
+    /// Until when the process has the ledger's lease.
+    pub(crate) leased_until: Moment,
     /// How much of what the ledger said the process knows: see [`super::ledger::Ledger::sequence`].
     pub(crate) applied: u64,
     /// What the ledger said last of each partition: see [`super::ledger::Row`].
@@ -104,6 +106,7 @@ impl Node {
             is_original: true,
             log_free_at: vec![0; partitions],
             replicas: None,
+            leased_until: Moment(0),
             applied: 0,
             configured: vec![0; partitions],
         }
@@ -185,7 +188,7 @@ impl Cluster {
         });
         state.replicas = Some(replicas.collect());
         state.recovery = Recovery::new(self.habits.recovery);
-        state.applied = 0;
+        (state.applied, state.leased_until) = (0, Moment(0));
         state.configured.fill(0);
         state.log_free_at.fill(self.time);
         note!(self, "node {node} starts as process {}", me.incarnation.0);
@@ -257,6 +260,8 @@ impl Cluster {
                 self.nodes[node].recovery.asked_for(partition);
                 self.step(node, partition, Input::Requested(request));
             }
+            AtNode::SyncAll { round } => self.sync_all(node, round),
+            AtNode::SyncedAll { round, numbers } => self.synced_all(node, round, &numbers),
             AtNode::Apply => self.apply_logs(node),
             AtNode::DiskFailed => self.disk_failed(node),
             AtNode::Stored { .. } if self.knows_of_failed_disk(node) => {}
@@ -288,6 +293,7 @@ impl Cluster {
                 }
             }
             AtNode::LedgerLease { until } => {
+                self.nodes[node].leased_until = until;
                 for number in 0..self.shape.partitions {
                     self.step(node, partition(number), Input::LedgerLease { until });
                 }
