@@ -34,8 +34,11 @@ struct State {
     /// For the next round.
     waiting: Vec<oneshot::Sender<Arc<Round>>>,
     /// Where answers go, to the round with this number.
-    answers: Option<(u64, mpsc::Sender<(Process, Option<u64>)>)>,
+    answers: Option<(u64, mpsc::Sender<Told>)>,
 }
+
+/// What a process answers: the last record that it knows, if all is well.
+type Told = (Process, Option<u64>);
 
 /// What came of a round.
 #[derive(Debug, Default)]
