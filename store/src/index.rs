@@ -30,11 +30,6 @@ pub(crate) struct IndexPlace {
     pub(crate) must_exist: bool,
 }
 
-/// Its file, in the partition's directory.
-pub(crate) fn index_path(directory: &str) -> String {
-    format!("{directory}/index")
-}
-
 /// Why an index cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IndexError {

@@ -177,7 +177,7 @@ impl<D: Disk> Wal<D> {
         let next_number = found.next_number();
         let how = Replay::Rewriting { skips_damage: options.skips_damage };
         let end = replay::replay(&*disk, &found, marks, how, replay)?;
-        let must_cut = end.has_leftovers || end.is_cut || released.is_cutting();
+        let must_cut = end.has_leftovers || released.is_cutting();
         let fail = |source| io_error("write", released::path(), source);
         let durable_mark = released.durable_mark();
         if !end.holes.is_empty() {
@@ -200,10 +200,6 @@ impl<D: Disk> Wal<D> {
             Some(last) => last,
             None => create_first(&*disk, &options, (next_number, end.lsn))?,
         };
-        if end.is_cut {
-            let allocated = disk.allocate(&current.file, 0, options.segment_bytes);
-            allocated.map_err(|source| io_error("allocate", segment::path(current.number), source))?;
-        }
         let tail = Tail {
             current,
             full,

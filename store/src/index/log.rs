@@ -4,7 +4,6 @@ use std::io::{self, IoSlice};
 
 use huntaway_wire::Epoch;
 
-use super::index_path;
 use super::sector::{BatchSector, ITEMS_PER_SECTOR, Item, encode_header, is_header};
 use super::{IndexError, IndexPlace};
 use crate::disk::{Disk, Open};
@@ -41,7 +40,7 @@ pub(crate) struct IndexLog {
 impl IndexLog {
     /// Reads the file; no file is an empty index. Returns the items in the order they were appended.
     pub(super) fn load<D: Disk>(disk: &D, place: IndexPlace) -> Result<(Self, Vec<Item>), IndexError> {
-        let path = index_path(&place.directory);
+        let path = format!("{}/index", place.directory);
         let mut log = Self {
             place,
             path,

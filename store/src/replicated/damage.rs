@@ -1,16 +1,11 @@
 //! What is missing from a log that was opened although it is damaged.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use huntaway_replica::Entry;
 use huntaway_wire::Partition;
 
 use crate::disk::Disk;
-use crate::index::index_path;
-use crate::locking::lock;
-use crate::memory::Memory;
-use crate::partition::{Epochs, PartitionState, Slot, directory_name};
+use crate::partition::Slot;
 use crate::store::Store;
 use crate::wal::{Hole, Lsn};
 
@@ -70,37 +65,10 @@ impl<D: Disk> Store<D> {
             || is_there && self.look_up(partition).is_ok_and(|slot| matches!(*slot, Slot::Damaged))
     }
 
-    /// Says that the ledger knows which partitions' logs are damaged. Until then whoever opens the store next is told, too. From
-    /// then on what has no index that can be used is an empty partition, to be taught like any other.
+    /// Says that the ledger knows which partitions' logs are damaged. Until then whoever opens the store next is told, too.
     pub fn log_damage_is_known(&self) {
-        for partition in Partition::all() {
-            if let Err(error) = self.begin_anew(partition) {
-                tracing::error!(%partition, %error, "a partition whose index cannot be used cannot be made anew");
-            }
-        }
         self.damage.is_known.store(true, Ordering::Release);
         self.ring_unapplied();
-    }
-
-    /// The partition gets an index with nothing in it, if it has one that is damaged. The files of its objects are leftovers then.
-    fn begin_anew(&self, partition: Partition) -> Result<(), Box<dyn std::error::Error>> {
-        let slot = || lock(&self.partitions[partition.index()]);
-        if !matches!(*slot(), Slot::Damaged) {
-            return Ok(());
-        }
-        let epochs = Epochs { known: None, ..self.directories[partition.index()] };
-        let path = index_path(&directory_name(partition, epochs.of_directory()));
-        match self.disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        let nothing = (Some(Memory::new(self.account.clone())), true);
-        let anew =
-            PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), nothing, &self.account)?;
-        *slot() = Slot::Loaded(Box::new(anew));
-        // What the log has of it counts as little.
-        self.log_entry(partition, &Entry::Forget).inspect_err(|_| *slot() = Slot::Damaged)?;
-        Ok(())
     }
 
     /// What the log lacks may be what explains the index of a partition, or its absence: before it is as if nothing were missing,

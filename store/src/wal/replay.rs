@@ -125,8 +125,6 @@ pub(super) struct End {
     pub(super) segment: usize,
     /// Whether that segment holds leftovers of records at or after the end.
     pub(super) has_leftovers: bool,
-    /// Whether the file of that segment was cut short, and with it whatever followed.
-    pub(super) is_cut: bool,
     /// What is missing before, in order.
     pub(super) holes: Vec<Hole>,
 }
@@ -298,19 +296,16 @@ fn meet_unreadable<D: Disk>(
     let bytes = fixed.map_or(0, Fixed::logged_bytes);
     let readable = first_header(disk, segment, segment.offset(lsn) + bytes, how).map_err(fail)?;
     let is_followed = marks.is_all_there && (readable.is_some() || next.is_some());
-    let may_be_cut = marks.is_all_there && next.is_none() && !end.is_cut;
-    let is_cut = may_be_cut && is_cut_short(disk, segment, lsn, fixed).map_err(fail)?;
-    if known_durable <= lsn && !is_damaged_behind && !is_followed && !is_cut {
+    if known_durable <= lsn && !is_damaged_behind && !is_followed {
         return Ok(true);
     }
     let damaged = WalError::Damaged { segment: segment.number, offset: segment.offset(lsn) };
     if !how.skips_damage() {
         return Err(damaged);
     }
-    end.is_cut |= is_cut;
     let (to, partition) = match fixed {
-        Some(fixed) if !is_cut => (Lsn(lsn.0 + bytes), Some(fixed.partition())),
-        _ => {
+        Some(fixed) => (Lsn(lsn.0 + bytes), Some(fixed.partition())),
+        None => {
             let behind = known_durable.max(Lsn(lsn.0 + ALIGNMENT_BYTES));
             // A segment that is lost as a whole was begun when this one was full.
             let last = next.filter(|next| is_damaged_behind || *next < behind).unwrap_or(behind);
@@ -324,25 +319,6 @@ fn meet_unreadable<D: Disk>(
     }
     end.skip(to, partition);
     Ok(false)
-}
-
-/// Whether the file ends within what was being written at `lsn`: files are made as long as they will be.
-fn is_cut_short<D: Disk>(
-    disk: &D,
-    segment: &Segment<D::File>,
-    lsn: Lsn,
-    fixed: Option<&Fixed>,
-) -> io::Result<bool> {
-    let offset = segment.offset(lsn);
-    let Some(left) = disk.length(&segment.file)?.checked_sub(offset) else { return Ok(true) };
-    if let Some(fixed) = fixed {
-        return Ok(left < fixed.logged_bytes());
-    }
-    // What a full segment has left is shorter than a header, too, but was never written.
-    let mut header = [0; HEADER_BYTES];
-    let length =
-        if left < HEADER_BYTES as u64 { disk.read_at(&segment.file, &mut header, offset)? } else { 0 };
-    Ok(header[..length].iter().any(|byte| *byte != 0))
 }
 
 /// The furthest position that records of `segment` at or after `from` claim to have been on stable storage.

@@ -310,49 +310,6 @@ fn a_damaged_index_does_not_keep_the_log() {
     }
 }
 
-/// Once it is known, the replica is taught from nothing: what it had is of no use, whatever the log still has of it.
-#[test]
-fn a_damaged_index_is_made_anew_when_the_ledger_knows() {
-    for is_missing in [false, true] {
-        let disk = Arc::new(SimulatedDisk::new(1 << 30));
-        let store = open(&disk);
-        store.log_entry(partition(1), &write(version(1, 1), 0, 0, &[Some(1)])).unwrap();
-        store.apply().unwrap();
-        store.log_entry(partition(1), &write(version(1, 2), 1, 0, &[Some(1)])).unwrap();
-        store.sync().unwrap();
-        drop(store);
-        disk.crash(Crash::Process, 0);
-        if is_missing {
-            disk.remove("objects/001.1/index").and_then(|()| disk.sync_dir("objects/001.1")).unwrap();
-        } else {
-            assert!(disk.flip("objects/001.1/index", 3, 1));
-        }
-        let store = open(&disk);
-        assert_eq!(told(&store), [1]);
-        store.log_damage_is_known();
-        let listed = |store: &Store<SimulatedDisk>| match store.digests(partition(1), None, 9) {
-            Outcome::Digests(page) => page.objects,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(listed(&store), [(oid(0), None)], "the file that is there is not said to be of use");
-        store.log_entry(partition(1), &write(version(2, 1), 2, 0, &[Some(1)])).unwrap();
-        store.sync().unwrap();
-        let whole = |store: &Store<SimulatedDisk>| -> Vec<_> {
-            listed(store).into_iter().filter(|(_, sum)| sum.is_some()).collect()
-        };
-        let before = whole(&store);
-        assert_eq!(before.len(), 1);
-        drop(store);
-        for crash in [Crash::Process, Crash::Power, Crash::Process] {
-            disk.crash(crash, 0);
-            let store = open(&disk);
-            assert_eq!((told(&store), whole(&store)), (vec![], before.clone()));
-            store.apply().unwrap();
-            assert_eq!(whole(&store), before);
-        }
-    }
-}
-
 #[test]
 fn a_record_before_others_is_no_torn_tail_if_only_the_process_died() {
     for (boot, whose) in [(1, vec![1]), (2, vec![])] {

@@ -193,37 +193,6 @@ fn what_follows_a_bad_record_was_there_if_no_power_was_lost() {
     }
 }
 
-/// Whatever a file that was cut short had lost, it may have been synced, and is not the end.
-#[test]
-fn a_file_that_ends_within_a_record_was_cut() {
-    let open = |disk: &Arc<SimulatedDisk>| {
-        let mut seen = Vec::new();
-        let options = WalOptions { is_same_boot: true, skips_damage: true, ..OPTIONS };
-        let wal = Wal::open(disk.clone(), options, &mut |_, record: Record<'_>| {
-            seen.push(record.header.version.seq);
-            Ok::<(), WalError>(())
-        });
-        wal.map(|wal| (wal, seen)).unwrap()
-    };
-    // In the header, which has 56 bytes, in what follows it, or in the last byte before what fills it up.
-    for left in [1, 30, 57, RECORD_BYTES - 5] {
-        let disk = log(5, 2);
-        let file = disk.open(&path(1), Open::Existing).unwrap();
-        disk.set_length(&file, offset(4) + left).unwrap();
-        let (wal, seen) = open(&disk);
-        assert_eq!((wal.holes().len(), seen), (1, vec![1, 2, 3]), "{left}");
-        append(&wal, 6, 1).unwrap();
-        drop(wal);
-        // It has all of its space again, and what was lost is not forgotten.
-        assert_eq!(disk.length(&file).unwrap(), OPTIONS.segment_bytes);
-        let (wal, seen) = open(&disk);
-        assert_eq!((wal.holes().len(), seen), (1, vec![1, 2, 3, 6]), "{left}");
-    }
-    // A log that ends with its file is whole.
-    let disk = log(PER_SEGMENT, 2);
-    assert_eq!(open(&disk).0.holes(), []);
-}
-
 /// What tells of a hole is destroyed with what lies beyond the log's end: a segment without a header, a record behind a bad one.
 #[test]
 fn who_dies_while_a_damaged_log_is_opened_takes_no_hole_along() {

@@ -143,8 +143,8 @@ impl RealDisk {
         self.open();
     }
 
-    /// A bit of the log flips, or a segment is cut. If only a process died, its newest entry is not flipped: nothing would tell
-    /// that from an entry which it was writing when it died.
+    /// A bit of the log flips, or a segment is cut. If only a process died, no file is cut, and its newest entry is not flipped:
+    /// nothing would tell that from an entry which it was writing when it died.
     fn damage_log(&self, crash: Crash, random: &mut Random) {
         let files = self.disk.files();
         let segments: Vec<_> = files.iter().filter(|path| path.starts_with("wal/0")).collect();
@@ -153,10 +153,11 @@ impl RealDisk {
         // Most of a run is in its beginning.
         let longest = random.pick(&[8 << 10, 64 << 10, 512 << 10]);
         let at = random.below(longest);
-        if random.percent(15) {
+        let is_killed = crash == Crash::Killed;
+        if !is_killed && random.percent(15) {
             let length = self.disk.length(&file).unwrap_or_default().min(at);
             let _ = self.disk.set_length(&file, length).and_then(|()| self.disk.sync_data(&file));
-        } else if crash != Crash::Killed || !self.is_newest(&file, at) {
+        } else if !is_killed || !self.is_newest(&file, at) {
             // Whoever wrote it may not have synced it: the system has it on the disk by now.
             let _ = self.disk.sync_data(&file);
             self.disk.flip(path, at, random.below(8) as u32);
