@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
-use huntaway_ledger::{NodeState, State};
+use huntaway_ledger::{InSyncSet, NodeState, State};
 use huntaway_wire::replicated::Answers;
 use huntaway_wire::{NodeId, Partition, Pepoch, Process, Vid};
 use smallvec::SmallVec;
@@ -107,7 +107,8 @@ impl Table {
         up.all(|(node, NodeState { incarnation, .. })| processes.contains(&Process { node, incarnation }))
     }
 
-    /// Whether the partition's in-sync set is of these processes alone, and nobody doubts that they have everything.
+    /// Whether the partition's in-sync set is of these processes alone, and nobody doubts that they have everything. Never if there is
+    /// to be one copy: who is promoted then takes the place of the only one that would have to know of it.
     pub(super) fn is_held_by(&self, partition: Partition, processes: &[Process]) -> bool {
         let sets = self.state.sets();
         let is_one = |node: &NodeId| {
@@ -115,7 +116,8 @@ impl Table {
                 sets.node(*node).map(|known| Process { node: *node, incarnation: known.incarnation });
             process.is_some_and(|process| processes.contains(&process))
         };
-        let set = sets.set(partition).filter(|set| !set.in_sync.is_empty() && !set.is_lost());
+        let is_sure = |set: &&InSyncSet| sets.copies() > 1 && !set.in_sync.is_empty() && !set.is_lost();
+        let set = sets.set(partition).filter(is_sure);
         set.is_some_and(|set| {
             set.doubtful.is_empty() && set.damaged.is_empty() && set.in_sync.iter().all(is_one)
         })

@@ -7,8 +7,8 @@ use std::thread;
 
 use huntaway_membership::Driver as _;
 use huntaway_replica::{Input, Outcome, Ticket};
-use huntaway_wire::Partition;
 use huntaway_wire::replicated::{Answers, SyncAll, Synced};
+use huntaway_wire::{Partition, clock};
 
 use super::Shared;
 use crate::locking::lock;
@@ -109,12 +109,9 @@ impl Shared {
 
     fn sync(&self, disk: usize) {
         while let Some(waiting) = self.syncs.next(disk) {
-            let store = self.disks.by_number(disk);
-            let is_synced = store.is_some_and(|store| store.sync().is_ok());
-            let is_nobodys = || store.is_none() && !self.is_counted_on(disk);
-            let is_enough = is_synced || !waiting.wishes.is_empty() && is_nobodys();
+            let is_synced = self.disks.by_number(disk).is_some_and(|store| store.sync().is_ok());
             for wish in waiting.wishes {
-                self.wish_is_done(&wish, is_enough);
+                self.wish_is_done(&wish, is_synced);
             }
             for (partition, ticket) in waiting.replicas {
                 let outcome = if is_synced { Outcome::Done } else { Outcome::Failed };
@@ -128,14 +125,6 @@ impl Shared {
         self.syncs.want_all(asked, answers)
     }
 
-    /// Whether a partition of this disk, which has failed, counts on it. If none does, none will: nothing learns here any more.
-    fn is_counted_on(&self, disk: usize) -> bool {
-        let state = self.ledger.state();
-        let is_in_sync =
-            |at: &Partition| state.sets().set(*at).is_some_and(|set| set.in_sync.contains(&self.me.node));
-        Partition::all().filter(|at| self.disks.number(*at) == disk).any(|at| is_in_sync(&at))
-    }
-
     /// A disk was synced for a gateway. When all are, it is told what the ledger had said by then, if this process has the lease.
     fn wish_is_done(&self, wish: &Wish, is_synced: bool) {
         if !is_synced {
@@ -145,9 +134,10 @@ impl Shared {
             return;
         }
         let is_sure = !wish.has_failed.load(Ordering::Acquire);
-        // Replicas know no more than that. The lease is looked at last, and it may have been given up since it was got.
+        // The lease is read before what is known: it came with all that was agreed on before it. Replicas know no more than that.
+        let leased_until = self.ledger.leased_until();
         let number = self.ledger.state().number();
-        let has_lease = self.ledger.has_lease() && !self.has_ended.load(Ordering::Acquire);
+        let has_lease = clock::now() < leased_until && !self.has_ended.load(Ordering::Acquire);
         let known = (is_sure && has_lease).then_some(number);
         wish.answers.synced(self.me, Synced { asked: wish.asked, known });
     }

@@ -152,7 +152,7 @@ impl Cluster {
         let has = |process: &Process| round.synced.contains(process);
         let is_old = state.knows.sequence < round.known;
         let ignores = self.bug == Some(Bug::SyncAllIgnoresUnansweredMembers) && !round.synced.is_empty();
-        let are_all_up = ignores || state.knows.up.iter().all(has);
+        let are_all_up = ignores || self.shape.copies > 1 && state.knows.up.iter().all(has);
         for number in round.flushes {
             let Some(of) = self.gateways[gateway].partition_of(number) else { continue };
             let set = self.gateways[gateway].knows.sets.get(usize::from(of));
