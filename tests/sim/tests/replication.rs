@@ -210,11 +210,6 @@ fn a_flush_where_a_node_has_not_synced_is_found() {
 }
 
 #[test]
-fn a_flush_by_syncs_that_were_asked_for_before_it_is_found() {
-    is_found(Bug::SyncAllBeforeArrival);
-}
-
-#[test]
 fn health_that_is_told_from_progress_is_found() {
     is_found(Bug::HealthFromProgress);
 }

@@ -52,8 +52,6 @@ pub enum Bug {
     RolledBackBeforeAllHold,
     /// In a gateway: a flush counts as done where a node has not synced.
     SyncAllIgnoresUnansweredMembers,
-    /// In a gateway: a flush is done by syncs that were asked for before it came.
-    SyncAllBeforeArrival,
 }
 
 use PlantedBug as P;
@@ -165,7 +163,6 @@ impl Bug {
         Self::FailedRecoveryCountsAsDone,
         Self::ResultNotCarried,
         Self::SyncAllIgnoresUnansweredMembers,
-        Self::SyncAllBeforeArrival,
         Self::Replica(P::FreedWithoutLocks),
     ];
 

@@ -67,10 +67,10 @@ impl Cluster {
     /// A flush has come to the gateway.
     pub(super) fn flush_by_round(&mut self, gateway: usize, number: u64) {
         let rounds = &mut self.gateways[gateway].rounds;
-        match &mut rounds.current {
-            Some(round) if self.bug == Some(Bug::SyncAllBeforeArrival) => round.flushes.push(number),
-            Some(_) => rounds.waiting.push(number),
-            None => self.begin_round(gateway, vec![number]),
+        if rounds.current.is_some() {
+            rounds.waiting.push(number);
+        } else {
+            self.begin_round(gateway, vec![number]);
         }
     }
 
