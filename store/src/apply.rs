@@ -127,8 +127,11 @@ impl<D: Disk> Store<D> {
             self.make_durable(&batches)?;
             applied += self.apply_batches(batches)?;
         }
+        // What came after the cut was applied as well, if nothing is left; whoever waits for it would wait for another write.
+        let frees = self.room.frees();
+        let applied_to = if self.dirty.is_empty() { cut.max(frees) } else { cut };
         self.room.refresh(&*self.disk);
-        self.room.freed(cut);
+        self.room.freed(applied_to);
         if applied.objects_without_room == 0 {
             self.applied.fetch_max(cut.0, Ordering::AcqRel);
             if settles {

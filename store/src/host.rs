@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
-use huntaway_replica::{Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
+use huntaway_replica::{Credit, Input, Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
 use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::link::{Acceptor, Inbox};
 use huntaway_wire::replicated::{Answers, Request, Store, SyncAll};
@@ -89,7 +89,7 @@ struct Shared {
     me: Process,
     /// One of each partition, by number.
     places: Box<[Mutex<Place>]>,
-    disks: Disks,
+    disks: Arc<Disks>,
     ledger: Arc<RemoteDriver>,
     links: Links,
     syncs: Syncs,
@@ -229,7 +229,9 @@ impl Drop for Host {
 /// The replica of a partition, with what the log says of it.
 fn replica(disks: &Disks, partition: Partition, me: Process) -> Replica {
     let recovered = disks.store(partition).map(|store| store.recovered(partition)).unwrap_or_default();
-    Replica::new(partition, me, now(), recovered)
+    let mut replica = Replica::new(partition, me, now(), recovered);
+    replica.step(now(), Input::Room(Credit::NONE));
+    replica
 }
 
 /// By the clock of replicas: it goes on in pauses.

@@ -206,6 +206,19 @@ impl NodeStore {
         self.disks.get(disk).and_then(NodeDisk::at_work).map(LocalStore::store)
     }
 
+    /// The stores of all disks that were there at the start, failed or not.
+    pub(crate) fn opened(&self) -> impl Iterator<Item = &Store<FileDisk>> {
+        self.disks.iter().filter_map(|disk| match &disk.service {
+            Service::Serving(local) => Some(local.store()),
+            Service::Absent { .. } => None,
+        })
+    }
+
+    /// Where the table of disks is.
+    pub(crate) fn state(&self) -> &FileDisk {
+        &self.state
+    }
+
     /// How the disks are, in the order of the table.
     pub fn disks(&self) -> Vec<DiskStatus> {
         self.disks.iter().map(NodeDisk::status).collect()

@@ -95,6 +95,7 @@ impl<D: Disk> Store<D> {
             #[cfg(feature = "planted-bugs")]
             kept_back: crate::planted::KeptBack::default(),
             bell: OnceLock::new(),
+            on_failure: OnceLock::new(),
             disk,
             options,
             superblock,

@@ -81,6 +81,7 @@ pub struct Store<D: Disk> {
     #[cfg(feature = "planted-bugs")]
     pub(crate) kept_back: crate::planted::KeptBack,
     pub(crate) bell: OnceLock<Box<dyn Fn(Task) + Send + Sync>>,
+    pub(crate) on_failure: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// Why the bell for application was rung last; higher is more urgent.
@@ -159,6 +160,11 @@ impl<D: Disk> Store<D> {
     pub fn on_work(&self, bell: impl Fn(Task) + Send + Sync + 'static) {
         // A second bell would be a mistake without consequences: the first one goes on ringing.
         let _ = self.bell.set(Box::new(bell));
+    }
+
+    /// Calls `note` once the disk has failed, before anybody is told. To be set once.
+    pub(crate) fn on_failure(&self, note: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_failure.set(Box::new(note));
     }
 
     /// Hands over a request; see [`huntaway_wire::Peer::submit`].
@@ -478,6 +484,7 @@ impl<D: Disk> Store<D> {
         if !self.failed.swap(true, Ordering::AcqRel) {
             let cause = reason.source().map(ToString::to_string).unwrap_or_default();
             tracing::error!(disk = self.options.directory, %reason, cause, "the disk has failed and was stopped");
+            self.on_failure.get().into_iter().for_each(|note| note());
         }
         self.waiters.fail(&error);
         self.fail_backlog(&error);

@@ -1,5 +1,10 @@
 //! Replicas of several nodes at work, with a ledger and a network: what was written is there, whoever dies.
 
+#[path = "flock/full.rs"]
+mod full;
+#[path = "../../tests/support/needs.rs"]
+#[allow(dead_code, reason = "shared with the tests of the binary, which need more")]
+mod needs;
 #[path = "flock/running.rs"]
 mod running;
 

@@ -71,7 +71,8 @@ impl Member {
             return;
         }
         match body {
-            Body::Beacon { sent, settled, attempt, is_missed } => {
+            // Whoever has the store's word that it has room takes that in first.
+            Body::Beacon { sent, settled, attempt, is_missed, wants_room: _ } => {
                 if !is_missed {
                     self.missing.is_heard(site.now);
                 }

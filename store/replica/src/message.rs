@@ -35,6 +35,8 @@ pub enum Body {
         attempt: Attempt,
         /// The primary has not heard of the receiver for as long as a lease lasts.
         is_missed: bool,
+        /// Changes wait until the receiver promises to take more.
+        wants_room: bool,
     },
     /// The sender, which is in sync, has not heard for a while that the primary is there and hears it.
     Misses,

@@ -52,7 +52,8 @@ impl Opening {
         for (member, heard) in &self.heard {
             let is_missed = is_missed(site, *heard);
             let settled = Version::NEVER;
-            site.send(*member, Body::Beacon { sent: site.now, settled, attempt: 0, is_missed });
+            let (sent, wants_room) = (site.now, false);
+            site.send(*member, Body::Beacon { sent, settled, attempt: 0, is_missed, wants_room });
         }
         let configuration = site.configuration.clone();
         if !configuration.is_all_doubtful() && !configuration.doubtful.is_empty() {

@@ -456,6 +456,7 @@ impl Primary {
         }
         self.wake_up(site);
         self.send_beacons(site);
+        self.has_asked_for_room();
         for peer in &self.peers {
             if peer.silent_us(site) > SILENCE_US {
                 site.propose(SetChange::Drop(peer.process));

@@ -16,7 +16,7 @@ use crate::planted::PlantedBug;
 use crate::primary::Primary;
 use crate::process::{GRANT_US, Grant, Moment, Process};
 use crate::record::Entry;
-use crate::room::Room;
+use crate::room::{Room, WHOLE_OBJECT_BYTES};
 use crate::sensible::is_command;
 use crate::site::{Pending, Recovered, Site};
 
@@ -114,6 +114,28 @@ impl Replica {
     /// had promised: none, unless there is a mistake.
     pub fn beyond_credit(&self) -> u64 {
         if let Role::Member(member) = &self.role { member.beyond_credit() } else { 0 }
+    }
+
+    /// Whether to tell it what its store has room for ([`Input::Room`]) before `input`, which may wait for that otherwise. A node has
+    /// thousands of replicas, and what is promised to one is for no other: those that nobody writes to are promised nothing.
+    pub fn wants_room_for(&self, input: &Input) -> bool {
+        let room = &self.site.room;
+        let wants = match input {
+            Input::Requested(request) => is_change(&request.command),
+            Input::Received { message, .. } => {
+                matches!(message.body, Body::Beacon { wants_room: true, .. })
+            }
+            Input::Tick => self.wants_room(),
+            _ => false,
+        };
+        // What was promised some takes it little by little, and nobody has to wait for more.
+        let may_take = matches!(input, Input::Stored { .. } | Input::Tick) && room.is_promised_some();
+        wants && room.has_less_than(WHOLE_OBJECT_BYTES)
+            || may_take && room.has_less_than(WHOLE_OBJECT_BYTES / 2)
+    }
+
+    fn wants_room(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.wants_room())
     }
 
     /// Whether this is the primary and all in-sync replicas have all writes that were given a version.

@@ -36,8 +36,8 @@ pub struct Credit {
 }
 
 impl Credit {
-    /// Nothing was promised yet.
-    pub(crate) const NONE: Self = Self { limit_bytes: 0, space_limit_bytes: 0, is_full: false };
+    /// Nothing is promised yet.
+    pub const NONE: Self = Self { limit_bytes: 0, space_limit_bytes: 0, is_full: false };
 
     /// As much as anybody wants.
     pub const ENDLESS: Self = Self { limit_bytes: u64::MAX, space_limit_bytes: u64::MAX, is_full: false };
@@ -171,6 +171,18 @@ impl Room {
         let all = self.taken.plus(cost);
         let has_space = all.space_bytes <= self.promised.space_limit_bytes;
         all.bytes <= self.promised.limit_bytes && (has_space || !is_learner || !cost.takes_space())
+    }
+
+    /// Whether less is promised and not taken than so much, of the log or of the disk.
+    pub(crate) fn has_less_than(&self, bytes: u64) -> bool {
+        let Credit { limit_bytes, space_limit_bytes, .. } = self.promised;
+        let left = |limit: u64, taken: u64| limit.saturating_sub(taken);
+        left(limit_bytes, self.taken.bytes).min(left(space_limit_bytes, self.taken.space_bytes)) < bytes
+    }
+
+    /// Whether the store promised anything since the process began.
+    pub(crate) fn is_promised_some(&self) -> bool {
+        self.promised != Credit::NONE
     }
 
     /// The record goes to the log.

@@ -137,7 +137,7 @@ impl Teaching {
             let settled = Version { pepoch: site.pepoch().0, seq: self.takes_part_from - 1 };
             self.ask(site, Lesson::Begin { requests, settled });
             // So that the lease is not what is waited for in the end.
-            self.send_beacon(site, settled);
+            self.send_beacon(site, primary.settled(site), false);
         }
     }
 
@@ -224,7 +224,11 @@ impl Teaching {
             return;
         }
         let at_once = site.has(PlantedBug::ForwardsOvertake);
+        let was_held_back = self.forwards.is_held_back();
         let due = self.forwards.due(site.now, self.credit, at_once);
+        if self.forwards.is_held_back() && !was_held_back {
+            self.send_beacon(site, settled, true);
+        }
         self.send_forwards(site, settled, due);
     }
 
@@ -273,9 +277,10 @@ impl Teaching {
         }
     }
 
-    fn send_beacon(&self, site: &mut Site, settled: Version) {
+    fn send_beacon(&self, site: &mut Site, settled: Version, wants_room: bool) {
         let (settled, attempt) = (self.settled(settled), self.attempt);
-        site.send(self.learner, Body::Beacon { sent: site.now, settled, attempt, is_missed: false });
+        let beacon = Body::Beacon { sent: site.now, settled, attempt, is_missed: false, wants_room };
+        site.send(self.learner, beacon);
     }
 
     fn propose_if_leased(&mut self, site: &mut Site) {
@@ -300,7 +305,8 @@ impl Teaching {
         let late = self.forwards.late(site.now);
         self.send_forwards(site, settled, late);
         self.is_late |= self.forwards.is_late(site, SILENCE_US);
-        self.send_beacon(site, settled);
+        let wants_room = primary.wants_room() || self.forwards.is_held_back() || self.is_crowded(primary);
+        self.send_beacon(site, settled, wants_room);
         if matches!(self.phase, Phase::Crowded) {
             self.admit(site, primary);
         }

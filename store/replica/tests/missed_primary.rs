@@ -76,7 +76,10 @@ fn tells_the_other(outputs: &[Output]) -> bool {
 }
 
 fn beacon(is_missed: bool) -> (Process, Body) {
-    (PRIMARY, Body::Beacon { sent: Moment(7), settled: Version::NEVER, attempt: 0, is_missed })
+    (
+        PRIMARY,
+        Body::Beacon { sent: Moment(7), settled: Version::NEVER, attempt: 0, is_missed, wants_room: false },
+    )
 }
 
 const ALL: [Process; 3] = [PRIMARY, ME, OTHER];

@@ -1,7 +1,7 @@
 //! The disks of the node, and what they remember of its processes.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use huntaway_ledger::{Memory, StartId};
 use huntaway_membership::Driver as _;
@@ -30,7 +30,7 @@ impl Disks {
         options: StoreOptions,
         ledger: &RemoteDriver,
         registry: &Registry,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Arc<Self>, OpenError> {
         let boot = if options.boot == BootId([0; 16]) { boot_id() } else { Some(options.boot) };
         let options = StoreOptions {
             cluster: ClusterId(ledger.cluster()),
@@ -41,8 +41,29 @@ impl Disks {
             ..options
         };
         let boot = options.boot;
-        let store = NodeStore::open(state, disks, options, registry)?;
-        Ok(Self { store, remembered: Mutex::new(Remembered::nothing(boot)) })
+        Ok(Self::over(NodeStore::open(state, disks, options, registry)?, boot))
+    }
+
+    fn over(store: NodeStore, boot: BootId) -> Arc<Self> {
+        let disks = Arc::new(Self { store, remembered: Mutex::new(Remembered::nothing(boot)) });
+        for store in disks.store.opened() {
+            let disks = Arc::downgrade(&disks);
+            store.on_failure(move || disks.upgrade().iter().for_each(|disks| disks.has_failed()));
+        }
+        disks
+    }
+
+    /// A disk failed: what it was given since it was synced last may be lost, which the next process has to know, also in this boot.
+    fn has_failed(&self) {
+        let mut remembered = lock(&self.remembered);
+        remembered.memory = worse(remembered.memory, Memory::Stable);
+        let disks = self.store.opened().map(Store::disk).chain([self.store.state()]);
+        let noted = disks.filter(|disk| remembered.store(*disk).is_ok()).count();
+        if noted == 0 {
+            tracing::error!(
+                "that a disk has failed is noted nowhere: restart the machine before this node starts again"
+            );
+        }
     }
 
     /// What the ledger is to be told of the process that starts: it is on the disks already.
@@ -76,6 +97,13 @@ impl Disks {
         }
         let mut begun = all.unwrap_or_else(|| Remembered::nothing(boot));
         begun.boot = boot;
+        // Where a disk that failed is told of, though it may not have taken that itself.
+        let state = self.store.state();
+        let name = state.directory().display().to_string();
+        let noted = Remembered::load(state).map_err(OpenError::io("read the starts of", &name))?;
+        if let Some(noted) = noted.filter(|noted| noted.boot == boot) {
+            begun.memory = worse(begun.memory, noted.memory);
+        }
         let mut id = [0; 8];
         let random = getrandom::fill(&mut id).map_err(|error| std::io::Error::other(error.to_string()));
         random.map_err(OpenError::io("draw", "random numbers"))?;
@@ -94,7 +122,8 @@ impl Disks {
     pub(super) fn recorded(&self) -> Result<(), OpenError> {
         let mut remembered = lock(&self.remembered);
         remembered.starts.recorded();
-        remembered.memory = Memory::Kept;
+        let has_failed = self.store.opened().any(Store::has_failed);
+        remembered.memory = if has_failed { Memory::Stable } else { Memory::Kept };
         self.write(&remembered)?;
         self.all().for_each(Store::log_damage_is_known);
         Ok(())
@@ -104,7 +133,9 @@ impl Disks {
         for store in self.all() {
             remembered.store(store.disk()).map_err(OpenError::io("write the starts of", store.name()))?;
         }
-        Ok(())
+        let state = self.store.state();
+        let name = state.directory().display().to_string();
+        remembered.store(state).map_err(OpenError::io("write the starts of", &name))
     }
 
     /// How many disks the node has.
@@ -137,5 +168,57 @@ impl Disks {
 
     pub(super) fn close(&self) -> Result<(), DisksStopped> {
         self.store.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_wire::Broken;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const BOOT: BootId = BootId([3; 16]);
+
+    /// What a process that starts now tells the ledger that is left.
+    fn begin(dir: &TempDir, boot: BootId) -> (Arc<Disks>, Memory) {
+        let path = dir.path().join("disk");
+        let disk = DiskDirectory { path, weight: None };
+        let options = StoreOptions { make: true, boot, ..StoreOptions::default() };
+        let store = NodeStore::open(&dir.path().join("state"), &[disk], options, &Registry::new()).unwrap();
+        let disks = Disks::over(store, boot);
+        let memory = disks.begin().unwrap().memory;
+        (disks, memory)
+    }
+
+    #[test]
+    fn a_disk_that_failed_is_told_of_by_the_next_process_and_by_none_after_it() {
+        let dir = TempDir::new().unwrap();
+        let (disks, memory) = begin(&dir, BOOT);
+        assert_eq!(memory, Memory::Kept);
+        disks.recorded().unwrap();
+        drop(disks);
+        let (disks, memory) = begin(&dir, BOOT);
+        assert_eq!(memory, Memory::Kept);
+        disks.recorded().unwrap();
+        disks.by_number(0).unwrap().fail(&Broken::DiskFailed { disk: "disk".into() });
+        drop(disks);
+        // It may not have been able to take it.
+        std::fs::remove_file(dir.path().join("disk").join(super::super::starts::PATH)).unwrap();
+        let (disks, memory) = begin(&dir, BOOT);
+        assert_eq!(memory, Memory::Stable);
+        disks.recorded().unwrap();
+        drop(disks);
+        assert_eq!(begin(&dir, BOOT).1, Memory::Kept);
+    }
+
+    #[test]
+    fn a_disk_that_fails_while_the_process_starts_is_told_of_by_the_next_one() {
+        let dir = TempDir::new().unwrap();
+        let (disks, _) = begin(&dir, BOOT);
+        disks.by_number(0).unwrap().fail(&Broken::DiskFailed { disk: "disk".into() });
+        disks.recorded().unwrap();
+        drop(disks);
+        assert_eq!(begin(&dir, BOOT).1, Memory::Stable);
     }
 }

@@ -37,6 +37,21 @@ enum After {
     Held(Pepoch, Hold),
 }
 
+/// Held while a replica takes something in. If a panic ends that, the replica knows of it in part, and so the process ends before
+/// anybody is told more: the next one begins with what is in the log.
+struct WholeOrNothing;
+
+impl Drop for WholeOrNothing {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "a replica is half way through a step: the process ends, and can be started again"
+            );
+            std::process::abort();
+        }
+    }
+}
+
 impl Place {
     pub(super) fn new(replica: Replica) -> Self {
         Self { replica, leads: false, has_failed: false, answers: Vec::new() }
@@ -80,13 +95,20 @@ impl Shared {
         let mut after = Vec::new();
         let mut stored = VecDeque::new();
         let mut next = Some(input);
+        let whole = WholeOrNothing;
         while let Some(input) = next {
+            if place.replica.wants_room_for(&input)
+                && let Some(credit) = self.disks.store(partition).and_then(|store| store.credit(partition))
+            {
+                place.replica.step(now(), Input::Room(credit));
+            }
             let outputs = place.replica.step(now(), input);
             for output in outputs {
                 self.carry_out(partition, &mut place, output, &mut stored, &mut after);
             }
             next = stored.pop_front().map(|(ticket, outcome)| Input::Stored { ticket, outcome });
         }
+        drop(whole);
         drop(place);
         after.into_iter().for_each(|after| self.carry_out_after(partition, after));
     }

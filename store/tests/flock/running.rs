@@ -16,7 +16,7 @@ use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostError, HostOptions};
 use huntaway_store::{DiskDirectory, OpenError, StoreOptions};
 use huntaway_wire::replicated::{
-    Answer, Answered, Answers, Block, Command, Relay, Request, RequestId, SyncAll, Synced,
+    Answer, Answered, Answers, Block, Command, Refused, Relay, Request, RequestId, SyncAll, Synced,
 };
 use huntaway_wire::{
     BLOCK_SIZE_BYTES, ByteRange, Durability, NodeId, ObjectKind, Oid, Partition, Process, Stamp, Vid,
@@ -37,6 +37,8 @@ pub(crate) struct Flock {
     /// Where each node is called, for ever.
     addresses: Vec<SocketAddr>,
     client: Client,
+    /// What stores are opened with.
+    store: StoreOptions,
     /// Requests go by way of another node than the primary.
     pub(crate) is_relayed: bool,
     runtime: Runtime,
@@ -86,15 +88,28 @@ fn key() -> ClusterKey {
 impl Flock {
     /// A new cluster of so many nodes with so many copies.
     pub(crate) fn new(count: u8, copies: usize) -> Self {
-        let runtime = Runtime::new().expect("threads");
         let dir = TempDir::new().expect("a temporary directory");
+        Self::in_directory(dir, (count, copies), StoreOptions::default())
+    }
+
+    /// The same, with the directory `node-N` in a given one for each node.
+    pub(crate) fn in_directory(dir: TempDir, (count, copies): (u8, usize), store: StoreOptions) -> Self {
+        let runtime = Runtime::new().expect("threads");
         let (keeper, addresses) = runtime.block_on(begin(&dir, count, copies));
         let (sender, answered) = channel();
         let (synced_sender, synced) = channel();
         let answers: Arc<dyn Answers> = Arc::new(Told(Mutex::new(sender), Mutex::new(synced_sender)));
         let client = Client { answers, answered, synced, stamps: BTreeMap::new(), last_number: 0 };
-        let mut flock =
-            Self { dir, keeper, nodes: BTreeMap::new(), addresses, client, is_relayed: false, runtime };
+        let mut flock = Self {
+            dir,
+            keeper,
+            nodes: BTreeMap::new(),
+            addresses,
+            client,
+            store,
+            is_relayed: false,
+            runtime,
+        };
         (1..=count).for_each(|node| flock.start(node));
         flock
     }
@@ -128,7 +143,7 @@ impl Flock {
         let options = HostOptions {
             key: key(),
             disks: vec![DiskDirectory { path: state.join("disk"), weight: Some(1) }],
-            store: StoreOptions { make: true, ..StoreOptions::default() },
+            store: StoreOptions { make: true, ..self.store.clone() },
             recovery: RecoveryLimits {
                 first_pause_us: 100_000,
                 move_after_us: 0,
@@ -215,7 +230,7 @@ impl Flock {
         });
     }
 
-    /// Has the primary do it, whoever that is, however often that takes.
+    /// Has the primary do it, whoever that is, however often that takes, unless there is no space.
     pub(crate) fn ask(&mut self, partition: Partition, command: &Command) -> Answer {
         self.client.last_number += 1;
         let number = self.client.last_number;
@@ -224,7 +239,7 @@ impl Flock {
         for resend in 0.. {
             assert!(began.elapsed() < DEADLINE, "answered in time, and not by {refused:?}");
             match self.ask_once(partition, (number, resend), command) {
-                Some(Answer::Refused(why)) => refused = Some(why),
+                Some(Answer::Refused(why)) if why != Refused::NoSpace => refused = Some(why),
                 Some(answer) => return answer,
                 None => {}
             }

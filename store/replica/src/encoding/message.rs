@@ -32,11 +32,12 @@ impl Encoding for Body {
     fn encode(&self, to: &mut Writer) {
         to.code(code_of_body(self));
         match self {
-            Self::Beacon { sent, settled, attempt, is_missed } => {
+            Self::Beacon { sent, settled, attempt, is_missed, wants_room } => {
                 sent.encode(to);
                 settled.encode(to);
                 attempt.encode(to);
                 is_missed.encode(to);
+                wants_room.encode(to);
             }
             Self::Granted { sent, credit, attempt } => {
                 sent.encode(to);
@@ -85,6 +86,7 @@ impl Encoding for Body {
                 settled: Encoding::decode(from)?,
                 attempt: Encoding::decode(from)?,
                 is_missed: Encoding::decode(from)?,
+                wants_room: Encoding::decode(from)?,
             },
             2 => Self::Granted {
                 sent: Encoding::decode(from)?,

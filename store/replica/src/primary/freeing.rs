@@ -313,7 +313,7 @@ impl Primary {
         let Some(seq) = seq else { return false };
         let has_copies = site.configuration.in_sync.len() >= site.configuration.min_copies;
         let cost = Cost::new(runs.iter().map(ExactSizeIterator::len).sum(), 0);
-        if runs.is_empty() || !has_copies || self.lack(site, cost).is_some() {
+        if runs.is_empty() || !has_copies || !self.has_room_to_free(site, cost) {
             self.unfinished.remove(&seq);
             let outputs = self.order.step(Input::Failed { op });
             self.run(site, outputs);

@@ -30,10 +30,11 @@ impl Peer {
     }
 
     /// Asks whether it is there.
-    pub(crate) fn send_beacon(&mut self, site: &mut Site, settled: Version) {
+    pub(crate) fn send_beacon(&mut self, site: &mut Site, settled: Version, wants_room: bool) {
         let asked = *self.asked.get_or_insert(site.now);
         let is_missed = site.waited_us(asked) > LEASE_US;
-        site.send(self.process, Body::Beacon { sent: site.now, settled, attempt: 0, is_missed });
+        let beacon = Body::Beacon { sent: site.now, settled, attempt: 0, is_missed, wants_room };
+        site.send(self.process, beacon);
     }
 
     pub(crate) fn granted(&mut self, site: &Site, sent: Moment) {

@@ -35,16 +35,16 @@ impl Primary {
     /// Renews the leases that it may need.
     pub(super) fn send_beacons(&mut self, site: &mut Site) {
         let settled = self.settled(site);
-        let is_awake = !self.is_resting(site);
+        let (is_awake, wants_room) = (!self.is_resting(site), self.wants_room());
         for peer in &mut self.peers {
             if is_awake || site.now >= peer.lease_until.after(RENEWS_AFTER_US) {
-                peer.send_beacon(site, settled);
+                peer.send_beacon(site, settled, wants_room);
             }
         }
     }
 
     fn is_resting(&self, site: &Site) -> bool {
-        let is_busy = !self.operations.is_empty() || self.has_waiting_for_room() || self.teaching.is_some();
+        let is_busy = !self.operations.is_empty() || self.wants_room() || self.teaching.is_some();
         self.rest.begins <= site.now && !is_busy
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Spending {
     reserved: Cost,
     /// In order, but those that take no space first.
     waiting: VecDeque<Request>,
+    /// There was no room to free something since the last tick. It is tried again.
+    lacked: bool,
 }
 
 /// What room there is for a change.
@@ -70,8 +72,18 @@ impl Primary {
     }
 
     /// Whether changes wait for room.
-    pub(super) fn has_waiting_for_room(&self) -> bool {
-        !self.spending.waiting.is_empty()
+    pub(crate) fn wants_room(&self) -> bool {
+        self.spending.lacked || !self.spending.waiting.is_empty()
+    }
+
+    /// Whether there is room to free something. If not, the others are asked for some.
+    pub(super) fn has_room_to_free(&mut self, site: &mut Site, cost: Cost) -> bool {
+        let wanted = self.wants_room();
+        self.spending.lacked = self.lack(site, cost).is_some();
+        if self.spending.lacked && !wanted {
+            self.send_beacons(site);
+        }
+        !self.spending.lacked
     }
 
     /// What keeps all replicas from taking it.
@@ -100,15 +112,24 @@ impl Primary {
         }
     }
 
+    /// The others were asked for room to free something, and will be again if it is wanted.
+    pub(super) fn has_asked_for_room(&mut self) {
+        self.spending.lacked = false;
+    }
+
     pub(super) fn wait_for_room(&mut self, site: &mut Site, request: Request) {
         if self.spending.waiting.len() >= Order::MAX_OPERATIONS {
             return site.answer(&request, Answer::Refused(Refused::NotServing));
         }
+        let is_first = !self.wants_room();
         let takes_space = |request: &Request| cost(&request.command).is_some_and(Cost::takes_space);
         let waiting = &self.spending.waiting;
         let first_of_these = waiting.partition_point(|waiting| !takes_space(waiting));
         let place = if takes_space(&request) { waiting.len() } else { first_of_these };
         self.spending.waiting.insert(place, request);
+        if is_first {
+            self.send_beacons(site);
+        }
     }
 
     /// What keeps a record from being written, if there was no space for it before and it does not only take the place of what is

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{
-    Answer, Block, Body, Change, Entry, Input, LEASE_US, Lesson, Message, Moment, Outcome, Output, Process,
-    Proposal, Record, Recovery, Replica, Reply, SetChange, Ticket,
+    Answer, Block, Body, Change, Credit, Entry, Input, LEASE_US, Lesson, Message, Moment, Outcome, Output,
+    Process, Proposal, Record, Recovery, Replica, Reply, SetChange, Ticket,
 };
 use huntaway_wire::replicated::Answered;
 use huntaway_wire::{Oid, Partition, Pepoch, Stamp};
@@ -180,8 +180,8 @@ impl Cluster {
             let mut replica = Replica::new(partition(number), me, now, storage.recover());
             planted.into_iter().for_each(|bug| replica.plant(bug));
             replica.scrub_at(scrub_bytes_per_second);
-            if let Some(promised) = storage.promise() {
-                replica.step(now, Input::Room(promised));
+            if storage.promise().is_some() {
+                replica.step(now, Input::Room(Credit::NONE));
             }
             renew_after.into_iter().for_each(|versions| replica.renew_after(versions));
             replica
@@ -251,14 +251,14 @@ impl Cluster {
         match what {
             AtNode::Message { from, incarnation, partition, message } => {
                 let from = Process { node: id_of(from), incarnation };
-                self.step(node, partition, Input::Received { from, message });
+                self.step_with_room(node, partition, Input::Received { from, message });
             }
             AtNode::Request { partition, mut request, is_checked, .. } => {
                 if is_checked {
                     request.stamp = self.stamp_of(node);
                 }
                 self.nodes[node].recovery.asked_for(partition);
-                self.step(node, partition, Input::Requested(request));
+                self.step_with_room(node, partition, Input::Requested(request));
             }
             AtNode::SyncAll { round } => self.sync_all(node, round),
             AtNode::SyncedAll { round, numbers } => self.synced_all(node, round, &numbers),
@@ -270,16 +270,14 @@ impl Cluster {
                 storage.written(number);
                 if synced {
                     storage.synced(number);
-                    self.tell_room(node, partition);
                 }
-                self.step(node, partition, Input::Stored { ticket, outcome });
+                self.step_with_room(node, partition, Input::Stored { ticket, outcome });
             }
             AtNode::Tick => {
                 self.at_process(node, TICK, AtNode::Tick);
                 for number in 0..self.shape.partitions {
-                    self.tell_room(node, partition(number));
                     self.tell_suspects(node, partition(number));
-                    self.step(node, partition(number), Input::Tick);
+                    self.step_with_room(node, partition(number), Input::Tick);
                 }
                 self.teach(node);
                 self.mind_mended(node);

@@ -53,15 +53,21 @@ impl SetAside {
 }
 
 impl Cluster {
-    /// The store tells a replica what it has room for.
-    pub(crate) fn tell_room(&mut self, node: usize, partition: Partition) {
-        if let Some(promised) = self.nodes[node].storage[partition.index()].promise() {
-            self.nodes[node].told_room_at = self.time;
+    /// A replica takes something in, and before it what its store has room for, if it wants to know.
+    pub(crate) fn step_with_room(&mut self, node: usize, partition: Partition, input: Input) {
+        let state = &mut self.nodes[node];
+        if matches!(input, Input::Tick) {
+            state.told_room_at = self.time;
+        }
+        let wants_room =
+            state.replica(partition.value()).is_some_and(|replica| replica.wants_room_for(&input));
+        if wants_room && let Some(promised) = state.storage[partition.index()].promise() {
             if promised.is_full {
-                self.nodes[node].last_full = self.time;
+                state.last_full = self.time;
             }
             self.step(node, partition, Input::Room(promised));
         }
+        self.step(node, partition, input);
     }
 
     /// Whether there is room for an entry. For a write there always is, and if not, somebody was mistaken.
