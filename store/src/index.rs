@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use huntaway_wire::{Epoch, Oid, Partition, Version};
 
-pub(crate) use log::IndexLog;
+pub(crate) use log::{IndexLog, SET_ASIDE, set_aside};
 pub(crate) use sector::{Item, State};
 
 use crate::disk::Disk;

@@ -59,13 +59,13 @@ pub(crate) struct PartitionState {
 }
 
 impl PartitionState {
-    /// Loads a partition. `memory` is what replay found; `lacks_log`: the log may have had more.
+    /// Loads a partition. `memory` is what replay found, taken if it can be loaded; `lacks_log`: the log may have had more.
     pub(crate) fn load<D: Disk>(
         disk: &D,
         partition: Partition,
         epochs: Epochs,
         pepoch: Pepoch,
-        (memory, lacks_log): (Option<Memory>, bool),
+        (memory, lacks_log): (&mut Option<Memory>, bool),
         account: &Arc<Account>,
     ) -> Result<Self, IndexError> {
         let epoch = epochs.of_directory();
@@ -74,7 +74,7 @@ impl PartitionState {
         let place = IndexPlace { partition, epoch, directory: directory.clone(), must_exist };
         let has_directory = epochs.found.is_some();
         let is_inherited = memory.is_some() && has_directory;
-        let index = match &memory {
+        let index = match &*memory {
             // Without a directory there is nothing to mend.
             Some(memory) if has_directory => {
                 let replayed = |oid: Oid| memory.object(oid).map(|recent| recent.first_version());
@@ -83,7 +83,7 @@ impl PartitionState {
             }
             _ => Index::load(disk, place, &Loading::Quiet)?,
         };
-        let mut memory = memory.unwrap_or_else(|| Memory::new(account.clone()));
+        let mut memory = memory.take().unwrap_or_else(|| Memory::new(account.clone()));
         memory.indexed(index.oids(None));
         Ok(Self {
             order: Order::new(partition, pepoch),

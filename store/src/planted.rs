@@ -60,6 +60,10 @@ pub enum PlantedBug {
     LogDamageNotTold,
     /// What cannot be read ends the log also when no power was lost.
     TornTailAfterKill,
+    /// A partition whose index cannot be used stays so.
+    DamagedIndexStays,
+    /// A partition whose index cannot be used is begun anew before anybody is told.
+    DamagedIndexNotTold,
     /// What one partition was granted of the disk is granted to others, too.
     GrantsCountedTwice,
 }

@@ -43,28 +43,25 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// See [`OpenError`]. Nothing that was acknowledged is lost by trying.
     pub fn open(disk: Arc<D>, options: StoreOptions) -> Result<Self, OpenError> {
-        let opening = open_superblock(&*disk, &options)?;
-        let Opening { superblock, is_complete, .. } = opening;
-        let disk_id = superblock.disk;
+        let opening @ Opening { superblock, is_complete, .. } = open_superblock(&*disk, &options)?;
         let mut known = if is_complete {
-            KnownPartitions::load(&*disk, disk_id)?
+            KnownPartitions::load(&*disk, superblock.disk)?
         } else {
             disk.create_dir(OBJECTS).map_err(OpenError::io("create", OBJECTS))?;
-            KnownPartitions::create(&*disk, disk_id).map_err(OpenError::io("create", known::PATH))?
+            KnownPartitions::create(&*disk, superblock.disk).map_err(OpenError::io("create", known::PATH))?
         };
         disk.sync_dir("").map_err(OpenError::io("sync", "the directory"))?;
         let directories = find_directories(&*disk, &known, options.epoch)?;
         let account = Arc::<Account>::default();
         let (wal, replayed, replicas) = replay(&disk, &options, &opening, &account)?;
         let (recovered, trails) = replicas.recovered();
-        let dirty = DirtyPartitions::new();
-        let metrics = Metrics::new(&options.directory);
+        let (dirty, metrics) = (DirtyPartitions::new(), Metrics::new(&options.directory));
         let room = Room::new(options.space_reserve_bytes, log_size(&options));
         let mut partitions: Box<[_]> = (0..PARTITIONS).map(|_| Mutex::new(Slot::Untouched)).collect();
-        let damage = LogDamage::new(wal.holes());
+        let mut damage = LogDamage::new(wal.holes());
         for (partition, memory) in replayed {
-            let left = (memory, damage.concerns(partition));
-            let epochs = directories[partition.index()];
+            let (mut memory, epochs) = (Some(memory), directories[partition.index()]);
+            let left = (&mut memory, damage.concerns(partition));
             let loading = (partition, epochs, superblock.pepoch);
             let slot = load_replayed(&*disk, loading, left, &account, &metrics)?;
             if let Slot::Loaded(state) = &mut *lock(&slot) {
@@ -73,6 +70,8 @@ impl<D: Disk> Store<D> {
                 if lock(&state.index.log()).exists() {
                     known.renew(partition, epochs.of_directory());
                 }
+            } else if let Some(memory) = memory.filter(|_| options.opens_damaged_log) {
+                damage.keep(partition, memory, wal.released());
             } else {
                 trails.give_up(partition);
             }
@@ -269,17 +268,17 @@ fn replay<D: Disk>(
     Ok((wal, replayed, replicas))
 }
 
-/// Loads a partition of which the log said something. If its index is damaged, that is lost: the partition answers that it
-/// is damaged, and the others are served.
+/// Loads a partition of which the log said something. If its index is damaged, the partition answers that it is damaged, and the
+/// others are served.
 fn load_replayed<D: Disk>(
     disk: &D,
     (partition, epochs, pepoch): (Partition, Epochs, Pepoch),
-    (memory, lacks_log): (Memory, bool),
+    (memory, lacks_log): (&mut Option<Memory>, bool),
     account: &Arc<Account>,
     metrics: &Metrics,
 ) -> Result<Mutex<Slot>, OpenError> {
-    let (objects, blocks) = memory.counts();
-    match PartitionState::load(disk, partition, epochs, pepoch, (Some(memory), lacks_log), account) {
+    let (objects, blocks) = memory.as_ref().map(Memory::counts).unwrap_or_default();
+    match PartitionState::load(disk, partition, epochs, pepoch, (memory, lacks_log), account) {
         Ok(state) => Ok(Mutex::new(Slot::Loaded(Box::new(state)))),
         // Nothing is given up for what may succeed the next time.
         Err(error @ IndexError::Io(_)) => {
@@ -289,7 +288,7 @@ fn load_replayed<D: Disk>(
             metrics.damaged_indexes.inc();
             tracing::error!(
                 %partition, %error, objects, blocks,
-                "the index of a partition cannot be used: acknowledged changes that were not applied yet are lost"
+                "the index of a partition cannot be used, nor acknowledged changes that were not applied yet"
             );
             Ok(Mutex::new(Slot::Damaged))
         }

@@ -439,7 +439,8 @@ impl<D: Disk> Store<D> {
         let epochs = self.directories[partition.index()];
         // What the log had of it may be missing: a process that died may have been applying that.
         let lacks_log = self.damage.concerns(partition);
-        let left = (lacks_log.then(|| Memory::new(self.account.clone())), lacks_log);
+        let mut memory = lacks_log.then(|| Memory::new(self.account.clone()));
+        let left = (&mut memory, lacks_log);
         match PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), left, &self.account) {
             Ok(state) => Ok(Slot::Loaded(Box::new(state))),
             Err(crate::index::IndexError::Io(error)) if crate::error::is_shortage(&error) => {
@@ -454,7 +455,9 @@ impl<D: Disk> Store<D> {
             Err(error) => {
                 self.metrics.damaged_indexes.inc();
                 tracing::error!(%partition, %error, "the index of a partition cannot be used");
-                self.trails.give_up(partition);
+                if !self.options.opens_damaged_log || self.damage.is_known() {
+                    self.trails.give_up(partition);
+                }
                 Ok(Slot::Damaged)
             }
         }

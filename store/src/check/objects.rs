@@ -8,7 +8,7 @@ use huntaway_wire::{BLOCK_SIZE_BYTES, BLOCKS_PER_OBJECT, Epoch, Oid, Partition};
 use super::{Logged, Problem, Report};
 use crate::disk::Disk;
 use crate::error::OpenError;
-use crate::index::{Index, IndexError, IndexPlace, Item, Loading, oid_of};
+use crate::index::{Index, IndexError, IndexPlace, Item, Loading, SET_ASIDE, oid_of};
 use crate::known::{self, KnownError, KnownPartitions};
 use crate::object::{Entry, ObjectFile, ObjectPath, data_offset, entry_offset};
 use crate::partition::{OBJECTS, directory_name, parse_directory_name};
@@ -115,6 +115,7 @@ fn check_partition<D: Disk>(
                 check_leftover(disk, &directory, oid, &index, logged.removes(partition, oid), report)
             }
             None if name == "index.new" => report.add(&path, None, Problem::LeftOver),
+            None if name.starts_with(SET_ASIDE) => report.add(&path, None, Problem::OldIndex),
             None => report.add(&path, None, Problem::Unknown),
         }
     }

@@ -108,6 +108,9 @@ pub enum Problem {
     /// A file that is not in the index.
     #[error("is not in the index: left by a crash, it counts for nothing")]
     LeftOver,
+    /// An index that another one has taken the place of.
+    #[error("is an index that could not be used: it was kept, and counts for nothing")]
+    OldIndex,
     /// A directory that a newer one stands for.
     #[error("is older than another directory of the same partition: it counts for nothing")]
     OldDirectory,
@@ -119,7 +122,10 @@ pub enum Problem {
 impl Problem {
     /// Whether data is lost or cannot be read; otherwise it is only worth knowing.
     pub fn is_damage(&self) -> bool {
-        !matches!(self, Self::OneCopyDamaged | Self::LeftOver | Self::OldDirectory | Self::Unknown)
+        !matches!(
+            self,
+            Self::OneCopyDamaged | Self::LeftOver | Self::OldIndex | Self::OldDirectory | Self::Unknown
+        )
     }
 }
 

@@ -122,10 +122,16 @@ impl Disks {
     pub(super) fn recorded(&self) -> Result<(), OpenError> {
         let mut remembered = lock(&self.remembered);
         remembered.starts.recorded();
+        let told = remembered.memory;
         let has_failed = self.store.opened().any(Store::has_failed);
         remembered.memory = if has_failed { Memory::Stable } else { Memory::Kept };
         self.write(&remembered)?;
-        self.all().for_each(Store::log_damage_is_known);
+        // A disk that fails from here on is noted.
+        drop(remembered);
+        match told {
+            Memory::Damaged => self.all().for_each(Store::log_damage_is_known),
+            Memory::Kept | Memory::Stable => self.all().for_each(Store::no_log_damage_was_told),
+        }
         Ok(())
     }
 

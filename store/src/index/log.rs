@@ -14,6 +14,9 @@ use crate::layout::{SECTOR_BYTES, Sector, array_at};
 /// is to see it happen.
 const MIN_COMPACTED_SECTORS: u64 = if cfg!(feature = "planted-bugs") { 4 } else { 64 };
 
+/// How the names of those begin that could not be used. The store's incarnation follows: none takes the place of another.
+pub(crate) const SET_ASIDE: &str = "index.damaged.";
+
 /// Longest file that can be one of ours: more than 60 million objects in one partition (1 GiB).
 const MAX_FILE_BYTES: u64 = 1 << 30;
 
@@ -37,10 +40,24 @@ pub(crate) struct IndexLog {
     content: Vec<u8>,
 }
 
+/// The file's name.
+fn path_in(directory: &str) -> String {
+    format!("{directory}/index")
+}
+
+/// Gives an index that cannot be used, if it is there, a name under which nobody looks for it but people. Whoever syncs the name
+/// of the next one has synced that, too.
+pub(crate) fn set_aside<D: Disk>(disk: &D, directory: &str, incarnation: u64) -> io::Result<()> {
+    match disk.rename(&path_in(directory), &format!("{directory}/{SET_ASIDE}{incarnation}")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        renamed => renamed,
+    }
+}
+
 impl IndexLog {
     /// Reads the file; no file is an empty index. Returns the items in the order they were appended.
     pub(super) fn load<D: Disk>(disk: &D, place: IndexPlace) -> Result<(Self, Vec<Item>), IndexError> {
-        let path = format!("{}/index", place.directory);
+        let path = path_in(&place.directory);
         let mut log = Self {
             place,
             path,

@@ -1,21 +1,32 @@
 //! What is missing from a log that was opened although it is damaged.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use huntaway_wire::Partition;
 
 use crate::disk::Disk;
-use crate::partition::Slot;
+use crate::error::DiskError;
+use crate::index::{IndexError, set_aside};
+use crate::locking::lock;
+use crate::memory::Memory;
+use crate::partition::{Epochs, OBJECTS, PartitionState, Slot, directory_name};
 use crate::store::Store;
 use crate::wal::{Hole, Lsn};
 
 /// The log's holes. They stay in it, for whoever opens it next, until somebody says that he knows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct LogDamage {
     holes: Vec<Hole>,
     is_known: AtomicBool,
     /// No index needs any more what may have been in them.
     is_settled: AtomicBool,
+    /// What the log says of partitions whose index cannot be used, until they have another one.
+    without_index: Mutex<BTreeMap<Partition, Memory>>,
+    /// From where on it says that.
+    from: Lsn,
 }
 
 impl LogDamage {
@@ -27,6 +38,12 @@ impl LogDamage {
         Self { holes: holes.to_vec(), ..Self::default() }
     }
 
+    /// The partition's index cannot be used: what the log says of it from `from` on is kept in both places.
+    pub(crate) fn keep(&mut self, partition: Partition, memory: Memory, from: Lsn) {
+        lock(&self.without_index).insert(partition, memory);
+        self.from = from;
+    }
+
     /// Whether some of it may have been the partition's.
     pub(crate) fn concerns(&self, partition: Partition) -> bool {
         self.holes.iter().any(|hole| hole.partition.is_none_or(|whose| whose == partition))
@@ -35,12 +52,19 @@ impl LogDamage {
     /// From where on the log is needed for it.
     pub(crate) fn needed(&self) -> Option<Lsn> {
         let first = self.holes.first().map(|hole| hole.from);
-        first.filter(|_| !self.is_settled.load(Ordering::Acquire))
+        let hole = first.filter(|_| !self.is_settled.load(Ordering::Acquire));
+        let kept = (!lock(&self.without_index).is_empty()).then_some(self.from);
+        hole.into_iter().chain(kept).min()
+    }
+
+    /// Whether somebody said that he knows.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
     }
 
     /// Whether indexes are to be made good for it to be needed no more.
     pub(crate) fn is_to_be_settled(&self) -> bool {
-        self.needed().is_some() && self.is_known.load(Ordering::Acquire)
+        self.needed().is_some() && self.is_known()
     }
 
     /// All indexes were made good.
@@ -58,17 +82,90 @@ impl<D: Disk> Store<D> {
         if self.options.has(crate::PlantedBug::LogDamageNotTold) {
             return false;
         }
-        // Without its index, nothing is kept of what was in the log.
-        let epochs = self.directories[partition.index()];
-        let is_there = epochs.found.max(epochs.known).is_some();
+        #[cfg(feature = "planted-bugs")]
+        if self.options.has(crate::PlantedBug::DamagedIndexNotTold) {
+            self.begin_all_anew();
+        }
         self.damage.concerns(partition)
-            || is_there && self.look_up(partition).is_ok_and(|slot| matches!(*slot, Slot::Damaged))
+            || self.has_directory(partition)
+                && self.look_up(partition).is_ok_and(|slot| matches!(*slot, Slot::Damaged))
     }
 
-    /// Says that the ledger knows which partitions' logs are damaged. Until then whoever opens the store next is told, too.
+    /// Says that the ledger has heard that logs of the node are [damaged](Self::is_log_damaged): only of a process that told so. Until
+    /// then whoever opens the store next is told, too. From then on nobody relies on what was lost, so partitions whose index cannot be
+    /// used get another one.
     pub fn log_damage_is_known(&self) {
+        self.begin_all_anew();
         self.damage.is_known.store(true, Ordering::Release);
         self.ring_unapplied();
+    }
+
+    /// Says that the ledger has heard of the process, which told of no damage: what cannot be used from now on stays so, and is told by
+    /// the next one.
+    pub fn no_log_damage_was_told(&self) {
+        self.damage.is_known.store(true, Ordering::Release);
+    }
+
+    fn begin_all_anew(&self) {
+        #[cfg(feature = "planted-bugs")]
+        if self.options.has(crate::PlantedBug::DamagedIndexStays) {
+            return;
+        }
+        // What the log says of them is not released before it is seen that it is to be applied.
+        let _applying = lock(&self.applying);
+        // Whoever asked may have been content with one that is damaged.
+        for partition in Partition::all().filter(|partition| self.has_directory(*partition)) {
+            let Ok(mut slot) = self.look_up(partition) else { continue };
+            if let Slot::Damaged = *slot {
+                *slot = self.begin_anew(partition);
+            }
+        }
+    }
+
+    fn has_directory(&self, partition: Partition) -> bool {
+        let epochs = self.directories[partition.index()];
+        epochs.found.max(epochs.known).is_some()
+    }
+
+    /// A partition whose index cannot be used, with an empty one and with what the log says of it. It is as if the index had been
+    /// in a hole of the log: an object whose file is there, and which the log does not explain, is missing, not empty.
+    fn begin_anew(&self, partition: Partition) -> Slot {
+        let memory = lock(&self.damage.without_index).remove(&partition);
+        let memory = memory.unwrap_or_else(|| Memory::new(self.account.clone()));
+        let epochs = self.directories[partition.index()];
+        let epochs = Epochs { found: Some(epochs.of_directory()), known: None, ..epochs };
+        let directory = directory_name(partition, epochs.of_directory());
+        let error = match self.make_index_anew(partition, (epochs, &directory), memory) {
+            Ok(mut state) => {
+                self.room.promise_anyway(state.memory.promise_all());
+                lock(&self.known).add(partition, epochs.of_directory());
+                self.dirty.insert(partition);
+                tracing::warn!(%partition, "the index of a partition was begun anew");
+                return Slot::Loaded(Box::new(state));
+            }
+            Err(IndexError::Io(error)) => DiskError::new("make an index anew in", &directory)(error),
+            Err(error) => DiskError::new("use a new index in", &directory)(io::Error::other(error)),
+        };
+        if error.may_pass() {
+            tracing::warn!(%partition, %error, "the index of a partition cannot be begun anew now");
+        } else {
+            self.fail(&error);
+        }
+        self.trails.give_up(partition);
+        Slot::Damaged
+    }
+
+    fn make_index_anew(
+        &self,
+        partition: Partition,
+        (epochs, directory): (Epochs, &str),
+        memory: Memory,
+    ) -> Result<PartitionState, IndexError> {
+        self.disk.create_dir(directory)?;
+        self.disk.sync_dir(OBJECTS).map_err(io::Error::other)?;
+        set_aside(&*self.disk, directory, self.superblock.incarnation)?;
+        let left = (&mut Some(memory), true);
+        PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), left, &self.account)
     }
 
     /// What the log lacks may be what explains the index of a partition, or its absence: before it is as if nothing were missing,

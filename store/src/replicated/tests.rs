@@ -1,5 +1,6 @@
 //! Entries of replicas on a disk that loses power: what is read, what is known, and what of the log is kept.
 
+mod begun_anew;
 mod damage;
 mod driver;
 mod reading;

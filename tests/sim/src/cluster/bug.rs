@@ -139,6 +139,8 @@ impl Bug {
         Self::Store(StoreBug::LogDamageNotTold),
         Self::Store(StoreBug::TornTailAfterKill),
         Self::Store(StoreBug::GrantsCountedTwice),
+        Self::Store(StoreBug::DamagedIndexStays),
+        Self::Store(StoreBug::DamagedIndexNotTold),
         Self::SamePepochAfterRestart,
         Self::StampCheckedOnArrival,
         Self::AbortedSentAgain,

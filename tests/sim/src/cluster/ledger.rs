@@ -156,12 +156,14 @@ impl Cluster {
         self.mind_disowned(record);
         self.mind_counted_on(Some(record));
         match *record {
-            SetRecord::NodeStarted { node, incarnation, .. } => {
+            SetRecord::NodeStarted { node, incarnation, memory, .. } => {
                 // Power may have gone again since the process said so.
                 let state = &mut self.nodes[endpoint_of(node)];
                 if state.incarnation == incarnation && state.is_alive() && !state.disk_failed {
                     state.memory = Memory::Kept;
-                    state.storage.iter_mut().for_each(ReplicaStorage::damage_is_known);
+                    if memory == Memory::Damaged {
+                        state.storage.iter_mut().for_each(ReplicaStorage::damage_is_known);
+                    }
                 }
             }
             SetRecord::Changed { change: InSyncChange::Promote { node, incarnation }, partition, .. } => {

@@ -42,6 +42,12 @@ const DATA_OFFSET_BYTES: u64 = 20480;
 const SEGMENT_BASE_OFFSET_BYTES: u64 = 40;
 const SEGMENT_RECORDS_OFFSET_BYTES: u64 = 4096;
 
+/// The beginning of an index (`store/FORMAT.md`).
+const SECTOR_BYTES: u64 = 512;
+
+/// In so many of a hundred cases an index is lost when a process dies, where disks rot.
+const INDEX_LOST_PERCENT: u64 = 10;
+
 /// Objects asked for at once.
 const PAGE_OBJECTS: usize = 64;
 
@@ -57,6 +63,14 @@ pub(crate) struct RealDisk {
     chances: Random,
     /// Where its newest entry begins and ends in the log.
     newest: (u64, u64),
+    /// Up to where its log is on stable storage.
+    durable: u64,
+    /// Up to where the newest entry says that it was when that was logged.
+    claimed: u64,
+    /// Up to where what is on stable storage says so: all but what was synced last.
+    noted: u64,
+    /// Up to where it was when the log was opened, which is noted beside it.
+    opened_at: u64,
     /// It is applied once in so many entries.
     applied_every: u64,
     /// Its log is damaged now and then, also when only a process dies.
@@ -96,6 +110,10 @@ impl RealDisk {
             applied_every: random.pick(&[1, 4, 20]),
             chances: Random::new(random.draw()),
             newest: (0, 0),
+            durable: 0,
+            claimed: 0,
+            noted: 0,
+            opened_at: 0,
             rots,
             told: BTreeMap::new(),
             untold_bytes: 0,
@@ -124,6 +142,14 @@ impl RealDisk {
         (self.told, self.untold_bytes) = (BTreeMap::new(), 0);
         // Whatever a crash left can be opened: a store that cannot has nothing, which whoever looks sees.
         self.store = Store::open(self.disk.clone(), options).ok();
+        self.sync();
+        (self.claimed, self.noted, self.opened_at) = (self.durable, self.durable, self.durable);
+    }
+
+    fn sync(&mut self) {
+        if let Some(Ok(durable)) = self.store.as_ref().map(Store::sync) {
+            (self.durable, self.noted) = (durable.0, self.claimed);
+        }
     }
 
     fn crash(&mut self, crash: Crash, random: &mut Random) {
@@ -137,39 +163,63 @@ impl RealDisk {
         self.boots += u64::from(crash != Crash::Killed);
         let kind = if crash == Crash::Killed { DiskCrash::Process } else { DiskCrash::Power };
         self.disk.crash(kind, random.draw());
-        if crash == Crash::Damaged || self.rots && random.percent(10) {
+        if crash == Crash::Damaged || self.rots && random.percent(20) {
             (0..random.between(1, 4)).for_each(|_| self.damage_log(crash, random));
+        }
+        if self.rots && random.percent(INDEX_LOST_PERCENT) {
+            self.lose_index(random);
         }
         self.open();
     }
 
-    /// A bit of the log flips, or a segment is cut. If only a process died, no file is cut, and its newest entry is not flipped:
-    /// nothing would tell that from an entry which it was writing when it died.
+    /// The index of a partition cannot be used any more, is gone, or is gone with all its objects.
+    fn lose_index(&self, random: &mut Random) {
+        let files = self.disk.files();
+        let indexes: Vec<_> = files.iter().filter_map(|path| path.strip_suffix("/index")).collect();
+        let Some(directory) = (!indexes.is_empty()).then(|| random.pick(&indexes)) else { return };
+        let path = format!("{directory}/index");
+        let with_objects = random.percent(40);
+        if !with_objects && random.percent(50) {
+            self.disk.flip(&path, random.below(SECTOR_BYTES), random.below(8) as u32);
+            return;
+        }
+        let is_in = |file: &&String| file.strip_prefix(directory).is_some_and(|name| name.starts_with('/'));
+        for file in files.iter().filter(is_in).filter(|file| with_objects || **file == path) {
+            let _ = self.disk.remove(file);
+        }
+        let _ = self.disk.sync_dir(directory);
+    }
+
+    /// A bit of the log flips, or a segment is cut, where that is noticed (`store/FORMAT.md`). If only a process died, no file is cut,
+    /// and its newest entry is not flipped: nothing would tell that from an entry which it was writing when it died. If power was
+    /// lost, what was synced last is not flipped, nor is anything cut off that was synced since the log was opened: that looks as
+    /// if it had never been on stable storage.
     fn damage_log(&self, crash: Crash, random: &mut Random) {
         let files = self.disk.files();
         let segments: Vec<_> = files.iter().filter(|path| path.starts_with("wal/0")).collect();
         let Some(path) = (!segments.is_empty()).then(|| random.pick(&segments)) else { return };
         let Ok(file) = self.disk.open(path, Open::Existing) else { return };
-        // Most of a run is in its beginning.
+        let mut base = [0; 8];
+        let _ = self.disk.read_at(&file, &mut base, SEGMENT_BASE_OFFSET_BYTES);
+        let base = u64::from_le_bytes(base);
+        // Most of a run is in its beginning, and what is not on stable storage yet at the end.
         let longest = random.pick(&[8 << 10, 64 << 10, 512 << 10]);
         let at = random.below(longest);
+        let end = self.newest.1.saturating_sub(base) + SEGMENT_RECORDS_OFFSET_BYTES;
+        let at = if random.percent(50) { at } else { end.saturating_sub(at / 8) };
         let is_killed = crash == Crash::Killed;
+        let lsn = base.saturating_add(at.saturating_sub(SEGMENT_RECORDS_OFFSET_BYTES));
+        let is_newest = (self.newest.0..self.newest.1).contains(&lsn);
         if !is_killed && random.percent(15) {
-            let length = self.disk.length(&file).unwrap_or_default().min(at);
-            let _ = self.disk.set_length(&file, length).and_then(|()| self.disk.sync_data(&file));
-        } else if !is_killed || !self.is_newest(&file, at) {
+            if lsn < self.opened_at {
+                let length = self.disk.length(&file).unwrap_or_default().min(at);
+                let _ = self.disk.set_length(&file, length).and_then(|()| self.disk.sync_data(&file));
+            }
+        } else if if is_killed { !is_newest } else { lsn < self.noted } {
             // Whoever wrote it may not have synced it: the system has it on the disk by now.
             let _ = self.disk.sync_data(&file);
             self.disk.flip(path, at, random.below(8) as u32);
         }
-    }
-
-    /// Whether the newest entry is there in the file of a segment.
-    fn is_newest(&self, file: &<SimulatedDisk as Disk>::File, at: u64) -> bool {
-        let mut base = [0; 8];
-        let read = self.disk.read_at(file, &mut base, SEGMENT_BASE_OFFSET_BYTES);
-        let lsn = u64::from_le_bytes(base) + at.saturating_sub(SEGMENT_RECORDS_OFFSET_BYTES);
-        read.is_ok() && (self.newest.0..self.newest.1).contains(&lsn)
     }
 
     fn apply(&self) {
@@ -448,13 +498,14 @@ impl Storage for RealStorage {
         let log = |store: &Store<SimulatedDisk>| store.log_entry(self.partition, &entry);
         let mut logged = disk.store.as_ref().map(log);
         if logged == Some(Err(LogError::Full)) {
-            let _ = disk.store.as_ref().map(Store::sync);
+            disk.sync();
             disk.apply();
             logged = disk.store.as_ref().map(log);
         }
         if let Some(Ok(end)) = logged {
             // After a loss of power the log may go on before where it had been.
             disk.newest = (disk.newest.1.min(end.0.saturating_sub(1)), end.0);
+            disk.claimed = disk.durable;
         }
         if let (Some(Ok(_)), Entry::Write { record, .. }) = (&logged, &entry) {
             disk.takes(self.partition, record.space_bytes());
@@ -475,8 +526,9 @@ impl Storage for RealStorage {
     }
 
     fn synced(&mut self, _: u64) {
-        let _ = self.with_store(Store::sync);
-        self.disk.borrow_mut().perhaps_apply();
+        let mut disk = self.disk.borrow_mut();
+        disk.sync();
+        disk.perhaps_apply();
     }
 
     fn read(&self, oid: Oid, blocks: Range<u32>) -> Outcome {
