@@ -179,8 +179,9 @@ impl Host {
         lock(&self.shared.recovery).progress()
     }
 
-    /// Ceases to serve, for ever, and says so to the ledger: nobody has to find out.
+    /// Ceases to serve, for ever, and says so to the other replicas and to the ledger: nobody has to find out, or to wait for leases.
     pub async fn leave(&self) {
+        Partition::all().for_each(|partition| self.shared.step(partition, Input::Leave));
         self.end();
         self.shared.ledger.leave().await;
     }

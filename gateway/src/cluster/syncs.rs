@@ -33,8 +33,8 @@ struct State {
     is_running: bool,
     /// For the next round.
     waiting: Vec<oneshot::Sender<Arc<Round>>>,
-    /// Where answers go, to the round with this number.
-    answers: Option<(u64, mpsc::Sender<Told>)>,
+    /// Where answers go, to what this round asked.
+    answers: Option<(SyncAll, mpsc::Sender<Told>)>,
 }
 
 /// What a process answers: the last record that it knows, if all is well.
@@ -63,8 +63,8 @@ impl Rounds {
     }
 
     pub(super) fn answered(&self, from: Process, Synced { asked, known }: Synced) {
-        if let Some((round, answers)) = &lock(&self.state).answers
-            && *round == asked.round
+        if let Some((this, answers)) = &lock(&self.state).answers
+            && *this == asked
         {
             // There is room for what each process answers; who answers more often is not heard.
             let _ = answers.try_send((from, known));
@@ -146,7 +146,7 @@ impl Cluster {
         let table = self.table.load_full();
         let mut left: Vec<Process> = table.ways().map(|way| way.process).collect();
         let (sender, mut receiver) = mpsc::channel(left.len().max(1));
-        lock(&self.rounds.state).answers = Some((asked.round, sender));
+        lock(&self.rounds.state).answers = Some((asked, sender));
         let answers: Arc<dyn Answers> = Arc::clone(self) as _;
         let are_asked =
             table.ways().all(|way| way.store.is_reachable() && way.store.sync_all(asked, &answers));

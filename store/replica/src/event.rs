@@ -60,6 +60,8 @@ pub enum Input {
         /// The object.
         oid: Oid,
     },
+    /// The process ends, and serves no more: whoever waits for its leases to run out is told that this is over.
+    Leave,
     /// The disk failed: what the store was asked for will not be done, and what was logged may be lost.
     DiskFailed,
     /// The store did what it was asked for.

@@ -90,6 +90,7 @@ impl Member {
             Body::Inspect { number, lesson } => self.inspect(site, from, number, lesson),
             Body::Mend { number, lesson } => self.mend(site, from, number, lesson),
             Body::Misses
+            | Body::Released
             | Body::Suspect { .. }
             | Body::Granted { .. }
             | Body::Forwarded { .. }

@@ -151,6 +151,8 @@ pub enum PlantedBug {
     ScrubOfThePrimaryAlone,
     /// A replica goes on when its disk failed.
     FailedDiskGoesOn,
+    /// A primary whose process ends says that it serves no more, and serves until the process is gone.
+    ReleasedServes,
     /// A node removes its copy as soon as it is not in sync any more.
     OldCopyRemovedEarly,
     /// A write that is to be on stable storage is acknowledged when it is in the log.

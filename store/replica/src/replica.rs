@@ -44,6 +44,8 @@ enum Role {
     Primary(Box<Primary>),
     /// Its disk failed: this process does nothing any more but to say so.
     Failed,
+    /// The process ends.
+    Left,
 }
 
 impl Replica {
@@ -221,6 +223,7 @@ impl Replica {
             Input::Forget => self.forget(),
             Input::Room(promised) => self.site.room.promise(promised),
             Input::Suspect { oid } => self.suspect(oid),
+            Input::Leave => self.leave_for_good(),
             Input::DiskFailed => self.disk_failed(),
             Input::Stored { ticket, outcome } => self.stored(ticket, outcome),
         }
@@ -235,7 +238,7 @@ impl Replica {
         if configuration.pepoch < known {
             return;
         }
-        if matches!(self.role, Role::Failed) {
+        if matches!(self.role, Role::Failed | Role::Left) {
             self.site.configuration = configuration;
             return self.tick();
         }
@@ -276,6 +279,7 @@ impl Replica {
         match &mut self.role {
             Role::Member(member) => member.tick(&mut self.site),
             Role::Failed => self.leave(),
+            Role::Left => {}
             Role::Opening(opening) => opening.tick(&mut self.site),
             Role::Collecting(collecting) => collecting.tick(&mut self.site),
             Role::Primary(primary) => primary.tick(&mut self.site),
@@ -293,6 +297,9 @@ impl Replica {
     }
 
     fn receive(&mut self, from: Process, message: Message) {
+        if message.body == Body::Released {
+            return self.released(from);
+        }
         // A sender that is ahead says it again; by then this replica may have heard of its pepoch, too.
         if message.pepoch != self.site.pepoch() || !message.is_sensible() {
             return;
@@ -307,7 +314,7 @@ impl Replica {
                 }
             }
             Role::Primary(primary) => primary.receive(site, from, message.body),
-            Role::Failed => {}
+            Role::Failed | Role::Left => {}
         }
         self.open_if_whole();
     }
@@ -352,6 +359,36 @@ impl Replica {
         self.leave();
     }
 
+    /// Nothing is done any more, and nobody is told anything but that.
+    fn leave_for_good(&mut self) {
+        let leads = self.site.configuration.primary() == Some(self.site.me);
+        if !self.site.has(PlantedBug::ReleasedServes) {
+            if let Role::Primary(primary) = &mut self.role {
+                primary.resign(&mut self.site);
+            }
+            self.site.pending.clear();
+            self.site.storing.clear();
+            self.role = Role::Left;
+        }
+        if leads {
+            // Who was to come in sync may be by now.
+            let (configuration, me) = (Arc::clone(&self.site.configuration), self.site.me);
+            let others = configuration.in_sync.iter().chain(&configuration.candidates);
+            others.filter(|other| **other != me).for_each(|other| self.site.send(*other, Body::Released));
+        }
+    }
+
+    /// What was granted to that process binds nobody any more, in whichever pepoch that was.
+    fn released(&mut self, from: Process) {
+        let site = &mut self.site;
+        if site.grant.to == Some(from) {
+            site.grant.until = site.now;
+            if matches!(self.role, Role::Opening(_)) {
+                self.tick();
+            }
+        }
+    }
+
     /// Asks to be left out, so that the others need not wait until its silence is noticed.
     fn leave(&mut self) {
         let me = self.site.me;
@@ -386,7 +423,7 @@ impl Replica {
             (Role::Opening(opening), Pending::RollForward) => opening.rolled_forward(site.me),
             (Role::Collecting(collecting), Pending::OwnSide { .. }) => collecting.own_side(site, outcome),
             (Role::Primary(primary), pending) => primary.stored(site, pending, outcome),
-            (Role::Opening(_) | Role::Collecting(_) | Role::Failed, _) => {}
+            (Role::Opening(_) | Role::Collecting(_) | Role::Failed | Role::Left, _) => {}
         }
         self.open_if_whole();
     }

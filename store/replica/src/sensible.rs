@@ -24,6 +24,7 @@ impl Message {
             Body::Inspected { reply, .. } | Body::Reply { reply, .. } => is_reply(reply),
             Body::Beacon { .. }
             | Body::Misses
+            | Body::Released
             | Body::Suspect { .. }
             | Body::Granted { .. }
             | Body::Forwarded { .. }

@@ -34,6 +34,9 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Most proposals of this process that wait for an answer.
 const MOST_WAITING: usize = 128;
 
+/// Most of them when one comes that nobody waits for, of which thousands are made when a node fails: the rest is for people.
+const MOST_UNHEARD: usize = 96;
+
 /// How to find a keeper, and who follows it.
 #[derive(Debug, Clone)]
 pub struct RemoteOptions {
@@ -289,7 +292,7 @@ impl RemoteDriver {
     /// # Errors
     /// [`ProposeError`]; see there whether it may have happened all the same.
     pub fn propose_any(&self, proposal: Proposal) -> Result<Arc<State>, ProposeError> {
-        let answer = self.asked(proposal)?;
+        let answer = self.asked(proposal, MOST_WAITING)?;
         match answer.recv_timeout(ANSWER_DEADLINE) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(NotDone::Late.into()),
@@ -298,18 +301,22 @@ impl RemoteDriver {
 
     /// Has the ledger have something, perhaps: nobody hears whether it does, but by the state.
     pub fn propose_unheard(&self, proposal: Proposal) {
+        if self.wanted().proposals.iter().any(|(waiting, _)| *waiting == proposal) {
+            return;
+        }
         // What is too much at a time is not wanted enough.
-        let _ = self.asked(proposal);
+        let _ = self.asked(proposal, MOST_UNHEARD);
     }
 
-    fn asked(&self, proposal: Proposal) -> Result<Receiver<Answer>, ProposeError> {
+    /// Puts it among those that wait to be sent, if there are fewer than `most`.
+    fn asked(&self, proposal: Proposal, most: usize) -> Result<Receiver<Answer>, ProposeError> {
         if let Proposal::Record(record) = &proposal {
             record.to_bytes().map_err(FollowError::from)?;
         }
         message::check(&proposal).map_err(NotDone::Unreadable)?;
         let (sender, answer) = sync_channel(1);
         let mut wanted = self.wanted();
-        if wanted.waiting >= MOST_WAITING {
+        if wanted.waiting >= most {
             return Err(NotDone::TooMany.into());
         }
         wanted.waiting += 1;

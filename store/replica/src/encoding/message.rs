@@ -55,7 +55,7 @@ impl Encoding for Body {
                 credit.encode(to);
             }
             Self::Flush { number } | Self::Flushed { number } | Self::Mended { number } => number.encode(to),
-            Self::Gather | Self::RolledForward | Self::Misses => {}
+            Self::Gather | Self::RolledForward | Self::Misses | Self::Released => {}
             Self::Suspect { oid } => oid.encode(to),
             Self::Gathered { records } | Self::RollForward { records } => to.list(records.iter()),
             Self::Inspect { number, lesson } | Self::Mend { number, lesson } => {
@@ -125,6 +125,7 @@ impl Encoding for Body {
             },
             17 => Self::Misses,
             18 => Self::Suspect { oid: Encoding::decode(from)? },
+            19 => Self::Released,
             code => return Err(Malformed::Unknown { what: "message", code }),
         })
     }
@@ -150,6 +151,7 @@ fn code_of_body(body: &Body) -> u8 {
         Body::Reply { .. } => 16,
         Body::Misses => 17,
         Body::Suspect { .. } => 18,
+        Body::Released => 19,
     }
 }
 

@@ -118,6 +118,7 @@ impl Bug {
         Self::Replica(P::MendedWithoutLock),
         Self::Replica(P::ScrubOfThePrimaryAlone),
         Self::Replica(P::FailedDiskGoesOn),
+        Self::Replica(P::ReleasedServes),
         Self::Replica(P::NoLedgerLease),
         Self::Replica(P::InheritedReadAsZeroes),
         Self::Replica(P::MappedWithoutAncestors),

@@ -81,6 +81,8 @@ pub(crate) enum Event {
     Reconnect,
     /// A machine is there again.
     StartNode { node: usize },
+    /// A process that left in order is gone.
+    HasLeft { node: usize, incarnation: Incarnation },
     /// A gateway is there again.
     StartGateway { gateway: usize },
     /// A slow disk or network is as before.
@@ -184,6 +186,7 @@ impl Cluster {
             Event::Deafen => self.deafen(),
             Event::Reconnect => self.reconnect(),
             Event::StartNode { node } => self.start_process(node),
+            Event::HasLeft { node, incarnation } => self.has_left(node, incarnation),
             Event::StartGateway { gateway } => self.start_gateway(gateway),
             Event::Quicken { endpoint } => self.quicken(endpoint),
         }

@@ -1,14 +1,14 @@
 //! What goes wrong, drawn with a bias towards what is rare and hurts: primaries, whole sets, and several things at once.
 
-use huntaway_ledger::{InSyncChange, SetRecord};
+use huntaway_ledger::{InSyncChange, Incarnation, SetRecord};
 
-use huntaway_replica::Process;
+use huntaway_replica::{Input, Process};
 use huntaway_wire::Partition;
 
 use super::event::Event;
 use super::habits::Kind;
 use super::ledger::LEASE_RUNS_OUT;
-use super::{Cluster, Endpoint, FAULTS_END, MS, SECOND, endpoint_of, note};
+use super::{Cluster, Endpoint, FAULTS_END, MS, SECOND, endpoint_of, note, partition};
 use crate::clock::Time;
 use crate::storage::Crash;
 
@@ -29,7 +29,7 @@ impl Cluster {
         match self.habits.next(&mut self.random) {
             Kind::Kill => self.crash(node, Crash::Killed, 8 * SECOND),
             Kind::LosePower => self.lose_power(node, 8 * SECOND),
-            Kind::Restart => self.crash(node, Crash::Killed, 50 * MS),
+            Kind::Restart => self.restart(node),
             Kind::CrashSet => self.crash_set(),
             Kind::Overthrow => self.overthrow(),
             Kind::Pause => self.pause(node),
@@ -64,6 +64,43 @@ impl Cluster {
             self.crash_node(node, crash);
             let back = MS + self.random.below(longest);
             self.at(back, Event::StartNode { node });
+        }
+    }
+
+    /// The process of a node is killed and starts again soon, or ends in order: its replicas serve no more, and say so.
+    fn restart(&mut self, node: usize) {
+        if self.random.percent(40) {
+            return self.crash(node, Crash::Killed, 50 * MS);
+        }
+        let longest = self.random.pick(&[50 * MS, SECOND]);
+        let after = self.random.below(longest);
+        self.leave_in_order(node, after);
+    }
+
+    /// The process is gone after so long.
+    pub(crate) fn leave_in_order(&mut self, node: usize, after: Time) {
+        let state = &self.nodes[node];
+        if !state.is_alive() || state.has_left || state.paused_until > self.time {
+            return self.crash(node, Crash::Killed, 50 * MS);
+        }
+        let incarnation = state.incarnation;
+        note!(self, "node {node} leaves");
+        self.nodes[node].has_left = true;
+        self.says_that_it_leaves(node);
+        self.leaves(node);
+        self.at(after, Event::HasLeft { node, incarnation });
+    }
+
+    fn says_that_it_leaves(&mut self, node: usize) {
+        (0..self.shape.partitions).for_each(|number| self.step(node, partition(number), Input::Leave));
+    }
+
+    pub(crate) fn has_left(&mut self, node: usize, incarnation: Incarnation) {
+        if self.nodes[node].incarnation == incarnation && self.nodes[node].is_alive() {
+            // What it said may come late, and twice.
+            self.says_that_it_leaves(node);
+            let longest = self.random.pick(&[50 * MS, 8 * SECOND]);
+            self.crash(node, Crash::Killed, longest);
         }
     }
 

@@ -273,7 +273,10 @@ impl Cluster {
         let mut silent_nodes = Vec::new();
         for node in 0..self.shape.nodes {
             let state = &self.nodes[node];
-            let answers = state.is_alive() && state.paused_until <= self.time && self.is_near_ledger(node);
+            let answers = state.is_alive()
+                && !state.has_left
+                && state.paused_until <= self.time
+                && self.is_near_ledger(node);
             let silent = if answers { 0 } else { self.ledger.silent[node] + 1 };
             self.ledger.silent[node] = silent;
             let is_up = self.ledger.sets().node(id_of(node)).is_some_and(|known| known.is_up);
@@ -297,6 +300,15 @@ impl Cluster {
                 let after = self.random.below(LEASE_RUNS_OUT + 100 * MS);
                 self.at(after, Event::Reset);
             }
+        }
+    }
+
+    /// The node says that it serves no more: nobody waits for its lease.
+    pub(crate) fn leaves(&mut self, node: usize) {
+        if self.is_near_ledger(node) && !self.ledger.going_down[node] {
+            self.ledger.going_down[node] = true;
+            let after = 500 + self.random.below(20 * MS);
+            self.at(after, Event::DownActive { nodes: vec![node] });
         }
     }
 

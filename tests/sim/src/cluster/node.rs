@@ -45,6 +45,8 @@ pub(crate) struct Node {
     pub(crate) last_full: Time,
     /// When its replicas were told last what it has room for.
     pub(crate) told_room_at: Time,
+    /// Its process ends in order, and is about to be gone.
+    pub(crate) has_left: bool,
     /// When a primary wanted it to be in sync last.
     pub(crate) last_proposed: Time,
     /// When an object of a partition was damaged last.
@@ -92,6 +94,7 @@ impl Node {
             reads_fail_until: 0,
             last_full: 0,
             told_room_at: 0,
+            has_left: false,
             last_proposed: 0,
             damaged_at: BTreeMap::new(),
             disk_failed: false,
@@ -188,7 +191,7 @@ impl Cluster {
         });
         state.replicas = Some(replicas.collect());
         state.recovery = Recovery::new(self.habits.recovery);
-        (state.applied, state.leased_until) = (0, Moment(0));
+        (state.applied, state.leased_until, state.has_left) = (0, Moment(0), false);
         state.configured.fill(0);
         state.log_free_at.fill(self.time);
         note!(self, "node {node} starts as process {}", me.incarnation.0);
@@ -296,6 +299,8 @@ impl Cluster {
                     self.step(node, partition(number), Input::LedgerLease { until });
                 }
             }
+            // Whoever leaves follows the ledger no more.
+            AtNode::News if self.nodes[node].has_left => {}
             AtNode::News => self.news_for_node(node),
             AtNode::Announce => self.announce(node),
         }

@@ -78,7 +78,7 @@ impl Cluster {
         self.hears_late(primary, late);
         self.hears_late(self.gateway_endpoint(gateway), late);
         let mut removed_after = self.after(MS, 250 * MS);
-        let variant = self.random.below(5);
+        let variant = self.random.below(6);
         note!(
             self,
             "plot {variant}: node {primary} leaves partition {number}, gateway {gateway} hears it late"
@@ -99,10 +99,11 @@ impl Cluster {
                 self.network.block(primary, other);
                 self.at(late, Event::Reconnect);
             }
-            _ => {
+            4 => {
                 self.nodes[primary].slow_disk = self.random.below(300 * MS);
                 self.at(late, Event::Quicken { endpoint: primary });
             }
+            _ => self.leave_in_order(primary, late),
         }
         let partition = usize::from(number);
         self.at(removed_after, Event::Overthrow { partition, primary });
