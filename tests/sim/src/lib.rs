@@ -11,17 +11,14 @@
 mod clock;
 mod cluster;
 pub mod fencing;
-mod history;
 #[cfg(test)]
 mod lessons;
 mod queue;
-mod random;
 mod room;
 mod storage;
 
 pub use cluster::{Broken, Bug, Cluster, Failure, Summary};
-pub use history::{Attempt, Effect, History, Loss, Violation};
-pub use random::Random;
+pub use huntaway_judge::{Attempt, Effect, History, Loss, Random, Violation};
 
 /// A run is millions of small messages that are made and dropped: a tenth of its time is saved.
 #[global_allocator]

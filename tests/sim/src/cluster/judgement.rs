@@ -13,8 +13,8 @@ use super::node::Node;
 use super::operation::{clone_of, on_disk};
 use super::space::SetAside;
 use super::{Cluster, endpoint_of, partition};
+use crate::Loss;
 use crate::clock::Time;
-use crate::history::Loss;
 use crate::storage::{Objects, ReplicaStorage};
 use crate::{Attempt, Effect, History, Violation};
 
