@@ -240,6 +240,8 @@ impl Node {
     }
 
     async fn stop(&mut self) {
+        // Waiting for a child ends its input, which would be a second signal: it would stop at once.
+        let input = self.child.as_mut().and_then(|child| child.stdin.take());
         if let Some(pid) = self.pid() {
             let _ = kill_process(pid, Signal::CONT);
             let _ = kill_process(pid, Signal::TERM);
@@ -250,6 +252,7 @@ impl Node {
             tracing::warn!(node = self.number, "the node does not stop: it is killed");
         }
         self.kill().await;
+        drop(input);
     }
 }
 
