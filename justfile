@@ -32,6 +32,10 @@ sim *ARGS="run --seeds 10000":
 crash ROUNDS="50":
     HUNTAWAY_CRASH_ROUNDS={{ROUNDS}} cargo test --release --test crash
 
+# Kill and pause nodes of a cluster under load, for so long
+faults SECONDS="1800":
+    HUNTAWAY_FAULTS_SECONDS={{SECONDS}} cargo test --test faults -- --nocapture
+
 # Fuzz one target of tests/fuzz/src for so many seconds (needs cargo-fuzz, no nightly compiler)
 fuzz TARGET SECONDS="300":
     tests/fuzz/run {{TARGET}} {{SECONDS}}

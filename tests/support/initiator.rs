@@ -1,10 +1,10 @@
 //! An initiator as small as it can be: it logs in by CHAP or without, asks for targets, LUNs and readiness (RFC 7143
 //! §11.12, §12.1), and sends the commands it is told to. It keeps no state but its sequence numbers.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
 
@@ -14,6 +14,8 @@ const HEADER_BYTES: usize = 48;
 const SCSI_COMMAND: u8 = 0x01;
 const LOGIN_REQUEST: u8 = 0x43;
 const TEXT_REQUEST: u8 = 0x04;
+/// Immediate: it has no turn among commands.
+const NOP_OUT: u8 = 0x40;
 const NOP_IN: u8 = 0x20;
 const SCSI_RESPONSE: u8 = 0x21;
 const LOGIN_RESPONSE: u8 = 0x23;
@@ -29,7 +31,12 @@ const SECURITY_TO_FULL: u8 = 0x03;
 const OPERATIONAL_TO_FULL: u8 = 0x07;
 /// What we ask the target to answer, if it is to prove itself.
 const OUR_IDENTIFIER: u8 = 9;
+/// No task, or no answer is wanted.
+const NO_TAG: [u8; 4] = [0xff; 4];
 const OUR_CHALLENGE: [u8; 16] = *b"\x00\x11\x22\x33\x44\x55\x66\x77\x88\x99\xaa\xbb\xcc\xdd\xee\xff";
+
+/// Sense key, code and qualifier; without sense data, the code is the status.
+pub(crate) type Sense = (u8, u8, u8);
 
 /// A CHAP user and secret.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +60,9 @@ pub(crate) struct Login<'a> {
 /// A session in its full feature phase; it lasts until it is dropped.
 pub(crate) struct Initiator {
     stream: TcpStream,
+    /// Time that one answer may take.
+    limit: Duration,
+    deadline: Instant,
     isid: u16,
     cmd_sn: u32,
     exp_stat_sn: u32,
@@ -61,17 +71,48 @@ pub(crate) struct Initiator {
 /// One ISID twice would be one session, of which the later login takes the earlier's place.
 static NEXT_ISID: AtomicU16 = AtomicU16::new(0);
 
+/// Why there is no session.
+enum NotLoggedIn {
+    /// A response says so.
+    Refused(u16),
+    /// There was none.
+    Lost(io::Error),
+}
+
+impl From<io::Error> for NotLoggedIn {
+    fn from(error: io::Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
 impl Login<'_> {
     /// Logs in. The error is the status of the response that refuses it, such as `0x0201`.
     ///
     /// # Panics
     /// If the portal does not answer as iSCSI does, or the target's proof is wrong.
     pub(crate) fn log_in(&self) -> Result<Initiator, u16> {
-        let stream = TcpStream::connect(self.portal).expect("the portal accepts connections");
-        stream.set_read_timeout(Some(LIMIT)).expect("a socket takes a time limit");
-        stream.set_nodelay(true).expect("a socket can be told not to wait");
-        let mut initiator =
-            Initiator { stream, isid: NEXT_ISID.fetch_add(1, Ordering::Relaxed), cmd_sn: 1, exp_stat_sn: 0 };
+        self.try_log_in(LIMIT).expect("the portal lets initiators log in")
+    }
+
+    /// The same, at a portal that may not be there, or not answer within the limit: nor may anything later.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) fn try_log_in(&self, limit: Duration) -> io::Result<Result<Initiator, u16>> {
+        let address = self.portal.parse().map_err(io::Error::other)?;
+        let stream = TcpStream::connect_timeout(&address, limit)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(limit))?;
+        let (isid, deadline) = (NEXT_ISID.fetch_add(1, Ordering::Relaxed), Instant::now() + limit);
+        let mut initiator = Initiator { stream, limit, deadline, isid, cmd_sn: 1, exp_stat_sn: 0 };
+        match self.negotiate(&mut initiator) {
+            Ok(()) => Ok(Ok(initiator)),
+            Err(NotLoggedIn::Refused(status)) => Ok(Err(status)),
+            Err(NotLoggedIn::Lost(error)) => Err(error),
+        }
+    }
+
+    fn negotiate(&self, initiator: &mut Initiator) -> Result<(), NotLoggedIn> {
         let session = match self.target {
             Some(target) => format!("SessionType=Normal\0TargetName={target}\0"),
             None => "SessionType=Discovery\0".to_owned(),
@@ -79,7 +120,7 @@ impl Login<'_> {
         let names = format!("InitiatorName={}\0{session}MaxRecvDataSegmentLength=262144\0", self.initiator);
         let Some(account) = self.account else {
             initiator.login_request(FINAL | OPERATIONAL_TO_FULL, &format!("{names}AuthMethod=None\0"))?;
-            return Ok(initiator);
+            return Ok(());
         };
         initiator.login_request(0, &format!("{names}AuthMethod=CHAP\0"))?;
         let challenge = initiator.login_request(0, "CHAP_A=5\0")?;
@@ -89,7 +130,7 @@ impl Login<'_> {
             let expected = response(OUR_IDENTIFIER, secret, &OUR_CHALLENGE);
             assert_eq!(value(&proof, "CHAP_R").to_lowercase(), expected, "the target does not prove itself");
         }
-        Ok(initiator)
+        Ok(())
     }
 
     fn answer(&self, Account(user, secret): Account, challenge: &str) -> String {
@@ -103,6 +144,11 @@ impl Login<'_> {
 }
 
 impl Initiator {
+    /// How long each answer may take from now on.
+    pub(crate) fn limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// The names of the targets that SendTargets=All tells.
     pub(crate) fn targets(&mut self) -> Vec<String> {
         let mut header = [0; HEADER_BYTES];
@@ -129,7 +175,7 @@ impl Initiator {
     }
 
     /// Whether the first block can be read, or else sense key, code and qualifier. A unit attention is taken and passed over.
-    pub(crate) fn read(&mut self, lun: u8) -> Result<(), (u8, u8, u8)> {
+    pub(crate) fn read(&mut self, lun: u8) -> Result<(), Sense> {
         loop {
             self.command(lun, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], 512);
             let (header, data) = self.next();
@@ -143,37 +189,68 @@ impl Initiator {
     }
 
     /// What a command that reads is answered with, or else sense key, code and qualifier.
-    pub(crate) fn ask(&mut self, lun: u8, cdb: &[u8], length_bytes: u32) -> Result<Vec<u8>, (u8, u8, u8)> {
+    pub(crate) fn ask(&mut self, lun: u8, cdb: &[u8], length_bytes: u32) -> Result<Vec<u8>, Sense> {
+        self.try_ask(lun, cdb, length_bytes).expect("the portal answers")
+    }
+
+    /// The same, at a portal that may be gone.
+    ///
+    /// # Errors
+    /// The connection is lost, or the answer is late: the session is of no use any more.
+    pub(crate) fn try_ask(
+        &mut self,
+        lun: u8,
+        cdb: &[u8],
+        length_bytes: u32,
+    ) -> io::Result<Result<Vec<u8>, Sense>> {
         const STATUS: u8 = 0x01;
-        self.command(lun, cdb, length_bytes);
+        self.try_send_command(lun, cdb, READ, length_bytes, &[])?;
         let mut all = Vec::new();
         loop {
-            let (header, data) = self.next();
+            let (header, data) = self.try_next()?;
             match header[0] & 0x3f {
                 DATA_IN => {
                     all.extend_from_slice(&data);
                     if header[1] & STATUS != 0 {
-                        return Ok(all);
+                        return Ok(Ok(all));
                     }
                 }
-                SCSI_RESPONSE => return outcome(&header, &data).map(|()| all),
-                other => panic!("{other:#x} is no answer to a command"),
+                SCSI_RESPONSE => return Ok(outcome(&header, &data).map(|()| all)),
+                other => return Err(unexpected(other)),
             }
         }
     }
 
     /// Whether a command that writes, with at most 64 KiB, ends well, or else sense key, code and qualifier.
-    pub(crate) fn tell(&mut self, lun: u8, cdb: &[u8], data: &[u8]) -> Result<(), (u8, u8, u8)> {
-        self.send_command(lun, cdb, WRITE, data.len() as u32, data);
-        let (header, data) = self.receive(SCSI_RESPONSE);
-        outcome(&header, &data)
+    pub(crate) fn tell(&mut self, lun: u8, cdb: &[u8], data: &[u8]) -> Result<(), Sense> {
+        self.try_tell(lun, cdb, data).expect("the portal answers")
+    }
+
+    /// The same, at a portal that may be gone.
+    ///
+    /// # Errors
+    /// The connection is lost, or the answer is late: the session is of no use any more.
+    pub(crate) fn try_tell(&mut self, lun: u8, cdb: &[u8], data: &[u8]) -> io::Result<Result<(), Sense>> {
+        self.try_send_command(lun, cdb, WRITE, data.len() as u32, data)?;
+        let (header, data) = self.try_next()?;
+        match header[0] & 0x3f {
+            SCSI_RESPONSE => Ok(outcome(&header, &data)),
+            other => Err(unexpected(other)),
+        }
     }
 
     fn command(&mut self, lun: u8, cdb: &[u8], length_bytes: u32) {
-        self.send_command(lun, cdb, READ, length_bytes, &[]);
+        self.try_send_command(lun, cdb, READ, length_bytes, &[]).expect("the portal takes a command");
     }
 
-    fn send_command(&mut self, lun: u8, cdb: &[u8], direction: u8, length_bytes: u32, data: &[u8]) {
+    fn try_send_command(
+        &mut self,
+        lun: u8,
+        cdb: &[u8],
+        direction: u8,
+        length_bytes: u32,
+        data: &[u8],
+    ) -> io::Result<()> {
         let mut header = [0; HEADER_BYTES];
         header[0] = SCSI_COMMAND;
         header[1] = FINAL | direction;
@@ -181,26 +258,34 @@ impl Initiator {
         header[16..20].copy_from_slice(&self.cmd_sn.to_be_bytes());
         header[20..24].copy_from_slice(&length_bytes.to_be_bytes());
         header[32..32 + cdb.len()].copy_from_slice(cdb);
-        self.send(header, data);
+        self.try_send(header, data)?;
         self.cmd_sn += 1;
+        Ok(())
     }
 
     /// Sends one Login request, and takes the text of its response, or the status that refuses it.
-    fn login_request(&mut self, flags: u8, text: &str) -> Result<String, u16> {
+    fn login_request(&mut self, flags: u8, text: &str) -> Result<String, NotLoggedIn> {
         let mut header = [0; HEADER_BYTES];
         header[0] = LOGIN_REQUEST;
         header[1] = flags;
         header[8] = 0x80; // a random ISID
         header[12..14].copy_from_slice(&self.isid.to_be_bytes());
-        self.send(header, text.as_bytes());
-        let (header, text) = self.receive(LOGIN_RESPONSE);
+        self.try_send(header, text.as_bytes())?;
+        let (header, text) = self.try_next()?;
+        if header[0] & 0x3f != LOGIN_RESPONSE {
+            return Err(unexpected(header[0]).into());
+        }
         match u16::from_be_bytes([header[36], header[37]]) {
             0 => Ok(String::from_utf8(text).expect("the answer is text")),
-            status => Err(status),
+            status => Err(NotLoggedIn::Refused(status)),
         }
     }
 
-    fn send(&mut self, mut header: [u8; HEADER_BYTES], data: &[u8]) {
+    fn send(&mut self, header: [u8; HEADER_BYTES], data: &[u8]) {
+        self.try_send(header, data).expect("the portal takes a request");
+    }
+
+    fn try_send(&mut self, mut header: [u8; HEADER_BYTES], data: &[u8]) -> io::Result<()> {
         let length = u32::try_from(data.len()).expect("little data");
         header[5..8].copy_from_slice(&length.to_be_bytes()[1..]);
         header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
@@ -208,7 +293,8 @@ impl Initiator {
         let mut request = header.to_vec();
         request.extend_from_slice(data);
         request.resize(request.len().next_multiple_of(4), 0);
-        self.stream.write_all(&request).expect("the portal takes a request");
+        self.deadline = Instant::now() + self.limit;
+        self.stream.write_all(&request)
     }
 
     fn receive(&mut self, opcode: u8) -> ([u8; HEADER_BYTES], Vec<u8>) {
@@ -217,27 +303,71 @@ impl Initiator {
         (header, data)
     }
 
-    /// The next PDU that is no ping.
     fn next(&mut self) -> ([u8; HEADER_BYTES], Vec<u8>) {
+        self.try_next().expect("the portal answers")
+    }
+
+    /// The next PDU that is no ping; those are answered.
+    fn try_next(&mut self) -> io::Result<([u8; HEADER_BYTES], Vec<u8>)> {
+        let deadline = self.deadline;
         loop {
             let mut header = [0; HEADER_BYTES];
-            self.stream.read_exact(&mut header).expect("the portal answers");
+            self.read_until(deadline, &mut header)?;
             let length = u32::from_be_bytes([0, header[5], header[6], header[7]]) as usize;
             let mut data = vec![0; length.next_multiple_of(4)];
-            self.stream.read_exact(&mut data).expect("the answer is whole");
+            self.read_until(deadline, &mut data)?;
             data.truncate(length);
             if header[0] & 0x3f != NOP_IN {
                 let stat_sn = u32::from_be_bytes([header[24], header[25], header[26], header[27]]);
                 self.exp_stat_sn = stat_sn.wrapping_add(1);
-                return (header, data);
+                return Ok((header, data));
+            }
+            if header[20..24] != NO_TAG {
+                self.answer_ping(&header)?;
             }
         }
     }
+
+    /// NOP-Out with the tag of the NOP-In (RFC 7143 §11.18).
+    fn answer_ping(&mut self, ping: &[u8; HEADER_BYTES]) -> io::Result<()> {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = NOP_OUT;
+        header[1] = FINAL;
+        header[8..16].copy_from_slice(&ping[8..16]);
+        header[16..20].copy_from_slice(&NO_TAG);
+        header[20..24].copy_from_slice(&ping[20..24]);
+        self.try_send(header, &[])
+    }
+
+    fn read_until(&mut self, deadline: Instant, mut into: &mut [u8]) -> io::Result<()> {
+        while !into.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            self.stream.set_read_timeout(Some(left))?;
+            match self.stream.read(into) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(length) => into = &mut into[length..],
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unexpected(opcode: u8) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("{:#x} is no answer to that", opcode & 0x3f))
 }
 
 /// What a SCSI Response says.
-fn outcome(header: &[u8; HEADER_BYTES], data: &[u8]) -> Result<(), (u8, u8, u8)> {
-    if header[3] == 0 { Ok(()) } else { Err((data[4] & 0xf, data[14], data[15])) }
+fn outcome(header: &[u8; HEADER_BYTES], data: &[u8]) -> Result<(), Sense> {
+    match (header[3], data) {
+        (0, _) => Ok(()),
+        (status, data) if data.len() < 16 => Err((0, status, 0)),
+        _ => Err((data[4] & 0xf, data[14], data[15])),
+    }
 }
 
 fn value<'a>(text: &'a str, key: &str) -> &'a str {

@@ -3,12 +3,14 @@
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 
+pub(crate) mod cluster;
 pub(crate) mod demo;
 pub(crate) mod discovery;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod initiator;
 pub(crate) mod load;
+pub(crate) mod multipath;
 pub(crate) mod needs;
 pub(crate) mod node;
 pub(crate) mod qmp;
