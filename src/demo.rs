@@ -181,6 +181,7 @@ async fn serve(
         login_time: DEFAULT_LOGIN_TIME,
         records: LedgerRecords::of(storage),
         cluster: storage.cluster(),
+        loops: storage.loops(),
         metrics: Metrics::new(&registry)?,
     })?;
     accepts.store(true, Ordering::Release);

@@ -14,7 +14,6 @@ use tokio::task::JoinSet;
 use crate::acceptor::Acceptor;
 use crate::cluster::Cluster;
 use crate::guesses::Guesses;
-use crate::loops::Loops;
 use crate::metrics::Metrics;
 use crate::nexus::Call;
 use crate::places::Places;
@@ -24,6 +23,7 @@ use crate::served::{Served, TargetError};
 use crate::session::LOGOUT_SECONDS;
 use crate::sessions::{SessionInfo, Sessions, lock};
 use crate::update;
+use huntaway_wire::loops::Loops;
 
 /// A good limit of TCP connections served at once, logged in or not, where there are file descriptors enough.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
@@ -51,7 +51,7 @@ pub(crate) struct Shared {
     /// The stores, if they are a cluster's.
     pub(crate) cluster: Option<Arc<Cluster>>,
     /// What serves the connections.
-    pub(crate) loops: Loops,
+    pub(crate) loops: Arc<Loops>,
     /// The origin of the protocol core's time.
     pub(crate) started: Instant,
 }
@@ -97,6 +97,8 @@ pub struct GatewayConfig {
     pub records: Arc<dyn SanitizeRecords>,
     /// The stores, if they are a cluster's. Initiators get in only after what an earlier process had sent to them has settled.
     pub cluster: Option<Arc<Cluster>>,
+    /// The threads that serve; `None`: it starts its own.
+    pub loops: Option<Arc<Loops>>,
     /// Where to count.
     pub metrics: Metrics,
 }
@@ -107,8 +109,12 @@ impl Gateway {
     /// # Errors
     /// [`TargetError`] names what cannot be served.
     pub fn start(config: GatewayConfig) -> Result<Self, TargetError> {
-        let GatewayConfig { portals, served, max_connections, login_time, records, cluster, metrics } =
+        let GatewayConfig { portals, served, max_connections, login_time, records, cluster, loops, metrics } =
             config;
+        let loops = match loops {
+            Some(loops) => loops,
+            None => Arc::new(Loops::start().map_err(|error| TargetError::NoThreads(error.to_string()))?),
+        };
         let sessions = Arc::new(Sessions::default());
         sessions.update(served, &metrics)?;
         let shared = Arc::new(Shared {
@@ -122,7 +128,7 @@ impl Gateway {
             records,
             background: Mutex::default(),
             cluster,
-            loops: Loops::start().map_err(|error| TargetError::NoThreads(error.to_string()))?,
+            loops,
             started: Instant::now(),
         });
         if let Some(cluster) = &shared.cluster {

@@ -17,7 +17,6 @@ mod driver;
 pub mod fencing;
 mod gateway;
 mod guesses;
-mod loops;
 mod metrics;
 mod modes;
 mod nexus;

@@ -17,6 +17,7 @@ use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
 use huntaway_store::{DiskStatus, DisksStopped, StoreOptions};
+use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answers, Store};
 use huntaway_wire::{NodeId, Process, Vid};
 use prometheus::Registry;
@@ -42,6 +43,7 @@ pub(crate) struct Clustered {
     host: Host,
     cluster: Arc<Cluster>,
     absent: Arc<Absent>,
+    loops: Arc<Loops>,
 }
 
 impl Clustered {
@@ -66,6 +68,7 @@ impl Clustered {
         let listener = TcpListener::bind(address).await;
         let listener =
             listener.map_err(|error| format!("node {node}: {}", cannot_listen(address, &error)))?;
+        let loops = Arc::new(Loops::start()?);
         let options = HostOptions {
             key,
             state,
@@ -74,6 +77,7 @@ impl Clustered {
             store: StoreOptions { open_objects, make: !has_run, ..StoreOptions::default() },
             recovery: RecoveryLimits::default(),
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
+            loops: Some(Arc::clone(&loops)),
         };
         let host = Host::start(options, Arc::clone(&ledger), listener, registry).await?;
         let (process, states) = (host.process(), ledger.states());
@@ -82,7 +86,7 @@ impl Clustered {
         let cluster =
             Cluster::start(ClusterConfig { process, states, stores, fences, flushes: Flushes::OfAll });
         let absent = Absent::of(ledger.states());
-        Ok(Self { ledger, host, cluster, absent })
+        Ok(Self { ledger, host, cluster, absent, loops })
     }
 
     /// What it knows of the cluster now.
@@ -115,6 +119,11 @@ impl Clustered {
 
     pub(super) fn cluster(&self) -> &Arc<Cluster> {
         &self.cluster
+    }
+
+    /// The threads that serve connections.
+    pub(super) fn loops(&self) -> &Arc<Loops> {
+        &self.loops
     }
 
     pub(super) fn disks(&self) -> Vec<DiskStatus> {

@@ -95,6 +95,7 @@ impl Engine {
             login_time: DEFAULT_LOGIN_TIME,
             records: LedgerRecords::of(&storage),
             cluster: storage.cluster(),
+            loops: storage.loops(),
             metrics: Metrics::new(registry)?,
         })?;
         let engine = Self {

@@ -14,6 +14,7 @@ use huntaway_ledger::{InvalidName, Name, Operation, Record, State, Vdi};
 use huntaway_membership::local::{LocalDriver, LocalOptions};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_store::{ClusterId, DiskDirectory, DiskState, DiskStatus, NodeStore, StoreOptions};
+use huntaway_wire::loops::Loops;
 use huntaway_wire::{Partition, Peer};
 use prometheus::Registry;
 
@@ -154,6 +155,14 @@ impl Storage {
     fn new(ledger: Arc<dyn Driver>, stores: Stores, router: Arc<Router>) -> Self {
         let total_bytes: u64 = stores.disks().iter().map(|disk| disk.total_bytes).sum();
         Self { ledger, stores, router, soft_threshold_bytes: total_bytes / SOFT_THRESHOLD_PART }
+    }
+
+    /// The threads that serve connections between nodes, if there are others: the gateway's are served by the same.
+    pub(crate) fn loops(&self) -> Option<Arc<Loops>> {
+        match &self.stores {
+            Stores::Alone(_) => None,
+            Stores::Clustered(clustered) => Some(Arc::clone(clustered.loops())),
+        }
     }
 
     /// The gateway's way to the stores of several nodes, if there are several.

@@ -30,6 +30,7 @@ use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
 use huntaway_replica::{Credit, Input, Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
 use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::link::{Acceptor, Inbox};
+use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answers, Request, Store, SyncAll};
 use huntaway_wire::{ClusterKey, Partition, clock};
 use prometheus::Registry;
@@ -61,6 +62,9 @@ pub struct HostOptions {
     /// Bytes of each copy that this node has read again in a second where it is primary, to see whether they are what they should be;
     /// 0: none.
     pub scrub_bytes_per_second: u64,
+    /// The threads that serve connections, those of the gateway in the same process among them: what it asks others for, and what
+    /// they answer, then wakes no other thread. `None`: those of the runtime.
+    pub loops: Option<Arc<Loops>>,
 }
 
 /// Replicas that cannot be started.
@@ -115,7 +119,7 @@ impl Host {
         listener: TcpListener,
         registry: &Registry,
     ) -> Result<Self, HostError> {
-        let HostOptions { key, state, disks, store, recovery, scrub_bytes_per_second } = options;
+        let HostOptions { key, state, disks, store, recovery, scrub_bytes_per_second, loops } = options;
         let disks = Disks::open(&state, &disks, store, &ledger, registry)?;
         let remembered = disks.begin()?;
         let NodeStart { memory, ref start, ref after } = remembered;
@@ -131,7 +135,7 @@ impl Host {
             syncs: Syncs::new(disks.count()),
             disks,
             ledger,
-            links: Links::new(ours, key.clone()),
+            links: Links::new(ours, key.clone(), loops.clone()),
             recovery: Mutex::new(Recovery::new(recovery)),
             holding: Mutex::default(),
             scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
@@ -143,7 +147,9 @@ impl Host {
         let inbox = Arc::clone(shared.inbox.get_or_init(|| inbox));
         shared.start_syncing()?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(Acceptor::new(ours, key, inbox).serve(listener));
+        let acceptor = Acceptor::new(ours, key, inbox);
+        let acceptor = loops.into_iter().fold(acceptor, Acceptor::on);
+        tasks.spawn(acceptor.serve(listener));
         tasks.spawn(follow::follow(Arc::clone(&shared)));
         tasks.spawn(timer::tick(Arc::clone(&shared)));
         Ok(Self { shared, tasks: Mutex::new(tasks), address })

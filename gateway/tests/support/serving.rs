@@ -127,6 +127,7 @@ impl TestGateway {
             login_time,
             records: Arc::clone(&records) as Arc<dyn SanitizeRecords>,
             cluster,
+            loops: None,
             metrics: Metrics::new(&registry).unwrap(),
         })
         .unwrap();

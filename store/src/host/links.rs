@@ -11,9 +11,11 @@ use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
 
 use huntaway_wire::link::{Inbox, Link, Outbox, Status};
+use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store, SyncAll, Synced};
 use huntaway_wire::{ClusterKey, Incarnation, Partition};
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::Shared;
@@ -23,14 +25,16 @@ use crate::locking::lock;
 pub(super) struct Links {
     ours: Identity,
     key: ClusterKey,
+    /// The threads that serve them; without them it is those of the runtime.
+    loops: Option<Arc<Loops>>,
     links: RwLock<BTreeMap<huntaway_wire::NodeId, (SocketAddr, Link)>>,
     /// Where answers go that are for the gateways of other nodes, which had requests handed on.
     handed_on: Mutex<BTreeMap<Process, Outbox>>,
 }
 
 impl Links {
-    pub(super) fn new(ours: Identity, key: ClusterKey) -> Self {
-        Self { ours, key, links: RwLock::default(), handed_on: Mutex::default() }
+    pub(super) fn new(ours: Identity, key: ClusterKey, loops: Option<Arc<Loops>>) -> Self {
+        Self { ours, key, loops, links: RwLock::default(), handed_on: Mutex::default() }
     }
 
     /// Calls those that the ledger knows by now, and no others.
@@ -46,6 +50,7 @@ impl Links {
             let (to, address) = (Process { node: member.node, incarnation }, member.addresses.first());
             let Some(&address) = address.filter(|_| incarnation > Incarnation(0)) else { continue };
             if links.get(&to.node).is_none_or(|(known, link)| (*known, link.to()) != (address, to)) {
+                let _entered = self.loops.as_ref().and_then(|loops| loops.next()).map(Handle::enter);
                 let link = Link::new(self.ours, self.key.clone(), to, address, Arc::clone(inbox));
                 links.insert(to.node, (address, link));
             }

@@ -150,6 +150,7 @@ impl Flock {
                 ..RecoveryLimits::default()
             },
             scrub_bytes_per_second: 0,
+            loops: None,
             state,
         };
         let address = self.addresses[usize::from(node) - 1];

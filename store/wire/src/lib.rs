@@ -16,6 +16,7 @@ pub mod hello;
 mod ids;
 mod key;
 pub mod link;
+pub mod loops;
 mod object;
 mod peer;
 pub mod replicated;

@@ -1,4 +1,4 @@
-//! The threads that serve connections: one for each core, with an event loop of its own.
+//! The threads that serve connections, those of initiators and those between nodes: one for each core, with an event loop of its own.
 //!
 //! A connection stays with its thread. So its commands wake nobody else, and what it uses stays in that core's cache;
 //! a runtime that moves tasks between threads spends more on that than a small command costs.
@@ -18,10 +18,13 @@ use tokio::task::JoinSet;
 const POLLS_BETWEEN_EVENTS: u32 = 2;
 
 /// The threads. They end when this is dropped, whatever still runs on them.
-pub(crate) struct Loops {
+#[derive(Debug)]
+pub struct Loops {
     loops: Vec<Loop>,
+    turn: AtomicUsize,
 }
 
+#[derive(Debug)]
 struct Loop {
     handle: Handle,
     /// Connections it serves.
@@ -44,18 +47,14 @@ impl Loops {
     ///
     /// # Errors
     /// The operating system refuses a thread or a descriptor.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let loops = (0..cores).map(Loop::start).collect::<io::Result<_>>()?;
-        Ok(Self { loops })
+        Ok(Self { loops, turn: AtomicUsize::new(0) })
     }
 
     /// Runs `serve` on the thread with the fewest connections, as one of `connections`.
-    pub(crate) fn spawn(
-        &self,
-        connections: &mut JoinSet<()>,
-        serve: impl Future<Output = ()> + Send + 'static,
-    ) {
+    pub fn spawn(&self, connections: &mut JoinSet<()>, serve: impl Future<Output = ()> + Send + 'static) {
         let Some(chosen) = self.loops.iter().min_by_key(|one| one.load.load(Ordering::Relaxed)) else {
             return;
         };
@@ -69,6 +68,12 @@ impl Loops {
             &chosen.handle,
         );
     }
+
+    /// One thread after the other, for what stays as long as the process.
+    pub fn next(&self) -> Option<&Handle> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.loops.get(turn % self.loops.len().max(1)).map(|one| &one.handle)
+    }
 }
 
 impl Loop {
@@ -76,7 +81,7 @@ impl Loop {
         let (end, ended) = oneshot::channel::<()>();
         let (ready, is_ready) = mpsc::sync_channel(1);
         // A runtime must not be dropped where another one is at work: it is made, and ends, in its thread.
-        thread::Builder::new().name(format!("iscsi-{number}")).spawn(move || {
+        thread::Builder::new().name(format!("loop-{number}")).spawn(move || {
             let built =
                 Builder::new_current_thread().enable_all().event_interval(POLLS_BETWEEN_EVENTS).build();
             match built {

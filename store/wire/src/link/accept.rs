@@ -14,6 +14,7 @@ use super::connection::{next_frame, run, write_frame};
 use super::{Cut, Guest, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, Threshold, nonce, prepare};
 use crate::frame::Decoder;
 use crate::hello::{Agreed, Caller, Identity, NotTaken, Rejection, Why};
+use crate::loops::Loops;
 use crate::{ClusterKey, NodeId, Process};
 
 /// Most connections of others that have the key.
@@ -31,6 +32,8 @@ pub struct Acceptor {
     places: Arc<Semaphore>,
     /// There is one connection from each node: the last one of its newest start.
     callers: Mutex<HashMap<NodeId, Entered>>,
+    /// The threads that serve; without them it is those of the runtime.
+    loops: Option<Arc<Loops>>,
 }
 
 struct Entered {
@@ -43,7 +46,13 @@ impl Acceptor {
     /// Takes connections that are meant for `ours`, of whoever has the key.
     pub fn new(ours: Identity, key: ClusterKey, inbox: Arc<dyn Inbox>) -> Self {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { ours, key, inbox, places, callers: Mutex::default() }
+        Self { ours, key, inbox, places, callers: Mutex::default(), loops: None }
+    }
+
+    /// Has connections served by these threads.
+    #[must_use]
+    pub fn on(self, loops: Arc<Loops>) -> Self {
+        Self { loops: Some(loops), ..self }
     }
 
     /// Takes connections until it is dropped, which ends those that there are.
@@ -54,15 +63,28 @@ impl Acceptor {
         loop {
             while tasks.try_join_next().is_some() {}
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    let (acceptor, guest) = (acceptor.clone(), threshold.enter());
-                    tasks.spawn(async move { acceptor.host(stream, guest).await });
-                }
+                Ok((stream, _)) => acceptor.clone().begin(stream, threshold.enter(), &mut tasks),
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be taken");
                     sleep(PAUSE).await;
                 }
             }
+        }
+    }
+
+    fn begin(self: Arc<Self>, stream: TcpStream, guest: Guest, tasks: &mut JoinSet<()>) {
+        let Some(loops) = self.loops.clone() else {
+            tasks.spawn(async move { self.host(stream, guest).await });
+            return;
+        };
+        // It belongs to the thread on which it is made.
+        if let Ok(stream) = stream.into_std() {
+            let host = async move {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    self.host(stream, guest).await;
+                }
+            };
+            loops.spawn(tasks, host);
         }
     }
 
