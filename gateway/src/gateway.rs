@@ -113,7 +113,9 @@ impl Gateway {
             config;
         let loops = match loops {
             Some(loops) => loops,
-            None => Arc::new(Loops::start().map_err(|error| TargetError::NoThreads(error.to_string()))?),
+            None => {
+                Arc::new(Loops::start("iscsi").map_err(|error| TargetError::NoThreads(error.to_string()))?)
+            }
         };
         let sessions = Arc::new(Sessions::default());
         sessions.update(served, &metrics)?;

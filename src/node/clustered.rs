@@ -68,7 +68,7 @@ impl Clustered {
         let listener = TcpListener::bind(address).await;
         let listener =
             listener.map_err(|error| format!("node {node}: {}", cannot_listen(address, &error)))?;
-        let loops = Arc::new(Loops::start()?);
+        let loops = Arc::new(Loops::start("iscsi")?);
         let options = HostOptions {
             key,
             state,

@@ -62,8 +62,9 @@ pub struct HostOptions {
     /// Bytes of each copy that this node has read again in a second where it is primary, to see whether they are what they should be;
     /// 0: none.
     pub scrub_bytes_per_second: u64,
-    /// The threads that serve connections, those of the gateway in the same process among them: what it asks others for, and what
-    /// they answer, then wakes no other thread. `None`: those of the runtime.
+    /// The threads that serve the gateway in the same process: what it asks others for, and what they answer, then wakes no other
+    /// thread. What others ask this node for has threads of its own, for it waits for disks, and leases hang on it. `None`: all
+    /// that is done by the runtime.
     pub loops: Option<Arc<Loops>>,
 }
 
@@ -148,7 +149,10 @@ impl Host {
         shared.start_syncing()?;
         let mut tasks = JoinSet::new();
         let acceptor = Acceptor::new(ours, key, inbox);
-        let acceptor = loops.into_iter().fold(acceptor, Acceptor::on);
+        let acceptor = match loops {
+            Some(_) => acceptor.on(Arc::new(Loops::start("replicas")?)),
+            None => acceptor,
+        };
         tasks.spawn(acceptor.serve(listener));
         tasks.spawn(follow::follow(Arc::clone(&shared)));
         tasks.spawn(timer::tick(Arc::clone(&shared)));
@@ -237,7 +241,7 @@ impl Drop for Host {
 fn replica(disks: &Disks, partition: Partition, me: Process) -> Replica {
     let recovered = disks.store(partition).map(|store| store.recovered(partition)).unwrap_or_default();
     let mut replica = Replica::new(partition, me, now(), recovered);
-    replica.step(now(), Input::Room(Credit::NONE));
+    let _ = replica.step(now(), Input::Room(Credit::NONE));
     replica
 }
 

@@ -1,11 +1,13 @@
 //! Space on the disk: what is free, and what of it was promised to writes that are not applied yet.
 
 use std::io;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use huntaway_wire::Refusal;
 
 use crate::disk::{Disk, Space};
+use crate::locking::lock;
 use crate::wal::Lsn;
 
 /// Where the log's segments are, relative to the disk's directory, and how long their names are.
@@ -27,6 +29,8 @@ pub(crate) struct Room {
     freed_applied: AtomicU64,
     /// The disk did not say how much is free when it was asked last.
     is_unknown: AtomicBool,
+    /// Held while it is asked: of two answers the older one must not come last.
+    asking: Mutex<()>,
     reserve_bytes: u64,
     log: LogSize,
 }
@@ -51,6 +55,7 @@ impl Room {
             freed: AtomicU64::new(0),
             freed_applied: AtomicU64::new(0),
             is_unknown: AtomicBool::new(false),
+            asking: Mutex::new(()),
             reserve_bytes,
             log,
         }
@@ -116,6 +121,7 @@ impl Room {
 
     /// Asks the disk. When it does not answer, what it said last stands.
     pub(crate) fn refresh<D: Disk>(&self, disk: &D) {
+        let _asking = lock(&self.asking);
         let kept_bytes = self.kept_bytes.swap(0, Ordering::Relaxed);
         match disk.space().and_then(|space| Ok((space, self.log.growth_bytes(disk)?))) {
             Ok((space, growth_bytes)) => {
@@ -144,6 +150,11 @@ impl Room {
     /// What was logged before `cut` was applied, as far as it could be.
     pub(crate) fn freed(&self, cut: Lsn) {
         self.freed_applied.fetch_max(cut.0, Ordering::AcqRel);
+    }
+
+    /// Up to where it was applied, as far as that gives space back.
+    pub(crate) fn applied(&self) -> Lsn {
+        Lsn(self.freed_applied.load(Ordering::Acquire))
     }
 
     /// Where the last record ends that gives space back.

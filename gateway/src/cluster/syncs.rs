@@ -21,6 +21,9 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 /// What they knew is known here by then, or partitions are asked.
 const LEARNING_TIME: Duration = Duration::from_millis(500);
 
+/// A round that is under way, and the next one, have ended by then: if not, whoever drives them is stuck.
+const ROUNDS_TIME: Duration = Duration::from_secs(3);
+
 /// The rounds of a gateway.
 pub(super) struct Rounds {
     state: Mutex<State>,
@@ -93,7 +96,7 @@ impl Cluster {
     /// The partitions that a round, which begins now or later, does not flush.
     async fn left_by_round(self: &Arc<Self>, wanted: Vec<Wanted>) -> Vec<Partition> {
         let all = |wanted: Vec<Wanted>| wanted.into_iter().map(|(partition, _)| partition).collect();
-        let Ok(round) = self.next_round().await else { return all(wanted) };
+        let Ok(Ok(round)) = timeout(ROUNDS_TIME, self.next_round()).await else { return all(wanted) };
         let mut learned = self.rounds.learned.subscribe();
         let is_known = timeout(LEARNING_TIME, learned.wait_for(|number| *number >= round.known)).await;
         let table = self.table.load();

@@ -131,9 +131,14 @@ impl Replica {
             _ => false,
         };
         // What was promised some takes it little by little, and nobody has to wait for more.
-        let may_take = matches!(input, Input::Stored { .. } | Input::Tick) && room.is_promised_some();
-        wants && room.has_less_than(WHOLE_OBJECT_BYTES)
-            || may_take && room.has_less_than(WHOLE_OBJECT_BYTES / 2)
+        let takes = room.is_promised_some()
+            && match input {
+                Input::Stored { .. } => !room.is_full(),
+                Input::Tick => true,
+                _ => false,
+            };
+        wants && (room.has_less_than(WHOLE_OBJECT_BYTES) || room.is_full())
+            || takes && (room.has_less_than(WHOLE_OBJECT_BYTES / 2) || room.is_full())
     }
 
     fn wants_room(&self) -> bool {
@@ -199,6 +204,7 @@ impl Replica {
 
     /// Takes in what happened at `now`, and says what to do, in order. What cannot be (messages of other pepochs, tickets that
     /// nobody waits for) is ignored.
+    #[must_use = "whatever came of it is to be done"]
     pub fn step(&mut self, now: Moment, input: Input) -> Vec<Output> {
         if !self.site.has(PlantedBug::ClockReadOnTicks) || matches!(input, Input::Tick) {
             self.site.reads_clock(now);

@@ -173,13 +173,16 @@ impl Room {
         all.bytes <= self.promised.limit_bytes && (has_space || !is_learner || !cost.takes_space())
     }
 
-    /// Whether less is promised and not taken than so much, of the log or of the disk; or the disk was full, and may not be any more.
+    /// Whether less is promised and not taken than so much, of the log or of the disk.
     pub(crate) fn has_less_than(&self, bytes: u64) -> bool {
-        let Credit { limit_bytes, space_limit_bytes, is_full } = self.promised;
+        let Credit { limit_bytes, space_limit_bytes, .. } = self.promised;
         let left = |limit: u64, taken: u64| limit.saturating_sub(taken);
-        is_full
-            || left(limit_bytes, self.taken.bytes).min(left(space_limit_bytes, self.taken.space_bytes))
-                < bytes
+        left(limit_bytes, self.taken.bytes).min(left(space_limit_bytes, self.taken.space_bytes)) < bytes
+    }
+
+    /// Whether the disk was full, as its store said last.
+    pub(crate) fn is_full(&self) -> bool {
+        self.promised.is_full
     }
 
     /// Whether the store promised anything since the process began.

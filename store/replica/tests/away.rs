@@ -83,7 +83,7 @@ fn taught(here: &Store, there: &mut Store, bytes_per_second: u64) -> (u64, u64) 
     let mut replica = Replica::new(partition, PRIMARY, now, Recovered::default());
     now = now.after(700_000);
     let began = now;
-    replica.step(now, Input::LedgerLease { until: now.after(1 << 40) });
+    let _ = replica.step(now, Input::LedgerLease { until: now.after(1 << 40) });
     let configuration = Configuration { candidates: vec![LEARNER], ..configuration(PEPOCH, &[PRIMARY]) };
     let mut inputs = vec![Input::Configured(Arc::new(configuration))];
     for _ in 0..100_000 {

@@ -32,13 +32,13 @@ fn stored(ticket: Ticket) -> Input {
 /// A primary that serves.
 fn primary() -> Replica {
     let mut replica = Replica::new(Partition::new(0).unwrap(), ME, Moment(0), Recovered::default());
-    replica.step(NOW, Input::LedgerLease { until: Moment(9_000_000) });
+    let _ = replica.step(NOW, Input::LedgerLease { until: Moment(9_000_000) });
     let outputs = replica.step(NOW, configuration(VDI));
     let synced = outputs.iter().find_map(|output| match output {
         Output::Sync { ticket } => Some(*ticket),
         _ => None,
     });
-    replica.step(NOW, stored(synced.unwrap()));
+    let _ = replica.step(NOW, stored(synced.unwrap()));
     assert!(replica.is_serving());
     replica
 }
@@ -85,7 +85,7 @@ fn is_held(outputs: &[Output]) -> bool {
 #[test]
 fn requests_under_old_counters_are_refused_and_nothing_is_logged() {
     let mut replica = primary();
-    replica.step(NOW, configuration(Vdi { layout: 2, fence: 2, ..VDI }));
+    let _ = replica.step(NOW, configuration(Vdi { layout: 2, fence: 2, ..VDI }));
     for (layout, fence, refused) in [
         (1, 2, Refused::OldLayout),
         (2, 1, Refused::Fenced),
@@ -104,7 +104,7 @@ fn a_write_that_was_given_up_while_it_waited_is_refused() {
     let mut replica = primary();
     let first = logged(&replica.step(NOW, write(1, 1, 1))).unwrap();
     assert_eq!(logged(&replica.step(NOW, write(2, 1, 1))), None);
-    replica.step(NOW, configuration(Vdi { fence: 2, ..VDI }));
+    let _ = replica.step(NOW, configuration(Vdi { fence: 2, ..VDI }));
     let outputs = replica.step(NOW, stored(first));
     let expected = vec![(1, Answer::Done), (2, Answer::Refused(Refused::Fenced))];
     assert_eq!((answers(&outputs), logged(&outputs)), (expected, None));
@@ -135,8 +135,8 @@ fn a_write_that_is_held_begins_when_the_hold_is_aborted_however_long_that_takes(
 #[test]
 fn a_write_that_was_held_goes_elsewhere_after_the_commit() {
     let mut replica = primary();
-    replica.step(NOW, configuration(Vdi { hold: Some(Hold(5)), ..VDI }));
-    replica.step(NOW, write(1, 1, 1));
+    let _ = replica.step(NOW, configuration(Vdi { hold: Some(Hold(5)), ..VDI }));
+    let _ = replica.step(NOW, write(1, 1, 1));
     let outputs = replica.step(NOW, configuration(Vdi { layout: 2, is_frozen: true, ..VDI }));
     let expected = vec![(1, Answer::Refused(Refused::OldLayout))];
     assert_eq!((answers(&outputs), logged(&outputs)), (expected, None));
@@ -163,7 +163,7 @@ fn reading(outputs: &[Output]) -> Option<Ticket> {
 fn a_read_of_what_was_deleted_meanwhile_is_not_answered() {
     let mut replica = primary();
     let ticket = reading(&replica.step(NOW, read(1))).unwrap();
-    replica.step(NOW, configuration(Vdi { layout: 2, is_frozen: true, is_deleted: true, ..VDI }));
+    let _ = replica.step(NOW, configuration(Vdi { layout: 2, is_frozen: true, is_deleted: true, ..VDI }));
     let outcome = Outcome::Blocks(vec![Stored::default()]);
     let outputs = replica.step(NOW, Input::Stored { ticket, outcome });
     assert_eq!(answers(&outputs), [(1, Answer::Refused(Refused::OldLayout))]);

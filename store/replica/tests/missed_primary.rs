@@ -22,7 +22,7 @@ fn who_was_paused_has_nobody_removed_for_it() {
     let mut now = Moment(1_000_000);
     let mut replica = Replica::new(partition, PRIMARY, now, Recovered::default());
     let configuration = Configuration { copies: 3, ..configuration(PEPOCH, &ALL) };
-    replica.step(now, Input::Configured(Arc::new(configuration)));
+    let _ = replica.step(now, Input::Configured(Arc::new(configuration)));
     let removes = |output: &Output| matches!(output, Output::Propose(_));
     let mut tick = |us: u64| {
         now = now.after(us);

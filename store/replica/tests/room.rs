@@ -35,8 +35,8 @@ fn oid() -> Oid {
 /// What the ledger says to a replica that starts.
 fn start(me: Process) -> Replica {
     let mut replica = Replica::new(Partition::new(0).unwrap(), me, Moment(0), Recovered::default());
-    replica.step(NOW, Input::LedgerLease { until: Moment(9_000_000) });
-    replica.step(NOW, Input::Configured(Arc::new(configuration(PEPOCH, &[PRIMARY, MEMBER]))));
+    let _ = replica.step(NOW, Input::LedgerLease { until: Moment(9_000_000) });
+    let _ = replica.step(NOW, Input::Configured(Arc::new(configuration(PEPOCH, &[PRIMARY, MEMBER]))));
     replica
 }
 
@@ -49,7 +49,7 @@ fn primary(limit_bytes: u64, is_full: bool) -> Replica {
     let mut primary = start(PRIMARY);
     for output in hears(&mut primary, MEMBER, Body::Gathered { records: Vec::new() }) {
         if let Output::Sync { ticket } = output {
-            primary.step(NOW, Input::Stored { ticket, outcome: Outcome::Done });
+            let _ = primary.step(NOW, Input::Stored { ticket, outcome: Outcome::Done });
         }
     }
     hears(&mut primary, MEMBER, Body::RolledForward);
@@ -283,7 +283,7 @@ fn what_lacks_space_only_for_now_is_not_told_that_there_is_none() {
 fn the_primarys_own_store_has_to_have_room_as_well() {
     let mut primary = primary(u64::MAX, false);
     let limited = |limit_bytes| Input::Room(Credit { limit_bytes, ..Credit::ENDLESS });
-    primary.step(NOW, limited(ONE_WRITE_BYTES));
+    let _ = primary.step(NOW, limited(ONE_WRITE_BYTES));
     assert_eq!(forwarded(&primary.step(NOW, write(1))), [1]);
     assert!(primary.wants_room_for(&write(2)));
     assert!(only_asks_for_room(&primary.step(NOW, write(2))));
@@ -301,13 +301,13 @@ fn a_replica_takes_what_it_promised_and_no_more() {
         (1..3).flat_map(|number| records(&primary.step(NOW, write(number)))).collect();
     let mut member = start(MEMBER);
     let limit_bytes = writes[0].size_bytes();
-    member.step(NOW, Input::Room(Credit { limit_bytes, space_limit_bytes: 0, is_full: true }));
+    let _ = member.step(NOW, Input::Room(Credit { limit_bytes, space_limit_bytes: 0, is_full: true }));
     let is_logged = |outputs: &[Output]| {
         outputs.iter().any(|output| matches!(output, Output::Log { entry: Entry::Write { .. }, .. }))
     };
     assert!(is_logged(&hears(&mut member, PRIMARY, forward(&writes[0]))));
     assert_eq!(hears(&mut member, PRIMARY, forward(&writes[1])), []);
     assert_eq!(member.beyond_credit(), 1);
-    member.step(NOW, Input::Room(Credit::ENDLESS));
+    let _ = member.step(NOW, Input::Room(Credit::ENDLESS));
     assert!(is_logged(&hears(&mut member, PRIMARY, forward(&writes[1]))));
 }

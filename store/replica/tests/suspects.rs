@@ -20,8 +20,8 @@ fn oid() -> Oid {
 fn start(me: Process) -> Replica {
     let partition = Partition::new(7).expect("there are more");
     let mut replica = Replica::new(partition, me, Moment(0), Recovered::default());
-    replica.step(NOW, Input::LedgerLease { until: Moment(9_000_000) });
-    replica.step(NOW, Input::Configured(Arc::new(configuration(PEPOCH, &[PRIMARY, MEMBER]))));
+    let _ = replica.step(NOW, Input::LedgerLease { until: Moment(9_000_000) });
+    let _ = replica.step(NOW, Input::Configured(Arc::new(configuration(PEPOCH, &[PRIMARY, MEMBER]))));
     replica
 }
 
@@ -33,7 +33,7 @@ fn primary() -> Replica {
     let mut primary = start(PRIMARY);
     for output in hears(&mut primary, Body::Gathered { records: Vec::new() }) {
         if let Output::Sync { ticket } = output {
-            primary.step(NOW, Input::Stored { ticket, outcome: Outcome::Done });
+            let _ = primary.step(NOW, Input::Stored { ticket, outcome: Outcome::Done });
         }
     }
     hears(&mut primary, Body::RolledForward);
@@ -67,6 +67,6 @@ fn the_primary_has_all_replicas_read_the_object_again() {
 #[test]
 fn so_it_has_when_its_own_store_says_so() {
     let mut primary = self::primary();
-    primary.step(NOW, Input::Suspect { oid: oid() });
+    let _ = primary.step(NOW, Input::Suspect { oid: oid() });
     assert!(is_verified(&primary.step(NOW.after(150_000), Input::Tick)));
 }

@@ -19,8 +19,9 @@ use crate::{BootId, ClusterId, DiskDirectory, DiskStatus, DisksStopped, NodeStor
 /// All of them.
 pub(super) struct Disks {
     store: NodeStore,
+    boot: BootId,
     /// What all disks that serve remember, once the process has begun.
-    remembered: Mutex<Remembered>,
+    remembered: Mutex<Option<Remembered>>,
 }
 
 impl Disks {
@@ -45,7 +46,7 @@ impl Disks {
     }
 
     fn over(store: NodeStore, boot: BootId) -> Arc<Self> {
-        let disks = Arc::new(Self { store, remembered: Mutex::new(Remembered::nothing(boot)) });
+        let disks = Arc::new(Self { store, boot, remembered: Mutex::new(None) });
         for store in disks.store.opened() {
             let disks = Arc::downgrade(&disks);
             store.on_failure(move || disks.upgrade().iter().for_each(|disks| disks.has_failed()));
@@ -56,8 +57,11 @@ impl Disks {
     /// A disk failed: what it was given since it was synced last may be lost, which the next process has to know, also in this boot.
     fn has_failed(&self) {
         let mut remembered = lock(&self.remembered);
+        // Whoever begins later looks whether a disk has failed.
+        let Some(remembered) = &mut *remembered else { return };
         remembered.memory = worse(remembered.memory, Memory::Stable);
-        let disks = self.store.opened().map(Store::disk).chain([self.store.state()]);
+        // What failed is asked for nothing: it may take a minute to say no.
+        let disks = [self.store.state()].into_iter().chain(self.all().map(Store::disk));
         let noted = disks.filter(|disk| remembered.store(*disk).is_ok()).count();
         if noted == 0 {
             tracing::error!(
@@ -72,7 +76,7 @@ impl Disks {
     /// They cannot be read or written, or there is no randomness.
     pub(super) fn begin(&self) -> Result<NodeStart, OpenError> {
         let mut remembered = lock(&self.remembered);
-        let boot = remembered.boot;
+        let boot = self.boot;
         let mut all: Option<Remembered> = None;
         for store in self.all() {
             let name = store.name();
@@ -104,15 +108,18 @@ impl Disks {
         if let Some(noted) = noted.filter(|noted| noted.boot == boot) {
             begun.memory = worse(begun.memory, noted.memory);
         }
+        if self.store.opened().any(Store::has_failed) {
+            begun.memory = worse(begun.memory, Memory::Stable);
+        }
         let mut id = [0; 8];
         let random = getrandom::fill(&mut id).map_err(|error| std::io::Error::other(error.to_string()));
         random.map_err(OpenError::io("draw", "random numbers"))?;
         let start = StartId(u64::from_le_bytes(id));
         let after = begun.starts.begin(start);
         begun.starts.proposed();
-        *remembered = begun;
-        self.write(&remembered)?;
-        Ok(NodeStart { memory: remembered.memory, start, after })
+        let begun = remembered.insert(begun);
+        self.write(begun)?;
+        Ok(NodeStart { memory: begun.memory, start, after })
     }
 
     /// The ledger has the start.
@@ -120,14 +127,15 @@ impl Disks {
     /// # Errors
     /// The disks cannot be written.
     pub(super) fn recorded(&self) -> Result<(), OpenError> {
-        let mut remembered = lock(&self.remembered);
+        let mut guard = lock(&self.remembered);
+        let Some(remembered) = &mut *guard else { return Ok(()) };
         remembered.starts.recorded();
         let told = remembered.memory;
         let has_failed = self.store.opened().any(Store::has_failed);
         remembered.memory = if has_failed { Memory::Stable } else { Memory::Kept };
-        self.write(&remembered)?;
+        self.write(remembered)?;
         // A disk that fails from here on is noted.
-        drop(remembered);
+        drop(guard);
         match told {
             Memory::Damaged => self.all().for_each(Store::log_damage_is_known),
             Memory::Kept | Memory::Stable => self.all().for_each(Store::no_log_damage_was_told),

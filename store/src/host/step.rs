@@ -8,7 +8,7 @@ use huntaway_ledger::keeper::Proposal as Proposed;
 use huntaway_ledger::{InSyncChange, Record, SetRecord};
 use huntaway_replica::{Entry, Hold, Input, Outcome, Output, Process, Proposal, Replica, SetChange, Ticket};
 use huntaway_wire::replicated::{Answered, Answers, Request};
-use huntaway_wire::{Partition, Pepoch};
+use huntaway_wire::{Error, Partition, Pepoch};
 
 use super::{Shared, now};
 use crate::LogError;
@@ -97,12 +97,8 @@ impl Shared {
         let mut next = Some(input);
         let whole = WholeOrNothing;
         while let Some(input) = next {
-            if place.replica.wants_room_for(&input)
-                && let Some(credit) = self.disks.store(partition).and_then(|store| store.credit(partition))
-            {
-                place.replica.step(now(), Input::Room(credit));
-            }
-            let outputs = place.replica.step(now(), input);
+            let mut outputs = self.tell_room(partition, &mut place, &input);
+            outputs.extend(place.replica.step(now(), input));
             for output in outputs {
                 self.carry_out(partition, &mut place, output, &mut stored, &mut after);
             }
@@ -111,6 +107,22 @@ impl Shared {
         drop(whole);
         drop(place);
         after.into_iter().for_each(|after| self.carry_out_after(partition, after));
+    }
+
+    /// What the store has room for, if the replica wants to know before it takes that in.
+    fn tell_room(&self, partition: Partition, place: &mut Place, input: &Input) -> Vec<Output> {
+        let is_wanted = !place.has_failed && place.replica.wants_room_for(input);
+        let Some(store) = self.disks.store(partition).filter(|_| is_wanted) else { return Vec::new() };
+        match store.credit(partition) {
+            Ok(credit) => place.replica.step(now(), Input::Room(credit)),
+            // It is told of room for what it could not log; without that the others would wait for it.
+            Err(error @ Error::Broken(_)) => {
+                tracing::error!(%partition, %error, "a replica has nowhere to log to");
+                place.has_failed = true;
+                place.replica.step(now(), Input::DiskFailed)
+            }
+            Err(Error::Refused(_)) => Vec::new(),
+        }
     }
 
     fn carry_out(

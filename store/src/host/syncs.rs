@@ -56,13 +56,13 @@ impl Syncs {
         queue.filled.notify_one();
     }
 
-    /// A gateway wants to be told when all that any replica has logged is on stable storage. `false`: too many do.
+    /// A gateway wants to be told when all that any replica has logged is on stable storage. `false`: too many do, or nothing is synced any more.
     fn want_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
         let (left, has_failed) = (AtomicUsize::new(self.disks.len()), AtomicBool::new(false));
         let wish = Arc::new(Wish { asked, answers: Arc::clone(answers), left, has_failed });
         for queue in &self.disks {
             let mut waiting = lock(&queue.waiting);
-            if waiting.wishes.len() >= MOST_WISHES {
+            if waiting.wishes.len() >= MOST_WISHES || self.is_stopping.load(Ordering::Acquire) {
                 return false;
             }
             waiting.wishes.push(Arc::clone(&wish));

@@ -6,11 +6,12 @@
 //! writes there are in the log; whoever logs it may have to apply first ([`LogError::Full`](crate::LogError::Full)).
 
 use huntaway_replica::{Credit, Record, WHOLE_OBJECT_BYTES};
-use huntaway_wire::{Broken, Partition};
+use huntaway_wire::{Broken, Error, Partition};
 
 use crate::disk::Disk;
 use crate::partition::PartitionState;
 use crate::store::Store;
+use crate::wal::Lsn;
 
 /// What the largest write takes of the log, and of the disk: each partition is granted as much at a time.
 const GRANTED_BYTES: u64 = WHOLE_OBJECT_BYTES;
@@ -25,12 +26,25 @@ pub(crate) struct Grant {
     taken_space_bytes: u64,
     granted_bytes: u64,
     granted_space_bytes: u64,
+    /// How often in a row the disk had no room for more; up to where the log was applied the last time; and where it gave space back
+    /// the first time: what gives some back later is not waited for, or there were no end to it.
+    refused: u32,
+    refused_at: Lsn,
+    frees: Lsn,
 }
+
+/// A full disk is looked at for a partition after it was asked for more room so often, and whenever something was applied: only others
+/// may have freed something meanwhile, and thousands of partitions ask a few times in a second.
+const ASKED_IN_VAIN: u32 = 16;
 
 impl Grant {
     /// What is granted of the disk and not taken yet.
     fn left_space_bytes(&self) -> u64 {
         self.granted_space_bytes.saturating_sub(self.taken_space_bytes)
+    }
+
+    fn credit(&self, is_full: bool) -> Credit {
+        Credit { limit_bytes: self.granted_bytes, space_limit_bytes: self.granted_space_bytes, is_full }
     }
 
     /// The record was logged. Returns what is not set aside for the partition any more.
@@ -44,14 +58,16 @@ impl Grant {
 
 impl<D: Disk> Store<D> {
     /// Up to where a partition's replica may promise to take writes ([`huntaway_replica::Input::Room`]), counted since the store
-    /// was opened. To be asked when its replica starts, when the log was synced or applied, and now and then. `None`: the
-    /// partition or the disk cannot be used.
+    /// was opened. To be asked when its replica wants to know.
     ///
     /// As much as a whole object takes is kept on the disk for each partition that this is asked of. What is rolled forward without
     /// having been granted comes out of [`StoreOptions::space_reserve_bytes`](crate::StoreOptions::space_reserve_bytes).
-    pub fn credit(&self, partition: Partition) -> Option<Credit> {
+    ///
+    /// # Errors
+    /// `Broken`: the partition cannot be used, and nor can its replica. Else it may be another time.
+    pub fn credit(&self, partition: Partition) -> Result<Credit, Error> {
         let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
-        self.with_partition(partition, |state| Ok(self.grant(state)), damaged).ok()
+        self.with_partition(partition, |state| Ok(self.grant(state)), damaged)
     }
 
     fn grant(&self, state: &mut PartitionState) -> Credit {
@@ -62,6 +78,11 @@ impl<D: Disk> Store<D> {
             grant.granted_bytes = grant.granted_bytes.max(grant.taken_bytes + GRANTED_BYTES);
         }
         let more_bytes = GRANTED_BYTES.saturating_sub(grant.left_space_bytes());
+        let applied = self.room.applied();
+        if grant.refused_at == applied && !grant.refused.is_multiple_of(ASKED_IN_VAIN) {
+            grant.refused = grant.refused.wrapping_add(1).max(1);
+            return grant.credit(!self.room.may_grow_for(grant.frees));
+        }
         let granted = self.room.promise_beside(&*self.disk, more_bytes, KEPT_FOR_MENDING_BYTES);
         #[cfg(feature = "planted-bugs")]
         if granted.is_ok() && self.options.has(crate::PlantedBug::GrantsCountedTwice) {
@@ -71,12 +92,19 @@ impl<D: Disk> Store<D> {
         match granted {
             // What was taken beyond it was rolled forward.
             Ok(()) => {
+                grant.refused = 0;
                 grant.granted_space_bytes =
-                    grant.granted_space_bytes.max(grant.taken_space_bytes + GRANTED_BYTES)
+                    grant.granted_space_bytes.max(grant.taken_space_bytes + GRANTED_BYTES);
             }
-            Err(_) => is_full = !self.room.may_grow_for(self.room.frees()),
+            Err(_) => {
+                if grant.refused == 0 {
+                    grant.frees = self.room.frees();
+                }
+                (grant.refused, grant.refused_at) = (1, applied);
+                is_full = !self.room.may_grow_for(grant.frees);
+            }
         }
-        Credit { limit_bytes: grant.granted_bytes, space_limit_bytes: grant.granted_space_bytes, is_full }
+        grant.credit(is_full)
     }
 
     /// A write was logged: what it takes is not set aside for its partition any more.

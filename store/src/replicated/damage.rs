@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use huntaway_wire::Partition;
 
 use crate::disk::Disk;
-use crate::error::DiskError;
+use crate::error::{DiskError, is_out_of_files};
 use crate::index::{IndexError, set_aside};
 use crate::locking::lock;
 use crate::memory::Memory;
@@ -131,11 +131,11 @@ impl<D: Disk> Store<D> {
     /// in a hole of the log: an object whose file is there, and which the log does not explain, is missing, not empty.
     fn begin_anew(&self, partition: Partition) -> Slot {
         let memory = lock(&self.damage.without_index).remove(&partition);
-        let memory = memory.unwrap_or_else(|| Memory::new(self.account.clone()));
+        let mut memory = Some(memory.unwrap_or_else(|| Memory::new(self.account.clone())));
         let epochs = self.directories[partition.index()];
         let epochs = Epochs { found: Some(epochs.of_directory()), known: None, ..epochs };
         let directory = directory_name(partition, epochs.of_directory());
-        let error = match self.make_index_anew(partition, (epochs, &directory), memory) {
+        let error = match self.make_index_anew(partition, (epochs, &directory), &mut memory) {
             Ok(mut state) => {
                 self.room.promise_anyway(state.memory.promise_all());
                 lock(&self.known).add(partition, epochs.of_directory());
@@ -147,10 +147,12 @@ impl<D: Disk> Store<D> {
             Err(error) => DiskError::new("use a new index in", &directory)(io::Error::other(error)),
         };
         if error.may_pass() {
-            tracing::warn!(%partition, %error, "the index of a partition cannot be begun anew now");
-        } else {
-            self.fail(&error);
+            // The log keeps what it has of the partition, for the next process.
+            tracing::warn!(%partition, %error, "the index of a partition cannot be begun anew before the next start");
+            lock(&self.damage.without_index).extend(memory.map(|memory| (partition, memory)));
+            return Slot::Damaged;
         }
+        self.fail(&error);
         self.trails.give_up(partition);
         Slot::Damaged
     }
@@ -159,13 +161,14 @@ impl<D: Disk> Store<D> {
         &self,
         partition: Partition,
         (epochs, directory): (Epochs, &str),
-        memory: Memory,
+        memory: &mut Option<Memory>,
     ) -> Result<PartitionState, IndexError> {
         self.disk.create_dir(directory)?;
-        self.disk.sync_dir(OBJECTS).map_err(io::Error::other)?;
+        // A failed sync is not tried again.
+        let is_unsynced = |error| if is_out_of_files(&error) { error } else { io::Error::other(error) };
+        self.disk.sync_dir(OBJECTS).map_err(is_unsynced)?;
         set_aside(&*self.disk, directory, self.superblock.incarnation)?;
-        let left = (&mut Some(memory), true);
-        PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), left, &self.account)
+        PartitionState::load(&*self.disk, partition, epochs, self.pepoch(), (memory, true), &self.account)
     }
 
     /// What the log lacks may be what explains the index of a partition, or its absence: before it is as if nothing were missing,

@@ -43,13 +43,14 @@ impl Drop for Share {
 }
 
 impl Loops {
-    /// Starts as many threads as the process may use cores.
+    /// Starts as many threads of this name as the process may use cores.
     ///
     /// # Errors
     /// The operating system refuses a thread or a descriptor.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(name: &str) -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let loops = (0..cores).map(Loop::start).collect::<io::Result<_>>()?;
+        let loops =
+            (0..cores).map(|number| Loop::start(format!("{name}-{number}"))).collect::<io::Result<_>>()?;
         Ok(Self { loops, turn: AtomicUsize::new(0) })
     }
 
@@ -77,11 +78,11 @@ impl Loops {
 }
 
 impl Loop {
-    fn start(number: usize) -> io::Result<Self> {
+    fn start(name: String) -> io::Result<Self> {
         let (end, ended) = oneshot::channel::<()>();
         let (ready, is_ready) = mpsc::sync_channel(1);
         // A runtime must not be dropped where another one is at work: it is made, and ends, in its thread.
-        thread::Builder::new().name(format!("loop-{number}")).spawn(move || {
+        thread::Builder::new().name(name).spawn(move || {
             let built =
                 Builder::new_current_thread().enable_all().event_interval(POLLS_BETWEEN_EVENTS).build();
             match built {

@@ -79,11 +79,12 @@ impl Primary {
     /// Whether there is room to free something. If not, the others are asked for some.
     pub(super) fn has_room_to_free(&mut self, site: &mut Site, cost: Cost) -> bool {
         let wanted = self.wants_room();
-        self.spending.lacked = self.lack(site, cost).is_some();
-        if self.spending.lacked && !wanted {
+        let lacks = self.lack(site, cost).is_some();
+        self.spending.lacked |= lacks;
+        if lacks && !wanted {
             self.send_beacons(site);
         }
-        !self.spending.lacked
+        !lacks
     }
 
     /// What keeps all replicas from taking it.

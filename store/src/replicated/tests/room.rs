@@ -65,7 +65,7 @@ fn granted(planted: Option<PlantedBug>) -> (Place, Vec<Partition>) {
     let mut granted = Vec::new();
     for partition in (0..20).map(partition) {
         let credit = place.store.credit(partition).unwrap();
-        assert_eq!(place.store.credit(partition), Some(credit), "asking again changes nothing");
+        assert_eq!(place.store.credit(partition), Ok(credit), "asking again changes nothing");
         assert!(credit.limit_bytes >= WHOLE_OBJECT_BYTES);
         if credit.is_full {
             assert_eq!(credit.space_limit_bytes, 0);

@@ -184,7 +184,7 @@ impl Cluster {
             planted.into_iter().for_each(|bug| replica.plant(bug));
             replica.scrub_at(scrub_bytes_per_second);
             if storage.promise().is_some() {
-                replica.step(now, Input::Room(Credit::NONE));
+                let _ = replica.step(now, Input::Room(Credit::NONE));
             }
             renew_after.into_iter().for_each(|versions| replica.renew_after(versions));
             replica

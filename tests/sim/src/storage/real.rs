@@ -310,7 +310,7 @@ impl RealStorage {
 
     /// What its replica may promise.
     pub(super) fn promise(&self) -> Option<Credit> {
-        let credit = self.with_store(|store| store.credit(self.partition)).flatten()?;
+        let credit = self.with_store(|store| store.credit(self.partition).ok()).flatten()?;
         self.disk.borrow_mut().tells(self.partition, credit.space_limit_bytes);
         Some(credit)
     }
