@@ -263,7 +263,18 @@ impl<D: Disk> Store<D> {
     /// The partitions whose replicas are to log an [`Entry::Known`]: what they know is in a part of the log that could be used
     /// again otherwise. Once that is on stable storage, [`Store::apply`] releases the log.
     pub fn checkpoints_due(&self) -> Vec<Partition> {
+        self.trails.before(self.told_by())
+    }
+
+    /// Whether the partition is one of them, and the log fills up: whoever has its replica take something in, which may have to be
+    /// logged, has it tell what it knows first. Half way through that it is too late.
+    pub fn wants_checkpoint(&self, partition: Partition) -> bool {
+        self.wal.live_bytes() >= self.options.wal_bytes / 2
+            && self.trails.is_before(partition, self.told_by())
+    }
+
+    fn told_by(&self) -> Lsn {
         let share = self.options.wal_bytes / CHECKPOINT_SHARE;
-        self.trails.before(Lsn(self.wal.written().0.saturating_sub(share)))
+        Lsn(self.wal.written().0.saturating_sub(share))
     }
 }

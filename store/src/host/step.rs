@@ -95,6 +95,10 @@ impl Shared {
         let mut after = Vec::new();
         let mut stored = VecDeque::new();
         let mut next = Some(input);
+        let is_late = |store: &Store<FileDisk>| store.wants_checkpoint(partition);
+        if !place.has_failed && self.disks.store(partition).is_some_and(is_late) {
+            self.log(partition, &place.replica.checkpoint());
+        }
         let whole = WholeOrNothing;
         while let Some(input) = next {
             let mut outputs = self.tell_room(partition, &mut place, &input);

@@ -70,6 +70,11 @@ impl Trails {
         let is_before = |trail: &Trail| trail.told < lsn;
         lock(&self.0).iter().filter(|(_, trail)| is_before(trail)).map(|(partition, _)| *partition).collect()
     }
+
+    /// Whether the partition is one of these.
+    pub(crate) fn is_before(&self, partition: Partition, lsn: Lsn) -> bool {
+        lock(&self.0).get(&partition).is_some_and(|trail| trail.told < lsn)
+    }
 }
 
 #[cfg(test)]
