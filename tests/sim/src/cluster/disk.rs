@@ -154,7 +154,11 @@ impl Cluster {
         let storage = std::mem::replace(&mut state.storage, storage);
         let starts = std::mem::replace(&mut state.starts, starts);
         state.copies.fill(Copies::default());
-        let memory = std::mem::replace(&mut state.memory, Memory::Kept);
+        // What was damaged when the copy was made still is.
+        state.storage.iter_mut().for_each(ReplicaStorage::put_in);
+        let is_damaged = state.storage.iter().any(|storage| storage.tells_damage(Crash::Killed));
+        let memory = if is_damaged { Memory::Damaged } else { Memory::Kept };
+        let memory = std::mem::replace(&mut state.memory, memory);
         state.is_original = false;
         if is_kept {
             state.taken_out = Some((storage, starts, memory));
@@ -277,7 +281,10 @@ impl Cluster {
             let (count, last) = damaged.fold((0, 0), |(count, last), at| (count + 1, last.max(*at)));
             count > 1 && last + ANSWERED_WITHIN > self.time
         };
-        if oids.iter().any(crossed) || in_sync.iter().any(reads_failed) {
+        // What was deleted since it was asked for is freed, of what it inherits as well: nothing is there that could be damaged.
+        let version = |oid: &Oid| self.ledger.disks().version(oid.vid());
+        let is_deleted = oids.first().and_then(version).is_none_or(|version| version.is_deleted);
+        if oids.iter().any(crossed) || in_sync.iter().any(reads_failed) || is_deleted {
             return;
         }
         let whole = |oid: &Oid, block: u32| {

@@ -149,6 +149,13 @@ impl ReplicaStorage {
         }
     }
 
+    /// A copy of its disk comes into use.
+    pub(crate) fn put_in(&mut self) {
+        if let Self::Real(real) = self {
+            real.put_in();
+        }
+    }
+
     /// The ledger knows.
     pub(crate) fn damage_is_known(&mut self) {
         if let Self::Real(real) = self {

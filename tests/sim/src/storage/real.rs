@@ -285,6 +285,14 @@ impl RealStorage {
         storage
     }
 
+    /// A copy of a disk comes into use.
+    pub(super) fn put_in(&mut self) {
+        if !self.is_open() {
+            self.disk.borrow_mut().open();
+            self.opened();
+        }
+    }
+
     fn opened(&mut self) {
         self.deaths = self.disk.borrow().deaths;
         (self.since_checkpoint, self.refused) = (0, 0);
@@ -556,10 +564,7 @@ impl Storage for RealStorage {
     }
 
     fn recover(&mut self) -> Recovered {
-        if !self.is_open() {
-            self.disk.borrow_mut().open();
-            self.opened();
-        }
+        self.put_in();
         std::mem::take(&mut self.recovered)
     }
 }
