@@ -121,6 +121,7 @@ impl Host {
         registry: &Registry,
     ) -> Result<Self, HostError> {
         let HostOptions { key, state, disks, store, recovery, scrub_bytes_per_second, loops } = options;
+        let own_loops = loops.is_some().then(|| Loops::start("replicas").map(Arc::new)).transpose()?;
         let disks = Disks::open(&state, &disks, store, &ledger, registry)?;
         let remembered = disks.begin()?;
         let NodeStart { memory, ref start, ref after } = remembered;
@@ -148,11 +149,7 @@ impl Host {
         let inbox = Arc::clone(shared.inbox.get_or_init(|| inbox));
         shared.start_syncing()?;
         let mut tasks = JoinSet::new();
-        let acceptor = Acceptor::new(ours, key, inbox);
-        let acceptor = match loops {
-            Some(_) => acceptor.on(Arc::new(Loops::start("replicas")?)),
-            None => acceptor,
-        };
+        let acceptor = own_loops.into_iter().fold(Acceptor::new(ours, key, inbox), Acceptor::on);
         tasks.spawn(acceptor.serve(listener));
         tasks.spawn(follow::follow(Arc::clone(&shared)));
         tasks.spawn(timer::tick(Arc::clone(&shared)));

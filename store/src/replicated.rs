@@ -269,7 +269,7 @@ impl<D: Disk> Store<D> {
     /// Whether the partition is one of them, and the log fills up: whoever has its replica take something in, which may have to be
     /// logged, has it tell what it knows first. Half way through that it is too late.
     pub fn wants_checkpoint(&self, partition: Partition) -> bool {
-        self.wal.live_bytes() >= self.options.wal_bytes / 2
+        self.wal.live_bytes() >= self.options.wal_bytes / 4
             && self.trails.is_before(partition, self.told_by())
     }
 

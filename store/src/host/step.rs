@@ -95,12 +95,13 @@ impl Shared {
         let mut after = Vec::new();
         let mut stored = VecDeque::new();
         let mut next = Some(input);
-        let is_late = |store: &Store<FileDisk>| store.wants_checkpoint(partition);
-        if !place.has_failed && self.disks.store(partition).is_some_and(is_late) {
-            self.log(partition, &place.replica.checkpoint());
-        }
         let whole = WholeOrNothing;
         while let Some(input) = next {
+            let is_late = |store: &&Store<FileDisk>| !place.has_failed && store.wants_checkpoint(partition);
+            if let Some(store) = self.disks.store(partition).filter(is_late) {
+                // If there is no room for that either, whoever has to log something finds out.
+                let _ = store.log_entry(partition, &place.replica.checkpoint());
+            }
             let mut outputs = self.tell_room(partition, &mut place, &input);
             outputs.extend(place.replica.step(now(), input));
             for output in outputs {

@@ -149,7 +149,8 @@ impl<D: Disk> Store<D> {
         if error.may_pass() {
             // The log keeps what it has of the partition, for the next process.
             tracing::warn!(%partition, %error, "the index of a partition cannot be begun anew before the next start");
-            lock(&self.damage.without_index).extend(memory.map(|memory| (partition, memory)));
+            let kept = memory.filter(|memory| !memory.is_empty());
+            lock(&self.damage.without_index).extend(kept.map(|memory| (partition, memory)));
             return Slot::Damaged;
         }
         self.fail(&error);
