@@ -57,6 +57,10 @@ impl Cluster {
     pub(crate) fn step_with_room(&mut self, node: usize, partition: Partition, input: Input) {
         let state = &mut self.nodes[node];
         if matches!(input, Input::Tick) {
+            if state.told_room_at + SECOND <= self.time {
+                // What it said before its timers stopped stands until others hear of it again.
+                state.last_full = self.time;
+            }
             state.told_room_at = self.time;
         }
         let wants_room =
