@@ -16,13 +16,13 @@ use super::running::{DEADLINE, Flock, object, read};
 const MIB: u64 = 1 << 20;
 
 /// Room for the log, for what is never promised, and for some 80 MiB.
-const FILE_SYSTEM: &str = "size=128m";
+const FILE_SYSTEM: &str = "size=136m";
 
 /// More objects than fit anywhere here.
 const MOST_OBJECTS: u32 = 4000;
 
-/// Blocks written at a time: half of an object.
-const BLOCKS: u32 = 512;
+/// Blocks written at a time. All that is written here is no more than what the log holds.
+const BLOCKS: u32 = 64;
 
 /// File systems in memory that are unmounted when they are dropped.
 struct FileSystems(Vec<PathBuf>);
@@ -50,10 +50,10 @@ impl Drop for FileSystems {
     }
 }
 
-/// Writes half of an object, and says whether there was space.
-fn put(flock: &mut Flock, vid: Vid, index: u32, half: u32, byte: u8) -> bool {
+/// Writes one of the runs of blocks of an object, and says whether there was space.
+fn put(flock: &mut Flock, vid: Vid, index: u32, run: u32, byte: u8) -> bool {
     let (partition, oid) = object(vid, index);
-    let range = ByteRange::new(half * BLOCKS * BLOCK_SIZE_BYTES, BLOCKS * BLOCK_SIZE_BYTES);
+    let range = ByteRange::new(run * BLOCKS * BLOCK_SIZE_BYTES, BLOCKS * BLOCK_SIZE_BYTES);
     let range = range.expect("a range of an object");
     let block = Block::new(Bytes::from(vec![byte; BLOCK_SIZE_BYTES as usize]));
     let pieces = vec![block; BLOCKS as usize];
@@ -72,7 +72,7 @@ fn full_disks_refuse_what_takes_space_and_no_replica_is_lost_for_that() {
     let dir = TempDir::new().expect("a temporary directory");
     let _file_systems = FileSystems::mount(dir.path(), 3);
     let store = StoreOptions {
-        wal_bytes: 24 * MIB,
+        wal_bytes: 32 * MIB,
         wal_segment_bytes: 8 * MIB,
         space_reserve_bytes: 16 * MIB,
         ..StoreOptions::default()
@@ -83,8 +83,8 @@ fn full_disks_refuse_what_takes_space_and_no_replica_is_lost_for_that() {
     let objects = objects.expect("the disks get full");
     assert!(objects > 5, "{objects} objects found room");
     // Each partition has some room of its own still, and uses it up.
-    let both_halves = (0..objects).filter(|index| put(&mut flock, vid, *index, 1, *index as u8)).count();
-    assert!(!put(&mut flock, vid, objects, 0, 0), "full, with {both_halves} whole objects of {objects}");
+    let twice = (0..objects).filter(|index| put(&mut flock, vid, *index, 1, *index as u8)).count();
+    assert!(!put(&mut flock, vid, objects, 0, 0), "full, with two runs in {twice} objects of {objects}");
     // Whoever did not take what it had promised would stay out as long as its process lives.
     let partitions: Vec<_> = (0..objects).map(|index| object(vid, index).0).collect();
     flock.until_whole(&partitions);
