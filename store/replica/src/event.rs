@@ -52,7 +52,8 @@ pub enum Input {
     /// [`Record::space_bytes`](crate::Record::space_bytes) on the disk), counted since the process began, and keeps it for them,
     /// whatever else it is given. The limits only grow. When what it took is applied,
     /// they let the largest write there is begin, unless the disk is full: then they let it if it takes no space. Until a store says
-    /// this it has room for everything.
+    /// this it has room for everything. One that says that it has none yet is asked when there is need: see
+    /// [`Replica::wants_room_for`](crate::Replica::wants_room_for).
     Room(Credit),
     /// What was written to the object cannot be put in place, for its file is missing or damaged: it keeps the log from being used
     /// again until it is mended. To be said again while that is so.

@@ -56,7 +56,8 @@ impl Syncs {
         queue.filled.notify_one();
     }
 
-    /// A gateway wants to be told when all that any replica has logged is on stable storage. `false`: too many do, or nothing is synced any more.
+    /// A gateway wants to be told when all that any replica has logged is on stable storage. `false`: too many do, or nothing is
+    /// synced any more.
     fn want_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
         let (left, has_failed) = (AtomicUsize::new(self.disks.len()), AtomicBool::new(false));
         let wish = Arc::new(Wish { asked, answers: Arc::clone(answers), left, has_failed });
