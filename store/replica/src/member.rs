@@ -24,6 +24,8 @@ pub(crate) struct Member {
     rolled_forward: Progress,
     /// When it said last what is in doubt, which may be much: it is asked for that at each tick.
     gathered: Option<Resend>,
+    /// Its primary asked for that when an old one could still count on this replica.
+    is_asked: bool,
     /// The attempt to teach it that it takes part in; 0 = none.
     attempt: Attempt,
     /// The last lesson that it was given.
@@ -51,6 +53,7 @@ impl Member {
             missing: Missing::new(now),
             rolled_forward: Progress::NotAsked,
             gathered: None,
+            is_asked: false,
             attempt: 0,
             step: 0,
             reply: None,
@@ -119,7 +122,7 @@ impl Member {
         }
         site.doubt.settle(settled);
         if !site.is_bound_against(from) {
-            site.grant = Grant { to: Some(from), until: site.now.after(GRANT_US) };
+            site.grant = Grant { to: Some(from), pepoch: site.pepoch(), until: site.now.after(GRANT_US) };
             site.send(from, Body::Granted { sent, credit: site.room.credit(), attempt });
         }
     }
@@ -155,7 +158,11 @@ impl Member {
 
     /// Answers a new primary, unless an old one may still count on this replica, or the answer is on its way.
     fn gather(&mut self, site: &mut Site, from: Process) {
-        if !site.configuration.has(site.me) || site.is_bound_against(from) {
+        if !site.configuration.has(site.me) {
+            return;
+        }
+        self.is_asked = site.is_bound_against(from);
+        if self.is_asked {
             return;
         }
         if !self.gathered.get_or_insert_with(|| Resend::due(site.now)).is_due(site.now) {
@@ -163,6 +170,13 @@ impl Member {
         }
         let records = site.doubt.records().cloned().collect();
         site.send(from, Body::Gathered { records });
+    }
+
+    /// The old primary does not count on this replica any more.
+    pub(crate) fn released(&mut self, site: &mut Site) {
+        if let Some(primary) = site.configuration.primary().filter(|_| self.is_asked) {
+            self.gather(site, primary);
+        }
     }
 
     /// See [`crate::Replica::beyond_credit`].

@@ -40,7 +40,7 @@ pub enum Body {
     },
     /// The sender, which is in sync, has not heard for a while that the primary is there and hears it.
     Misses,
-    /// The sender's process serves no more, in this pepoch or any other: nobody has to wait until leases run out that it was given.
+    /// The sender serves no more in this pepoch or an earlier one: nobody has to wait until leases run out that it was given there.
     Released,
     /// The receiver has that word.
     Granted {

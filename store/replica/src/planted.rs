@@ -153,6 +153,8 @@ pub enum PlantedBug {
     FailedDiskGoesOn,
     /// A primary whose process ends says that it serves no more, and serves until the process is gone.
     ReleasedServes,
+    /// A primary says that it serves no more when it asks for a learner to come in sync that is to be primary then.
+    ReleasedBeforeTheRecord,
     /// A node removes its copy as soon as it is not in sync any more.
     OldCopyRemovedEarly,
     /// A write that is to be on stable storage is acknowledged when it is in the log.

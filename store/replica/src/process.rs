@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 pub use huntaway_wire::Process;
-use huntaway_wire::outlasting;
+use huntaway_wire::{Pepoch, outlasting};
 
 /// A moment on one node's own clock, which goes on in pauses (CLOCK_BOOTTIME), in microseconds. Moments of different
 /// nodes are never compared.
@@ -42,6 +42,8 @@ pub const SILENCE_US: u64 = 3_000_000;
 pub(crate) struct Grant {
     /// Who may count on it; a process that has just started does not know whom its predecessor gave its word.
     pub(crate) to: Option<Process>,
+    /// When it was asked for last.
+    pub(crate) pepoch: Pepoch,
     /// Until then.
     pub(crate) until: Moment,
 }

@@ -71,7 +71,7 @@ impl Replica {
             awake_since: Moment::default(),
             configuration: Arc::new(configuration),
             // What the process before this one granted is still counted on.
-            grant: Grant { to: None, until: now.after(GRANT_US) },
+            grant: Grant { to: None, pepoch: Pepoch(0), until: now.after(GRANT_US) },
             ledger_lease_until: Moment::default(),
             scrub_bytes_per_second: 0,
             renews_after: Version::MAX_SEQ - SPARE_VERSIONS,
@@ -249,7 +249,7 @@ impl Replica {
             return self.tick();
         }
         self.site.requests.end(&configuration.gateways);
-        self.site.configuration = configuration;
+        let before = std::mem::replace(&mut self.site.configuration, configuration);
         if self.site.pepoch() == known {
             if let Role::Primary(primary) = &mut self.role {
                 primary.candidates_changed(&mut self.site);
@@ -263,6 +263,9 @@ impl Replica {
         self.site.pending.clear();
         self.site.begin_credit();
         self.role = self.role_of_configuration();
+        if before.primary() == Some(self.site.me) && self.site.configuration.primary() != Some(self.site.me) {
+            self.site.release(&before);
+        }
         self.tick();
     }
 
@@ -304,7 +307,7 @@ impl Replica {
 
     fn receive(&mut self, from: Process, message: Message) {
         if message.body == Body::Released {
-            return self.released(from);
+            return self.released(from, message.pepoch);
         }
         // A sender that is ahead says it again; by then this replica may have heard of its pepoch, too.
         if message.pepoch != self.site.pepoch() || !message.is_sensible() {
@@ -377,21 +380,21 @@ impl Replica {
             self.role = Role::Left;
         }
         if leads {
-            // Who was to come in sync may be by now.
-            let (configuration, me) = (Arc::clone(&self.site.configuration), self.site.me);
-            let others = configuration.in_sync.iter().chain(&configuration.candidates);
-            others.filter(|other| **other != me).for_each(|other| self.site.send(*other, Body::Released));
+            self.site.release(&Arc::clone(&self.site.configuration));
         }
     }
 
-    /// What was granted to that process binds nobody any more, in whichever pepoch that was.
-    fn released(&mut self, from: Process) {
+    /// What was granted to that process up to `pepoch` binds nobody any more.
+    fn released(&mut self, from: Process, pepoch: Pepoch) {
         let site = &mut self.site;
-        if site.grant.to == Some(from) {
-            site.grant.until = site.now;
-            if matches!(self.role, Role::Opening(_)) {
-                self.tick();
-            }
+        if site.grant.to != Some(from) || site.grant.pepoch > pepoch {
+            return;
+        }
+        site.grant.until = site.now;
+        match &mut self.role {
+            Role::Opening(_) => self.tick(),
+            Role::Member(member) => member.released(site),
+            _ => {}
         }
     }
 

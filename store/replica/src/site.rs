@@ -140,6 +140,17 @@ impl Site {
         self.outputs.push(Output::Send { to, message });
     }
 
+    /// Tells all that may have granted this primary a lease in `configuration` that it does not count on any, then or before.
+    pub(crate) fn release(&mut self, configuration: &Configuration) {
+        let pepoch = configuration.pepoch;
+        // Who was to come in sync may be by now.
+        let others = configuration.in_sync.iter().chain(&configuration.candidates);
+        for to in others.filter(|other| **other != self.me) {
+            let message = Message { pepoch, body: Body::Released };
+            self.outputs.push(Output::Send { to: *to, message });
+        }
+    }
+
     pub(crate) fn answer(&mut self, request: &Request, answer: Answer) {
         let stamp = Stamp { incarnation: self.me.incarnation, clock: self.now.clock() };
         self.outputs.push(Output::Answer { id: request.id, resend: request.resend, answer, stamp });

@@ -287,6 +287,9 @@ impl Teaching {
         if matches!(self.phase, Phase::Synced) && site.now < self.lease_until {
             self.phase = Phase::Proposed;
             site.propose(SetChange::Promote(self.learner));
+            if site.has(PlantedBug::ReleasedBeforeTheRecord) {
+                site.release(&Arc::clone(&site.configuration));
+            }
         }
     }
 

@@ -52,7 +52,7 @@ fn who_is_there_and_does_not_do_what_it_is_asked_for_is_left_out() {
 
 /// Whether the replica, which granted `OTHER` a lease and is primary after it, rolls forward at once when `released` said that it
 /// serves no more, and has nothing to wait for but that lease.
-fn opens_at_once(released: Option<Process>) -> bool {
+fn opens_at_once(released: Option<(Process, Pepoch)>) -> bool {
     let partition = Partition::new(7).expect("there are more");
     let now = Moment(1_000_000);
     let mut replica = Replica::new(partition, ME, Moment(0), Recovered::default());
@@ -65,8 +65,9 @@ fn opens_at_once(released: Option<Process>) -> bool {
     let _ = hears(&mut replica, OTHER, PEPOCH, beacon);
     let next = Pepoch(PEPOCH.0 + 1);
     let _ = replica.step(now, Input::Configured(Arc::new(configuration(next, &[ME, THIRD]))));
-    // It was sent before the pepoch began.
-    released.into_iter().for_each(|from| drop(hears(&mut replica, from, PEPOCH, Body::Released)));
+    if let Some((from, pepoch)) = released {
+        let _ = hears(&mut replica, from, pepoch, Body::Released);
+    }
     let outputs = hears(&mut replica, THIRD, next, Body::Gathered { records: Vec::new() });
     outputs.iter().any(|output| {
         matches!(output, Output::Send { message: Message { body: Body::RollForward { .. }, .. }, .. })
@@ -75,9 +76,59 @@ fn opens_at_once(released: Option<Process>) -> bool {
 
 #[test]
 fn nobody_waits_for_the_leases_of_who_says_that_it_serves_no_more() {
-    assert!(opens_at_once(Some(OTHER)));
+    // It was sent before the pepoch began, or when it did.
+    assert!(opens_at_once(Some((OTHER, PEPOCH))));
     assert!(!opens_at_once(None));
-    assert!(!opens_at_once(Some(THIRD)), "it was not THIRD that has the lease");
+    assert!(!opens_at_once(Some((THIRD, PEPOCH))), "it was not THIRD that has the lease");
     let restarted = Process { incarnation: Incarnation(2), ..OTHER };
-    assert!(!opens_at_once(Some(restarted)));
+    assert!(!opens_at_once(Some((restarted, PEPOCH))));
+    assert!(!opens_at_once(Some((OTHER, Pepoch(PEPOCH.0 - 1)))), "it may have been primary again since");
+}
+
+/// Who `output` releases, and in which pepoch.
+fn released(output: &Output) -> Option<(Process, Pepoch)> {
+    match output {
+        Output::Send { to, message: Message { pepoch, body: Body::Released } } => Some((*to, *pepoch)),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_primary_that_is_none_any_more_releases_all_that_may_have_granted_it_a_lease() {
+    let partition = Partition::new(7).expect("there are more");
+    let mut replica = Replica::new(partition, ME, Moment(0), Recovered::default());
+    let now = Moment(1_000_000);
+    let led = Configuration { candidates: vec![THIRD], ..configuration(PEPOCH, &[ME, OTHER]) };
+    let _ = replica.step(now, Input::Configured(Arc::new(led)));
+    let next = |pepoch, set: &[Process]| Input::Configured(Arc::new(configuration(Pepoch(pepoch), set)));
+    let outputs = replica.step(now, next(PEPOCH.0 + 1, &[ME, OTHER, THIRD]));
+    assert_eq!(outputs.iter().find_map(released), None, "it still is");
+    let outputs = replica.step(now, next(PEPOCH.0 + 2, &[THIRD, ME, OTHER]));
+    let to: Vec<_> = outputs.iter().filter_map(released).collect();
+    assert_eq!(to, [OTHER, THIRD].map(|to| (to, Pepoch(PEPOCH.0 + 1))));
+    let outputs = replica.step(now, next(PEPOCH.0 + 3, &[OTHER, ME, THIRD]));
+    assert_eq!(outputs.iter().find_map(released), None, "nobody grants a member anything");
+}
+
+#[test]
+fn who_was_asked_too_early_answers_when_the_old_primary_releases_it() {
+    let partition = Partition::new(7).expect("there are more");
+    let mut replica = Replica::new(partition, ME, Moment(0), Recovered::default());
+    let now = Moment(1_000_000);
+    let next = Pepoch(PEPOCH.0 + 1);
+    let _ = replica.step(now, Input::Configured(Arc::new(configuration(PEPOCH, &[OTHER, ME, THIRD]))));
+    let mut hears = |from, pepoch, body| {
+        if pepoch == next {
+            let set = configuration(next, &[THIRD, OTHER, ME]);
+            let _ = replica.step(now, Input::Configured(Arc::new(set)));
+        }
+        replica.step(now, Input::Received { from, message: Message { pepoch, body } })
+    };
+    let beacon =
+        Body::Beacon { sent: now, settled: Version::NEVER, attempt: 0, is_missed: false, wants_room: false };
+    let _ = hears(OTHER, PEPOCH, beacon);
+    assert_eq!(hears(THIRD, next, Body::Gather), []);
+    let outputs = hears(OTHER, PEPOCH, Body::Released);
+    let answer = Message { pepoch: next, body: Body::Gathered { records: Vec::new() } };
+    assert_eq!(outputs, [Output::Send { to: THIRD, message: answer }]);
 }

@@ -280,6 +280,7 @@ each_is_found! {
     a_scrub_of_one_replica_is_found: ScrubOfThePrimaryAlone,
     going_on_with_a_disk_that_failed_is_found: FailedDiskGoesOn,
     serving_on_after_others_were_released_is_found: ReleasedServes,
+    releasing_others_when_a_promotion_is_asked_for_is_found: ReleasedBeforeTheRecord,
     serving_without_the_lease_of_the_ledger_is_found: NoLedgerLease,
     reading_what_is_inherited_as_zeroes_is_found: InheritedReadAsZeroes,
     a_map_without_what_is_inherited_is_found: MappedWithoutAncestors,

@@ -119,6 +119,7 @@ impl Bug {
         Self::Replica(P::ScrubOfThePrimaryAlone),
         Self::Replica(P::FailedDiskGoesOn),
         Self::Replica(P::ReleasedServes),
+        Self::Replica(P::ReleasedBeforeTheRecord),
         Self::Replica(P::NoLedgerLease),
         Self::Replica(P::InheritedReadAsZeroes),
         Self::Replica(P::MappedWithoutAncestors),

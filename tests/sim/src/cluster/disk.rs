@@ -159,7 +159,7 @@ impl Cluster {
         let is_damaged = state.storage.iter().any(|storage| storage.tells_damage(Crash::Killed));
         let memory = if is_damaged { Memory::Damaged } else { Memory::Kept };
         let memory = std::mem::replace(&mut state.memory, memory);
-        state.is_original = false;
+        (state.is_original, state.other_disk_after) = (false, state.incarnation);
         if is_kept {
             state.taken_out = Some((storage, starts, memory));
             let back = SECOND + self.random.below(8 * SECOND);

@@ -453,10 +453,11 @@ impl Cluster {
     /// too, and what was removed that was to be kept.
     pub(crate) fn kept(&self, partition: Partition, is_forced: bool) -> Kept {
         let in_sync = &self.ledger.rows[partition.index()].configuration.in_sync;
-        // Who was started anew meanwhile may have another disk than the one that was asked.
+        // Who was started anew meanwhile, or is about to be, may have another disk than the one that was asked.
         let asked = |process: &Process| {
             let node = &self.nodes[endpoint_of(process.node)];
-            (node.incarnation == process.incarnation).then_some(node)
+            let is_that = node.incarnation == process.incarnation;
+            (is_that && node.other_disk_after != process.incarnation).then_some(node)
         };
         let nodes: Vec<&Node> = in_sync.iter().filter_map(asked).collect();
         let storages = nodes.iter().map(|node| &node.storage[partition.index()]);

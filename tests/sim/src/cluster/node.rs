@@ -68,6 +68,8 @@ pub(crate) struct Node {
     pub(crate) taken_out: Option<(Vec<ReplicaStorage>, Starts, Memory)>,
     /// It never had another disk.
     pub(crate) is_original: bool,
+    /// The process during or after which it got its last other disk, which was not that process's.
+    pub(crate) other_disk_after: Incarnation,
     /// When the log of each partition has written all it was given.
     pub(super) log_free_at: Vec<Time>,
     /// The replicas of the process, if one runs.
@@ -107,6 +109,7 @@ impl Node {
             image: None,
             taken_out: None,
             is_original: true,
+            other_disk_after: Incarnation(0),
             log_free_at: vec![0; partitions],
             replicas: None,
             leased_until: Moment(0),

@@ -1,7 +1,7 @@
 //! A primary that is cut off from the other replicas for long, in one direction or both, while the ledger and gateways reach it:
 //! the others have it removed, and the partition is served again while the cut lasts.
 
-use huntaway_replica::Replica;
+use huntaway_replica::{Replica, SILENCE_US};
 use huntaway_wire::Incarnation;
 
 use super::event::Event;
@@ -14,8 +14,8 @@ const CUT: Time = 8 * SECOND;
 /// So long after it began the partition is served, if nothing else goes wrong.
 const SERVED_AFTER: Time = 7 * SECOND;
 
-/// So long after it began the others have told one another, at the latest.
-const MISSED_BY: Time = 2 * SECOND;
+/// So long after it began the others have told one another, and whom the primary leaves out was silent since before it began.
+const MISSED_BY: Time = SILENCE_US;
 
 /// A cut that lasts.
 #[derive(Debug)]

@@ -227,14 +227,15 @@ impl RealDisk {
     }
 
     /// A replica is told that its writes may take so much of the disk. All that was told has to be there, beside what the store
-    /// keeps for the log and for what nobody was told of.
+    /// keeps for the log and for what nobody was told of. What was rolled forward before it was opened may have taken some of that:
+    /// nobody is told of anything, then.
     fn tells(&mut self, partition: Partition, space_limit_bytes: u64) {
         self.told.entry(partition).or_default().0 = space_limit_bytes;
         let left = self.told.values().map(|(told, taken)| told.saturating_sub(*taken)).sum::<u64>();
         let segments = self.disk.files().iter().filter(|path| path.starts_with("wal/0")).count() as u64;
         let kept = RESERVE_BYTES + (SEGMENTS + 1).saturating_sub(segments) * SEGMENT_BYTES;
         if let Ok(space) = self.disk.space() {
-            self.is_overdrawn |= left + kept > space.free_bytes + self.untold_bytes + SMALL_BYTES;
+            self.is_overdrawn |= left > 0 && left + kept > space.free_bytes + self.untold_bytes + SMALL_BYTES;
         }
     }
 
