@@ -68,6 +68,8 @@ pub struct InSyncSet {
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful whose log is damaged. What they have may be older than what they had on stable storage.
     pub damaged: Vec<NodeId>,
+    /// Those of the doubtful whose process does nothing for the partition any more, for its disk failed.
+    pub failed: Vec<NodeId>,
     /// The only node that held everything came back with another disk, or with an old copy of it: nobody opens the partition
     /// before the disk is back on which this start was the last, or a person says that it is to go on without.
     pub lost: Option<StartId>,
@@ -79,9 +81,9 @@ pub struct InSyncSet {
 impl InSyncSet {
     /// The set of a partition with nothing in it.
     pub(crate) fn first(target: Vec<NodeId>) -> Self {
-        let (in_sync, former, doubtful, damaged) = (target.clone(), Vec::new(), Vec::new(), Vec::new());
-        let (lost, is_forced) = (None, false);
-        Self { pepoch: Pepoch(1), target, in_sync, former, doubtful, damaged, lost, is_forced }
+        let (in_sync, former, lost, is_forced) = (target.clone(), Vec::new(), None, false);
+        let (doubtful, damaged, failed) = (Vec::new(), Vec::new(), Vec::new());
+        Self { pepoch: Pepoch(1), target, in_sync, former, doubtful, damaged, failed, lost, is_forced }
     }
 
     /// The node that orders writes: the first in the ring that holds everything for certain, or what was on stable storage, or
@@ -163,6 +165,31 @@ impl InSyncSet {
         self.pepoch = Pepoch(self.pepoch.0.saturating_add(1));
     }
 
+    /// The disk of a member failed. It leaves if another one holds everything, also one that is down, however few are left. If none
+    /// does, its next process is waited for.
+    fn fail(&mut self, node: NodeId) -> Result<(), Void> {
+        if !self.in_sync.contains(&node) || self.failed.contains(&node) {
+            return Err(Void::Past);
+        }
+        if self.in_sync.iter().any(|other| *other != node && self.is_certain(other)) {
+            self.keep(|other| *other != node);
+            return Ok(());
+        }
+        self.failed.push(node);
+        if !self.doubtful.contains(&node) {
+            self.doubtful.push(node);
+        }
+        if self.is_forced {
+            self.lost_more();
+        }
+        Ok(())
+    }
+
+    /// More is lost than what the person was told who had it opened.
+    fn lost_more(&mut self) {
+        self.damaged.clone_from(&self.in_sync);
+    }
+
     /// All others are not in sync any more, and keep what they have.
     fn keep(&mut self, stays: impl Fn(&NodeId) -> bool) {
         self.former.retain(|node| !self.in_sync.contains(node));
@@ -170,6 +197,7 @@ impl InSyncSet {
         self.in_sync.retain(&stays);
         self.doubtful.retain(&stays);
         self.damaged.retain(&stays);
+        self.failed.retain(&stays);
     }
 }
 
@@ -263,6 +291,7 @@ impl InSyncSets {
         for (_, set) in self.sets.filter_mut(|_, _| true) {
             set.doubtful.clear();
             set.damaged.clear();
+            set.failed.clear();
             set.is_forced = false;
         }
     }
@@ -316,18 +345,19 @@ impl InSyncSets {
     /// everything.
     pub fn at_stake(&self, partition: Partition) -> Option<AtStake> {
         let set = self.sets.get(partition).filter(|set| !set.is_served_by(|node| self.is_up(node)))?;
+        let is_there = |node: &NodeId| self.is_up(node) && !set.failed.contains(node);
         // If no node that counted is there, what others have from earlier times is better than nothing.
-        let is_any = set.lost.is_some() || !set.in_sync.iter().any(|node| self.is_up(node));
+        let is_any = set.lost.is_some() || !set.in_sync.iter().any(is_there);
         let mut wanted = if is_any { set.keepers() } else { set.in_sync.clone() };
-        if !wanted.iter().any(|node| self.is_up(node)) {
+        if !wanted.iter().any(is_there) {
             wanted = self.nodes.keys().copied().collect();
         }
         let process = |node: &NodeId| {
-            let state = self.nodes.get(node).filter(|state| state.is_up)?;
+            let state = self.nodes.get(node).filter(|_| is_there(node))?;
             Some((*node, state.incarnation))
         };
         let present: Vec<(NodeId, Incarnation)> = wanted.iter().filter_map(process).collect();
-        let is_absent = |node: &&NodeId| is_any || !self.is_up(node);
+        let is_absent = |node: &&NodeId| is_any || !is_there(node);
         let absent = set.in_sync.iter().filter(is_absent).copied().collect();
         let flushed = is_any || set.is_forced || present.iter().all(|(node, _)| set.damaged.contains(node));
         Some(AtStake { absent, present, flushed })
@@ -411,6 +441,7 @@ impl InSyncSets {
                 !is_first && !after.contains(&set.lost.filter(|_| !is_former).unwrap_or(last));
             #[cfg(feature = "planted-bugs")]
             let is_other_disk = is_other_disk && !self.any_disk_will_do;
+            set.failed.retain(|other| *other != node);
             if is_former && !is_other_disk {
                 continue;
             }
@@ -430,8 +461,7 @@ impl InSyncSets {
             }
             let has_lost_more = !is_former && (is_other_disk || memory == Memory::Damaged);
             if set.is_forced && set.lost.is_none() && has_lost_more {
-                // That is more than what that person was told.
-                set.damaged.clone_from(&set.in_sync);
+                set.lost_more();
             }
             #[cfg(feature = "planted-bugs")]
             if self.opens_damaged && set.is_all_damaged() {
@@ -488,6 +518,7 @@ impl InSyncSets {
         }
         set.in_sync = present.clone();
         set.doubtful = present;
+        set.failed.clear();
         set.lost = None;
         let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
         set.settle(self.copies, self.min_copies, is_up);
@@ -535,7 +566,12 @@ impl InSyncSets {
                 set.keep(|node| Some(*node) == primary);
                 set.doubtful.clear();
                 set.damaged.clear();
+                set.failed.clear();
                 set.is_forced = false;
+            }
+            InSyncChange::Failed { node, incarnation } => {
+                state_of(node, incarnation)?;
+                set.fail(node)?;
             }
         }
         set.settle(copies, min_copies, is_up);

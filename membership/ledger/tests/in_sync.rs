@@ -105,6 +105,56 @@ fn who_may_have_lost_writes_leaves_whatever_the_number_of_copies() {
 }
 
 #[test]
+fn nobody_counts_on_a_disk_that_failed_however_few_are_left() {
+    let failed = |node, incarnation| InSyncChange::Failed { node, incarnation: Incarnation(incarnation) };
+    let mut sets = InSyncSets::new(2, 2, &[A, B], [(partition(), vec![A, B])]);
+    assert_eq!(change(&mut sets, failed(A, 2)), Err(Void::Past), "that process never was");
+    change(&mut sets, failed(A, 1)).unwrap();
+    assert_eq!(set(&sets).in_sync, [B]);
+    assert_eq!(change(&mut sets, failed(A, 1)), Err(Void::Past));
+    // B is what counts, also when it is away and A is back.
+    sets.apply(&down(&[B])).unwrap();
+    sets.apply(&lost_power(A, 2)).unwrap();
+    assert_eq!(set(&sets).in_sync, [B]);
+    sets.apply(&SetRecord::NodeUp { node: B }).unwrap();
+    assert_eq!((set(&sets).primary(), sets.candidates(partition())), (Some(B), vec![A]));
+}
+
+#[test]
+fn a_disk_that_failed_in_a_set_without_certainty_is_not_there_to_go_on_with_by_force() {
+    let failed = |node, incarnation| InSyncChange::Failed { node, incarnation: Incarnation(incarnation) };
+    let mut sets = sets();
+    sets.apply(&lost_power(B, 2)).unwrap();
+    change(&mut sets, failed(A, 1)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![A, B], vec![B, A]));
+    assert_eq!(change(&mut sets, failed(A, 1)), Err(Void::Past), "it is known");
+    let at_stake = sets.at_stake(partition()).unwrap();
+    assert_eq!((nodes(&at_stake.present), at_stake.absent, at_stake.flushed), (vec![B], vec![A], false));
+    // Its next process may have all that it had on stable storage.
+    let mut restarted = sets.clone();
+    restarted.apply(&lost_power(A, 2)).unwrap();
+    assert_eq!(nodes(&restarted.at_stake(partition()).unwrap().present), [A, B]);
+    sets.apply(&force(&sets)).unwrap();
+    change(&mut sets, InSyncChange::Collected).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful), (vec![B], vec![]));
+    // The last one stays, and is not certain any more.
+    change(&mut sets, failed(B, 2)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).doubtful, set(&sets).failed), (vec![B], vec![B], vec![B]));
+}
+
+#[test]
+fn a_disk_that_fails_before_its_blocks_were_taken_closes_what_was_opened_by_force() {
+    let mut sets = sets();
+    for node in [A, B] {
+        sets.apply(&started_with(node, 2, Memory::Damaged)).unwrap();
+    }
+    sets.apply(&force(&sets)).unwrap();
+    assert!(set(&sets).is_forced && !set(&sets).is_lost());
+    change(&mut sets, InSyncChange::Failed { node: B, incarnation: Incarnation(2) }).unwrap();
+    assert!(set(&sets).is_lost());
+}
+
+#[test]
 fn a_set_without_certainty_goes_on_with_the_primary_that_collected() {
     let mut sets = sets();
     assert_eq!(change(&mut sets, InSyncChange::Collected), Err(Void::Past));

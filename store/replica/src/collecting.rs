@@ -50,9 +50,10 @@ enum Phase {
     },
     Comparing {
         oid: Oid,
-        /// With whether it is missing here as a whole.
+        /// With whether it is missing here as a whole, and nothing is known of it.
         own: Option<(Versions, bool)>,
-        theirs: Option<Versions>,
+        /// With whether it is missing there: what is known of it is not all there was.
+        theirs: Option<(Versions, bool)>,
     },
     /// Blocks that are newer there are on their way.
     Fetching {
@@ -165,12 +166,12 @@ impl Collecting {
                 self.compare_pages(site);
             }
             (Phase::Comparing { theirs, .. }, Reply::Versions(versions)) => {
-                *theirs = Some(versions);
+                *theirs = Some((versions, false));
                 self.compare_object(site);
             }
-            // What was flushed is on stable storage of each of them, so another one has the rest.
+            // What was flushed is on stable storage of each of them, so another one has the rest, or it is lost.
             (Phase::Comparing { theirs, .. }, Reply::Missing(known)) => {
-                *theirs = Some(versions(&known));
+                *theirs = Some((versions(&known), true));
                 self.compare_object(site);
             }
             (Phase::Fetching { .. }, Reply::Blocks(stored)) => {
@@ -201,7 +202,7 @@ impl Collecting {
                 self.compare_object(site);
             }
             (Phase::Comparing { own, .. }, Outcome::Missing(known)) => {
-                // If nothing of it is known here, what the other one has is all there is.
+                // If nothing of it is known here, and it is not missing there as well, what the other one has is all there is.
                 *own = Some((versions(&known), known.is_empty()));
                 self.compare_object(site);
             }
@@ -252,10 +253,12 @@ impl Collecting {
     }
 
     fn compare_object(&mut self, site: &mut Site) {
-        let Phase::Comparing { oid, own: Some((own, is_whole)), theirs: Some(theirs) } = &self.phase else {
+        let Phase::Comparing { oid, own: Some((own, is_unknown)), theirs: Some((theirs, is_missing)) } =
+            &self.phase
+        else {
             return;
         };
-        let (oid, is_whole) = (*oid, *is_whole);
+        let (oid, is_whole) = (*oid, *is_unknown && !*is_missing);
         let own: BTreeMap<_, _> = own.iter().copied().collect();
         let is_newer = |(block, version): &&(u32, Version)| own.get(block) < Some(version);
         let blocks: BTreeMap<u32, Version> = theirs.iter().filter(is_newer).copied().collect();

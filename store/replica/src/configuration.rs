@@ -83,4 +83,6 @@ pub enum SetChange {
     /// The primary has the newest version of every block that any replica of a set without certainty has: it alone is in
     /// sync from now on.
     Collected,
+    /// The disk of the process failed: whatever it acknowledged may be lost, and it does nothing any more.
+    Failed(Process),
 }

@@ -151,6 +151,8 @@ pub enum PlantedBug {
     ScrubOfThePrimaryAlone,
     /// A replica goes on when its disk failed.
     FailedDiskGoesOn,
+    /// A replica whose disk failed asks to be left out, which may be refused, and counts as if it had everything until then.
+    FailedAsksToBeDropped,
     /// A primary whose process ends says that it serves no more, and serves until the process is gone.
     ReleasedServes,
     /// A primary says that it serves no more when it asks for a learner to come in sync that is to be primary then.

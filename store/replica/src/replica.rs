@@ -16,6 +16,7 @@ use crate::planted::PlantedBug;
 use crate::primary::Primary;
 use crate::process::{GRANT_US, Grant, Moment, Process};
 use crate::record::Entry;
+use crate::resend::Resend;
 use crate::room::{Room, WHOLE_OBJECT_BYTES};
 use crate::sensible::is_command;
 use crate::site::{Pending, Recovered, Site};
@@ -42,8 +43,8 @@ enum Role {
     Collecting(Box<Collecting>),
     /// It serves, while it has its leases.
     Primary(Box<Primary>),
-    /// Its disk failed: this process does nothing any more but to say so.
-    Failed,
+    /// Its disk failed: this process does nothing any more but to say so, ever less often.
+    Failed(Resend),
     /// The process ends.
     Left,
 }
@@ -244,9 +245,9 @@ impl Replica {
         if configuration.pepoch < known {
             return;
         }
-        if matches!(self.role, Role::Failed | Role::Left) {
+        if matches!(self.role, Role::Failed(_) | Role::Left) {
             self.site.configuration = configuration;
-            return self.tick();
+            return self.tell_failed(true);
         }
         self.site.requests.end(&configuration.gateways);
         let before = std::mem::replace(&mut self.site.configuration, configuration);
@@ -287,7 +288,7 @@ impl Replica {
     fn tick(&mut self) {
         match &mut self.role {
             Role::Member(member) => member.tick(&mut self.site),
-            Role::Failed => self.leave(),
+            Role::Failed(_) => self.tell_failed(false),
             Role::Left => {}
             Role::Opening(opening) => opening.tick(&mut self.site),
             Role::Collecting(collecting) => collecting.tick(&mut self.site),
@@ -323,7 +324,7 @@ impl Replica {
                 }
             }
             Role::Primary(primary) => primary.receive(site, from, message.body),
-            Role::Failed | Role::Left => {}
+            Role::Failed(_) | Role::Left => {}
         }
         self.open_if_whole();
     }
@@ -364,8 +365,8 @@ impl Replica {
         }
         self.site.pending.clear();
         self.site.storing.clear();
-        self.role = Role::Failed;
-        self.leave();
+        self.role = Role::Failed(Resend::new(self.site.now));
+        self.tell_failed(true);
     }
 
     /// Nothing is done any more, and nobody is told anything but that.
@@ -398,11 +399,13 @@ impl Replica {
         }
     }
 
-    /// Asks to be left out, so that the others need not wait until its silence is noticed.
-    fn leave(&mut self) {
-        let me = self.site.me;
-        if self.site.configuration.has(me) {
-            self.site.propose(SetChange::Drop(me));
+    /// Tells the ledger, so that nobody counts on it, and the others need not wait until its silence is noticed.
+    fn tell_failed(&mut self, is_new: bool) {
+        let (me, now) = (self.site.me, self.site.now);
+        let Role::Failed(resend) = &mut self.role else { return };
+        if self.site.configuration.has(me) && (is_new || resend.is_due(now)) {
+            let is_asked = self.site.has(PlantedBug::FailedAsksToBeDropped);
+            self.site.propose(if is_asked { SetChange::Drop(me) } else { SetChange::Failed(me) });
         }
     }
 
@@ -432,7 +435,7 @@ impl Replica {
             (Role::Opening(opening), Pending::RollForward) => opening.rolled_forward(site.me),
             (Role::Collecting(collecting), Pending::OwnSide { .. }) => collecting.own_side(site, outcome),
             (Role::Primary(primary), pending) => primary.stored(site, pending, outcome),
-            (Role::Opening(_) | Role::Collecting(_) | Role::Failed | Role::Left, _) => {}
+            (Role::Opening(_) | Role::Collecting(_) | Role::Failed(_) | Role::Left, _) => {}
         }
         self.open_if_whole();
     }

@@ -111,6 +111,20 @@ fn a_write_that_was_given_up_while_it_waited_is_refused() {
 }
 
 #[test]
+fn a_write_that_was_sent_again_while_it_waited_is_judged_by_its_last_sending() {
+    let mut replica = primary();
+    let first = logged(&replica.step(NOW, write(1, 1, 1))).unwrap();
+    assert_eq!(logged(&replica.step(NOW, write(2, 1, 1))), None);
+    let _ = replica.step(NOW, configuration(Vdi { fence: 2, ..VDI }));
+    let Input::Requested(again) = write(2, 1, 2) else { unreachable!("it is a request") };
+    let outputs = replica.step(NOW, Input::Requested(Request { resend: 2, ..again }));
+    assert_eq!((answers(&outputs), logged(&outputs)), (vec![], None));
+    let outputs = replica.step(NOW, stored(first));
+    assert_eq!(answers(&outputs), [(1, Answer::Done)]);
+    assert!(logged(&outputs).is_some());
+}
+
+#[test]
 fn a_hold_is_told_of_when_the_writes_that_had_begun_are_done() {
     let mut replica = primary();
     let begun = logged(&replica.step(NOW, write(1, 1, 1))).unwrap();

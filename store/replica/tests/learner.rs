@@ -319,8 +319,8 @@ fn a_log_that_fails_ends_the_replica() {
     let [Output::Log { ticket, .. }] = logs[..] else { panic!("{logs:?}") };
     let failed = teacher.step(Input::Stored { ticket, outcome: Outcome::Failed });
     assert!(!is_done(&failed) && !teacher.replica.is_serving());
-    let leaves = |output: &Output| matches!(output, Output::Propose(proposal) if proposal.change == SetChange::Drop(PRIMARY));
-    assert!(failed.iter().any(leaves), "{failed:?}");
+    let says_so = |output: &Output| matches!(output, Output::Propose(proposal) if proposal.change == SetChange::Failed(PRIMARY));
+    assert!(failed.iter().any(says_so), "{failed:?}");
 }
 
 /// A learner that answers beacons, or acknowledges writes, and not what it is asked keeps nothing locked.

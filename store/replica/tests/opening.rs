@@ -2,12 +2,17 @@
 
 mod support;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use huntaway_replica::{
-    Body, Configuration, Credit, Input, Message, Moment, Output, Process, Recovered, Replica, SetChange,
+    Block, Body, Configuration, Credit, Entry, Input, Lesson, Message, Moment, Outcome, Output, Page,
+    Process, Recovered, Replica, Reply, SetChange, Stored, Verified,
 };
-use huntaway_wire::{Incarnation, NodeId, Partition, Pepoch, Version};
+use huntaway_wire::{
+    BLOCK_SIZE_BYTES, Incarnation, NodeId, ObjectKind, Oid, Partition, Pepoch, Version, Vid,
+};
 use support::configuration;
 
 const ME: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
@@ -131,4 +136,57 @@ fn who_was_asked_too_early_answers_when_the_old_primary_releases_it() {
     let outputs = hears(OTHER, PEPOCH, Body::Released);
     let answer = Message { pepoch: next, body: Body::Gathered { records: Vec::new() } };
     assert_eq!(outputs, [Output::Send { to: THIRD, message: answer }]);
+}
+
+/// What goes to the log of a primary that has an object in its index and nothing else of it, when nobody is sure to have
+/// everything, and the other replica says `theirs` of the object and has its first block.
+fn collected(theirs: &Reply) -> Option<Entry> {
+    let partition = Partition::new(7).expect("there are more");
+    let now = Moment(1_000_000);
+    let mut replica = Replica::new(partition, ME, Moment(0), Recovered::default());
+    let doubtful = vec![ME.node, OTHER.node];
+    let set = Configuration { doubtful, ..configuration(PEPOCH, &[ME, OTHER]) };
+    let oid = Oid::new(ObjectKind::Data, Vid::new(1).expect("it is one"), 0);
+    let page = Page { objects: vec![(oid, None)], is_last: true };
+    let block = Block::new(Bytes::from(vec![1; BLOCK_SIZE_BYTES as usize]));
+    let stored = Stored { version: Version { pepoch: 1, seq: 5 }, content: Some(block) };
+    let mut inputs = VecDeque::from([Input::Configured(Arc::new(set)), Input::Tick]);
+    while let Some(input) = inputs.pop_front() {
+        for output in replica.step(now, input) {
+            let answer = match output {
+                Output::Send {
+                    message: Message { body: Body::Ask { attempt, step, lesson }, .. }, ..
+                } => {
+                    let reply = match lesson {
+                        Lesson::Requests => Reply::Requests(Arc::default()),
+                        Lesson::Digests { .. } => Reply::Digests(page.clone()),
+                        Lesson::Versions { .. } => theirs.clone(),
+                        _ => Reply::Blocks(vec![stored.clone()]),
+                    };
+                    let message = Message { pepoch: PEPOCH, body: Body::Reply { attempt, step, reply } };
+                    Input::Received { from: OTHER, message }
+                }
+                Output::Digests { ticket, .. } => {
+                    Input::Stored { ticket, outcome: Outcome::Digests(page.clone()) }
+                }
+                Output::Versions { ticket, .. } => {
+                    Input::Stored { ticket, outcome: Outcome::Missing(Vec::new()) }
+                }
+                Output::Log { entry, .. } => return Some(entry),
+                _ => continue,
+            };
+            inputs.push_back(answer);
+        }
+    }
+    None
+}
+
+#[test]
+fn what_is_known_of_an_object_that_is_missing_everywhere_is_not_all_there_was() {
+    let version = Version { pepoch: 1, seq: 5 };
+    let whole = collected(&Reply::Versions(vec![(0, version)]));
+    assert!(matches!(whole, Some(Entry::Replace { .. })), "{whole:?}");
+    let known = Verified { block: 0, version, crc: None };
+    let missing = collected(&Reply::Missing(vec![known]));
+    assert!(matches!(missing, Some(Entry::Copy { .. })), "{missing:?}");
 }

@@ -242,6 +242,7 @@ fn record(partition: Partition, proposal: &Proposal) -> Record {
         SetChange::Promote(Process { node, incarnation }) => InSyncChange::Promote { node, incarnation },
         SetChange::Renew => InSyncChange::Renew,
         SetChange::Collected => InSyncChange::Collected,
+        SetChange::Failed(Process { node, incarnation }) => InSyncChange::Failed { node, incarnation },
     };
     Record::Sets(SetRecord::Changed { partition, pepoch: proposal.pepoch, change })
 }

@@ -107,6 +107,13 @@ pub enum InSyncChange {
     },
     /// In a set of doubtful nodes only, the primary has the newest of everything.
     Collected,
+    /// The node says that its disk failed: it does nothing any more for the partition, and may have lost what it acknowledged.
+    Failed {
+        /// The node.
+        node: NodeId,
+        /// Its process.
+        incarnation: Incarnation,
+    },
 }
 
 /// A record that changes nothing.

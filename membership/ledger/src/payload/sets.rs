@@ -100,6 +100,7 @@ fn changed_form(partition: Partition, pepoch: Pepoch, change: InSyncChange) -> C
         InSyncChange::Promote { node, incarnation } => (1, process(node, incarnation)),
         InSyncChange::Renew => (2, nobody),
         InSyncChange::Collected => (3, nobody),
+        InSyncChange::Failed { node, incarnation } => (4, process(node, incarnation)),
     };
     ChangedForm { process, pepoch: pepoch.0, partition: partition.value(), change }
 }
@@ -148,6 +149,7 @@ fn changed(form: &ArchivedChangedForm) -> Option<SetRecord> {
         1 => InSyncChange::Promote { node, incarnation },
         2 => InSyncChange::Renew,
         3 => InSyncChange::Collected,
+        4 => InSyncChange::Failed { node, incarnation },
         _ => return None,
     };
     let partition = Partition::new(form.partition.to_native()).ok()?;

@@ -61,10 +61,11 @@ fn are_all_sets(state: &State, epoch: &EpochRecord) -> bool {
 }
 
 fn is_set(set: &InSyncSet, sets: &InSyncSets) -> bool {
-    let InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, lost: _, is_forced } = set;
+    let InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, failed, lost: _, is_forced } = set;
     let is_known = |node: &NodeId| sets.nodes.contains_key(node);
     let are_nodes = [target, in_sync, former].iter().all(|nodes| nodes.iter().all(is_known));
-    let are_different = [target, in_sync, former, doubtful, damaged].iter().all(|nodes| !has_twice(nodes));
+    let are_different =
+        [target, in_sync, former, doubtful, damaged, failed].iter().all(|nodes| !has_twice(nodes));
     let place = |node: &NodeId| target.iter().position(|other| other == node).unwrap_or(usize::MAX);
     pepoch.0 > 0
         && are_nodes
@@ -75,7 +76,8 @@ fn is_set(set: &InSyncSet, sets: &InSyncSets) -> bool {
         && former.iter().all(|node| !in_sync.contains(node))
         && doubtful.iter().all(|node| in_sync.contains(node))
         && damaged.iter().all(|node| doubtful.contains(node))
-        && (!is_forced || set.is_all_doubtful())
+        && failed.iter().all(|node| doubtful.contains(node))
+        && (!is_forced && failed.is_empty() || set.is_all_doubtful())
 }
 
 fn has_twice(nodes: &[NodeId]) -> bool {
@@ -227,7 +229,7 @@ mod tests {
     #[test]
     fn what_no_records_make_is_no_snapshot() {
         assert_eq!(**read(state()).unwrap().state(), state());
-        let wrong: [fn(&mut State); 47] = [
+        let wrong: [fn(&mut State); 48] = [
             |state| state.number = u64::MAX,
             |state| state.number = 0,
             |state| state.partitions = 0,
@@ -260,6 +262,7 @@ mod tests {
             |state| set(state).former = vec![STRANGER],
             |state| set(state).doubtful = vec![STRANGER],
             |state| set(state).damaged = vec![A],
+            |state| set(state).failed = vec![A],
             |state| set(state).is_forced = true,
             |state| state.disks.last_hold = u64::MAX,
             |state| state.disks.last_hold = 1,

@@ -49,6 +49,7 @@ struct SetForm {
     former: Vec<[u8; 16]>,
     doubtful: Vec<[u8; 16]>,
     damaged: Vec<[u8; 16]>,
+    failed: Vec<[u8; 16]>,
     lost: Option<u64>,
     pepoch: u32,
     partition: u16,
@@ -160,7 +161,7 @@ fn node_form(node: NodeId, state: NodeState) -> NodeForm {
 }
 
 fn set_form(partition: Partition, set: &InSyncSet) -> SetForm {
-    let InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, lost, is_forced } = set;
+    let InSyncSet { pepoch, target, in_sync, former, doubtful, damaged, failed, lost, is_forced } = set;
     let nodes = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect();
     SetForm {
         target: nodes(target),
@@ -168,6 +169,7 @@ fn set_form(partition: Partition, set: &InSyncSet) -> SetForm {
         former: nodes(former),
         doubtful: nodes(doubtful),
         damaged: nodes(damaged),
+        failed: nodes(failed),
         lost: lost.map(|start| start.0),
         pepoch: pepoch.0,
         partition: partition.value(),
@@ -289,6 +291,7 @@ fn sets(form: &ArchivedStateForm) -> Option<InSyncSets> {
             former: nodes(&form.former)?,
             doubtful: nodes(&form.doubtful)?,
             damaged: nodes(&form.damaged)?,
+            failed: nodes(&form.failed)?,
             lost: form.lost.as_ref().map(|start| StartId(start.to_native())),
             is_forced: form.is_forced,
         };

@@ -111,12 +111,13 @@ impl Operation {
         }
     }
 
-    /// The gateway sent it again: the answer is for that sending, and a stamp is as new as the last one.
+    /// The gateway sent it again: the answer is for that sending, and so is what it was judged by; a stamp is as new as the last one.
     pub(crate) fn sent_again(&mut self, request: &Request) {
         let Some(known) = &mut self.request else { return };
         if request.resend >= known.resend {
             known.resend = request.resend;
             known.stamp = known.stamp.max(request.stamp);
+            known.fence = known.fence.max(request.fence);
         }
     }
 

@@ -118,6 +118,7 @@ impl Bug {
         Self::Replica(P::MendedWithoutLock),
         Self::Replica(P::ScrubOfThePrimaryAlone),
         Self::Replica(P::FailedDiskGoesOn),
+        Self::Replica(P::FailedAsksToBeDropped),
         Self::Replica(P::ReleasedServes),
         Self::Replica(P::ReleasedBeforeTheRecord),
         Self::Replica(P::NoLedgerLease),

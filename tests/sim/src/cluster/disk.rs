@@ -4,16 +4,19 @@
 
 use huntaway_ledger::{Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{Input, Outcome, PlantedBug, Process};
-use huntaway_wire::{Oid, Partition, Version};
+use huntaway_wire::{NodeId, Oid, Partition, Version};
 
 use super::event::{AtNode, Event};
 use super::old_copies::Copies;
-use super::{Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, id_of, note, partition};
+use super::{Broken, Bug, Cluster, FAULTS_END, MS, SECOND, endpoint_of, id_of, note, partition};
 use crate::clock::Time;
 use crate::storage::{Crash, ReplicaStorage};
 
 /// How long what was read while reads failed can take to become an answer.
 const ANSWERED_WITHIN: Time = 4 * SECOND;
+
+/// How long after its disk failed the ledger knows of it.
+const TOLD_WITHIN: Time = 3 * SECOND;
 
 impl Cluster {
     pub(crate) fn disk_fault(&mut self) {
@@ -29,8 +32,24 @@ impl Cluster {
             60..75 => self.damage(node, true),
             75..88 => self.fail_reads(node),
             88..92 => self.swap_disk(node),
-            _ => self.fail_disk(node),
+            _ => self.perhaps_corner(node),
         }
+    }
+
+    /// The disk of a node fails; now and then when a set of it can do without nobody any more.
+    fn perhaps_corner(&mut self, node: usize) {
+        let min_copies = self.ledger.sets().min_copies();
+        let in_sync = |number: u16| self.ledger.rows[usize::from(number)].configuration.in_sync.clone();
+        let is_in = |number: &u16| in_sync(*number).iter().any(|process| endpoint_of(process.node) == node);
+        let Some(number) = (0..self.shape.partitions).find(is_in).filter(|_| self.random.percent(50)) else {
+            return self.fail_disk(node);
+        };
+        let others = in_sync(number).into_iter().map(|process| endpoint_of(process.node));
+        let spared = others.filter(|other| *other != node).skip(min_copies.saturating_sub(1));
+        for other in spared.collect::<Vec<_>>() {
+            self.crash(other, Crash::Killed, 8 * SECOND);
+        }
+        self.at(1500 * MS, Event::FailDisk { node });
     }
 
     /// A block, or a whole object, of a replica is damaged; mostly one that is elsewhere, too.
@@ -98,22 +117,42 @@ impl Cluster {
     }
 
     /// A sync fails. What is not on the disk will never be, and the process knows; it is started again in a while.
-    fn fail_disk(&mut self, node: usize) {
-        if !self.nodes[node].is_alive() || self.nodes[node].disk_failed {
+    pub(crate) fn fail_disk(&mut self, node: usize) {
+        if !self.nodes[node].is_alive() || self.nodes[node].disk_failed || self.time > FAULTS_END {
             return;
         }
         note!(self, "the disk of node {node} fails");
         let is_heeded = self.bug != Some(Bug::Replica(PlantedBug::FailedDiskGoesOn));
         let state = &mut self.nodes[node];
-        state.disk_failed = true;
+        (state.disk_failed, state.failed_at) = (true, self.time);
         if is_heeded && state.memory == Memory::Kept {
             state.memory = Memory::Stable;
         }
         state.storage.iter_mut().for_each(ReplicaStorage::fail);
         self.at_process(node, 1, AtNode::DiskFailed);
         let longest = [SECOND, 6 * SECOND][self.random.below(2) as usize];
-        let after = 300 * MS + self.random.below(longest);
+        let mut after = 300 * MS + self.random.below(longest);
+        // The set can do without no other of its members: they die when it has long been known which of them has everything.
+        let min_copies = self.ledger.sets().min_copies();
+        let needs_all = |number: &u16| {
+            let in_sync = &self.ledger.rows[usize::from(*number)].configuration.in_sync;
+            in_sync.len() == min_copies && in_sync.iter().any(|process| endpoint_of(process.node) == node)
+        };
+        let needing: Option<u16> = (0..self.shape.partitions).find(needs_all);
+        if let Some(partition) = needing.filter(|_| self.random.percent(70)) {
+            let known = TOLD_WITHIN + self.random.below(2 * SECOND);
+            self.at(known, Event::KillOthers { partition, node });
+            after = after.max(known + SECOND);
+        }
         self.at(after, Event::ReplaceDisk { node });
+    }
+
+    /// The other members of the set are killed.
+    pub(crate) fn kill_others(&mut self, partition: u16, node: usize) {
+        let in_sync = self.ledger.rows[usize::from(partition)].configuration.in_sync.clone();
+        for other in in_sync.iter().map(|process| endpoint_of(process.node)).filter(|other| *other != node) {
+            self.crash(other, Crash::Killed, 2 * SECOND);
+        }
     }
 
     /// A node comes back with a new disk, or with an old copy of its own; before that, perhaps, such a copy is made. Mostly
@@ -184,6 +223,41 @@ impl Cluster {
         state.copies.fill(Copies::default());
         note!(self, "node {node} has its disk back");
         self.start_process(node);
+    }
+
+    /// Whether nobody who has everything leaves a set for one whose disk failed a while ago: that one has said so.
+    pub(crate) fn mind_left(&mut self, record: &SetRecord) {
+        if matches!(record, SetRecord::Forced { .. }) {
+            return;
+        }
+        for number in 0..self.shape.partitions {
+            let before = &self.ledger.rows[usize::from(number)].configuration;
+            let Some(set) = self.ledger.sets().set(partition(number)) else { continue };
+            let has_everything = |process: &&Process| {
+                let state = &self.nodes[endpoint_of(process.node)];
+                state.incarnation == process.incarnation
+                    && state.other_disk_after != process.incarnation
+                    && state.memory == Memory::Kept
+                    && !state.disk_failed
+                    && !before.doubtful.contains(&process.node)
+            };
+            let said_so = |node: &&NodeId| {
+                let state = &self.nodes[endpoint_of(**node)];
+                let is_awake = state.is_alive() && state.paused_until <= state.failed_at;
+                state.disk_failed
+                    && is_awake
+                    && state.failed_at + TOLD_WITHIN <= self.time
+                    && !set.doubtful.contains(node)
+            };
+            let stays = |process: &&Process| set.in_sync.contains(&process.node);
+            let (stay, leave): (Vec<&Process>, Vec<&Process>) = before.in_sync.iter().partition(stays);
+            if leave.iter().any(has_everything)
+                && !stay.iter().any(has_everything)
+                && set.in_sync.iter().any(|node| said_so(&node))
+            {
+                self.broken = Some(Broken::LeftForFailed { partition: number });
+            }
+        }
     }
 
     /// Whether all that the node has in sync, another one has as well, for certain.

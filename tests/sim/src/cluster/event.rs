@@ -39,8 +39,12 @@ pub(crate) enum Event {
     OtherDisk { node: usize },
     /// A disk that was taken out is found again.
     PutDiskBack { node: usize },
+    /// A disk fails.
+    FailDisk { node: usize },
     /// A disk that failed is to work again.
     ReplaceDisk { node: usize },
+    /// A disk failed long ago, and the other nodes of a set that needs all of its members die.
+    KillOthers { partition: u16, node: usize },
     /// Others fill disks.
     FillDisks,
     /// They have enough of it.
@@ -165,7 +169,9 @@ impl Cluster {
             Event::DiskFault => self.disk_fault(),
             Event::OtherDisk { node } => self.other_disk(node),
             Event::PutDiskBack { node } => self.put_disk_back(node),
+            Event::FailDisk { node } => self.fail_disk(node),
             Event::ReplaceDisk { node } => self.replace_disk(node),
+            Event::KillOthers { partition, node } => self.kill_others(partition, node),
             Event::FillDisks => self.fill_disks(),
             Event::EmptyDisk { node } => self.empty_disk(node),
             Event::Snapshot => self.snapshot(),

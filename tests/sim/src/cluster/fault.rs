@@ -330,7 +330,7 @@ impl Cluster {
         }
         if self.random.percent(12) {
             self.depose_after_promotion(primary, partition);
-        } else if self.habits.damaged_logs_percent > 0 && self.random.percent(15) {
+        } else if self.habits.damaged_logs_percent > 0 && self.random.percent(35) {
             let after = MS + self.random.below(SECOND);
             // What the learner has on stable storage may be all that counts.
             let damaged = self.random.pick(&[learner, primary]);

@@ -71,6 +71,11 @@ pub enum Broken {
         /// The node.
         node: usize,
     },
+    /// Who has everything left a set whose other members do not, for their disks failed a while ago.
+    LeftForFailed {
+        /// The partition.
+        partition: u16,
+    },
     /// A store was given more than it had room for.
     Overdrawn {
         /// The partition.
@@ -174,6 +179,12 @@ impl fmt::Display for Broken {
                 write!(
                     f,
                     "node {node} was left out, and with it the last that there was of partition {partition}"
+                )
+            }
+            Self::LeftForFailed { partition } => {
+                write!(
+                    f,
+                    "partition {partition} is left by a node that has everything, for one whose disk failed"
                 )
             }
             Self::Overdrawn { partition, node } => {

@@ -58,7 +58,7 @@ pub(crate) struct Row {
     /// Raised with every change.
     pub(crate) version: u64,
     pub(crate) configuration: Arc<Configuration>,
-    /// When its primary was last counted in.
+    /// When its primary took another one's place.
     pub(crate) primary_since: Time,
     /// When its pepoch began.
     pub(crate) began: Time,
@@ -154,6 +154,7 @@ impl Cluster {
             self.ledger.there_since[endpoint_of(*node)] = self.ledger.sequence + 1;
         }
         self.mind_disowned(record);
+        self.mind_left(record);
         self.mind_counted_on(Some(record));
         match *record {
             SetRecord::NodeStarted { node, incarnation, memory, .. } => {
@@ -180,8 +181,9 @@ impl Cluster {
                 let primary = self.ledger.rows[partition.index()].configuration.primary();
                 primary.into_iter().for_each(|primary| self.has_all_again(primary, partition));
             }
-            SetRecord::Forced { partition, ref shown, .. } => {
-                if shown.flushed {
+            SetRecord::Forced { partition, .. } => {
+                // It may be less than what was shown.
+                if self.ledger.sets().set(partition).is_some_and(|set| set.is_forced) {
                     self.ledger.forced.insert(partition);
                 }
                 self.summary.forced += 1;
@@ -226,7 +228,7 @@ impl Cluster {
             }
             self.summary.pepochs += u64::from(row.configuration.pepoch != configuration.pepoch);
             row.version += 1;
-            if !row.configuration.in_sync.iter().any(|process| process.node == configuration.primary) {
+            if row.configuration.primary != configuration.primary {
                 row.primary_since = self.time;
             }
             if row.configuration.pepoch != configuration.pepoch {

@@ -53,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) damaged_at: BTreeMap<(u16, Oid), Time>,
     /// The disk failed, under the process that runs.
     pub(crate) disk_failed: bool,
+    /// When it did last.
+    pub(crate) failed_at: Time,
     /// What is left of what was acknowledged, since the ledger last heard of it.
     pub(crate) memory: Memory,
     pub(crate) storage: Vec<ReplicaStorage>,
@@ -100,6 +102,7 @@ impl Node {
             last_proposed: 0,
             damaged_at: BTreeMap::new(),
             disk_failed: false,
+            failed_at: 0,
             memory: Memory::Kept,
             storage: habits.new_disk(shape.partitions, bug, random),
             copies: vec![Copies::default(); partitions],
@@ -554,6 +557,7 @@ impl Cluster {
             SetChange::Promote(Process { node, incarnation }) => InSyncChange::Promote { node, incarnation },
             SetChange::Renew => InSyncChange::Renew,
             SetChange::Collected => InSyncChange::Collected,
+            SetChange::Failed(Process { node, incarnation }) => InSyncChange::Failed { node, incarnation },
         };
         let record = SetRecord::Changed { partition, pepoch: proposal.pepoch, change };
         self.send_record(node, record);
