@@ -15,6 +15,7 @@ mod demo;
 mod demo_disks;
 mod disk_option;
 mod export;
+mod gateway_command;
 mod init_command;
 mod keeper_command;
 mod logging;
@@ -60,6 +61,8 @@ enum Command {
     Init(init_command::InitArgs),
     /// Serve what a configuration says, until told to stop; or look after the nodes of a cluster
     Node(node_command::NodeArgs),
+    /// Serve what the nodes of a cluster keep, without keeping any of it, until told to stop
+    Gateway(gateway_command::GatewayArgs),
     /// Keep the ledger of a cluster of several nodes, until told to stop
     Keeper(Box<keeper_command::KeeperArgs>),
     /// Show what a configuration changes on the node that runs here, and put it in force
@@ -105,11 +108,18 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
-    if !matches!(&cli.command, Command::Node(args) if args.serves()) {
+    let is_configured = match &cli.command {
+        Command::Node(args) => args.serves(),
+        command => matches!(command, Command::Gateway(_)),
+    };
+    if !is_configured {
         // a node is told by its configuration
         Logging::start(LogFormat::Text, DEFAULT_LEVEL)?;
     }
-    if matches!(cli.command, Command::Demo(_) | Command::Init(_) | Command::Keeper(_) | Command::Node(_)) {
+    if matches!(
+        cli.command,
+        Command::Demo(_) | Command::Init(_) | Command::Keeper(_) | Command::Node(_) | Command::Gateway(_)
+    ) {
         // what they make holds the data of others
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     }
@@ -117,6 +127,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Demo(args) => demo::run(&args),
         Command::Init(args) => init_command::run(&args),
         Command::Node(args) => node_command::run(&args),
+        Command::Gateway(args) => gateway_command::run(&args),
         Command::Keeper(args) => keeper_command::run(&args),
         Command::Apply(args) => apply_command::run(&args),
         Command::Status(args) => status_command::run(&args),

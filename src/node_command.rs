@@ -1,4 +1,4 @@
-//! `huntaway node`: serves what its configuration says, until it is told to stop.
+//! `huntaway node` and `huntaway gateway`: serve what a configuration says, until told to stop.
 
 use std::error::Error;
 use std::io::Write;
@@ -7,6 +7,7 @@ use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
+use huntaway_config::Config;
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -34,6 +35,13 @@ pub(crate) struct NodeArgs {
     #[command(subcommand)]
     members: Option<MembersCommand>,
 
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+/// Arguments of whatever serves.
+#[derive(clap::Args)]
+pub(crate) struct ServeArgs {
     /// The configuration: see `huntaway config example`
     #[arg(long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
@@ -45,6 +53,32 @@ pub(crate) struct NodeArgs {
     /// Stop when whoever started this closes its end of the pipe, or dies
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
+}
+
+/// What a process is that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It keeps data.
+    Node,
+    /// It keeps none: the nodes of its cluster do.
+    Gateway,
+}
+
+impl Role {
+    /// Whether the configuration is one for this.
+    fn check(self, config: &Config) -> Result<(), &'static str> {
+        let (keeps_data, is_alone) =
+            (!config.node.data_directories.is_empty(), config.cluster.ledger.is_none());
+        match self {
+            Self::Node if !keeps_data => Err("`node` has no `data_directories`: name one for each disk, or start \
+                                              what keeps no data by huntaway gateway"),
+            Self::Gateway if is_alone => Err("`cluster` has no `ledger`: a gateway without data serves what the nodes \
+                                              of a cluster keep; name its keeper and key_file"),
+            Self::Gateway if keeps_data => Err("`node` has `data_directories`, and a gateway keeps no data: take them \
+                                                out, or start a node by huntaway node"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The line that `--json` prints.
@@ -63,14 +97,20 @@ impl NodeArgs {
     }
 }
 
-/// Serves until it is told to stop.
+/// Serves until it is told to stop, or looks after the members.
 pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(command) = &args.members {
-        return members_command::run(command);
+    match &args.members {
+        Some(command) => members_command::run(command),
+        None => serve_as(Role::Node, &args.serve),
     }
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn serve_as(role: Role, args: &ServeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let file = path::absolute(&args.config)?;
     let (seen, loaded) = Loaded::read(&file);
     let loaded = loaded?;
+    role.check(&loaded.config).map_err(|wrong| format!("{}: {wrong}", file.display()))?;
     let log = &loaded.config.node.log;
     let logging = Logging::start(log.format, &log.level)?;
     if !loaded.warnings.is_empty() {
@@ -85,6 +125,7 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
     let options = StorageOptions::of(config, base, files.objects)?;
     let storage = Arc::new(match &config.cluster.ledger {
         None => Storage::open(options, &registry)?,
+        Some(ledger) if role == Role::Gateway => runtime.block_on(Storage::elsewhere(options, ledger, base))?,
         Some(ledger) => runtime.block_on(Storage::join(options, ledger, base, &registry))?,
     });
     if config.cluster.ledger.is_some() {
@@ -101,7 +142,7 @@ pub(crate) fn run(args: &NodeArgs) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 async fn serve(
-    args: &NodeArgs,
+    args: &ServeArgs,
     options: EngineOptions,
     loaded: Loaded,
     registry: Registry,
@@ -110,6 +151,7 @@ async fn serve(
     let mut signals = Signals::listen()?;
     let mut manager = ServiceManager::find();
     let path = loaded.config.node.control_socket(directory_of(&options.file));
+    let storage = Arc::clone(&options.storage);
     let control = ControlSocket::listen(&path)?;
     let mut background = JoinSet::new();
     // empty until it serves: whoever asks meanwhile is told so
@@ -144,6 +186,7 @@ async fn serve(
     let signal = tokio::select! {
         signal = work(engine, &mut manager, &mut signals) => signal,
         () = stdin_ends(), if args.until_stdin_ends => "the end of its input",
+        () = storage.superseded() => "the start of another gateway of this name",
     };
     tracing::info!(signal, "stopping: asking initiators to log out; a second signal stops at once");
     manager.stopping("asking initiators to log out");
@@ -190,7 +233,7 @@ async fn listen_at(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
 
 /// Tells a program (`--json`) where things are. People read the log.
 fn announce(
-    args: &NodeArgs,
+    args: &ServeArgs,
     engine: &Engine,
     admin: Option<SocketAddr>,
     control: &Path,

@@ -61,6 +61,9 @@ fn for_people(status: &ClusterStatus, explanation: Option<&Explanation>) -> Stri
     }
     text.push('\n');
     text.push_str(&nodes(&status.nodes));
+    if !status.gateways.is_empty() {
+        text.extend([format!("gateways without data: {}\n", status.gateways.join(", "))]);
+    }
     text.push('\n');
     text.push_str(&partitions(status));
     if !status.luns.is_empty() {

@@ -28,7 +28,7 @@ pub struct Node {
     pub zone: At<String>,
     /// Where the ledger is; `None`: in the first data directory.
     pub state_directory: Option<At<PathBuf>>,
-    /// One per disk, at least one.
+    /// One per disk, at least one; none: it is a gateway that keeps no data, in a cluster whose ledger another process keeps.
     pub data_directories: Vec<DataDirectory>,
     /// Where initiators log in, at least one.
     pub portals: Vec<Portal>,

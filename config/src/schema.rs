@@ -62,9 +62,9 @@ struct Node {
     zone: Option<Name>,
     /// Where the ledger is. Default: the first data directory.
     state_directory: Option<String>,
-    /// One directory for each disk.
+    /// One directory for each disk. Only a gateway that keeps no data has none: `huntaway gateway`, with `cluster: ledger`.
     #[schemars(length(min = 1, max = 64))]
-    data_directories: Vec<PathOrDataDirectory>,
+    data_directories: Option<Vec<PathOrDataDirectory>>,
     /// Where initiators log in.
     #[schemars(length(min = 1, max = 64))]
     portals: Vec<Portal>,

@@ -40,6 +40,17 @@ fn defaults_are_those_that_the_documentation_names() {
 }
 
 #[test]
+fn a_gateway_keeps_no_data_if_others_do() {
+    let gateway = LEAST.replace(" data_directories: [disk],", "");
+    assert!(parse("f", &gateway).is_err());
+    let cluster = "cluster: {ledger: {keeper: 192.0.2.9:3270, key_file: key}}\n";
+    let config = read(&format!("{gateway}{cluster}")).config;
+    assert!(config.node.data_directories.is_empty());
+    let base = Path::new("/etc/huntaway");
+    assert_eq!(config.node.control_socket(base), Path::new("/etc/huntaway/control.sock"));
+}
+
+#[test]
 fn a_value_knows_where_it_is_written() {
     let config = read(LEAST).config;
     let span = config.node.portals[0].listen.span;

@@ -25,6 +25,8 @@ pub(crate) struct ClusterStatus {
     pub(crate) min_copies: usize,
     /// The members.
     pub(crate) nodes: Vec<NodeStatus>,
+    /// Gateways that keep no data, running or not: nobody has to know.
+    pub(crate) gateways: Vec<String>,
     /// How many partitions are in which state.
     pub(crate) partitions: PartitionCounts,
     /// What the node that tells this still has to copy to others; none if it is alone.

@@ -20,7 +20,7 @@ pub(crate) struct Sight {
     pub(crate) node: NodeId,
     /// What is agreed, as far as it knows.
     pub(crate) state: Arc<State>,
-    /// Whether it has a lease of the ledger.
+    /// Whether it has a lease of the ledger; of a gateway that keeps no data, whether it hears from the keeper.
     pub(crate) has_ledger_lease: bool,
     /// What it has to copy to others; none if it is alone.
     pub(crate) recovery: Option<Progress>,
@@ -46,6 +46,7 @@ impl Sight {
             copies: sets.copies(),
             min_copies: sets.min_copies(),
             nodes: self.nodes(),
+            gateways: self.state.gateways().map(|(name, _)| name.to_string()).collect(),
             partitions,
             recovery: self.recovery.map(|progress| RecoveryStatus {
                 partitions_left: progress.partitions_left,
@@ -112,7 +113,9 @@ impl Sight {
 
     /// What people call the node.
     pub(super) fn name(&self, node: NodeId) -> String {
-        self.state.member(node).map_or_else(|| node.to_string(), |member| member.name.to_string())
+        let gateway = || self.state.gateways().find(|(_, known)| known.node == node).map(|(name, _)| name);
+        let name = self.state.member(node).map(|member| &member.name).or_else(gateway);
+        name.map_or_else(|| node.to_string(), ToString::to_string)
     }
 
     pub(super) fn names(&self, nodes: &[NodeId]) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! A node of several: its replicas, the ledger that another process keeps, and its gateway's way to all stores.
+//! A node of several: its replicas, the ledger that another process keeps, and its gateway's way to all stores. Or the gateway alone.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -9,19 +9,23 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use huntaway_config::{Ledger, read_secret};
-use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, NotRaised, Stores};
+use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, Links, NotRaised, Stores};
 use huntaway_ledger::keeper::Proposal;
 use huntaway_ledger::{DiskRecord, Name, Record, State};
-use huntaway_membership::local::shared::{ClusterKey, InvalidKey, RemoteDriver, RemoteOptions};
+use huntaway_membership::local::shared::{
+    ClusterKey, InvalidKey, KeeperStatus, RemoteDriver, RemoteOptions,
+};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
 use huntaway_store::{DiskStatus, DisksStopped, StoreOptions};
+use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answers, Store};
 use huntaway_wire::{NodeId, Process, Vid};
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use super::absent::Absent;
 use super::portals::cannot_listen;
@@ -37,10 +41,12 @@ const KNOWN_POLL: Duration = Duration::from_millis(5);
 /// Bytes of each copy that are read again in a second, to see whether they are what they should be: 1 TiB takes 18 hours.
 const SCRUB_BYTES_PER_SECOND: u64 = 16 << 20;
 
-/// What a node of several has at work.
+/// What a node of several has at work, or a gateway that is no node.
 pub(crate) struct Clustered {
     ledger: Arc<RemoteDriver>,
-    host: Host,
+    /// `None`: a gateway keeps no data.
+    host: Option<Host>,
+    process: Process,
     cluster: Arc<Cluster>,
     absent: Arc<Absent>,
     loops: Arc<Loops>,
@@ -80,24 +86,61 @@ impl Clustered {
             loops: Some(Arc::clone(&loops)),
         };
         let host = Host::start(options, Arc::clone(&ledger), listener, registry).await?;
-        let (process, states) = (host.process(), ledger.states());
         let stores = Arc::new(Reached(host.ways()));
-        let fences = Arc::new(Resets(Arc::clone(&ledger)));
+        let process = host.process();
+        Ok(Self::with(ledger, Some(host), process, stores, loops))
+    }
+
+    /// Follows the ledger, and keeps nothing: the ledger has its process for the stores alone, which know requests by it.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, in words that say what to do.
+    pub(super) async fn without_data(
+        options: StorageOptions,
+        kept: &Ledger,
+        base: &Path,
+    ) -> Result<Self, Box<dyn Error>> {
+        let StorageOptions { state, cluster: name, node: gateway, .. } = options;
+        // For the control socket.
+        std::fs::create_dir_all(&state)
+            .map_err(|error| format!("cannot make the directory {}: {error}", state.display()))?;
+        let key = read_key(&base.join(&kept.key_file.value))?;
+        let ledger = Arc::new(connect(kept.keeper.value, &key, STRANGER).await?);
+        check_cluster(&ledger.state(), &name)?;
+        let started = ledger.start_gateway(&gateway).await;
+        let process = started.map_err(|error| format!("gateway {gateway} cannot start: {error}"))?;
+        let loops = Arc::new(Loops::start("iscsi")?);
+        let ours = Identity::new(ClusterId(ledger.cluster()), process);
+        let stores = Arc::new(Links::new(ours, key, Handle::current()));
+        Ok(Self::with(ledger, None, process, stores, loops))
+    }
+
+    fn with(
+        ledger: Arc<RemoteDriver>,
+        host: Option<Host>,
+        process: Process,
+        stores: Arc<dyn Stores>,
+        loops: Arc<Loops>,
+    ) -> Self {
+        let (states, fences) = (ledger.states(), Arc::new(Resets(Arc::clone(&ledger))));
         let cluster =
             Cluster::start(ClusterConfig { process, states, stores, fences, flushes: Flushes::OfAll });
         let absent = Absent::of(ledger.states());
-        Ok(Self { ledger, host, cluster, absent, loops })
+        Self { ledger, host, process, cluster, absent, loops }
     }
 
     /// What it knows of the cluster now.
     pub(super) fn sight(&self) -> Sight {
         Sight {
-            node: self.ledger.node(),
+            node: self.process.node,
             state: self.ledger.state(),
-            has_ledger_lease: self.ledger.has_lease(),
-            recovery: Some(self.host.progress()),
+            has_ledger_lease: match self.host {
+                Some(_) => self.ledger.has_lease(),
+                None => matches!(*self.ledger.status().borrow(), KeeperStatus::Connected),
+            },
+            recovery: self.host.as_ref().map(Host::progress),
             down: self.absent.times(),
-            disks: self.host.disks(),
+            disks: self.disks(),
         }
     }
 
@@ -127,15 +170,33 @@ impl Clustered {
     }
 
     pub(super) fn disks(&self) -> Vec<DiskStatus> {
-        self.host.disks()
+        self.host.as_ref().map(Host::disks).unwrap_or_default()
+    }
+
+    pub(super) fn keeps_data(&self) -> bool {
+        self.host.is_some()
     }
 
     pub(super) async fn leave(&self) {
-        self.host.leave().await;
+        if let Some(host) = &self.host {
+            host.leave().await;
+        }
     }
 
     pub(super) fn close(&self) -> Result<(), DisksStopped> {
-        self.host.close()
+        self.host.as_ref().map_or(Ok(()), Host::close)
+    }
+
+    /// Ready when this is a gateway that keeps no data, and another process of its name has started.
+    pub(super) async fn superseded(&self) {
+        let Process { node, incarnation } = self.process;
+        let is_newer = |other: Process| other.node == node && other.incarnation > incarnation;
+        let mut states = self.ledger.states();
+        let waited = states.wait_for(|state| state.processes().any(is_newer)).await;
+        if self.keeps_data() || waited.is_err() {
+            // That of a node is for the keeper to decide.
+            std::future::pending().await
+        }
     }
 }
 
@@ -188,17 +249,25 @@ async fn follow(
     name: &Name,
     node: &Name,
 ) -> Result<RemoteDriver, Box<dyn Error>> {
-    let options = |node| RemoteOptions { address, key: key.clone(), cluster: None, node, patience: PATIENCE };
-    let cannot = |cut| format!("cannot follow the ledger at {address}: {cut}");
     // Who one is is in the ledger, by one's name.
-    let stranger = RemoteDriver::connect(options(NodeId([0; 16]))).await.map_err(cannot)?;
+    let stranger = connect(address, key, STRANGER).await?;
     let state = stranger.state();
-    let uuid = member_named(&state, name, node)?;
+    check_cluster(&state, name)?;
+    let uuid = member_named(&state, node)?;
     drop(stranger);
-    Ok(RemoteDriver::connect(options(uuid)).await.map_err(cannot)?)
+    Ok(connect(address, key, uuid).await?)
 }
 
-fn member_named(state: &State, name: &Name, node: &Name) -> Result<NodeId, String> {
+/// Who is no node.
+const STRANGER: NodeId = NodeId([0; 16]);
+
+async fn connect(address: SocketAddr, key: &ClusterKey, node: NodeId) -> Result<RemoteDriver, String> {
+    let options = RemoteOptions { address, key: key.clone(), cluster: None, node, patience: PATIENCE };
+    let connected = RemoteDriver::connect(options).await;
+    connected.map_err(|cut| format!("cannot follow the ledger at {address}: {cut}"))
+}
+
+fn check_cluster(state: &State, name: &Name) -> Result<(), String> {
     let cluster = state.cluster().map(|cluster| cluster.name.clone());
     if cluster.as_ref() != Some(name) {
         let found = cluster.map_or_else(String::new, |cluster| cluster.to_string());
@@ -206,10 +275,17 @@ fn member_named(state: &State, name: &Name, node: &Name) -> Result<NodeId, Strin
             "the keeper has the ledger of cluster `{found}`, not of `{name}`: see `cluster: name` and `keeper`"
         ));
     }
+    Ok(())
+}
+
+fn member_named(state: &State, node: &Name) -> Result<NodeId, String> {
     let member = state.members().iter().find(|member| member.name == *node);
     member.map(|member| member.node).ok_or_else(|| {
         let known: Vec<&str> = state.members().iter().map(|member| member.name.as_str()).collect();
-        format!("the cluster has no node `{node}`, but {}: see `node: name`", known.join(", "))
+        format!(
+            "the cluster has no node `{node}`, but {}: see `node: name`, or add it by `huntaway node add` on one of them",
+            known.join(", ")
+        )
     })
 }
 

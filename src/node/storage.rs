@@ -148,8 +148,25 @@ impl Storage {
         registry: &Registry,
     ) -> Result<Self, Box<dyn Error>> {
         let clustered = Clustered::start(options, ledger, base, registry).await?;
+        Ok(Self::of(clustered))
+    }
+
+    /// Serves what the nodes of a cluster keep, and keeps none of it.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, in words that say what to do.
+    pub(crate) async fn elsewhere(
+        options: StorageOptions,
+        ledger: &Ledger,
+        base: &Path,
+    ) -> Result<Self, Box<dyn Error>> {
+        let clustered = Clustered::without_data(options, ledger, base).await?;
+        Ok(Self::of(clustered))
+    }
+
+    fn of(clustered: Clustered) -> Self {
         let router = Arc::new(Router::to_cluster(Arc::clone(clustered.cluster())));
-        Ok(Self::new(clustered.ledger(), Stores::Clustered(Box::new(clustered)), router))
+        Self::new(clustered.ledger(), Stores::Clustered(Box::new(clustered)), router)
     }
 
     fn new(ledger: Arc<dyn Driver>, stores: Stores, router: Arc<Router>) -> Self {
@@ -245,6 +262,8 @@ impl Storage {
     pub(crate) fn free_bytes(&self) -> u64 {
         match &self.stores {
             Stores::Alone(store) => store.space(true).available_bytes,
+            // What others have is not known here.
+            Stores::Clustered(clustered) if !clustered.keeps_data() => u64::MAX,
             // Only an estimate: stores refuse what does not fit.
             Stores::Clustered(_) => self.disks().iter().map(|disk| disk.free_bytes).sum(),
         }
@@ -263,6 +282,15 @@ impl Storage {
                 // the runtime ends: nobody waits any more
                 Err(_) => std::future::pending().await,
             },
+        }
+    }
+
+    /// Ready when this process is a gateway that keeps no data, and another one of its name has started: what this one asks stores for
+    /// is refused by then.
+    pub(crate) async fn superseded(&self) {
+        match &self.stores {
+            Stores::Clustered(clustered) => clustered.superseded().await,
+            Stores::Alone(_) => std::future::pending().await,
         }
     }
 

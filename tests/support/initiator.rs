@@ -18,6 +18,10 @@ const TEXT_REQUEST: u8 = 0x04;
 const NOP_OUT: u8 = 0x40;
 const NOP_IN: u8 = 0x20;
 const SCSI_RESPONSE: u8 = 0x21;
+/// Immediate: it has no turn among commands.
+const TASK_MANAGEMENT: u8 = 0x42;
+const TASK_MANAGEMENT_RESPONSE: u8 = 0x22;
+const LUN_RESET: u8 = 5;
 const LOGIN_RESPONSE: u8 = 0x23;
 const TEXT_RESPONSE: u8 = 0x24;
 const DATA_IN: u8 = 0x25;
@@ -237,6 +241,18 @@ impl Initiator {
             SCSI_RESPONSE => Ok(outcome(&header, &data)),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// What a LUN RESET is answered with; 0: it is done (RFC 7143 §11.6.1).
+    pub(crate) fn reset(&mut self, lun: u8) -> u8 {
+        let mut header = [0; HEADER_BYTES];
+        header[0] = TASK_MANAGEMENT;
+        header[1] = FINAL | LUN_RESET;
+        header[9] = lun;
+        header[16..20].copy_from_slice(&self.cmd_sn.to_be_bytes());
+        header[20..24].copy_from_slice(&NO_TAG);
+        self.send(header, &[]);
+        self.receive(TASK_MANAGEMENT_RESPONSE).0[2]
     }
 
     fn command(&mut self, lun: u8, cdb: &[u8], length_bytes: u32) {

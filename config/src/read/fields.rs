@@ -18,6 +18,14 @@ pub(crate) struct Fields<'a> {
     meant: Vec<&'static str>,
 }
 
+impl Fields<'_> {
+    /// Whether the value of a key is a mapping with this key.
+    pub(crate) fn has(&self, key: &str, inner: &str) -> bool {
+        let Some(Value::Mapping(entries)) = self.values.get(key).map(|node| &node.value) else { return false };
+        entries.iter().any(|(key, _)| matches!(&key.value, Value::Scalar { text, .. } if text == inner))
+    }
+}
+
 impl Reader {
     /// Takes a mapping apart. Notes if it is none, and keys that are unknown or there twice.
     pub(crate) fn fields<'a>(&mut self, node: &'a Node, section: Section) -> Fields<'a> {

@@ -26,6 +26,8 @@ pub(crate) struct Reader {
     problems: Vec<Problem>,
     /// The portals that were read are not all that were written.
     portals_incomplete: bool,
+    /// Others keep the data, perhaps: see [`Config`]'s `data_directories`.
+    may_keep_no_data: bool,
 }
 
 /// Reads a whole file, and checks what of it can be checked together.
@@ -33,6 +35,7 @@ pub(crate) fn config(source: &Arc<Source>, tree: &Node) -> (Config, Vec<Problem>
     let mut reader = Reader::default();
     let fields = reader.fields(tree, Section::File);
     reader.portals_incomplete = true;
+    reader.may_keep_no_data = fields.has("cluster", "ledger");
     let node = reader.required(&fields, "node", Reader::node).unwrap_or_else(|| node::nothing(tree.span));
     let cluster = reader.optional(&fields, "cluster", Reader::cluster);
     let cluster = cluster.unwrap_or_else(|| node::default_cluster(tree.span));

@@ -54,12 +54,17 @@ impl Reader {
         let fields = self.fields(node, Section::Node);
         let name = self.required(&fields, "name", Self::name);
         let zone = self.optional(&fields, "zone", Self::name);
-        let data_directories = self.required(&fields, "data_directories", |reader, list| {
+        let directories = |reader: &mut Self, list: &Node| {
             let max = MAX_DATA_DIRECTORIES;
             let all = reader.list(list, max, "data_directories", Self::data_directory)?;
             reader.not_empty(list, "data_directories", "name at least one directory");
             Some(all)
-        });
+        };
+        let data_directories = if self.may_keep_no_data {
+            self.optional(&fields, "data_directories", directories)
+        } else {
+            self.required(&fields, "data_directories", directories)
+        };
         self.portals_incomplete = true;
         let portals = self.required(&fields, "portals", |reader, list| {
             let all = reader.list(list, MAX_PORTALS, "portals", Self::portal)?;

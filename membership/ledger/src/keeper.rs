@@ -124,6 +124,8 @@ pub enum Input {
         /// The follower.
         by: Follower,
     },
+    /// A follower that has no lease wants to know what all that may serve know.
+    AskedKnown,
     /// A follower wants something. It may send it again, until it has the answer.
     Proposed {
         /// The follower.
@@ -177,6 +179,11 @@ pub enum Output {
         /// What it asked.
         ask: u64,
         /// Nobody who may serve knows less than this record: what it gives up is given up everywhere.
+        known_by_all: u64,
+    },
+    /// What was asked by [`Input::AskedKnown`].
+    Known {
+        /// As in [`Output::Leased`].
         known_by_all: u64,
     },
     /// The process has no lease.
@@ -356,6 +363,10 @@ impl Keeper {
             Input::AskedLease { process, ask, applied } => self.asked_lease(now, process, ask, applied),
             Input::Left { process } => self.left(now, process),
             Input::Suspected { nodes } => self.suspected(now, &nodes),
+            Input::AskedKnown => {
+                let known_by_all = self.known_by_all(now);
+                self.outputs.push(Output::Known { known_by_all });
+            }
             Input::Connected { by } => self.connected(by),
             Input::Disconnected { by } => self.disconnected(by),
             Input::Proposed { by, number, unanswered_from, proposal } => {

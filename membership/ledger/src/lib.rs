@@ -12,11 +12,12 @@
 //! ```
 //!
 //! [`Placement`] says which nodes are to keep each partition in an epoch, [`InSyncSets`] which ones do, and [`Disks`] which
-//! versions of VDIs there are. A node that joins is given [`Ledger::snapshot`] in place of the records before it.
+//! versions of VDIs there are. Gateways that keep no data are known by their [`GatewayState`]. A node that joins is given [`Ledger::snapshot`] in place of the records before it.
 //! [`keeper`] has the rules of a process that keeps the ledger for several nodes.
 
 mod disks;
 mod frame;
+mod gateways;
 mod in_sync;
 pub mod keeper;
 mod ledger;
@@ -32,6 +33,7 @@ mod vdi;
 
 pub use disks::{DiskHold, DiskRecord, DiskVersion, Disks, MAX_ANCESTORS, MAX_HELD, MAX_VERSIONS, Over};
 pub use frame::{DecodeError, EncodeError, MAX_RECORD_BYTES, PREAMBLE_BYTES, RecordHash};
+pub use gateways::{GatewayState, MAX_GATEWAYS};
 pub use huntaway_wire::Incarnation;
 pub use in_sync::{
     AtStake, InSyncChange, InSyncSet, InSyncSets, MAX_DISMISSED, Memory, NodeState, SetRecord, Void,

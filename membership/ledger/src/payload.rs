@@ -5,17 +5,19 @@
 //! another number in [`Kind`].
 
 mod disks;
+mod gateways;
 mod sets;
 
 use core::net::SocketAddr;
 
+pub(crate) use self::gateways::{GatewayForm, gateway, gateway_form};
 use huntaway_wire::{Epoch, NodeId, Vid};
 use rkyv::rancor::Failure;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 
 use crate::{
-    Cluster, EpochRecord, Incarnation, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member, MemberState, Name,
+    Cluster, EpochRecord, GatewayState, Incarnation, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member, MemberState, Name,
     Record, Sanitize, VdiOptions,
 };
 
@@ -45,6 +47,7 @@ pub(crate) enum Kind {
     DeleteSnapshot = 20,
     DeleteDisk = 21,
     Fence = 22,
+    GatewayStarted = 23,
 }
 
 impl Kind {
@@ -72,6 +75,7 @@ impl Kind {
             Self::DeleteSnapshot,
             Self::DeleteDisk,
             Self::Fence,
+            Self::GatewayStarted,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
@@ -196,6 +200,10 @@ pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
             let form = CloneVdiForm { uuid: *uuid, name, of: of.value(), vid: vid.value() };
             (Kind::CloneVdi, rkyv::to_bytes(&form)?)
         }
+        Record::GatewayStarted { name, node, incarnation, start } => {
+            let started = GatewayState { node: *node, incarnation: *incarnation, start: *start };
+            (Kind::GatewayStarted, rkyv::to_bytes(&gateway_form(name, &started))?)
+        }
         Record::Sets(record) => sets::encode(record)?,
         Record::Disks(record) => disks::encode(record)?,
     })
@@ -249,6 +257,7 @@ pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
             Some(Record::Copies { copies: copies.try_into().ok()?, min_copies: min_copies.try_into().ok()? })
         }
         Kind::CloneVdi => clone_vdi(rkyv::access::<_, Failure>(payload).ok()?),
+        Kind::GatewayStarted => gateways::decode(payload),
         Kind::NodeStarted | Kind::NodesDown | Kind::NodeUp | Kind::SetChanged | Kind::Forced => {
             sets::decode(kind, payload).map(Record::Sets)
         }

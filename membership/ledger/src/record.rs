@@ -5,7 +5,7 @@ use huntaway_wire::{NodeId, Vid};
 use crate::frame;
 use crate::{
     DecodeError, DiskRecord, EncodeError, EpochRecord, Incarnation, Name, RecordHash, Sanitize, SetRecord,
-    VdiOptions,
+    StartId, VdiOptions,
 };
 
 /// One agreed step of the cluster: an epoch or an operation.
@@ -81,6 +81,17 @@ pub enum Record {
         name: Name,
         /// Its identity towards initiators.
         uuid: [u8; 16],
+    },
+    /// A gateway that keeps no data started: the one of that name before it is no more.
+    GatewayStarted {
+        /// Its name, which no node has.
+        name: Name,
+        /// What its processes are called by: always the same, and drawn at random the first time.
+        node: NodeId,
+        /// The process: 1, or one more than the last one.
+        incarnation: Incarnation,
+        /// Drawn at random.
+        start: StartId,
     },
     /// About nodes, and which of them have what.
     Sets(SetRecord),

@@ -3,10 +3,10 @@
 //! ```text
 //!  0        4         6      8          16         48        56        60         64
 //! | "HTLS" | version | zero | number   | hash of  | payload | payload | preamble | payload
-//! |        | u16 = 1 | u16  | u64      | record   | length  | crc32c  | crc32c   |
+//! |        | u16 = 2 | u16  | u64      | record   | length  | crc32c  | crc32c   |
 //! ```
 //!
-//! Integers are little-endian, lengths in bytes. The payload is rkyv's form of the state (version 1); everything in it is in the order
+//! Integers are little-endian, lengths in bytes. The payload is rkyv's form of the state (version 2); everything in it is in the order
 //! of ids, so equal states have equal bytes.
 
 mod check;
@@ -16,7 +16,7 @@ use crate::frame::{Fields, PREAMBLE_BYTES, RecordHash};
 use crate::{Ledger, State};
 
 const MAGIC: [u8; 4] = *b"HTLS";
-const FORMAT_VERSION: u16 = 1;
+const FORMAT_VERSION: u16 = 2;
 
 /// Bytes that are no snapshot of a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,9 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use self::epoch::{ALL_PARTITIONS, check_members};
 pub use self::error::ApplyError;
-use crate::{Cluster, Disks, EpochRecord, InSyncSets, Member, Name, Operation, Record, RecordHash, Vdi};
+use crate::{
+    Cluster, Disks, EpochRecord, GatewayState, InSyncSets, Member, Name, Operation, Record, RecordHash, Vdi,
+};
 
 /// Most VDIs a cluster has at one time.
 pub const MAX_VDIS: usize = 65_536;
@@ -27,6 +29,7 @@ pub struct State {
     pub(crate) disks: Disks,
     pub(crate) vdis: BTreeMap<Vid, Vdi>,
     pub(crate) vids: BTreeMap<Name, Vid>,
+    pub(crate) gateways: BTreeMap<Name, GatewayState>,
     /// How many there are.
     pub(crate) partitions: u16,
     /// Who is to keep what, if that is not to be what the members say.
@@ -43,6 +46,7 @@ impl Default for State {
             disks: Disks::default(),
             vdis: BTreeMap::new(),
             vids: BTreeMap::new(),
+            gateways: BTreeMap::new(),
             partitions: ALL_PARTITIONS,
             #[cfg(feature = "planted-bugs")]
             table: None,
@@ -175,6 +179,10 @@ impl State {
             Record::SanitizeVdi { vid, sanitize } => self.sanitize_vdi(*vid, *sanitize)?,
             Record::DeleteVdi { vid } => self.delete_vdi(*vid)?,
             Record::CloneVdi { of, vid, name, uuid } => self.clone_vdi(*of, *vid, name, *uuid)?,
+            Record::GatewayStarted { name, node, incarnation, start } => {
+                let (node, incarnation, start) = (*node, *incarnation, *start);
+                self.start_gateway(name, GatewayState { node, incarnation, start })?;
+            }
             Record::Sets(record) => self.apply_to_sets(record)?,
             Record::Disks(record) => self.apply_to_disks(record)?,
         }

@@ -96,7 +96,43 @@ fn one_of_each() -> Vec<Record> {
         Partition::all().find_map(|at| Some((at, state.sets().at_stake(at)?))).expect("B alone has some");
     let pepoch = state.pepoch(partition);
     records.push(Record::Sets(SetRecord::Forced { partition, pepoch, shown }));
+    let (node, incarnation, start) = (NodeId([7; 16]), Incarnation(1), StartId(5));
+    records.push(Record::GatewayStarted { name: name("gateway"), node, incarnation, start });
     records
+}
+
+#[test]
+fn a_gateway_has_one_process_at_a_time_and_no_number_twice() {
+    let (x, y) = (NodeId([21; 16]), NodeId([22; 16]));
+    let start = |text: &str, node, incarnation, start| Record::GatewayStarted {
+        name: name(text),
+        node,
+        incarnation: Incarnation(incarnation),
+        start: StartId(start),
+    };
+    let mut state = state_after(&new_cluster());
+    state.apply(&start("one", x, 1, 7)).unwrap();
+    let before = state.clone();
+    let other = || ApplyError::OtherGateway { name: name("one") };
+    for wrong in [start("one", x, 1, 8), start("one", x, 3, 8), start("one", y, 2, 8)] {
+        assert_eq!(state.apply(&wrong), Err(other()));
+    }
+    for (node, incarnation) in [(x, 1), (A, 1), (y, 2)] {
+        let error = ApplyError::OtherGateway { name: name("two") };
+        assert_eq!(state.apply(&start("two", node, incarnation, 8)), Err(error));
+    }
+    assert_eq!(state.apply(&start("node", y, 1, 8)), Err(ApplyError::NameOfNode { name: name("node") }));
+    let members = [state.members(), &[node(x, 1)]].concat();
+    let with = Record::Epoch(epoch_of(2, members));
+    assert_eq!(state.apply(&with), Err(ApplyError::IsGateway { node: x }));
+    assert_eq!(state, before);
+    state.apply(&start("one", x, 2, 8)).unwrap();
+    state.apply(&start("two", y, 1, 9)).unwrap();
+    let newest: Vec<_> = state.processes().map(|process| (process.node, process.incarnation.0)).collect();
+    assert_eq!(newest, [(A, 0), (B, 0), (C, 0), (x, 2), (y, 1)]);
+    // They are no members: they change nothing of who keeps what.
+    assert_eq!(state.sets(), state_after(&new_cluster()).sets());
+    assert!(state.gateways().map(|(name, _)| name.as_str()).eq(["one", "two"]));
 }
 
 fn hex(bytes: &[u8]) -> String {

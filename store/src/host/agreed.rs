@@ -16,13 +16,9 @@ pub fn vdis(disks: &Disks) -> Arc<Vdis> {
     Arc::new(disks.versions().map(vdi).collect())
 }
 
-/// The newest process of each node, each of which may be a gateway.
+/// The newest process of each node, each of which may be a gateway, and of each gateway that is no node.
 pub fn processes(state: &State) -> Vec<Process> {
-    let process = |(node, known): (NodeId, huntaway_ledger::NodeState)| Process {
-        node,
-        incarnation: known.incarnation,
-    };
-    state.sets().nodes().map(process).collect()
+    state.processes().collect()
 }
 
 /// Who keeps the partition; `None` if there is no such partition. What it inherits from what, and who its gateways are, is the same

@@ -41,9 +41,7 @@ impl Links {
     pub(super) fn follow(&self, state: &State, inbox: &Arc<dyn Inbox>) {
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
         links.retain(|node, _| state.member(*node).is_some());
-        lock(&self.handed_on).retain(|gateway, _| {
-            state.sets().node(gateway.node).is_some_and(|known| known.incarnation == gateway.incarnation)
-        });
+        lock(&self.handed_on).retain(|gateway, _| state.processes().any(|known| known == *gateway));
         for member in state.members().iter().filter(|member| member.node != self.ours.process.node) {
             let incarnation =
                 state.sets().node(member.node).map_or(Incarnation(0), |known| known.incarnation);

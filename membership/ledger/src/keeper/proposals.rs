@@ -115,6 +115,7 @@ fn is_proposable(record: &Record) -> bool {
             DiskRecord::DeleteSnapshot { .. } | DiskRecord::DeleteDisk { .. } | DiskRecord::Fence { .. }
         ),
         Record::Epoch(_)
+        | Record::GatewayStarted { .. }
         | Record::Copies { .. }
         | Record::CreateVdi { .. }
         | Record::ProvisionedVdi { .. }

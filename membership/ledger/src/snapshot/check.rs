@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use huntaway_wire::{NodeId, Partition, Vid};
 
+use crate::gateways::are_gateways;
 use crate::state::{ALL_PARTITIONS, check_members};
 use crate::{
     DiskVersion, Disks, EpochRecord, InSyncSet, InSyncSets, MAX_ANCESTORS, MAX_COPIES, MemberState, State,
@@ -23,13 +24,22 @@ pub(super) fn is_sound(state: &State) -> bool {
         Some(epoch) => are_members(epoch, &state.sets) && are_all_sets(state, epoch),
         None => is_empty(state),
     };
-    are_partitions && is_number && is_sound && are_copies(&state.sets) && are_disks(state)
+    are_partitions
+        && is_number
+        && is_sound
+        && are_copies(&state.sets)
+        && are_disks(state)
+        && are_gateways(&state.gateways, state)
 }
 
 /// Nothing can be recorded before the first epoch but how many copies there are to be.
 fn is_empty(state: &State) -> bool {
     let InSyncSets { nodes, sets, dismissed, .. } = &*state.sets;
-    nodes.is_empty() && sets.is_empty() && dismissed.is_empty() && state.disks == Disks::default()
+    nodes.is_empty()
+        && sets.is_empty()
+        && dismissed.is_empty()
+        && state.disks == Disks::default()
+        && state.gateways.is_empty()
 }
 
 fn are_copies(sets: &InSyncSets) -> bool {
@@ -187,6 +197,8 @@ mod tests {
         let create =
             |number, text| Record::CreateVdi { vid: vid(number), name: name(text), uuid: [1; 16], options };
         let hold = |number| Record::Disks(DiskRecord::Hold { disks: vec![vid(number)], reads: false });
+        let (node, incarnation, start) = (NodeId([7; 16]), Incarnation(1), crate::StartId(5));
+        let gateway = Record::GatewayStarted { name: name("gateway"), node, incarnation, start };
         let mut state = State::default();
         for record in [
             Record::Copies { copies: 2, min_copies: 1 },
@@ -196,6 +208,7 @@ mod tests {
             Record::Disks(DiskRecord::Commit { hold: 1 }),
             create(3, "three"),
             hold(3),
+            gateway,
         ] {
             state.apply(&record).unwrap();
         }
@@ -222,6 +235,10 @@ mod tests {
         state.disks.versions.get_mut(&vid(number)).unwrap()
     }
 
+    fn gateway(state: &mut State) -> &mut crate::GatewayState {
+        state.gateways.get_mut("gateway").unwrap()
+    }
+
     fn first(state: &mut State) -> &mut Vdi {
         state.vdis.get_mut(&vid(1)).unwrap()
     }
@@ -229,7 +246,7 @@ mod tests {
     #[test]
     fn what_no_records_make_is_no_snapshot() {
         assert_eq!(**read(state()).unwrap().state(), state());
-        let wrong: [fn(&mut State); 48] = [
+        let wrong: [fn(&mut State); 50] = [
             |state| state.number = u64::MAX,
             |state| state.number = 0,
             |state| state.partitions = 0,
@@ -276,6 +293,8 @@ mod tests {
             |state| version(state, 2).family = vid(3),
             |state| version(state, 2).layout = u64::MAX,
             |state| version(state, 3).fence = u64::MAX,
+            |state| gateway(state).incarnation = Incarnation(0),
+            |state| gateway(state).node = A,
             |state| first(state).size_bytes = 512,
             |state| first(state).growing_to_bytes = Some(2 << 30),
         ];

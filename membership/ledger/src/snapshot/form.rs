@@ -11,9 +11,11 @@ use rkyv::{Archive, Serialize};
 
 use super::check;
 use crate::disks::Disk;
-use crate::payload::{EpochForm, SANITIZE_STATES, epoch, epoch_form};
+use crate::payload::{
+    EpochForm, GatewayForm, SANITIZE_STATES, epoch, epoch_form, gateway, gateway_form,
+};
 use crate::{
-    DiskHold, DiskVersion, Disks, InSyncSet, InSyncSets, Incarnation, MAX_DISMISSED, MAX_MEMBERS, MAX_VDIS,
+    DiskHold, DiskVersion, Disks, InSyncSet, InSyncSets, Incarnation, MAX_DISMISSED, MAX_GATEWAYS, MAX_MEMBERS, MAX_VDIS,
     MAX_VERSIONS, Name, NodeState, StartId, State, Vdi, VdiOptions,
 };
 
@@ -27,6 +29,7 @@ struct StateForm {
     disks: Vec<DiskForm>,
     versions: Vec<VersionForm>,
     vdis: Vec<VdiForm>,
+    gateways: Vec<GatewayForm>,
     last_hold: u64,
     last_vid: u32,
     copies: u32,
@@ -111,6 +114,7 @@ pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
         disks,
         vdis,
         vids: _, // That is what the VDIs are called.
+        gateways,
         partitions,
         #[cfg(feature = "planted-bugs")]
             table: _,
@@ -147,6 +151,7 @@ pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
         disks: disks.iter().map(|(first, disk)| disk_form(*first, disk)).collect(),
         versions: versions.iter().map(|(vid, version)| version_form(*vid, version)).collect(),
         vdis: vdis.values().map(vdi_form).collect(),
+        gateways: gateways.iter().map(|(name, known)| gateway_form(name, known)).collect(),
         last_hold: *last_hold,
         last_vid: *last_vid,
         copies: in_form(*copies)?,
@@ -242,6 +247,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<State> {
         || form.sets.len() > usize::from(PARTITIONS)
         || form.versions.len() > MAX_VERSIONS
         || form.vdis.len() > MAX_VDIS
+        || form.gateways.len() > MAX_GATEWAYS
         || form.disks.len() > MAX_VDIS;
     if is_too_much {
         return None;
@@ -258,6 +264,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<State> {
         disks: disks(form)?,
         vids: vdis.iter().map(|(vid, vdi)| (vdi.name.clone(), *vid)).collect(),
         vdis,
+        gateways: form.gateways.iter().map(gateway).collect::<Option<_>>()?,
         partitions: form.partitions.to_native(),
         #[cfg(feature = "planted-bugs")]
         table: None,

@@ -23,6 +23,9 @@ impl State {
             return Err(ApplyError::OtherCluster { name: next.cluster.name.clone() });
         }
         for member in &next.members {
+            if self.is_gateway(member.node) {
+                return Err(ApplyError::IsGateway { node: member.node });
+            }
             let known = self.member(member.node).map(|known| known.incarnation);
             // Nothing is known of a new node before its start is recorded.
             let known = known.or(self.epoch.as_ref().map(|_| Incarnation(0)));

@@ -4,7 +4,8 @@ use huntaway_wire::{Epoch, NodeId, Vid};
 
 use super::MAX_VDIS;
 use crate::{
-    Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_COPIES, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Name, Over, Void,
+    Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_COPIES, MAX_GATEWAYS, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Name,
+    Over, Void,
 };
 
 /// A record that cannot follow the ones before it. Nothing was changed; what was asked for cannot be had as long as
@@ -80,6 +81,27 @@ pub enum ApplyError {
         /// The one in force.
         current: Incarnation,
     },
+    /// An epoch with a node that has the id of a gateway.
+    #[error("{node} is what a gateway is called by, and no node can be")]
+    IsGateway {
+        /// The id.
+        node: NodeId,
+    },
+    /// The start of a gateway with the name of a node.
+    #[error("a node is called {name}: give the gateway another name")]
+    NameOfNode {
+        /// The name.
+        name: Name,
+    },
+    /// The start of a gateway that does not follow the last one: another process of that name has started meanwhile.
+    #[error("another process of gateway {name} has started at the same time")]
+    OtherGateway {
+        /// The name.
+        name: Name,
+    },
+    /// Too many gateways.
+    #[error("the cluster has had {MAX_GATEWAYS} gateways, the most it can have: use the names of those that are gone")]
+    TooManyGateways,
     /// A record about nodes and in-sync sets that changes nothing.
     #[error(transparent)]
     Void(#[from] Void),

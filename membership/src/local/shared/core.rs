@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::frame::framed;
 use super::handshake::Called;
 use super::history::{CatchUp, History};
-use super::message::{FromKeeper, Rejection, ToKeeper};
+use super::message::{FromKeeper, NO_ASK, Rejection, ToKeeper};
 use crate::local::error::LogError;
 use crate::local::log::Log;
 use crate::local::log_file::{self, MAX_LOG_BYTES, MAX_OPERATIONS_BYTES, NotCut};
@@ -172,7 +172,7 @@ impl Core {
                 Input::Proposed { by, number, unanswered_from, proposal }
             }
             ToKeeper::Holds { process, hold, leads } => Input::Holds { process, hold, leads },
-            ToKeeper::Alive => return,
+            ToKeeper::Alive => Input::AskedKnown,
         };
         self.step(connection, input);
     }
@@ -228,6 +228,7 @@ impl Core {
                 return Ok(());
             }
             Output::Leased { ask, known_by_all, .. } => FromKeeper::Leased { ask, known_by_all },
+            Output::Known { known_by_all } => FromKeeper::Leased { ask: NO_ASK, known_by_all },
             Output::NotLeased { ask, why, .. } => FromKeeper::NotLeased { ask, why },
             Output::Started { start, .. } => FromKeeper::Started { start },
             Output::NotStarted { start, why, .. } => FromKeeper::NotStarted { start, why },

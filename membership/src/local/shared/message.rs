@@ -75,6 +75,9 @@ pub(super) struct Proof {
     pub(super) hash: RecordHash,
 }
 
+/// What no follower calls an ask for a lease: who has none, and says that it is alive, is told what all know.
+pub(super) const NO_ASK: u64 = 0;
+
 /// What a follower says from then on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ToKeeper {

@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use huntaway_ledger::keeper::{Follower, NotLeased, NotStarted, Proposal, Start};
-use huntaway_ledger::{FollowError, Incarnation, Memory, Operation, RecordHash, StartId, State};
+use huntaway_ledger::{
+    FollowError, GatewayState, Incarnation, Memory, Name, Operation, Record, RecordHash, StartId, State,
+};
 use huntaway_wire::encoding::Malformed;
 use huntaway_wire::{ClusterKey, NodeId, Process};
 use tokio::sync::{Notify, watch};
@@ -36,6 +38,9 @@ const MOST_WAITING: usize = 128;
 
 /// Most of them when one comes that nobody waits for, of which thousands are made when a node fails: the rest is for people.
 const MOST_UNHEARD: usize = 96;
+
+/// How often it is tried to record the start of a gateway, when others of its name start at the same time.
+const MOST_TRIES: usize = 3;
 
 /// How to find a keeper, and who follows it.
 #[derive(Debug, Clone)]
@@ -233,6 +238,42 @@ impl RemoteDriver {
             if Instant::now() >= deadline {
                 self.wanted().start = None;
                 return Err(refused.map_or(StartError::Late, StartError::NotStarted));
+            }
+        }
+    }
+
+    /// Records that a process of the gateway of that name started, which keeps no data. It asks for no leases; what it had asked stores
+    /// for before is refused from there on.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn start_gateway(self: &Arc<Self>, name: &Name) -> Result<Process, ProposeError> {
+        let mut tries = 1;
+        loop {
+            let node = random_uuid().map_err(ProposeError::Entropy)?;
+            let mut start = [0; 8];
+            getrandom::fill(&mut start).map_err(ProposeError::Entropy)?;
+            let start = StartId(u64::from_le_bytes(start));
+            let known = self.state.borrow().gateway(name.as_str()).copied();
+            let new = GatewayState { node: NodeId(node), incarnation: Incarnation(1), start };
+            let next = |known: GatewayState| GatewayState {
+                incarnation: Incarnation(known.incarnation.0.saturating_add(1)),
+                start,
+                ..known
+            };
+            let started = known.map_or(new, next);
+            let GatewayState { node, incarnation, start } = started;
+            let record = Record::GatewayStarted { name: name.clone(), node, incarnation, start };
+            let driver = Arc::clone(self);
+            let proposed =
+                tokio::task::spawn_blocking(move || driver.propose_any(Proposal::Record(record))).await;
+            match proposed {
+                Ok(Ok(_)) => return Ok(started.process()),
+                // Another one was faster: what follows that is another record.
+                Ok(Err(ProposeError::Refused(_))) if tries < MOST_TRIES => tries += 1,
+                Ok(Err(error)) => return Err(error),
+                // The runtime ends: nobody waits any more.
+                Err(_) => return std::future::pending().await,
             }
         }
     }
