@@ -7,15 +7,14 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 
-use huntaway_ledger::{Incarnation, MAX_COPIES, MAX_WEIGHT, Member, MemberState, Name};
+use huntaway_ledger::{MAX_COPIES, Member, Name};
 use huntaway_membership::local::shared::{ClusterKey, KeeperOptions, KeeperServer, NewCluster};
-use huntaway_wire::NodeId;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::address::Address;
+use crate::new_node::{NewNode, member};
 use crate::node::{cannot_listen, read_key};
 use crate::signals::Signals;
 
@@ -57,40 +56,6 @@ pub(crate) struct KeeperArgs {
     node: Vec<NewNode>,
 }
 
-/// A node of a new cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct NewNode {
-    name: Name,
-    address: Address,
-    zone: Name,
-    weight: u32,
-}
-
-impl FromStr for NewNode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, rest) = text.split_once('=').ok_or("write NAME=ADDR:PORT")?;
-        let checked = |text: &str| Name::new(text).map_err(|error| error.to_string());
-        let name = checked(name)?;
-        let mut parts = rest.split(',');
-        let address = parts.next().unwrap_or_default().parse()?;
-        let mut node = Self { zone: name.clone(), name, address, weight: 1 };
-        for part in parts {
-            match part.split_once('=') {
-                Some(("zone", zone)) => node.zone = checked(zone)?,
-                Some(("weight", weight)) => {
-                    let weight = weight.parse().ok().filter(|weight| *weight <= MAX_WEIGHT);
-                    node.weight =
-                        weight.ok_or_else(|| format!("a weight is a number from 0 to {MAX_WEIGHT}"))?;
-                }
-                _ => return Err(format!("`{part}` is neither zone=ZONE nor weight=N")),
-            }
-        }
-        Ok(node)
-    }
-}
-
 fn parse_copies(text: &str) -> Result<usize, String> {
     let copies = text.parse().ok().filter(|copies| (1..=MAX_COPIES).contains(copies));
     copies.ok_or_else(|| format!("from 1 to {MAX_COPIES} copies"))
@@ -130,15 +95,7 @@ fn new_cluster(name: &Name, copies: Option<usize>, nodes: &[NewNode]) -> Result<
         if members.iter().any(|member| member.name == *name || member.addresses == [address.0]) {
             return Err(format!("node {name} or its address is given twice").into());
         }
-        members.push(Member {
-            node: NodeId(random_uuid()?),
-            name: name.clone(),
-            incarnation: Incarnation(0),
-            addresses: vec![address.0],
-            zone: zone.clone(),
-            weight: *weight,
-            state: MemberState::Up,
-        });
+        members.push(member(name.clone(), address.0, zone.clone(), *weight)?);
     }
     let keepers = members.iter().filter(|member| member.weight > 0).count();
     let copies = copies.unwrap_or(DEFAULT_COPIES.min(keepers));
@@ -150,16 +107,6 @@ fn new_cluster(name: &Name, copies: Option<usize>, nodes: &[NewNode]) -> Result<
 
 /// Copies of everything in a new cluster that has so many nodes.
 pub(crate) const DEFAULT_COPIES: usize = 3;
-
-/// The uuid of a new node.
-///
-/// # Errors
-/// There is no randomness.
-pub(crate) fn random_uuid() -> Result<[u8; 16], String> {
-    let mut uuid = [0; 16];
-    getrandom::fill(&mut uuid).map_err(|error| format!("no random numbers: {error}"))?;
-    Ok(uuid)
-}
 
 /// The cluster's key: made if there is none.
 ///
@@ -182,24 +129,6 @@ pub(crate) fn key(file: &Path) -> Result<ClusterKey, Box<dyn Error>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_has_a_name_and_an_address_and_the_rest_has_defaults() {
-        let node: NewNode = "a=192.0.2.1:3271".parse().unwrap();
-        assert_eq!((node.zone.as_str(), node.weight), ("a", 1));
-        let node: NewNode = "a=[2001:db8::1]:3271,zone=rack,weight=5".parse().unwrap();
-        assert_eq!((node.zone.as_str(), node.weight), ("rack", 5));
-        for wrong in [
-            "a",
-            "a=",
-            "a=nowhere",
-            "a b=192.0.2.1:1",
-            "a=192.0.2.1:1,colour=blue",
-            "a=192.0.2.1:1,weight=101",
-        ] {
-            assert!(wrong.parse::<NewNode>().is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_cluster_has_three_copies_if_it_has_the_nodes() {

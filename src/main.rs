@@ -21,14 +21,17 @@ mod keeper_command;
 mod logging;
 mod manual;
 mod members_command;
+mod new_node;
 mod node;
 mod node_address;
 mod node_command;
 mod notify;
 mod object_command;
 mod open_files;
+mod progress_line;
 mod readiness;
 mod recipes;
+mod recovery_command;
 mod signals;
 mod status_command;
 mod store_check;
@@ -75,6 +78,9 @@ enum Command {
     /// Look after the cluster as a whole
     #[command(subcommand, arg_required_else_help = true)]
     Cluster(cluster_command::ClusterCommand),
+    /// Say what copying to nodes that lack something may take, or wait for it
+    #[command(subcommand, arg_required_else_help = true)]
+    Recovery(recovery_command::RecoveryCommand),
     /// Find out where data is
     #[command(subcommand, arg_required_else_help = true)]
     Object(object_command::ObjectCommand),
@@ -132,6 +138,7 @@ fn run(cli: Cli) -> Result<ExitCode, Box<dyn Error>> {
         Command::Apply(args) => apply_command::run(&args),
         Command::Status(args) => status_command::run(&args),
         Command::Cluster(command) => cluster_command::run(&command),
+        Command::Recovery(command) => recovery_command::run(&command),
         Command::Object(command) => object_command::run(&command),
         Command::Vdi(command) => vdi_command::run(&command),
         Command::Store(StoreCommand::Check(args)) => store_check::run(&args),

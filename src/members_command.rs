@@ -1,4 +1,4 @@
-//! `huntaway node list|show|drain|undrain|weight`: the nodes of a cluster.
+//! `huntaway node list|show|add|remove|drain|undrain|weight`: the nodes of a cluster.
 
 use std::error::Error;
 use std::io::{Write, stdout};
@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use huntaway_ledger::MAX_WEIGHT;
 
-use crate::cluster::{NewWeight, NodeStatus};
+use crate::cluster::{NewMember, NewWeight, NodeStatus};
 use crate::control::Client;
+use crate::new_node::NewNode;
 use crate::node_address::ClusterAddress;
 use crate::status_command::{amount, nodes};
 use crate::table::Form;
@@ -19,6 +20,10 @@ pub(crate) enum MembersCommand {
     List(ListArgs),
     /// Show one node
     Show(ShowArgs),
+    /// Have a new node belong to the cluster: then start it, by a configuration with that name, and it gets its share of the data
+    Add(AddArgs),
+    /// Have a node belong to the cluster no more that keeps nothing and is stopped; it never comes back under its uuid
+    Remove(RemoveArgs),
     /// Have all that a node keeps kept by others: it gets the weight 0, and may be taken away when it keeps nothing any more
     Drain(DrainArgs),
     /// Have a node keep data again that was drained
@@ -53,6 +58,27 @@ pub(crate) struct ShowArgs {
 
     #[command(flatten)]
     common: Common,
+}
+
+/// Arguments of `huntaway node add`.
+#[derive(clap::Args)]
+pub(crate) struct AddArgs {
+    /// Its name, where the others reach it, in what zone (default: its name), and its share of the data (default: 1)
+    #[arg(value_name = "NAME=ADDR:PORT[,zone=ZONE][,weight=N]")]
+    node: NewNode,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `huntaway node remove`.
+#[derive(clap::Args)]
+pub(crate) struct RemoveArgs {
+    /// Its name
+    node: String,
+
+    #[command(flatten)]
+    cluster: ClusterAddress,
 }
 
 /// Arguments of `huntaway node drain`.
@@ -104,6 +130,11 @@ pub(crate) fn run(command: &MembersCommand) -> Result<ExitCode, Box<dyn Error>> 
             let status = find(&common.cluster.client()?, node)?;
             print(&common.output.text(&status, || page(&status))?)
         }
+        MembersCommand::Add(AddArgs { node, common }) => add(common, node),
+        MembersCommand::Remove(RemoveArgs { node, cluster }) => {
+            cluster.client()?.remove(node)?;
+            print(&format!("{node} belongs to the cluster no more: its directories can be removed\n"))
+        }
         MembersCommand::Drain(DrainArgs { node, common }) => weigh(common, node, 0),
         MembersCommand::Undrain(UndrainArgs { node, weight, common }) => {
             let status = find(&common.cluster.client()?, node)?;
@@ -118,6 +149,23 @@ pub(crate) fn run(command: &MembersCommand) -> Result<ExitCode, Box<dyn Error>> 
         }
         MembersCommand::Weight(WeightArgs { node, weight, common }) => weigh(common, node, *weight),
     }
+}
+
+fn add(Common { output, cluster }: &Common, node: &NewNode) -> Result<ExitCode, Box<dyn Error>> {
+    let NewNode { name, address, zone, weight } = node;
+    let client = cluster.client()?;
+    let (name, zone) = (name.to_string(), zone.to_string());
+    let status = client.add(&NewMember { name, address: address.0, zone, weight: *weight })?;
+    let delay = client.cluster()?.recovery_policy.delay_seconds;
+    let said = || {
+        format!(
+            "{} belongs to the cluster, and is to keep {} partitions. Start it: `huntaway node --config FILE`, where FILE \
+             has `node: {{name: {0}}}`, and `cluster` and `targets` as the other nodes have them. Data moves {delay} s \
+             later; `huntaway recovery wait` shows how far it is\n",
+            status.name, status.wanted
+        )
+    };
+    print(&output.text(&status, said)?)
 }
 
 fn find(client: &Client, name: &str) -> Result<NodeStatus, Box<dyn Error>> {

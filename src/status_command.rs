@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::cluster::{ClusterStatus, Explanation, Health, NodeStatus, ago};
 use crate::node::size;
 use crate::node_address::ClusterAddress;
+use crate::recovery_command;
 use crate::table::{Form, table};
 
 /// Most VDIs that are named to people.
@@ -66,6 +67,9 @@ fn for_people(status: &ClusterStatus, explanation: Option<&Explanation>) -> Stri
     }
     text.push('\n');
     text.push_str(&partitions(status));
+    if status.recovery_policy.is_paused {
+        text.push_str(&recovery_command::for_people(&status.recovery_policy));
+    }
     if !status.luns.is_empty() {
         let row = |lun: &crate::cluster::LunStatus| {
             [format!("{}/{}", lun.target, lun.lun), lun.vdi.clone(), size(lun.size_bytes)]
@@ -178,6 +182,7 @@ mod tests {
         sight.recovery = Some(huntaway_replica::Progress {
             partitions_left: 3,
             bytes_left: 5 << 20,
+            bytes_copied: 0,
             bytes_per_second: 1 << 20,
             time_left: Some(Duration::from_secs(5)),
         });

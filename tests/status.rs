@@ -143,3 +143,27 @@ fn a_directory_without_a_demo_is_told() {
     let scratch = tempfile::tempdir().unwrap();
     assert!(refused(scratch.path(), &["status"]).contains("no demo of several nodes"));
 }
+
+#[test]
+fn recovery_stands_still_while_it_is_paused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let _demo = three(&directory);
+    until_health(&directory, "ok");
+    assert!(said(&directory, &["recovery", "limit", "50MiB"]).contains("50.0MiB/s at most"));
+    said(&directory, &["recovery", "pause"]);
+    said(&directory, &["demo", "kill", "2"]);
+    until_health(&directory, "degraded");
+    said(&directory, &["demo", "start", "2"]);
+    let late = refused(&directory, &["recovery", "wait", "--timeout", "3"]);
+    assert!(late.contains("status --explain"), "{late}");
+    let paused = status(&directory);
+    assert_eq!((&paused["health"], &paused["partitions"]["degraded"]), (&"degraded".into(), &4096.into()));
+    let reasons = &paused["explanation"]["reasons"];
+    assert!(reasons.as_array().unwrap().iter().any(|why| why.as_str().unwrap().contains("recovery resume")), "{reasons}");
+    assert!(said(&directory, &["status"]).contains("recovery is paused"));
+    said(&directory, &["recovery", "resume"]);
+    said(&directory, &["recovery", "wait", "--timeout", "100"]);
+    let policy: Value = serde_json::from_str(&said(&directory, &["recovery", "show", "-o", "json"])).unwrap();
+    assert_eq!((&policy["is_paused"], &policy["bytes_per_second"]), (&false.into(), &(50 << 20).into()));
+}

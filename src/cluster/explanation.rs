@@ -62,6 +62,9 @@ fn reasons(sight: &Sight) -> Vec<String> {
             ));
         }
     }
+    if state.recovery().is_paused {
+        reasons.push("recovery is paused: nothing is copied before `huntaway recovery resume`".to_owned());
+    }
     let keepers = state.members().iter().filter(|member| member.weight > 0).count();
     if keepers < sets.copies() {
         reasons.push(format!(

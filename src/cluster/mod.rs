@@ -14,7 +14,7 @@ pub(crate) use explanation::{ago, explanation};
 #[cfg(test)]
 pub(crate) use report::Party;
 pub(crate) use report::{
-    Closed, ClusterStatus, Explanation, Force, Forced, Health, Loss, LunStatus, NewWeight, NodeStatus,
-    ObjectPlace,
+    Closed, ClusterStatus, Explanation, Force, Forced, Health, Loss, LunStatus, NewMember, NewPolicy, NewWeight,
+    NodeStatus, ObjectPlace, PolicyStatus,
 };
 pub(crate) use sight::Sight;

@@ -1,6 +1,7 @@
 //! What is told of a cluster, on the control socket and by `-o json`.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub(crate) struct ClusterStatus {
     pub(crate) gateways: Vec<String>,
     /// How many partitions are in which state.
     pub(crate) partitions: PartitionCounts,
+    /// What recovery may take.
+    pub(crate) recovery_policy: PolicyStatus,
     /// What the node that tells this still has to copy to others; none if it is alone.
     pub(crate) recovery: Option<RecoveryStatus>,
     /// What initiators are shown by that node.
@@ -121,6 +124,8 @@ pub(crate) struct RecoveryStatus {
     pub(crate) partitions_left: usize,
     /// What is to be compared at most, and copied where it differs, in bytes.
     pub(crate) bytes_left: u64,
+    /// What was copied since the node started.
+    pub(crate) bytes_copied: u64,
     /// What was copied of late.
     pub(crate) bytes_per_second: u64,
     /// How long that takes at this pace; none while nothing is copied.
@@ -183,6 +188,43 @@ pub(crate) struct Loss {
 pub(crate) struct NewWeight {
     /// 0: it is to keep nothing.
     pub(crate) weight: u32,
+}
+
+/// A node that is to belong to the cluster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewMember {
+    /// Its name.
+    pub(crate) name: String,
+    /// Where others reach it.
+    pub(crate) address: SocketAddr,
+    /// Its zone.
+    pub(crate) zone: String,
+    /// Its share of the data.
+    pub(crate) weight: u32,
+}
+
+/// What recovery may take, in the whole cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PolicyStatus {
+    /// Nothing is copied.
+    pub(crate) is_paused: bool,
+    /// What each node copies in a second at most.
+    pub(crate) bytes_per_second: u64,
+    /// How long copies wait that merely move.
+    pub(crate) delay_seconds: u32,
+}
+
+/// What is to be different about it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct NewPolicy {
+    /// Whether nothing is copied.
+    pub(crate) is_paused: Option<bool>,
+    /// What each node copies in a second at most.
+    pub(crate) bytes_per_second: Option<u64>,
+    /// How long copies wait that merely move.
+    pub(crate) delay_seconds: Option<u32>,
 }
 
 /// Where an object is.

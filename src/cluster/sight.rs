@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use huntaway_ledger::State;
+use huntaway_ledger::{RecoveryPolicy, State};
 use huntaway_replica::Progress;
 use huntaway_store::{DiskState, DiskStatus};
 use huntaway_wire::{NodeId, OBJECT_SIZE_BYTES, ObjectKind, Oid, Partition};
 
 use super::counts::{condition, counts};
 use super::report::{
-    ClusterStatus, Health, LunStatus, NodeStatus, ObjectPlace, PartitionCounts, RecoveryStatus,
+    ClusterStatus, Health, LunStatus, NodeStatus, ObjectPlace, PartitionCounts, PolicyStatus,
+    RecoveryStatus,
 };
 
 /// What one node knows of its cluster at a moment.
@@ -48,14 +49,22 @@ impl Sight {
             nodes: self.nodes(),
             gateways: self.state.gateways().map(|(name, _)| name.to_string()).collect(),
             partitions,
+            recovery_policy: self.policy(),
             recovery: self.recovery.map(|progress| RecoveryStatus {
                 partitions_left: progress.partitions_left,
                 bytes_left: progress.bytes_left,
+                bytes_copied: progress.bytes_copied,
                 bytes_per_second: progress.bytes_per_second,
                 seconds_left: progress.time_left.map(|left| left.as_secs()),
             }),
             luns,
         }
+    }
+
+    /// What recovery may take.
+    pub(crate) fn policy(&self) -> PolicyStatus {
+        let RecoveryPolicy { is_paused, bytes_per_second, move_after_seconds } = self.state.recovery();
+        PolicyStatus { is_paused, bytes_per_second, delay_seconds: move_after_seconds }
     }
 
     fn health(&self, partitions: &PartitionCounts) -> Health {

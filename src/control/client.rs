@@ -13,7 +13,10 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::protocol::{Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus};
-use crate::cluster::{Closed, ClusterStatus, Explanation, Force, Forced, NewWeight, NodeStatus, ObjectPlace};
+use crate::cluster::{
+    Closed, ClusterStatus, Explanation, Force, Forced, NewMember, NewPolicy, NewWeight, NodeStatus, ObjectPlace,
+    PolicyStatus,
+};
 
 /// Longest answer that is read, in bytes: the list of as many VDIs as there can be.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
@@ -184,6 +187,32 @@ impl Client {
     /// [`CallError`].
     pub(crate) fn weigh(&self, node: &str, weight: NewWeight) -> Result<NodeStatus, CallError> {
         self.call("PATCH", &format!("/v1/cluster/nodes/{node}"), None, self.json(&weight)?)
+    }
+
+    /// Has a node belong to the cluster.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn add(&self, new: &NewMember) -> Result<NodeStatus, CallError> {
+        self.call("POST", "/v1/cluster/nodes", None, self.json(new)?)
+    }
+
+    /// Has a node belong to the cluster no more.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn remove(&self, node: &str) -> Result<(), CallError> {
+        let _: serde_json::Value =
+            self.call("DELETE", &format!("/v1/cluster/nodes/{node}"), None, String::new())?;
+        Ok(())
+    }
+
+    /// Says what recovery may take.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn pace_recovery(&self, new: NewPolicy) -> Result<PolicyStatus, CallError> {
+        self.call("PATCH", "/v1/cluster/recovery", None, self.json(&new)?)
     }
 
     /// Where an object is.

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use huntaway_ledger::{EpochRecord, Record, State};
+use huntaway_ledger::{Record, State};
 use huntaway_membership::ProposeError;
 use huntaway_membership::local::shared::NotDone;
-use huntaway_wire::Epoch;
 use hyper::{Method, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::routes::{Answer, Refusal, json, parse};
-use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, NodeStatus, closed, explanation, forced};
+use super::membership::{add, pace_recovery, remove, weigh};
+use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, closed, explanation, forced};
 use crate::node::{Engine, Storage};
 
 /// Most partitions that are told of because they were not opened.
@@ -48,6 +48,14 @@ pub(super) async fn route(
         ("POST", ["v1", "cluster", "force"]) => {
             json(StatusCode::OK, &open_by_force(storage, parse(body)?).await?)
         }
+        ("POST", ["v1", "cluster", "nodes"]) => json(StatusCode::CREATED, &add(storage, parse(body)?).await?),
+        ("DELETE", ["v1", "cluster", "nodes", node]) => {
+            remove(storage, node).await?;
+            json(StatusCode::OK, &serde_json::json!({}))
+        }
+        ("PATCH", ["v1", "cluster", "recovery"]) => {
+            json(StatusCode::OK, &pace_recovery(storage, parse(body)?).await?)
+        }
         ("PATCH", ["v1", "cluster", "nodes", node]) => {
             let NewWeight { weight } = parse(body)?;
             json(StatusCode::OK, &weigh(storage, node, weight).await?)
@@ -76,38 +84,7 @@ fn luns(engine: Option<&Engine>) -> Vec<LunStatus> {
     luns
 }
 
-/// Gives a node another weight, by an epoch of its own.
-async fn weigh(storage: &Storage, name: &str, weight: u32) -> Result<NodeStatus, Refusal> {
-    let state = storage.state();
-    let record = weighed(&state, name, weight)?;
-    if let Some(record) = record {
-        let refused = |why: String| format!("node {name} does not get the weight {weight}: {why}");
-        propose(storage, Record::Epoch(record), refused).await?;
-    }
-    let nodes = storage.sight().status(Vec::new()).nodes;
-    nodes.into_iter().find(|node| node.name == name).ok_or_else(|| unknown(&state, name))
-}
-
-/// The epoch in which the node has that weight; `None` if it has it.
-fn weighed(state: &State, name: &str, weight: u32) -> Result<Option<EpochRecord>, Refusal> {
-    let mut members = state.members().to_vec();
-    let member = members.iter_mut().find(|member| member.name.as_str() == name);
-    let (member, cluster) = member.zip(state.cluster().cloned()).ok_or_else(|| unknown(state, name))?;
-    if member.weight == weight {
-        return Ok(None);
-    }
-    member.weight = weight;
-    let number = Epoch(state.epoch().0 + 1);
-    Ok(Some(EpochRecord { number, cluster, members, voters: state.voters().to_vec() }))
-}
-
-fn unknown(state: &State, name: &str) -> Refusal {
-    let known: Vec<&str> = state.members().iter().map(|member| member.name.as_str()).collect();
-    let report = format!("the cluster has no node `{name}`, but {}", known.join(", "));
-    Refusal::new(StatusCode::NOT_FOUND, &report)
-}
-
-async fn propose(
+pub(super) async fn propose(
     storage: &Storage,
     record: Record,
     explain: impl FnOnce(String) -> String,

@@ -3,6 +3,7 @@
 
 mod client;
 mod cluster_routes;
+mod membership;
 mod protocol;
 mod routes;
 mod server;

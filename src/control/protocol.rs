@@ -14,6 +14,9 @@
 //! | `GET /v1/cluster/closed` | | a list of [`Closed`](crate::cluster::Closed) |
 //! | `POST /v1/cluster/force` | [`Force`](crate::cluster::Force) | [`Forced`](crate::cluster::Forced) |
 //! | `PATCH /v1/cluster/nodes/NAME` | [`NewWeight`](crate::cluster::NewWeight) | [`NodeStatus`](crate::cluster::NodeStatus) |
+//! | `POST /v1/cluster/nodes` | [`NewMember`](crate::cluster::NewMember) | [`NodeStatus`](crate::cluster::NodeStatus) |
+//! | `DELETE /v1/cluster/nodes/NAME` | | nothing |
+//! | `PATCH /v1/cluster/recovery` | [`NewPolicy`](crate::cluster::NewPolicy) | [`PolicyStatus`](crate::cluster::PolicyStatus) |
 //! | `GET /v1/objects/VDI/OFFSET` | | [`ObjectPlace`](crate::cluster::ObjectPlace) |
 //!
 //! What is below `/v1/cluster` and `/v1/objects` is answered also while the node does not serve yet.

@@ -1,4 +1,4 @@
-//! `huntaway demo kill|pause|start N`: asks the demo that runs in the directory, on a socket of its own.
+//! `huntaway demo kill|pause|start N` and `huntaway demo add`: asks the demo that runs in the directory, on a socket of its own.
 
 use std::error::Error;
 use std::fmt;
@@ -27,6 +27,8 @@ pub(crate) enum Action {
     Pause(Node),
     /// Start a node that was killed, or let one go on that is paused
     Start(Node),
+    /// Add a node, and start it: it gets its share of the data
+    Add,
 }
 
 /// Which one.
@@ -37,12 +39,18 @@ pub(crate) struct Node {
 }
 
 impl Action {
-    pub(super) fn node(self) -> u8 {
-        let (Self::Kill(node) | Self::Pause(node) | Self::Start(node)) = self;
-        node.node
+    /// The node, if there is one already.
+    pub(super) fn node(self) -> Option<u8> {
+        match self {
+            Self::Kill(node) | Self::Pause(node) | Self::Start(node) => Some(node.node),
+            Self::Add => None,
+        }
     }
 
     fn parse(text: &str) -> Option<Self> {
+        if text.trim() == "add" {
+            return Some(Self::Add);
+        }
         let (word, node) = text.trim().split_once(' ')?;
         let node = Node { node: node.parse().ok()? };
         match word {
@@ -60,8 +68,9 @@ impl fmt::Display for Action {
             Self::Kill(_) => "kill",
             Self::Pause(_) => "pause",
             Self::Start(_) => "start",
+            Self::Add => "add",
         };
-        write!(f, "{word} {}", self.node())
+        self.node().map_or_else(|| f.write_str(word), |node| write!(f, "{word} {node}"))
     }
 }
 

@@ -10,9 +10,8 @@ use std::path::{self, Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use huntaway_ledger::{Incarnation, Member, MemberState, Name};
+use huntaway_ledger::Name;
 use huntaway_membership::local::shared::{ClusterKey, KeeperOptions, KeeperServer, NewCluster};
-use huntaway_wire::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -23,8 +22,11 @@ use tokio::time::timeout;
 
 use super::control::{Action, Control};
 use super::{DEFAULT_PORTAL_PORT, DemoArgs, PORTS_TRIED, Ready, ReadyLun, TARGET};
+use crate::cluster::NewMember;
+use crate::control::Client;
 use crate::disk_option::DiskOption;
-use crate::keeper_command::{DEFAULT_COPIES, key, random_uuid};
+use crate::keeper_command::{DEFAULT_COPIES, key};
+use crate::new_node::member;
 use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
 use crate::signals::Signals;
 
@@ -34,9 +36,15 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a node may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
+/// Most nodes of a demo.
+const MOST_NODES: u8 = 9;
+
 /// A demo of several nodes.
-struct Demo {
+struct Demo<'a> {
+    args: &'a DemoArgs,
     dir: PathBuf,
+    /// Where its ledger is kept.
+    keeper: SocketAddr,
     nodes: Vec<Node>,
 }
 
@@ -62,7 +70,7 @@ struct Started {
 /// The directory has another demo.
 pub(super) fn wanted(args: &DemoArgs) -> Result<Option<u8>, Box<dyn Error>> {
     let dir = args.dir.display();
-    let known = (1..=9).take_while(|number| node_dir(&args.dir, *number).exists()).last();
+    let known = (1..=MOST_NODES).take_while(|number| node_dir(&args.dir, *number).exists()).last();
     match (args.nodes, known) {
         (None, known) => Ok(known),
         (Some(_), None) if args.dir.join("epoch").exists() => {
@@ -110,13 +118,10 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
     let mut kept = tokio::spawn(server.serve(listener, async move { _ = stopped.await }));
     let control = Control::listen(&dir)?;
     let portals = portals(args, nodes)?;
-    let configured = (1..=nodes).zip(portals).map(|(number, portal)| {
-        let config = node_dir(&dir, number).join("huntaway.yaml");
-        fs::write(&config, yaml(args, number, portal, keeper)?)?;
-        Ok(Node { number, config, child: None, is_paused: false, portals: Vec::new(), admin: None })
-    });
+    let configured =
+        (1..=nodes).zip(portals).map(|(number, portal)| Node::configured(args, &dir, number, portal, keeper));
     let nodes = configured.collect::<Result<Vec<Node>, Box<dyn Error>>>()?;
-    let mut demo = Demo { dir, nodes };
+    let mut demo = Demo { args, dir, keeper, nodes };
     let began = tokio::select! {
         began = demo.start_all() => began,
         signal = signals.next() => Err(format!("stopped by {signal} before all nodes served").into()),
@@ -150,7 +155,7 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-impl Demo {
+impl Demo<'_> {
     async fn start_all(&mut self) -> Result<(), Box<dyn Error>> {
         // At the same time: none serves before most are there.
         futures_util::future::try_join_all(self.nodes.iter_mut().map(Node::start)).await?;
@@ -163,7 +168,10 @@ impl Demo {
 
     async fn carry_out(&mut self, action: Action) -> Result<String, String> {
         let count = self.nodes.len();
-        let node = usize::from(action.node()).checked_sub(1).and_then(|place| self.nodes.get_mut(place));
+        let Some(number) = action.node() else {
+            return self.add().await.map_err(|error| error.to_string());
+        };
+        let node = usize::from(number).checked_sub(1).and_then(|place| self.nodes.get_mut(place));
         let node = node.ok_or_else(|| format!("there are nodes 1 to {count} in {}", self.dir.display()))?;
         let number = node.number;
         match (action, node.pid(), node.is_paused) {
@@ -188,11 +196,74 @@ impl Demo {
             (Action::Kill(_) | Action::Pause(_), None, _) => Err(format!("node {number} does not run")),
             (Action::Pause(_), Some(_), true) => Err(format!("node {number} is paused already")),
             (Action::Start(_), Some(_), false) => Err(format!("node {number} runs already")),
+            (Action::Add, _, _) => Err("a node that is there is not added".into()),
         }
+    }
+
+    /// Has another node belong to the cluster, and starts it.
+    async fn add(&mut self) -> Result<String, Box<dyn Error>> {
+        let number = self.nodes.last().map_or(1, |node| node.number + 1);
+        if number > MOST_NODES {
+            return Err(format!("a demo has {MOST_NODES} nodes at most").into());
+        }
+        let portal = if self.args.listen.is_empty() { free_portals(1)?[0] } else { free_address()? };
+        let dir = node_dir(&self.dir, number);
+        fs::create_dir_all(&dir)?;
+        let node = Node::configured(self.args, &self.dir, number, portal, self.keeper)?;
+        let name = format!("node-{number}");
+        let new = NewMember { zone: name.clone(), name, address: free_address()?, weight: 1 };
+        let sockets: Vec<PathBuf> =
+            self.nodes.iter().map(|node| node_dir(&self.dir, node.number).join("state/control.sock")).collect();
+        let added = tokio::task::spawn_blocking(move || admit(&sockets, &new)).await?;
+        if let Err(error) = added {
+            // It would count as one that is there.
+            fs::remove_dir_all(&dir)?;
+            return Err(error.into());
+        }
+        self.nodes.push(node);
+        let node = self.nodes.last_mut().ok_or("it was put there")?;
+        node.start().await?;
+        let portals = node.portals.join(" ");
+        Ok(format!(
+            "node {number} is added, and serves every disk at {portals}; its share of the data moves after the delay that \
+             huntaway recovery show --dir {} tells",
+            self.dir.display()
+        ))
     }
 }
 
+/// Has the first node that answers have the ledger have it.
+fn admit(sockets: &[PathBuf], new: &NewMember) -> Result<(), String> {
+    let mut last = "no node runs: start one".to_owned();
+    for socket in sockets {
+        match Client::new(socket).map_err(|error| error.to_string())?.add(new) {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_refusal() => return Err(error.to_string()),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+/// An address of this machine that nobody has.
+fn free_address() -> std::io::Result<SocketAddr> {
+    StdListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
 impl Node {
+    /// Writes its configuration; it is not started.
+    fn configured(
+        args: &DemoArgs,
+        dir: &Path,
+        number: u8,
+        portal: SocketAddr,
+        keeper: SocketAddr,
+    ) -> Result<Self, Box<dyn Error>> {
+        let config = node_dir(dir, number).join("huntaway.yaml");
+        fs::write(&config, yaml(args, number, portal, keeper)?)?;
+        Ok(Self { number, config, child: None, is_paused: false, portals: Vec::new(), admin: None })
+    }
+
     fn pid(&mut self) -> Option<Pid> {
         // One that ended by itself is waited for here.
         let child = self.child.as_mut()?;
@@ -265,15 +336,7 @@ fn keeper_options(dir: &Path, nodes: u8, key: ClusterKey) -> Result<KeeperOption
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let name = Name::new(format!("node-{number}"))?;
         fs::create_dir_all(node_dir(dir, number))?;
-        members.push(Member {
-            node: NodeId(random_uuid()?),
-            zone: name.clone(),
-            name,
-            incarnation: Incarnation(0),
-            addresses: vec![listener.local_addr()?],
-            weight: 1,
-            state: MemberState::Up,
-        });
+        members.push(member(name.clone(), listener.local_addr()?, name, 1)?);
         listeners.push(listener);
     }
     let copies = DEFAULT_COPIES.min(nodes.into());
@@ -284,9 +347,14 @@ fn keeper_options(dir: &Path, nodes: u8, key: ClusterKey) -> Result<KeeperOption
 
 /// Where each node's gateway listens.
 fn portals(args: &DemoArgs, nodes: u8) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
-    if !args.listen.is_empty() {
-        return Ok(args.listen.iter().map(|address| address.0).collect());
+    if args.listen.is_empty() {
+        return free_portals(nodes);
     }
+    Ok(args.listen.iter().map(|address| address.0).collect())
+}
+
+/// So many free ports, from the default one on.
+fn free_portals(nodes: u8) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
     let free = (DEFAULT_PORTAL_PORT..DEFAULT_PORTAL_PORT + PORTS_TRIED)
         .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .filter(|address| StdListener::bind(address).is_ok());
@@ -364,7 +432,7 @@ fn announce(args: &DemoArgs, demo: &Demo) -> Result<(), Box<dyn Error>> {
     write!(out, "{}", recipes::for_people(&recipe(args, portals), &admin))?;
     writeln!(out, "\nSee it heal, from another terminal:")?;
     let given = args.dir.display();
-    for action in ["kill 2 ", "start 2", "pause 3", "start 3"] {
+    for action in ["kill 2 ", "start 2", "pause 3", "start 3", "add    "] {
         writeln!(out, "  huntaway demo --dir {given} {action}")?;
     }
     writeln!(out, "\nCtrl-C stops it; the data stays in {given}.")?;

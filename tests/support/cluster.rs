@@ -66,6 +66,35 @@ impl Nodes {
         self.demo.directory().join(format!("node-{node}"))
     }
 
+    /// `huntaway demo add`: another node. Returns its number.
+    ///
+    /// # Panics
+    /// If it does not serve.
+    pub(crate) fn add(&mut self) -> u8 {
+        self.say(&["demo", "add", "--dir"], self.demo.directory());
+        self.count += 1;
+        let config = self.directory(self.count).join("huntaway.yaml");
+        let config = fs::read_to_string(config).expect("it has a configuration");
+        let portal = config.split_once("portals: [{listen: \"").and_then(|(_, rest)| rest.split_once('"'));
+        self.demo.ready.portals.push(portal.expect("it has a portal").0.to_owned());
+        self.count
+    }
+
+    /// What `huntaway` says to this of the cluster, asked at its first node.
+    ///
+    /// # Panics
+    /// If it does not go well.
+    pub(crate) fn told(&self, words: &[&str]) -> String {
+        self.say(&[words, &["--config"]].concat(), &self.directory(1).join("huntaway.yaml"))
+    }
+
+    fn say(&self, words: &[&str], place: &Path) -> String {
+        let output = huntaway().args(words).arg(place).output().expect("huntaway can be started");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {complaint}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// `huntaway demo ACTION NODE`: what it says, and whether it went well.
     pub(crate) fn ask(&self, action: &str, node: u8) -> Result<String, String> {
         let mut command = huntaway();

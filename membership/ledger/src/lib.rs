@@ -26,6 +26,7 @@ mod name;
 mod payload;
 mod placement;
 mod record;
+mod recovery;
 mod snapshot;
 mod starts;
 mod state;
@@ -45,6 +46,7 @@ pub use member::{
 pub use name::{InvalidName, MAX_NAME_BYTES, Name};
 pub use placement::{Change, Changes, Placement};
 pub use record::{Operation, Record};
+pub use recovery::RecoveryPolicy;
 pub use snapshot::{NoMemory, SnapshotError};
 pub use starts::{MAX_STARTS, StartId, Starts};
 pub use state::{ApplyError, MAX_VDIS, State};

@@ -6,11 +6,13 @@
 
 mod disks;
 mod gateways;
+mod recovery;
 mod sets;
 
 use core::net::SocketAddr;
 
 pub(crate) use self::gateways::{GatewayForm, gateway, gateway_form};
+pub(crate) use self::recovery::{RecoveryForm, recovery, recovery_form};
 use huntaway_wire::{Epoch, NodeId, Vid};
 use rkyv::rancor::Failure;
 use rkyv::util::AlignedVec;
@@ -48,6 +50,7 @@ pub(crate) enum Kind {
     DeleteDisk = 21,
     Fence = 22,
     GatewayStarted = 23,
+    Recovery = 24,
 }
 
 impl Kind {
@@ -76,6 +79,7 @@ impl Kind {
             Self::DeleteDisk,
             Self::Fence,
             Self::GatewayStarted,
+            Self::Recovery,
         ];
         all.into_iter().find(|kind| *kind as u16 == number)
     }
@@ -200,6 +204,7 @@ pub(crate) fn encode(record: &Record) -> Result<(Kind, AlignedVec), Failure> {
             let form = CloneVdiForm { uuid: *uuid, name, of: of.value(), vid: vid.value() };
             (Kind::CloneVdi, rkyv::to_bytes(&form)?)
         }
+        Record::Recovery(policy) => (Kind::Recovery, rkyv::to_bytes(&recovery_form(policy))?),
         Record::GatewayStarted { name, node, incarnation, start } => {
             let started = GatewayState { node: *node, incarnation: *incarnation, start: *start };
             (Kind::GatewayStarted, rkyv::to_bytes(&gateway_form(name, &started))?)
@@ -258,6 +263,7 @@ pub(crate) fn decode(kind: Kind, payload: &[u8]) -> Option<Record> {
         }
         Kind::CloneVdi => clone_vdi(rkyv::access::<_, Failure>(payload).ok()?),
         Kind::GatewayStarted => gateways::decode(payload),
+        Kind::Recovery => Some(Record::Recovery(recovery(rkyv::access::<_, Failure>(payload).ok()?))),
         Kind::NodeStarted | Kind::NodesDown | Kind::NodeUp | Kind::SetChanged | Kind::Forced => {
             sets::decode(kind, payload).map(Record::Sets)
         }

@@ -4,7 +4,7 @@ use huntaway_wire::{NodeId, Vid};
 
 use crate::frame;
 use crate::{
-    DecodeError, DiskRecord, EncodeError, EpochRecord, Incarnation, Name, RecordHash, Sanitize, SetRecord,
+    DecodeError, DiskRecord, EncodeError, EpochRecord, Incarnation, Name, RecordHash, RecoveryPolicy, Sanitize, SetRecord,
     StartId, VdiOptions,
 };
 
@@ -82,6 +82,8 @@ pub enum Record {
         /// Its identity towards initiators.
         uuid: [u8; 16],
     },
+    /// What recovery may take from now on.
+    Recovery(RecoveryPolicy),
     /// A gateway that keeps no data started: the one of that name before it is no more.
     GatewayStarted {
         /// Its name, which no node has.

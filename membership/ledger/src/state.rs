@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 pub(crate) use self::epoch::{ALL_PARTITIONS, check_members};
 pub use self::error::ApplyError;
 use crate::{
-    Cluster, Disks, EpochRecord, GatewayState, InSyncSets, Member, Name, Operation, Record, RecordHash, Vdi,
+    Cluster, Disks, EpochRecord, GatewayState, InSyncSets, Member, Name, Operation, Record, RecordHash, RecoveryPolicy,
+    Vdi,
 };
 
 /// Most VDIs a cluster has at one time.
@@ -30,6 +31,7 @@ pub struct State {
     pub(crate) vdis: BTreeMap<Vid, Vdi>,
     pub(crate) vids: BTreeMap<Name, Vid>,
     pub(crate) gateways: BTreeMap<Name, GatewayState>,
+    pub(crate) recovery: RecoveryPolicy,
     /// How many there are.
     pub(crate) partitions: u16,
     /// Who is to keep what, if that is not to be what the members say.
@@ -47,6 +49,7 @@ impl Default for State {
             vdis: BTreeMap::new(),
             vids: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            recovery: RecoveryPolicy::default(),
             partitions: ALL_PARTITIONS,
             #[cfg(feature = "planted-bugs")]
             table: None,
@@ -179,6 +182,7 @@ impl State {
             Record::SanitizeVdi { vid, sanitize } => self.sanitize_vdi(*vid, *sanitize)?,
             Record::DeleteVdi { vid } => self.delete_vdi(*vid)?,
             Record::CloneVdi { of, vid, name, uuid } => self.clone_vdi(*of, *vid, name, *uuid)?,
+            Record::Recovery(policy) => self.apply_recovery(*policy)?,
             Record::GatewayStarted { name, node, incarnation, start } => {
                 let (node, incarnation, start) = (*node, *incarnation, *start);
                 self.start_gateway(name, GatewayState { node, incarnation, start })?;

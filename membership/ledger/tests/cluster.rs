@@ -5,7 +5,7 @@ mod fixture;
 use fixture::{OPTIONS, create, epoch, member, name, state_after, vid, written};
 use huntaway_ledger::{
     ApplyError, AtStake, DiskRecord, EpochRecord, InSyncChange, Incarnation, Ledger, MAX_HELD, MAX_MEMBERS,
-    Member, Memory, Placement, Record, SetRecord, SnapshotError, StartId, State, Void,
+    Member, Memory, Placement, Record, RecoveryPolicy, SetRecord, SnapshotError, StartId, State, Void,
 };
 use huntaway_wire::{Epoch, NodeId, Partition, Pepoch};
 
@@ -98,6 +98,8 @@ fn one_of_each() -> Vec<Record> {
     records.push(Record::Sets(SetRecord::Forced { partition, pepoch, shown }));
     let (node, incarnation, start) = (NodeId([7; 16]), Incarnation(1), StartId(5));
     records.push(Record::GatewayStarted { name: name("gateway"), node, incarnation, start });
+    let paused = RecoveryPolicy { is_paused: true, bytes_per_second: 9 << 20, move_after_seconds: 5 };
+    records.push(Record::Recovery(paused));
     records
 }
 

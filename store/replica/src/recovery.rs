@@ -87,6 +87,8 @@ pub struct Progress {
     pub partitions_left: usize,
     /// What is to be compared at most, and copied where it differs.
     pub bytes_left: u64,
+    /// What was copied since the process started.
+    pub bytes_copied: u64,
     /// What was copied of late.
     pub bytes_per_second: u64,
     /// When it is done at that pace; `None` while nothing is copied.
@@ -104,6 +106,7 @@ pub struct Recovery {
     tries: BTreeMap<(Partition, NodeId), Tries>,
     pressure: Pressure,
     copied: Copied,
+    is_paused: bool,
 }
 
 /// What is to be done for one partition.
@@ -170,7 +173,13 @@ impl Recovery {
     pub fn new(limits: RecoveryLimits) -> Self {
         let (pressure, copied) = (Pressure::default(), Copied::default());
         let (in_sync, works, tries) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { limits, in_sync, works, tries, pressure, copied }
+        Self { limits, in_sync, works, tries, pressure, copied, is_paused: false }
+    }
+
+    /// From now on it may take so much. Paused, it begins nothing, and what is under way stands still.
+    pub fn may_take(&mut self, is_paused: bool, bytes_per_second: u64, move_after_us: u64) {
+        self.is_paused = is_paused;
+        (self.limits.bytes_per_second, self.limits.move_after_us) = (bytes_per_second, move_after_us);
     }
 
     /// The agreed state of a partition is this by now, and the partition takes so much here.
@@ -261,7 +270,8 @@ impl Recovery {
     pub fn next(&mut self, now: Moment) -> Vec<ToTeach> {
         // What has nothing in it comes last of its kind, and is in nobody's way.
         let mut due: Vec<(Urgency, bool, Moment, Partition, Process)> = Vec::new();
-        for (partition, work) in self.works.iter().filter(|(_, work)| work.under_way.is_none()) {
+        let may_begin = |work: &&Work| work.under_way.is_none() && !self.is_paused;
+        for (partition, work) in self.works.iter().filter(|(_, work)| may_begin(work)) {
             let is_due = |(learner, since): &&(Process, Moment)| {
                 let tries = self.tries.get(&(*partition, learner.node));
                 let waits = work.urgency == Urgency::Move && now.since(*since) < self.limits.move_after_us;
@@ -303,7 +313,7 @@ impl Recovery {
         let copying = under_way.clone().filter(|(_, work, _)| work.bytes > 0).count();
         let each = all / (copying as u64).max(1);
         let to_teach = |(partition, work, learner): (&Partition, &Work, Process)| {
-            let stops = work.urgency == Urgency::Move && share == 1;
+            let stops = self.is_paused || work.urgency == Urgency::Move && share == 1;
             ToTeach { partition: *partition, learner, bytes_per_second: if stops { 0 } else { each.max(1) } }
         };
         under_way.map(to_teach).collect()
@@ -330,7 +340,8 @@ impl Recovery {
         let bytes_per_second = self.copied.bytes_per_second;
         let time_left = bytes_left.checked_div(bytes_per_second).map(Duration::from_secs);
         let partitions_left = self.works.values().filter(|work| !work.learners.is_empty()).count();
-        Progress { partitions_left, bytes_left, bytes_per_second, time_left }
+        let bytes_copied = self.copied.of.values().sum();
+        Progress { partitions_left, bytes_left, bytes_copied, bytes_per_second, time_left }
     }
 }
 

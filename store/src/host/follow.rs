@@ -75,6 +75,11 @@ impl Shared {
         let before = std::mem::replace(&mut known.state, Arc::clone(state));
         let gateways = processes(state);
         let vdis_are_new = before.disks() != state.disks();
+        let policy = state.recovery();
+        if policy != before.recovery() {
+            let move_after_us = u64::from(policy.move_after_seconds) * 1_000_000;
+            lock(&self.recovery).may_take(policy.is_paused, policy.bytes_per_second, move_after_us);
+        }
         if vdis_are_new {
             known.vdis = vdis(state.disks());
         }
@@ -100,9 +105,19 @@ impl Shared {
     fn configured(&self, partition: Partition, configuration: Configuration, leased_until: Duration) {
         let leads = configuration.primary() == Some(self.me);
         let is_kept = configuration.keepers.contains(&self.me.node);
-        self.place(partition).leads = leads;
+        let copied = {
+            let mut place = self.place(partition);
+            place.leads = leads;
+            place.replica.copied_bytes()
+        };
         let bytes = if leads && !configuration.candidates.is_empty() { self.bytes(partition) } else { 0 };
-        lock(&self.recovery).configured(now(), partition, self.me, &configuration, bytes);
+        {
+            let mut recovery = lock(&self.recovery);
+            if copied > 0 {
+                recovery.copied(now(), partition, copied);
+            }
+            recovery.configured(now(), partition, self.me, &configuration, bytes);
+        }
         let configuration = Arc::new(configuration);
         self.step(partition, Input::Configured(configuration));
         if leads {

@@ -1,6 +1,6 @@
 //! The ledger: records one after the other, and the state as a whole.
 
-use huntaway_ledger::{DiskRecord, Ledger, NodeState, PREAMBLE_BYTES, Record, SetRecord, State};
+use huntaway_ledger::{DiskRecord, GatewayState, Ledger, NodeState, PREAMBLE_BYTES, Record, RecoveryPolicy, SetRecord, State};
 
 /// So few that a state is small.
 const PARTITIONS: u16 = 2;
@@ -57,6 +57,12 @@ fn records_after(state: &State) -> Vec<Record> {
         records.push(Record::ResizeVdi { vid: disk, size_bytes: 1 << 20 });
         records.push(Record::DeleteVdi { vid: disk });
     }
+    for (name, known) in state.gateways() {
+        let GatewayState { node, incarnation, start } = *known;
+        let incarnation = huntaway_ledger::Incarnation(incarnation.0.saturating_add(1));
+        records.push(Record::GatewayStarted { name: name.clone(), node, incarnation, start });
+    }
+    records.push(Record::Recovery(RecoveryPolicy { is_paused: true, ..state.recovery() }));
     records.push(Record::Copies { copies: 1, min_copies: 1 });
     records
 }

@@ -116,6 +116,7 @@ fn is_proposable(record: &Record) -> bool {
         ),
         Record::Epoch(_)
         | Record::GatewayStarted { .. }
+        | Record::Recovery(_)
         | Record::Copies { .. }
         | Record::CreateVdi { .. }
         | Record::ProvisionedVdi { .. }

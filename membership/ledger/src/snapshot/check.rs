@@ -8,8 +8,8 @@ use huntaway_wire::{NodeId, Partition, Vid};
 use crate::gateways::are_gateways;
 use crate::state::{ALL_PARTITIONS, check_members};
 use crate::{
-    DiskVersion, Disks, EpochRecord, InSyncSet, InSyncSets, MAX_ANCESTORS, MAX_COPIES, MemberState, State,
-    Vdi,
+    DiskVersion, Disks, EpochRecord, InSyncSet, InSyncSets, MAX_ANCESTORS, MAX_COPIES, MemberState, RecoveryPolicy,
+    State, Vdi,
 };
 
 /// What is counted by ones comes nowhere near it.
@@ -30,6 +30,7 @@ pub(super) fn is_sound(state: &State) -> bool {
         && are_copies(&state.sets)
         && are_disks(state)
         && are_gateways(&state.gateways, state)
+        && state.recovery.bytes_per_second > 0
 }
 
 /// Nothing can be recorded before the first epoch but how many copies there are to be.
@@ -40,6 +41,7 @@ fn is_empty(state: &State) -> bool {
         && dismissed.is_empty()
         && state.disks == Disks::default()
         && state.gateways.is_empty()
+        && state.recovery == RecoveryPolicy::default()
 }
 
 fn are_copies(sets: &InSyncSets) -> bool {
@@ -295,6 +297,7 @@ mod tests {
             |state| version(state, 3).fence = u64::MAX,
             |state| gateway(state).incarnation = Incarnation(0),
             |state| gateway(state).node = A,
+            |state| state.recovery.bytes_per_second = 0,
             |state| first(state).size_bytes = 512,
             |state| first(state).growing_to_bytes = Some(2 << 30),
         ];

@@ -12,7 +12,8 @@ use rkyv::{Archive, Serialize};
 use super::check;
 use crate::disks::Disk;
 use crate::payload::{
-    EpochForm, GatewayForm, SANITIZE_STATES, epoch, epoch_form, gateway, gateway_form,
+    EpochForm, GatewayForm, RecoveryForm, SANITIZE_STATES, epoch, epoch_form, gateway, gateway_form, recovery,
+    recovery_form,
 };
 use crate::{
     DiskHold, DiskVersion, Disks, InSyncSet, InSyncSets, Incarnation, MAX_DISMISSED, MAX_GATEWAYS, MAX_MEMBERS, MAX_VDIS,
@@ -30,6 +31,7 @@ struct StateForm {
     versions: Vec<VersionForm>,
     vdis: Vec<VdiForm>,
     gateways: Vec<GatewayForm>,
+    recovery: RecoveryForm,
     last_hold: u64,
     last_vid: u32,
     copies: u32,
@@ -115,6 +117,7 @@ pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
         vdis,
         vids: _, // That is what the VDIs are called.
         gateways,
+        recovery,
         partitions,
         #[cfg(feature = "planted-bugs")]
             table: _,
@@ -152,6 +155,7 @@ pub(super) fn encode(state: &State) -> Result<AlignedVec, Failure> {
         versions: versions.iter().map(|(vid, version)| version_form(*vid, version)).collect(),
         vdis: vdis.values().map(vdi_form).collect(),
         gateways: gateways.iter().map(|(name, known)| gateway_form(name, known)).collect(),
+        recovery: recovery_form(recovery),
         last_hold: *last_hold,
         last_vid: *last_vid,
         copies: in_form(*copies)?,
@@ -265,6 +269,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<State> {
         vids: vdis.iter().map(|(vid, vdi)| (vdi.name.clone(), *vid)).collect(),
         vdis,
         gateways: form.gateways.iter().map(gateway).collect::<Option<_>>()?,
+        recovery: recovery(&form.recovery),
         partitions: form.partitions.to_native(),
         #[cfg(feature = "planted-bugs")]
         table: None,

@@ -108,6 +108,12 @@ pub enum ApplyError {
     /// A record about disks that changes nothing.
     #[error(transparent)]
     Over(#[from] Over),
+    /// Recovery that copies nothing in a second.
+    #[error("recovery copies one byte in a second at least: it can be paused")]
+    NoPace,
+    /// What recovery may take is so already.
+    #[error("what recovery may take is recorded already")]
+    SameRecovery,
     /// Another number of copies than there can be.
     #[error(
         "a partition has 1 to {MAX_COPIES} copies, and needs at least 1 and at most all of them, not {min_copies} of {copies}"

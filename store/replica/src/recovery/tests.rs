@@ -247,3 +247,28 @@ fn partitions_with_nothing_in_them_hold_up_nobody() {
     node.recovery.configured(node.now, partition(2), ME, &configuration(2, &[1, 2, 3], &[]), 0);
     assert_eq!(node.next_after(0), [(1, 3), (3, 3), (4, 3), (7, 3)]);
 }
+
+#[test]
+fn paused_it_begins_nothing_and_what_is_under_way_stands_still() {
+    let mut node = Node::new(limits());
+    node.configured(1, &configuration(1, &[1, 2], &[3]));
+    assert_eq!(node.next_after(1), [(1, 3)]);
+    node.recovery.may_take(true, 800, 0);
+    node.configured(2, &configuration(1, &[1], &[2]));
+    let paces = |node: &mut Node| -> Vec<(u16, u64)> {
+        let told = node.recovery.next(node.now);
+        told.iter().map(|told| (told.partition.value(), told.bytes_per_second)).collect()
+    };
+    assert_eq!(paces(&mut node), [(1, 0)]);
+    node.recovery.may_take(false, 800, 0);
+    assert_eq!(paces(&mut node), [(1, 400), (2, 400)]);
+}
+
+#[test]
+fn what_merely_moves_waits_as_long_as_it_is_told() {
+    let mut node = Node::new(limits());
+    node.recovery.may_take(false, 800, 5_000_000);
+    node.configured(1, &configuration(1, &[1, 2, 3], &[4]));
+    assert_eq!(node.next_after(4_900_000), []);
+    assert_eq!(node.next_after(200_000), [(1, 4)]);
+}

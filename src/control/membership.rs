@@ -1,0 +1,139 @@
+//! What requests about members of the cluster do, and about what recovery may take: each is a record.
+
+use std::sync::Arc;
+
+use huntaway_ledger::{EpochRecord, MAX_VOTERS, MAX_WEIGHT, Member, Name, Record, RecoveryPolicy, State};
+use huntaway_wire::Epoch;
+use hyper::StatusCode;
+
+use super::cluster_routes::propose;
+use super::routes::Refusal;
+use crate::cluster::{NewMember, NewPolicy, NodeStatus, PolicyStatus};
+use crate::new_node::member;
+use crate::node::Storage;
+
+/// Gives a node another weight, by an epoch of its own.
+pub(super) async fn weigh(storage: &Storage, name: &str, weight: u32) -> Result<NodeStatus, Refusal> {
+    let state = storage.state();
+    let record = weighed(&state, name, weight)?;
+    if let Some(record) = record {
+        let refused = |why: String| format!("node {name} does not get the weight {weight}: {why}");
+        propose(storage, Record::Epoch(record), refused).await?;
+    }
+    status_of(storage, name)
+}
+
+fn status_of(storage: &Storage, name: &str) -> Result<NodeStatus, Refusal> {
+    let nodes = storage.sight().status(Vec::new()).nodes;
+    nodes.into_iter().find(|node| node.name == name).ok_or_else(|| unknown(&storage.state(), name))
+}
+
+/// The epoch in which the node has that weight; `None` if it has it.
+fn weighed(state: &State, name: &str, weight: u32) -> Result<Option<EpochRecord>, Refusal> {
+    let mut members = state.members().to_vec();
+    let member = members.iter_mut().find(|member| member.name.as_str() == name);
+    let (member, cluster) = member.zip(state.cluster().cloned()).ok_or_else(|| unknown(state, name))?;
+    if member.weight == weight {
+        return Ok(None);
+    }
+    member.weight = weight;
+    Ok(Some(EpochRecord { number: next(state), cluster, members, voters: state.voters().to_vec() }))
+}
+
+fn unknown(state: &State, name: &str) -> Refusal {
+    let known: Vec<&str> = state.members().iter().map(|member| member.name.as_str()).collect();
+    let report = format!("the cluster has no node `{name}`, but {}", known.join(", "));
+    Refusal::new(StatusCode::NOT_FOUND, &report)
+}
+
+fn next(state: &State) -> Epoch {
+    Epoch(state.epoch().0 + 1)
+}
+
+/// Has a node belong to the cluster: it may be started then.
+pub(super) async fn add(storage: &Storage, new: NewMember) -> Result<NodeStatus, Refusal> {
+    let state = storage.state();
+    let name = new.name.clone();
+    let record = added(&state, new)?;
+    propose(storage, Record::Epoch(record), |why| format!("node {name} is not added: {why}")).await?;
+    status_of(storage, &name)
+}
+
+/// The epoch with one node more.
+fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
+    let NewMember { name, address, zone, weight } = new;
+    let checked = |text: &str| {
+        Name::new(text).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("`{text}`: {error}")))
+    };
+    let taken = |report: String| Err(Refusal::new(StatusCode::CONFLICT, &report));
+    if weight > MAX_WEIGHT {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, &format!("a weight is {MAX_WEIGHT} at most")));
+    }
+    if let Some(known) = state.members().iter().find(|member| member.name.as_str() == name) {
+        let addresses: Vec<String> = known.addresses.iter().map(ToString::to_string).collect();
+        return taken(format!(
+            "the cluster has a node `{name}` at {}: start it, or take another name",
+            addresses.join(" ")
+        ));
+    }
+    if state.gateway(&name).is_some() {
+        return taken(format!("a gateway without data is called `{name}`: take another name"));
+    }
+    if let Some(known) = state.members().iter().find(|member| member.addresses.contains(&address)) {
+        return taken(format!("{} has the address {address}: give the new node one of its own", known.name));
+    }
+    let cluster = state.cluster().cloned();
+    let cluster = cluster
+        .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the ledger is not known yet: ask again"))?;
+    let new = member(checked(&name)?, address, checked(&zone)?, weight)
+        .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &error))?;
+    let mut voters = state.voters().to_vec();
+    if voters.len() < MAX_VOTERS {
+        voters.push(new.node);
+    }
+    let members: Vec<Member> = state.members().iter().cloned().chain([new]).collect();
+    Ok(EpochRecord { number: next(state), cluster, members, voters })
+}
+
+/// Has a node belong to the cluster no more. Its uuid never comes back.
+pub(super) async fn remove(storage: &Storage, name: &str) -> Result<(), Refusal> {
+    let record = removed(&storage.state(), name)?;
+    let said = |why: String| format!("node {name} is not removed: {why}");
+    propose(storage, Record::Epoch(record), said).await.map(drop)
+}
+
+/// The epoch without it.
+fn removed(state: &State, name: &str) -> Result<EpochRecord, Refusal> {
+    let member = state.members().iter().find(|member| member.name.as_str() == name);
+    let (member, cluster) = member.zip(state.cluster().cloned()).ok_or_else(|| unknown(state, name))?;
+    let not_yet = |report: String| Err(Refusal::new(StatusCode::CONFLICT, &report));
+    let sets = state.sets();
+    let kept = sets.sets().filter(|(_, set)| set.in_sync.contains(&member.node)).count();
+    if member.weight > 0 {
+        return not_yet(format!("node {name} is to keep data: `huntaway node drain {name}` first"));
+    }
+    if kept > 0 {
+        return not_yet(format!("node {name} keeps {kept} partitions still: wait until others have them"));
+    }
+    if sets.node(member.node).is_some_and(|node| node.is_up) {
+        return not_yet(format!("node {name} runs: stop it first"));
+    }
+    let gone = member.node;
+    let members = state.members().iter().filter(|member| member.node != gone).cloned().collect();
+    let voters = state.voters().iter().filter(|voter| **voter != gone).copied().collect();
+    Ok(EpochRecord { number: next(state), cluster, members, voters })
+}
+
+/// Says what recovery may take from now on.
+pub(super) async fn pace_recovery(storage: &Arc<Storage>, new: NewPolicy) -> Result<PolicyStatus, Refusal> {
+    let before = storage.state().recovery();
+    let policy = RecoveryPolicy {
+        is_paused: new.is_paused.unwrap_or(before.is_paused),
+        bytes_per_second: new.bytes_per_second.unwrap_or(before.bytes_per_second),
+        move_after_seconds: new.delay_seconds.unwrap_or(before.move_after_seconds),
+    };
+    if policy != before {
+        propose(storage, Record::Recovery(policy), |why| format!("recovery goes on as before: {why}")).await?;
+    }
+    Ok(storage.sight().policy())
+}

@@ -1,0 +1,176 @@
+//! `huntaway recovery`: what copying to nodes that lack something may take, and how far it is.
+
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{ClusterStatus, Health, NewPolicy, PolicyStatus, ago};
+use crate::control::Client;
+use crate::disk_option::parse_bytes;
+use crate::node_address::ClusterAddress;
+use crate::progress_line::ProgressLine;
+use crate::status_command::amount;
+use crate::table::Form;
+
+/// How often it is looked how far it is.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// What can be said of recovery.
+#[derive(clap::Subcommand)]
+pub(crate) enum RecoveryCommand {
+    /// Show what it may take
+    Show(Common),
+    /// Have nothing copied, whatever lacks copies, until it is resumed
+    Pause(Common),
+    /// Go on copying
+    Resume(Common),
+    /// Say what each node may copy in a second
+    Limit(LimitArgs),
+    /// Say how long copies wait that merely move to another node, because one was added, or has another weight
+    Delay(DelayArgs),
+    /// Wait until all has its copies where they belong; on a terminal, show how far that is
+    Wait(WaitArgs),
+}
+
+/// What all of them take.
+#[derive(clap::Args)]
+pub(crate) struct Common {
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
+    #[command(flatten)]
+    cluster: ClusterAddress,
+}
+
+/// Arguments of `huntaway recovery limit`.
+#[derive(clap::Args)]
+pub(crate) struct LimitArgs {
+    /// Bytes in a second, or such as 50MiB
+    #[arg(value_parser = parse_pace)]
+    bytes: u64,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `huntaway recovery delay`.
+#[derive(clap::Args)]
+pub(crate) struct DelayArgs {
+    /// Seconds; 0: they begin at once
+    seconds: u32,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// Arguments of `huntaway recovery wait`.
+#[derive(clap::Args)]
+pub(crate) struct WaitArgs {
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+
+    #[command(flatten)]
+    cluster: ClusterAddress,
+}
+
+fn parse_pace(text: &str) -> Result<u64, String> {
+    let pace = parse_bytes(text).filter(|pace| *pace > 0);
+    pace.ok_or_else(|| "write a number of bytes, or such as 50MiB; to copy nothing: huntaway recovery pause".into())
+}
+
+/// Has a node of the cluster do it.
+pub(crate) fn run(command: &RecoveryCommand) -> Result<ExitCode, Box<dyn Error>> {
+    let paused = |is_paused| NewPolicy { is_paused: Some(is_paused), ..NewPolicy::default() };
+    match command {
+        RecoveryCommand::Show(common) => print(common, &common.cluster.client()?.cluster()?.recovery_policy),
+        RecoveryCommand::Pause(common) => change(common, paused(true)),
+        RecoveryCommand::Resume(common) => change(common, paused(false)),
+        RecoveryCommand::Limit(LimitArgs { bytes, common }) => {
+            change(common, NewPolicy { bytes_per_second: Some(*bytes), ..NewPolicy::default() })
+        }
+        RecoveryCommand::Delay(DelayArgs { seconds, common }) => {
+            change(common, NewPolicy { delay_seconds: Some(*seconds), ..NewPolicy::default() })
+        }
+        RecoveryCommand::Wait(WaitArgs { timeout, cluster }) => wait(&cluster.client()?, *timeout),
+    }
+}
+
+fn change(common: &Common, new: NewPolicy) -> Result<ExitCode, Box<dyn Error>> {
+    print(common, &common.cluster.client()?.pace_recovery(new)?)
+}
+
+fn print(common: &Common, policy: &PolicyStatus) -> Result<ExitCode, Box<dyn Error>> {
+    stdout().write_all(common.output.text(policy, || for_people(policy))?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What it may take, in a sentence.
+pub(crate) fn for_people(policy: &PolicyStatus) -> String {
+    let PolicyStatus { is_paused, bytes_per_second, delay_seconds } = *policy;
+    let (pace, delay) = (amount(bytes_per_second), ago(Duration::from_secs(delay_seconds.into())));
+    let paused = if is_paused { "is paused (huntaway recovery resume lets it go on); it " } else { "" };
+    format!("recovery {paused}copies {pace}/s at most from each node, and what merely moves after {delay}\n")
+}
+
+fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error>> {
+    let began = Instant::now();
+    let mut line = ProgressLine::new();
+    loop {
+        let status = client.cluster()?;
+        let whole = status.partitions.whole;
+        if whole == status.partitions.all() && status.health == Health::Ok {
+            line.clear();
+            println!("all {whole} partitions have their copies where they belong");
+            return Ok(ExitCode::SUCCESS);
+        }
+        line.tell(whole as u64, status.partitions.all() as u64, &told(&status));
+        if timeout.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds)) {
+            line.clear();
+            let (all, health) = (status.partitions.all(), status.health);
+            let seconds = began.elapsed().as_secs();
+            return Err(format!(
+                "after {seconds} s {whole} of {all} partitions have their copies where they belong, and the cluster is \
+                 {health}: `huntaway status --explain` says why"
+            )
+            .into());
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn told(status: &ClusterStatus) -> String {
+    let mut text = format!("{} of {} partitions whole", status.partitions.whole, status.partitions.all());
+    if status.recovery_policy.is_paused {
+        text.push_str(", recovery is paused");
+    } else if let Some(left) = status.recovery.filter(|left| left.partitions_left > 0) {
+        let (bytes, pace) = (amount(left.bytes_left), amount(left.bytes_per_second));
+        text.push_str(&format!(", at most {bytes} left for {}, {pace}/s", status.told_by));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_bytes_and_not_nothing() {
+        assert_eq!(parse_pace("50MiB"), Ok(50 << 20));
+        assert!(parse_pace("0").unwrap_err().contains("recovery pause"));
+        assert!(parse_pace("fast").is_err());
+    }
+
+    #[test]
+    fn what_it_may_take_is_told_in_a_sentence() {
+        let policy = PolicyStatus { is_paused: true, bytes_per_second: 50 << 20, delay_seconds: 60 };
+        assert_eq!(
+            for_people(&policy),
+            "recovery is paused (huntaway recovery resume lets it go on); it copies 50.0MiB/s at most from each node, and \
+             what merely moves after 60 s\n"
+        );
+    }
+}
