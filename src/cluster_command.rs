@@ -1,4 +1,4 @@
-//! `huntaway cluster show|force`: the cluster as a whole.
+//! `huntaway cluster show|verify|force`: the cluster as a whole.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -9,6 +9,7 @@ use crate::cluster::{Closed, ClusterStatus, Force, may_be_lost};
 use crate::node_address::ClusterAddress;
 use crate::status_command::nodes;
 use crate::table::Form;
+use crate::verify_command::{self, VerifyArgs};
 
 /// Most partitions that are named one by one, of those in the same plight.
 const MOST_NAMED: usize = 8;
@@ -18,6 +19,8 @@ const MOST_NAMED: usize = 8;
 pub(crate) enum ClusterCommand {
     /// Show what the cluster is: its epoch, its copies, its nodes
     Show(ShowArgs),
+    /// Compare all copies, block by block, while the cluster works: what differs is told, and put right
+    Verify(VerifyArgs),
     /// Open partitions that nobody serves with what is there: what is lost by that is lost for good
     Force(ForceArgs),
 }
@@ -52,6 +55,7 @@ pub(crate) fn run(command: &ClusterCommand) -> Result<ExitCode, Box<dyn Error>> 
             let text = output.text(&status, || page(&status))?;
             stdout().write_all(text.as_bytes())?;
         }
+        ClusterCommand::Verify(args) => return verify_command::run(args),
         ClusterCommand::Force(args) => force(args)?,
     }
     Ok(ExitCode::SUCCESS)

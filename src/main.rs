@@ -37,6 +37,7 @@ mod status_command;
 mod store_check;
 mod table;
 mod vdi_command;
+mod verify_command;
 
 use std::error::Error;
 use std::process::ExitCode;

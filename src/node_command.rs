@@ -70,12 +70,18 @@ impl Role {
         let (keeps_data, is_alone) =
             (!config.node.data_directories.is_empty(), config.cluster.ledger.is_none());
         match self {
-            Self::Node if !keeps_data => Err("`node` has no `data_directories`: name one for each disk, or start \
-                                              what keeps no data by huntaway gateway"),
-            Self::Gateway if is_alone => Err("`cluster` has no `ledger`: a gateway without data serves what the nodes \
-                                              of a cluster keep; name its keeper and key_file"),
-            Self::Gateway if keeps_data => Err("`node` has `data_directories`, and a gateway keeps no data: take them \
-                                                out, or start a node by huntaway node"),
+            Self::Node if !keeps_data => {
+                Err("`node` has no `data_directories`: name one for each disk, or start \
+                                              what keeps no data by huntaway gateway")
+            }
+            Self::Gateway if is_alone => {
+                Err("`cluster` has no `ledger`: a gateway without data serves what the nodes \
+                                              of a cluster keep; name its keeper and key_file")
+            }
+            Self::Gateway if keeps_data => {
+                Err("`node` has `data_directories`, and a gateway keeps no data: take them \
+                                                out, or start a node by huntaway node")
+            }
             _ => Ok(()),
         }
     }
@@ -125,7 +131,9 @@ pub(crate) fn serve_as(role: Role, args: &ServeArgs) -> Result<ExitCode, Box<dyn
     let options = StorageOptions::of(config, base, files.objects)?;
     let storage = Arc::new(match &config.cluster.ledger {
         None => Storage::open(options, &registry)?,
-        Some(ledger) if role == Role::Gateway => runtime.block_on(Storage::elsewhere(options, ledger, base))?,
+        Some(ledger) if role == Role::Gateway => {
+            runtime.block_on(Storage::elsewhere(options, ledger, base))?
+        }
         Some(ledger) => runtime.block_on(Storage::join(options, ledger, base, &registry))?,
     });
     if config.cluster.ledger.is_some() {

@@ -79,7 +79,9 @@ pub(crate) struct WaitArgs {
 
 fn parse_pace(text: &str) -> Result<u64, String> {
     let pace = parse_bytes(text).filter(|pace| *pace > 0);
-    pace.ok_or_else(|| "write a number of bytes, or such as 50MiB; to copy nothing: huntaway recovery pause".into())
+    pace.ok_or_else(|| {
+        "write a number of bytes, or such as 50MiB; to copy nothing: huntaway recovery pause".into()
+    })
 }
 
 /// Has a node of the cluster do it.

@@ -22,8 +22,7 @@ const LATE: Duration = Duration::from_secs(15);
 
 fn initiator(nodes: &Nodes, number: u64, portals: &[u8], began: Instant) -> Multipath {
     let portals: Vec<String> = portals.iter().map(|node| nodes.portal(*node).to_owned()).collect();
-    let mut initiator =
-        Multipath::new(number, nodes.demo().target(), &portals, Random::new(number), began);
+    let mut initiator = Multipath::new(number, nodes.demo().target(), &portals, Random::new(number), began);
     initiator.answered_within = Some(LATE);
     initiator
 }
@@ -42,7 +41,8 @@ fn a_node_that_is_added_gets_its_share_and_nothing_else_moves() {
     let began = Instant::now();
     let mut seen: Vec<Seen> = Vec::new();
     let mut writer = initiator(&nodes, 1, &[1, 2, 3], began);
-    for block in (0..OBJECTS).flat_map(|object| (0..WRITTEN).map(move |block| object * OBJECT_BLOCKS + block)) {
+    for block in (0..OBJECTS).flat_map(|object| (0..WRITTEN).map(move |block| object * OBJECT_BLOCKS + block))
+    {
         if block % MOST_BLOCKS == 0 {
             writer.write(block, MOST_BLOCKS);
         }
@@ -75,13 +75,19 @@ fn a_node_that_is_added_gets_its_share_and_nothing_else_moves() {
     let status = nodes.status(added).expect("it answers");
     let kept = status["nodes"][usize::from(added) - 1]["kept"].as_u64().expect("a number");
     let ideal = PARTITIONS * 3 / 4;
-    assert!(kept * 100 <= ideal * MOST_MOVED && kept * 100 >= ideal * 85, "{kept} partitions moved, not {ideal}");
+    assert!(
+        kept * 100 <= ideal * MOST_MOVED && kept * 100 >= ideal * 85,
+        "{kept} partitions moved, not {ideal}"
+    );
     let copies = nodes.copies();
     let objects = copies.iter().filter(|copies| copies.nodes.contains(&added)).count() as u64;
     let moved = copied(&nodes) - before;
     println!("{moved} bytes moved, for {objects} objects");
     assert!(moved >= objects * WRITTEN * BLOCK_BYTES, "{moved} bytes for {objects} objects");
-    assert!(moved * 100 <= objects * MOST_WRITTEN * BLOCK_BYTES * MOST_MOVED, "{moved} bytes for {objects} objects");
+    assert!(
+        moved * 100 <= objects * MOST_WRITTEN * BLOCK_BYTES * MOST_MOVED,
+        "{moved} bytes for {objects} objects"
+    );
 
     nodes.until_healthy();
     for (number, node) in (6..).zip([added, 1]) {

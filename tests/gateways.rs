@@ -156,7 +156,8 @@ fn a_gateway_is_told_what_it_lacks_and_gives_way_to_another_of_its_name() {
         (text.replace("  name: demo", "  name: other"), "not of `other`"),
     ] {
         fs::write(&config, wrong).unwrap();
-        let refused = Script::program(huntaway().get_program()).args(["gateway", "--config", &config]).finish();
+        let refused =
+            Script::program(huntaway().get_program()).args(["gateway", "--config", &config]).finish();
         assert!(refused.status.is_some_and(|status| !status.success()), "{}", refused.output);
         assert!(refused.output.contains(word), "{word} is not in {}", refused.output);
     }

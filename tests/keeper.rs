@@ -102,7 +102,9 @@ fn a_node_is_added_by_one_command_and_removed_when_it_keeps_nothing() {
     });
     let _nodes = ["a", "b"].map(|name| node(directory, name, listen));
     let is = |health: &str| status(directory, "a").filter(|status| status["health"] == health);
-    wait::until("both nodes to serve", LIMIT, || is("ok").filter(|status| status["luns"][0]["vdi"] == "root"));
+    wait::until("both nodes to serve", LIMIT, || {
+        is("ok").filter(|status| status["luns"][0]["vdi"] == "root")
+    });
     let ask = |words: &[&str]| {
         let config = directory.join("a/huntaway.yaml");
         let output = huntaway().args(words).arg("--config").arg(config).output().expect("it can be started");

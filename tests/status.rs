@@ -160,7 +160,10 @@ fn recovery_stands_still_while_it_is_paused() {
     let paused = status(&directory);
     assert_eq!((&paused["health"], &paused["partitions"]["degraded"]), (&"degraded".into(), &4096.into()));
     let reasons = &paused["explanation"]["reasons"];
-    assert!(reasons.as_array().unwrap().iter().any(|why| why.as_str().unwrap().contains("recovery resume")), "{reasons}");
+    assert!(
+        reasons.as_array().unwrap().iter().any(|why| why.as_str().unwrap().contains("recovery resume")),
+        "{reasons}"
+    );
     assert!(said(&directory, &["status"]).contains("recovery is paused"));
     said(&directory, &["recovery", "resume"]);
     said(&directory, &["recovery", "wait", "--timeout", "100"]);

@@ -2,6 +2,7 @@
 //! recovery has no say in it.
 
 mod closed;
+mod comparison;
 mod counts;
 mod explanation;
 #[cfg(test)]
@@ -11,10 +12,10 @@ mod sight;
 
 pub(crate) use closed::{closed, forced, may_be_lost};
 pub(crate) use explanation::{ago, explanation};
-#[cfg(test)]
-pub(crate) use report::Party;
 pub(crate) use report::{
-    Closed, ClusterStatus, Explanation, Force, Forced, Health, Loss, LunStatus, NewMember, NewPolicy, NewWeight,
-    NodeStatus, ObjectPlace, PolicyStatus,
+    Closed, ClusterStatus, Comparison, Explanation, Force, Forced, Health, Loss, LunStatus, NewMember,
+    NewPolicy, NewWeight, NodeStatus, ObjectPlace, PolicyStatus, Round,
 };
+#[cfg(test)]
+pub(crate) use report::{DifferenceFound, Party};
 pub(crate) use sight::Sight;

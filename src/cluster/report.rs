@@ -227,6 +227,50 @@ pub(crate) struct NewPolicy {
     pub(crate) delay_seconds: Option<u32>,
 }
 
+/// A comparison of all copies: whoever asks again with the same number goes on with it.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Round {
+    /// Drawn at random.
+    pub(crate) round: u64,
+    /// Whether nobody asks about it any more.
+    pub(crate) is_over: bool,
+}
+
+/// How far comparing all copies is, and what was found so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Comparison {
+    /// Partitions that there are.
+    pub(crate) partitions: usize,
+    /// Those whose in-sync copies were compared from their beginning to their end.
+    pub(crate) compared: usize,
+    /// Those that nobody serves now: there is nothing to compare.
+    pub(crate) not_served: usize,
+    /// Objects that were read on all nodes that have them.
+    pub(crate) objects: u64,
+    /// Blocks that they have.
+    pub(crate) blocks: u64,
+    /// Objects that could not be read just then on some node.
+    pub(crate) failed_objects: u64,
+    /// Blocks of one copy that were not what they should be, and blocks that no copy has whole.
+    pub(crate) differing_blocks: u64,
+    /// The first of them.
+    pub(crate) differences: Vec<DifferenceFound>,
+}
+
+/// A block that was not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct DifferenceFound {
+    /// The VDI that has it.
+    pub(crate) vdi: String,
+    /// Its place there, in bytes.
+    pub(crate) offset_bytes: u64,
+    /// Its object, as its file is called.
+    pub(crate) object: String,
+    /// Whose copy was put right; none: nobody has it whole, and it reads as an error until it is written again.
+    pub(crate) node: Option<String>,
+}
+
 /// Where an object is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ObjectPlace {

@@ -11,8 +11,7 @@ use huntaway_wire::{NodeId, OBJECT_SIZE_BYTES, ObjectKind, Oid, Partition};
 
 use super::counts::{condition, counts};
 use super::report::{
-    ClusterStatus, Health, LunStatus, NodeStatus, ObjectPlace, PartitionCounts, PolicyStatus,
-    RecoveryStatus,
+    ClusterStatus, Health, LunStatus, NodeStatus, ObjectPlace, PartitionCounts, PolicyStatus, RecoveryStatus,
 };
 
 /// What one node knows of its cluster at a moment.

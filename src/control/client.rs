@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 
 use super::protocol::{Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus};
 use crate::cluster::{
-    Closed, ClusterStatus, Explanation, Force, Forced, NewMember, NewPolicy, NewWeight, NodeStatus, ObjectPlace,
-    PolicyStatus,
+    Closed, ClusterStatus, Comparison, Explanation, Force, Forced, NewMember, NewPolicy, NewWeight,
+    NodeStatus, ObjectPlace, PolicyStatus, Round,
 };
 
 /// Longest answer that is read, in bytes: the list of as many VDIs as there can be.
@@ -187,6 +187,14 @@ impl Client {
     /// [`CallError`].
     pub(crate) fn weigh(&self, node: &str, weight: NewWeight) -> Result<NodeStatus, CallError> {
         self.call("PATCH", &format!("/v1/cluster/nodes/{node}"), None, self.json(&weight)?)
+    }
+
+    /// Has all copies compared, goes on with that, or ends it.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn compare(&self, round: u64, is_over: bool) -> Result<Comparison, CallError> {
+        self.call("POST", "/v1/cluster/comparison", None, self.json(&Round { round, is_over })?)
     }
 
     /// Has a node belong to the cluster.

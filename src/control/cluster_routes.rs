@@ -10,9 +10,9 @@ use huntaway_membership::local::shared::NotDone;
 use hyper::{Method, StatusCode};
 use tokio::time::{Instant, sleep};
 
-use super::routes::{Answer, Refusal, json, parse};
 use super::membership::{add, pace_recovery, remove, weigh};
-use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, closed, explanation, forced};
+use super::routes::{Answer, Refusal, json, parse};
+use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, Round, closed, explanation, forced};
 use crate::node::{Engine, Storage};
 
 /// Most partitions that are told of because they were not opened.
@@ -47,6 +47,12 @@ pub(super) async fn route(
         ("GET", ["v1", "cluster", "closed"]) => json(StatusCode::OK, &closed(&storage.state())),
         ("POST", ["v1", "cluster", "force"]) => {
             json(StatusCode::OK, &open_by_force(storage, parse(body)?).await?)
+        }
+        ("POST", ["v1", "cluster", "comparison"]) => {
+            let Round { round, is_over } = parse(body)?;
+            let alone = "this process keeps no copies that others have as well: ask a node of a cluster";
+            let compared = storage.compare(round, is_over).await;
+            json(StatusCode::OK, &compared.ok_or_else(|| Refusal::new(StatusCode::CONFLICT, alone))?)
         }
         ("POST", ["v1", "cluster", "nodes"]) => json(StatusCode::CREATED, &add(storage, parse(body)?).await?),
         ("DELETE", ["v1", "cluster", "nodes", node]) => {

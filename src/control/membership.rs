@@ -83,8 +83,9 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
         return taken(format!("{} has the address {address}: give the new node one of its own", known.name));
     }
     let cluster = state.cluster().cloned();
-    let cluster = cluster
-        .ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the ledger is not known yet: ask again"))?;
+    let cluster = cluster.ok_or_else(|| {
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the ledger is not known yet: ask again")
+    })?;
     let new = member(checked(&name)?, address, checked(&zone)?, weight)
         .map_err(|error| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, &error))?;
     let mut voters = state.voters().to_vec();
@@ -133,7 +134,8 @@ pub(super) async fn pace_recovery(storage: &Arc<Storage>, new: NewPolicy) -> Res
         move_after_seconds: new.delay_seconds.unwrap_or(before.move_after_seconds),
     };
     if policy != before {
-        propose(storage, Record::Recovery(policy), |why| format!("recovery goes on as before: {why}")).await?;
+        propose(storage, Record::Recovery(policy), |why| format!("recovery goes on as before: {why}"))
+            .await?;
     }
     Ok(storage.sight().policy())
 }

@@ -14,6 +14,7 @@
 //! | `GET /v1/cluster/closed` | | a list of [`Closed`](crate::cluster::Closed) |
 //! | `POST /v1/cluster/force` | [`Force`](crate::cluster::Force) | [`Forced`](crate::cluster::Forced) |
 //! | `PATCH /v1/cluster/nodes/NAME` | [`NewWeight`](crate::cluster::NewWeight) | [`NodeStatus`](crate::cluster::NodeStatus) |
+//! | `POST /v1/cluster/comparison` | [`Round`](crate::cluster::Round) | [`Comparison`](crate::cluster::Comparison) |
 //! | `POST /v1/cluster/nodes` | [`NewMember`](crate::cluster::NewMember) | [`NodeStatus`](crate::cluster::NodeStatus) |
 //! | `DELETE /v1/cluster/nodes/NAME` | | nothing |
 //! | `PATCH /v1/cluster/recovery` | [`NewPolicy`](crate::cluster::NewPolicy) | [`PolicyStatus`](crate::cluster::PolicyStatus) |

@@ -70,7 +70,10 @@ impl fmt::Display for Action {
             Self::Start(_) => "start",
             Self::Add => "add",
         };
-        self.node().map_or_else(|| f.write_str(word), |node| write!(f, "{word} {node}"))
+        match self.node() {
+            Some(node) => write!(f, "{word} {node}"),
+            None => f.write_str(word),
+        }
     }
 }
 

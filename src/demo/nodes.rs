@@ -212,8 +212,11 @@ impl Demo<'_> {
         let node = Node::configured(self.args, &self.dir, number, portal, self.keeper)?;
         let name = format!("node-{number}");
         let new = NewMember { zone: name.clone(), name, address: free_address()?, weight: 1 };
-        let sockets: Vec<PathBuf> =
-            self.nodes.iter().map(|node| node_dir(&self.dir, node.number).join("state/control.sock")).collect();
+        let sockets: Vec<PathBuf> = self
+            .nodes
+            .iter()
+            .map(|node| node_dir(&self.dir, node.number).join("state/control.sock"))
+            .collect();
         let added = tokio::task::spawn_blocking(move || admit(&sockets, &new)).await?;
         if let Err(error) = added {
             // It would count as one that is there.

@@ -12,9 +12,7 @@ use huntaway_config::{Ledger, read_secret};
 use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, Links, NotRaised, Stores};
 use huntaway_ledger::keeper::Proposal;
 use huntaway_ledger::{DiskRecord, Name, Record, State};
-use huntaway_membership::local::shared::{
-    ClusterKey, InvalidKey, KeeperStatus, RemoteDriver, RemoteOptions,
-};
+use huntaway_membership::local::shared::{ClusterKey, InvalidKey, KeeperStatus, RemoteDriver, RemoteOptions};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
@@ -30,7 +28,7 @@ use tokio::runtime::Handle;
 use super::absent::Absent;
 use super::portals::cannot_listen;
 use super::storage::StorageOptions;
-use crate::cluster::Sight;
+use crate::cluster::{Comparison, Sight};
 
 /// How long a node that starts waits for whoever keeps the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -154,6 +152,12 @@ impl Clustered {
         // The runtime ends: nobody waits any more.
         let Ok(proposed) = proposed.await else { return std::future::pending().await };
         proposed
+    }
+
+    /// Has all copies compared, or goes on with that; `None` if no data is kept here.
+    pub(super) async fn compare(&self, round: u64, is_over: bool) -> Option<Comparison> {
+        let told = self.host.as_ref()?.compare(round, is_over).await;
+        Some(self.sight().comparison(&told))
     }
 
     pub(super) fn ledger(&self) -> Arc<dyn Driver> {

@@ -20,7 +20,7 @@ use prometheus::Registry;
 
 use super::clustered::Clustered;
 use super::sanitize::{fail_interrupted, sanitization};
-use crate::cluster::Sight;
+use crate::cluster::{Comparison, Sight};
 
 /// What is opened.
 #[derive(Debug)]
@@ -213,6 +213,14 @@ impl Storage {
         match &self.stores {
             Stores::Alone(_) => None,
             Stores::Clustered(clustered) => Some(clustered.propose(record).await),
+        }
+    }
+
+    /// Has all copies compared in a round of that number, or goes on with it; `None` if this is no node of several.
+    pub(crate) async fn compare(&self, round: u64, is_over: bool) -> Option<Comparison> {
+        match &self.stores {
+            Stores::Alone(_) => None,
+            Stores::Clustered(clustered) => clustered.compare(round, is_over).await,
         }
     }
 

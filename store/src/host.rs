@@ -12,6 +12,7 @@
 //! ```
 
 pub mod agreed;
+mod comparing;
 mod disks;
 mod follow;
 mod links;
@@ -37,6 +38,7 @@ use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use self::comparing::Comparing;
 use self::disks::Disks;
 use self::follow::Holding;
 use self::links::{Links, Socket};
@@ -101,6 +103,7 @@ struct Shared {
     recovery: Mutex<Recovery>,
     holding: Mutex<Holding>,
     scrubbing: Mutex<Scrubbing>,
+    comparing: Mutex<Comparing>,
     /// It does nothing any more.
     has_ended: AtomicBool,
     inbox: OnceLock<Arc<dyn Inbox>>,
@@ -141,6 +144,7 @@ impl Host {
             recovery: Mutex::new(Recovery::new(recovery)),
             holding: Mutex::default(),
             scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
+            comparing: Mutex::default(),
             has_ended: AtomicBool::new(false),
             inbox: OnceLock::new(),
             gateway: OnceLock::new(),

@@ -88,6 +88,19 @@ impl Nodes {
         self.say(&[words, &["--config"]].concat(), &self.directory(1).join("huntaway.yaml"))
     }
 
+    /// What `huntaway cluster verify` finds, and whether it says that all is well.
+    ///
+    /// # Panics
+    /// If it finds out nothing.
+    pub(crate) fn verify(&self) -> (bool, Value) {
+        let config = self.directory(1).join("huntaway.yaml");
+        let output = huntaway().args(["cluster", "verify", "-o", "json", "--config"]).arg(config).output();
+        let output = output.expect("huntaway can be started");
+        let found = serde_json::from_slice(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), found.unwrap_or_else(|error| panic!("{error}: {complaint}")))
+    }
+
     fn say(&self, words: &[&str], place: &Path) -> String {
         let output = huntaway().args(words).arg(place).output().expect("huntaway can be started");
         let complaint = String::from_utf8_lossy(&output.stderr);

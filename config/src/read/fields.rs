@@ -21,7 +21,9 @@ pub(crate) struct Fields<'a> {
 impl Fields<'_> {
     /// Whether the value of a key is a mapping with this key.
     pub(crate) fn has(&self, key: &str, inner: &str) -> bool {
-        let Some(Value::Mapping(entries)) = self.values.get(key).map(|node| &node.value) else { return false };
+        let Some(Value::Mapping(entries)) = self.values.get(key).map(|node| &node.value) else {
+            return false;
+        };
         entries.iter().any(|(key, _)| matches!(&key.value, Value::Scalar { text, .. } if text == inner))
     }
 }

@@ -52,7 +52,8 @@ impl State {
         }
         let follows = match self.gateways.get(name) {
             Some(known) => {
-                known.node == started.node && known.incarnation.0.checked_add(1) == Some(started.incarnation.0)
+                known.node == started.node
+                    && known.incarnation.0.checked_add(1) == Some(started.incarnation.0)
             }
             None => started.incarnation == Incarnation(1) && self.is_unknown(started.node),
         };

@@ -19,8 +19,8 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 
 use crate::{
-    Cluster, EpochRecord, GatewayState, Incarnation, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member, MemberState, Name,
-    Record, Sanitize, VdiOptions,
+    Cluster, EpochRecord, GatewayState, Incarnation, MAX_ADDRESSES, MAX_MEMBERS, MAX_VOTERS, Member,
+    MemberState, Name, Record, Sanitize, VdiOptions,
 };
 
 /// The number of a payload's form, kept in the frame.

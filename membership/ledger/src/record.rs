@@ -4,8 +4,8 @@ use huntaway_wire::{NodeId, Vid};
 
 use crate::frame;
 use crate::{
-    DecodeError, DiskRecord, EncodeError, EpochRecord, Incarnation, Name, RecordHash, RecoveryPolicy, Sanitize, SetRecord,
-    StartId, VdiOptions,
+    DecodeError, DiskRecord, EncodeError, EpochRecord, Incarnation, Name, RecordHash, RecoveryPolicy,
+    Sanitize, SetRecord, StartId, VdiOptions,
 };
 
 /// One agreed step of the cluster: an epoch or an operation.

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 pub(crate) use self::epoch::{ALL_PARTITIONS, check_members};
 pub use self::error::ApplyError;
 use crate::{
-    Cluster, Disks, EpochRecord, GatewayState, InSyncSets, Member, Name, Operation, Record, RecordHash, RecoveryPolicy,
-    Vdi,
+    Cluster, Disks, EpochRecord, GatewayState, InSyncSets, Member, Name, Operation, Record, RecordHash,
+    RecoveryPolicy, Vdi,
 };
 
 /// Most VDIs a cluster has at one time.

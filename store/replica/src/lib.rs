@@ -47,7 +47,7 @@ mod vdi;
 
 pub use configuration::{Configuration, Proposal, SetChange};
 pub use event::{Answer, Command, Input, Outcome, Output, Page, Refused, Request, Ticket, Verified};
-pub use mending::Mended;
+pub use mending::{Found, Mended};
 pub use message::{Attempt, Body, Lesson, Message, Reply};
 pub use old_copies::{OldCopy, to_remove};
 #[cfg(feature = "planted-bugs")]

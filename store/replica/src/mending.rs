@@ -5,6 +5,7 @@
 //! in place. A block whose newest version is whole nowhere is *lost*: it reads as damaged everywhere until it is written again. An
 //! older version is no substitute.
 
+mod found;
 mod repair;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +24,7 @@ use crate::resend::Resend;
 use crate::scrub::Scrub;
 use crate::site::{Pending, Site};
 use crate::teaching::Teaching;
+pub use found::Found;
 use repair::{Repair, Report};
 
 /// Most objects that wait to be mended. Others are found again by who reads them next.
@@ -57,6 +59,7 @@ pub(crate) struct Mending {
     lost: BTreeMap<(Oid, u32), Version>,
     scrub: Scrub,
     counts: Mended,
+    found: Found,
 }
 
 /// The object at hand.
@@ -94,6 +97,17 @@ impl Mending {
         Mended { passes: self.scrub.passes, ..self.counts }
     }
 
+    /// What was found since [`Self::begin_anew`].
+    pub(crate) fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// The next pass begins with the first object.
+    pub(crate) fn begin_anew(&mut self) {
+        self.scrub.begin_anew();
+        self.found = Found::default();
+    }
+
     /// Whether no in-sync replica has this version of the block whole, as far as is remembered.
     pub(crate) fn is_lost(&self, oid: Oid, block: u32, version: Version) -> bool {
         self.lost.get(&(oid, block)) == Some(&version)
@@ -110,7 +124,7 @@ impl Mending {
         {
             object.asked.iter().for_each(|(process, lesson)| send(site, *process, object.number, lesson));
             if object.resend.waited_us(site) > SILENCE_US && object.is_given_up(site) {
-                self.counts.failed_objects += 1;
+                self.failed();
                 self.finish(site, primary);
             }
         }
@@ -198,12 +212,17 @@ impl Mending {
             _ => Err(repair::Failed),
         };
         if step.is_err() {
-            self.counts.failed_objects += 1;
+            self.failed();
             return self.finish(site, primary);
         }
         if object.asked.is_empty() {
             self.go_on(site, primary);
         }
+    }
+
+    fn failed(&mut self) {
+        self.counts.failed_objects += 1;
+        self.found.failed_objects += 1;
     }
 
     /// What was asked is answered.
@@ -216,6 +235,7 @@ impl Mending {
                 self.counts.objects += 1;
                 self.counts.verified_blocks += repair.states().count() as u64;
                 self.counts.blocks += repair.blocks();
+                self.found.take(&repair);
                 for (block, version, is_lost) in repair.states() {
                     if is_lost && self.lost.len() < MOST_LOST {
                         let known = self.lost.insert((object.oid, block), version);

@@ -9,7 +9,7 @@ use crate::collecting::Collecting;
 use crate::configuration::{Configuration, SetChange};
 use crate::event::{Answer, Command, Input, Outcome, Output, Refused, Request, Ticket};
 use crate::member::Member;
-use crate::mending::Mended;
+use crate::mending::{Found, Mended};
 use crate::message::{Body, Message};
 use crate::opening::Opening;
 use crate::planted::PlantedBug;
@@ -100,6 +100,19 @@ impl Replica {
     /// counted in bytes of one replica.
     pub fn scrub_at(&mut self, bytes_per_second: u64) {
         self.site.scrub_bytes_per_second = bytes_per_second;
+    }
+
+    /// Has the primary go through all objects from the first one on; see [`Self::found`]. Returns whether it is the primary.
+    pub fn scrub_anew(&mut self) -> bool {
+        let Role::Primary(primary) = &mut self.role else { return false };
+        primary.mending.begin_anew();
+        true
+    }
+
+    /// What was found since [`Self::scrub_anew`] in this pepoch, as long as this is the primary.
+    pub fn found(&self) -> Option<&Found> {
+        let Role::Primary(primary) = &self.role else { return None };
+        Some(primary.mending.found())
     }
 
     /// Has it ask for another pepoch after so many versions, as long as this is the primary. Without that, it does when few are left.

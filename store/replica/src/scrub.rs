@@ -40,6 +40,11 @@ struct Listing {
 }
 
 impl Scrub {
+    /// The next object is the first one again; what is under way counts for nothing.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.after, self.listing, self.is_ending) = (None, None, false);
+    }
+
     /// Whether more may be read by now, after `blocks` were read in all.
     fn may_read(&mut self, site: &Site, blocks: u64) -> bool {
         let spent_bytes = (blocks - self.blocks) * u64::from(BLOCK_SIZE_BYTES);

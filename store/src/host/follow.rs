@@ -142,7 +142,7 @@ impl Shared {
         objects as u64 * u64::from(OBJECT_SIZE_BYTES)
     }
 
-    fn has_objects(&self, partition: Partition) -> bool {
+    pub(super) fn has_objects(&self, partition: Partition) -> bool {
         self.bytes(partition) > 0
     }
 

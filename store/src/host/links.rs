@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 
 use huntaway_ledger::State;
 use huntaway_replica::{Body, Input, Message, Process};
+use huntaway_wire::comparison::{Compare, Compared};
 use huntaway_wire::encoding::Malformed;
 use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
@@ -63,6 +64,13 @@ impl Links {
             Ok(frame) if is_urgent(&message.body) => _ = link.outbox().send_first(frame),
             Ok(frame) => _ = link.outbox().send(frame),
             Err(error) => tracing::error!(%partition, %error, "a message to another replica is too long"),
+        }
+    }
+
+    /// Asks that process how its copies compare. What does not arrive is asked again.
+    pub(super) fn ask(&self, to: Process, asked: &Compare) {
+        if let Some((_, link)) = self.links().get(&to.node).filter(|(_, link)| link.to() == to) {
+            put_of_process(link.outbox(), asked);
         }
     }
 
@@ -172,6 +180,13 @@ impl Inbox for Socket {
                     answers.synced(shared.me, Synced { asked, known: None });
                 }
             }
+            Kind::Compare => {
+                let asked = frame.open_of_process::<Compare>()?;
+                if asked.asker == from {
+                    put_of_process(back, &shared.compared(asked));
+                }
+            }
+            Kind::Compared => shared.was_compared(from, frame.open_of_process::<Compared>()?),
             Kind::Synced => {
                 let synced = frame.open_of_process::<Synced>()?;
                 if let Some(answers) = shared.gateway.get().and_then(Weak::upgrade) {

@@ -33,6 +33,7 @@ impl Scrubbing {
 impl Shared {
     /// Ends the turns of those that were read through, or are led elsewhere, and begins others.
     pub(super) fn scrub(&self) {
+        self.compare();
         let mut scrubbing = lock(&self.scrubbing);
         if scrubbing.bytes_per_second == 0 {
             return;

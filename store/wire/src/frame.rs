@@ -67,10 +67,14 @@ pub enum Kind {
     SyncAll,
     /// What came of that.
     Synced,
+    /// A process is to compare the copies of what it leads.
+    Compare,
+    /// How far that is.
+    Compared,
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 14] = [
         Self::Hello,
         Self::Welcome,
         Self::Rejection,
@@ -83,6 +87,8 @@ impl Kind {
         Self::Relayed,
         Self::SyncAll,
         Self::Synced,
+        Self::Compare,
+        Self::Compared,
     ];
 
     fn code(self) -> u8 {
@@ -99,6 +105,8 @@ impl Kind {
             Self::Relayed => 20,
             Self::SyncAll => 21,
             Self::Synced => 22,
+            Self::Compare => 23,
+            Self::Compared => 24,
         }
     }
 

@@ -8,6 +8,7 @@
 //! Sizes and layouts here are part of the cluster's contract: `store/FORMAT.md` draws them.
 
 pub mod clock;
+pub mod comparison;
 mod crc;
 pub mod encoding;
 mod error;

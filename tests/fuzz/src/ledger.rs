@@ -1,6 +1,8 @@
 //! The ledger: records one after the other, and the state as a whole.
 
-use huntaway_ledger::{DiskRecord, GatewayState, Ledger, NodeState, PREAMBLE_BYTES, Record, RecoveryPolicy, SetRecord, State};
+use huntaway_ledger::{
+    DiskRecord, GatewayState, Ledger, NodeState, PREAMBLE_BYTES, Record, RecoveryPolicy, SetRecord, State,
+};
 
 /// So few that a state is small.
 const PARTITIONS: u16 = 2;

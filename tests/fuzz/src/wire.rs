@@ -7,6 +7,7 @@ use std::sync::Arc;
 use huntaway_replica::{
     Configuration, Input, Message, Moment, Outcome, Output, Page, Recovered, Replica, Stored, Vdi, Vdis,
 };
+use huntaway_wire::comparison::{Compare, Compared};
 use huntaway_wire::frame::{Decoder, Frame, Framed, Kind, Outgoing, PREAMBLE_BYTES, VERSION};
 use huntaway_wire::hello::{Caller, ClusterId, Hello, Identity, welcomed};
 use huntaway_wire::replicated::{Answered, Relay, Relayed, Request, SyncAll, Synced};
@@ -147,6 +148,8 @@ impl Receiver {
             }
             Kind::SyncAll => of_process_again::<SyncAll>(frame),
             Kind::Synced => of_process_again::<Synced>(frame),
+            Kind::Compare => of_process_again::<Compare>(frame),
+            Kind::Compared => of_process_again::<Compared>(frame),
         }
     }
 

@@ -8,8 +8,8 @@ use huntaway_wire::{NodeId, Partition, Vid};
 use crate::gateways::are_gateways;
 use crate::state::{ALL_PARTITIONS, check_members};
 use crate::{
-    DiskVersion, Disks, EpochRecord, InSyncSet, InSyncSets, MAX_ANCESTORS, MAX_COPIES, MemberState, RecoveryPolicy,
-    State, Vdi,
+    DiskVersion, Disks, EpochRecord, InSyncSet, InSyncSets, MAX_ANCESTORS, MAX_COPIES, MemberState,
+    RecoveryPolicy, State, Vdi,
 };
 
 /// What is counted by ones comes nowhere near it.
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn what_no_records_make_is_no_snapshot() {
         assert_eq!(**read(state()).unwrap().state(), state());
-        let wrong: [fn(&mut State); 50] = [
+        let wrong: [fn(&mut State); 51] = [
             |state| state.number = u64::MAX,
             |state| state.number = 0,
             |state| state.partitions = 0,

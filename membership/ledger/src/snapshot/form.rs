@@ -12,12 +12,12 @@ use rkyv::{Archive, Serialize};
 use super::check;
 use crate::disks::Disk;
 use crate::payload::{
-    EpochForm, GatewayForm, RecoveryForm, SANITIZE_STATES, epoch, epoch_form, gateway, gateway_form, recovery,
-    recovery_form,
+    EpochForm, GatewayForm, RecoveryForm, SANITIZE_STATES, epoch, epoch_form, gateway, gateway_form,
+    recovery, recovery_form,
 };
 use crate::{
-    DiskHold, DiskVersion, Disks, InSyncSet, InSyncSets, Incarnation, MAX_DISMISSED, MAX_GATEWAYS, MAX_MEMBERS, MAX_VDIS,
-    MAX_VERSIONS, Name, NodeState, StartId, State, Vdi, VdiOptions,
+    DiskHold, DiskVersion, Disks, InSyncSet, InSyncSets, Incarnation, MAX_DISMISSED, MAX_GATEWAYS,
+    MAX_MEMBERS, MAX_VDIS, MAX_VERSIONS, Name, NodeState, StartId, State, Vdi, VdiOptions,
 };
 
 #[derive(Archive, Serialize)]

@@ -4,8 +4,8 @@ use huntaway_wire::{Epoch, NodeId, Vid};
 
 use super::MAX_VDIS;
 use crate::{
-    Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_COPIES, MAX_GATEWAYS, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT, Name,
-    Over, Void,
+    Incarnation, InvalidVdi, MAX_ADDRESSES, MAX_COPIES, MAX_GATEWAYS, MAX_MEMBERS, MAX_VOTERS, MAX_WEIGHT,
+    Name, Over, Void,
 };
 
 /// A record that cannot follow the ones before it. Nothing was changed; what was asked for cannot be had as long as
@@ -100,7 +100,9 @@ pub enum ApplyError {
         name: Name,
     },
     /// Too many gateways.
-    #[error("the cluster has had {MAX_GATEWAYS} gateways, the most it can have: use the names of those that are gone")]
+    #[error(
+        "the cluster has had {MAX_GATEWAYS} gateways, the most it can have: use the names of those that are gone"
+    )]
     TooManyGateways,
     /// A record about nodes and in-sync sets that changes nothing.
     #[error(transparent)]

@@ -263,6 +263,7 @@ impl History {
                 self.after(20 * MS, Event::Tick);
                 if self.time >= self.held_up_until {
                     self.step(Input::Tick);
+                    self.step(Input::AskedKnown);
                 }
             }
             Event::Fault => self.fault(),
@@ -291,6 +292,12 @@ impl History {
         }
     }
 
+    fn check_known_by_all(&mut self, known_by_all: u64) -> Result<(), Violation> {
+        let known: BTreeMap<NodeId, u64> =
+            (0..NODES).map(|node| (id(node), self.nodes[node].ledger.state().number())).collect();
+        self.checker.known_by_all(known_by_all, &known, self.time)
+    }
+
     fn comes(&mut self, output: Output) -> Result<(), Violation> {
         let to = match &output {
             Output::Record(bytes) => {
@@ -313,11 +320,10 @@ impl History {
                     let lease = Lease { until, applied: ledger.state().number() };
                     self.checker.leased(*process, lease, self.time)?;
                 }
-                let known: BTreeMap<NodeId, u64> =
-                    (0..NODES).map(|node| (id(node), self.nodes[node].ledger.state().number())).collect();
-                self.checker.known_by_all(*known_by_all, &known, self.time)?;
+                self.check_known_by_all(*known_by_all)?;
                 process.node
             }
+            Output::Known { known_by_all } => return self.check_known_by_all(*known_by_all),
             Output::Started { process, .. }
             | Output::NotStarted { process, .. }
             | Output::NotLeased { process, .. } => process.node,

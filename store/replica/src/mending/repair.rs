@@ -105,6 +105,16 @@ impl Repair {
         self.writes.iter().map(|write| write.blocks.len() as u64).sum()
     }
 
+    /// The object.
+    pub(crate) fn oid(&self) -> Oid {
+        self.oid
+    }
+
+    /// Blocks that are to be put in place, and where.
+    pub(crate) fn wrong(&self) -> impl Iterator<Item = (u32, Process)> {
+        self.writes.iter().flat_map(|write| write.blocks.iter().map(|block| (*block, write.target)))
+    }
+
     /// Each block's newest version, and whether nobody has it whole.
     pub(crate) fn states(&self) -> impl Iterator<Item = (u32, Version, bool)> {
         self.newest.iter().map(|(block, (version, source))| (*block, *version, source.is_none()))
