@@ -48,14 +48,15 @@ pub(crate) fn run(VerifyArgs { output, cluster }: &VerifyArgs) -> Result<ExitCod
 /// Asks until there is nothing more to compare, or it stands still.
 fn compare(client: &Client, round: u64) -> Result<Comparison, Box<dyn Error>> {
     let mut line = ProgressLine::new();
-    let mut last = (0, Instant::now());
+    let mut last = ((0, 0), Instant::now());
     loop {
         let now = client.compare(round, false)?;
         if now.compared + now.not_served >= now.partitions {
             return Ok(now);
         }
-        if now.compared != last.0 {
-            last = (now.compared, Instant::now());
+        let far = (now.compared, now.objects);
+        if far != last.0 {
+            last = (far, Instant::now());
         } else if last.1.elapsed() > STANDSTILL {
             return Ok(now);
         }

@@ -17,6 +17,8 @@ use super::wait;
 
 /// Time in which all copies have to be whole, once all nodes run.
 const WHOLE_LIMIT: Duration = Duration::from_secs(240);
+/// How often they are started, if something else listens at their ports.
+const MOST_TRIES: usize = 3;
 /// Time for small things.
 const LIMIT: Duration = Duration::from_secs(30);
 /// The disk that they serve.
@@ -39,9 +41,18 @@ impl Nodes {
     /// # Panics
     /// If they do not serve.
     pub(crate) fn start(count: u8, directory: &Path) -> Self {
-        let mut arguments = vec!["--nodes".to_owned(), count.to_string(), "--lun".to_owned(), LUN.to_owned()];
-        arguments.extend(free_portals(count).into_iter().flat_map(|portal| ["--listen".to_owned(), portal]));
-        let demo = Demo::builder().directory(directory).portals(0).args(arguments).start();
+        let start = || {
+            let mut arguments =
+                vec!["--nodes".to_owned(), count.to_string(), "--lun".to_owned(), LUN.to_owned()];
+            let portals = free_portals(count).into_iter();
+            arguments.extend(portals.flat_map(|portal| ["--listen".to_owned(), portal]));
+            Demo::builder().directory(directory).portals(0).args(arguments).try_start()
+        };
+        // A port that was free may be taken by whoever calls somebody from it, before a node listens there.
+        let is_taken = |said: &String| said.contains("Address already in use");
+        let tried = (1..MOST_TRIES).map(|_| start()).find(|tried| !tried.as_ref().is_err_and(is_taken));
+        let demo = tried.unwrap_or_else(start);
+        let demo = demo.unwrap_or_else(|said| panic!("the demo did not become ready:\n{said}"));
         assert_eq!(demo.ready.portals.len(), usize::from(count), "{}", demo.ready_line);
         Self { demo, count }
     }

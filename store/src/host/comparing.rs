@@ -16,14 +16,14 @@ use tokio::time::{Instant as Deadline, timeout_at};
 use super::{Host, Place, Shared};
 use crate::locking::lock;
 
-/// Partitions with objects that are read through at a time.
-const WITH_OBJECTS: usize = 8;
+/// Partitions with objects that are read through at a time: few, for whoever reads them keeps leases as well.
+const WITH_OBJECTS: usize = 4;
 
 /// Partitions with nothing in them, at a time.
 const EMPTY: usize = 1024;
 
 /// What is read of each copy in a second.
-const BYTES_PER_SECOND: u64 = 128 << 20;
+const BYTES_PER_SECOND: u64 = 64 << 20;
 
 /// A round that nobody asked about for so long is over; until then there is no other one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
@@ -55,6 +55,8 @@ struct Begun {
     /// How often it was read through before.
     passes: u64,
     has_objects: bool,
+    /// Objects that were read so far.
+    objects: u64,
 }
 
 impl Round {
@@ -71,6 +73,7 @@ impl Round {
 
     fn compared(&self, asked: Compare) -> Compared {
         let Found { objects, blocks, failed_objects: failed, differing, ref differences } = self.found;
+        let objects = objects + self.under_way.values().map(|begun| begun.objects).sum::<u64>();
         let differences =
             differences.iter().map(|(oid, block, node)| Difference { oid: *oid, block: *block, node: *node });
         let (done, differences) = (self.done, differences.collect());
@@ -119,7 +122,7 @@ impl Shared {
             return self.stand_still(&forgotten);
         }
         let Some(round) = &mut comparing.round else { return };
-        for (partition, begun) in std::mem::take(&mut round.under_way) {
+        for (partition, mut begun) in std::mem::take(&mut round.under_way) {
             let Some(mut place) = self.free_place(partition) else {
                 round.under_way.insert(partition, begun);
                 continue;
@@ -131,6 +134,7 @@ impl Shared {
                 continue;
             };
             if mended.passes == begun.passes {
+                begun.objects = place.replica.found().map_or(0, |found| found.objects);
                 round.under_way.insert(partition, begun);
                 continue;
             }
@@ -164,7 +168,7 @@ impl Shared {
             place.replica.scrub_at(BYTES_PER_SECOND / WITH_OBJECTS as u64);
             let passes = place.replica.mended().map_or(0, |mended| mended.passes);
             let pepoch = place.replica.configuration().pepoch;
-            round.under_way.insert(partition, Begun { pepoch, passes, has_objects });
+            round.under_way.insert(partition, Begun { pepoch, passes, has_objects, objects: 0 });
             left[kind] -= 1;
         }
     }
