@@ -333,7 +333,7 @@ impl RemoteDriver {
     /// # Errors
     /// [`ProposeError`]; see there whether it may have happened all the same.
     pub fn propose_any(&self, proposal: Proposal) -> Result<Arc<State>, ProposeError> {
-        let answer = self.asked(proposal, MOST_WAITING)?;
+        let answer = self.shared.asked(proposal, MOST_WAITING, false)?.ok_or(NotDone::TooMany)?;
         match answer.recv_timeout(ANSWER_DEADLINE) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(NotDone::Late.into()),
@@ -342,29 +342,8 @@ impl RemoteDriver {
 
     /// Has the ledger have something, perhaps: nobody hears whether it does, but by the state.
     pub fn propose_unheard(&self, proposal: Proposal) {
-        if self.wanted().proposals.iter().any(|(waiting, _)| *waiting == proposal) {
-            return;
-        }
         // What is too much at a time is not wanted enough.
-        let _ = self.asked(proposal, MOST_UNHEARD);
-    }
-
-    /// Puts it among those that wait to be sent, if there are fewer than `most`.
-    fn asked(&self, proposal: Proposal, most: usize) -> Result<Receiver<Answer>, ProposeError> {
-        if let Proposal::Record(record) = &proposal {
-            record.to_bytes().map_err(FollowError::from)?;
-        }
-        message::check(&proposal).map_err(NotDone::Unreadable)?;
-        let (sender, answer) = sync_channel(1);
-        let mut wanted = self.wanted();
-        if wanted.waiting >= most {
-            return Err(NotDone::TooMany.into());
-        }
-        wanted.waiting += 1;
-        wanted.proposals.push((proposal, sender));
-        drop(wanted);
-        self.shared.filled.notify_one();
-        Ok(answer)
+        let _ = self.shared.asked(proposal, MOST_UNHEARD, true);
     }
 
     fn wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -382,6 +361,32 @@ impl Shared {
             leased_until_us: AtomicU64::new(0),
             told: Notify::new(),
         }
+    }
+
+    /// Puts it among those that wait to be sent, if there are fewer than `most`. `None`: the same waits already, and `once` is enough.
+    fn asked(
+        &self,
+        proposal: Proposal,
+        most: usize,
+        once: bool,
+    ) -> Result<Option<Receiver<Answer>>, ProposeError> {
+        if let Proposal::Record(record) = &proposal {
+            record.to_bytes().map_err(FollowError::from)?;
+        }
+        message::check(&proposal).map_err(NotDone::Unreadable)?;
+        let (sender, answer) = sync_channel(1);
+        let mut wanted = self.wanted();
+        if once && wanted.proposals.iter().any(|(waiting, _)| *waiting == proposal) {
+            return Ok(None);
+        }
+        if wanted.waiting >= most {
+            return Err(NotDone::TooMany.into());
+        }
+        wanted.waiting += 1;
+        wanted.proposals.push((proposal, sender));
+        drop(wanted);
+        self.filled.notify_one();
+        Ok(Some(answer))
     }
 
     pub(super) fn wanted(&self) -> MutexGuard<'_, Wanted> {
@@ -419,5 +424,40 @@ impl fmt::Debug for RemoteDriver {
 impl Drop for RemoteDriver {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_ledger::{InSyncChange, Record, SetRecord};
+    use huntaway_wire::{Partition, Pepoch};
+
+    use super::*;
+
+    fn proposal(pepoch: u32) -> Proposal {
+        let (partition, pepoch) = (Partition::new(1).unwrap(), Pepoch(pepoch));
+        Proposal::Record(Record::Sets(SetRecord::Changed { partition, pepoch, change: InSyncChange::Renew }))
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_queued_once_whoever_proposes_it_at_the_same_time() {
+        let shared = Shared::new();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    (1..50).for_each(|pepoch| drop(shared.asked(proposal(pepoch), MOST_UNHEARD, true)));
+                });
+            }
+        });
+        let wanted = shared.wanted();
+        assert_eq!((wanted.proposals.len(), wanted.waiting), (49, 49));
+    }
+
+    #[test]
+    fn some_room_is_left_for_what_somebody_waits_for() {
+        let shared = Shared::new();
+        (1..200).for_each(|pepoch| drop(shared.asked(proposal(pepoch), MOST_UNHEARD, true)));
+        assert_eq!(shared.wanted().proposals.len(), MOST_UNHEARD);
+        assert!(matches!(shared.asked(proposal(1), MOST_WAITING, false), Ok(Some(_))));
     }
 }
