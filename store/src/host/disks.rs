@@ -70,42 +70,23 @@ impl Disks {
         }
     }
 
-    /// What the ledger is to be told of the process that starts: it is on the disks already.
+    /// What the ledger is to be told of the process that starts: it is on the disks already. `last` is the newest start that the ledger
+    /// is known to have; of the partitions that `counts_on` names it takes this node to have everything.
     ///
     /// # Errors
     /// They cannot be read or written, or there is no randomness.
-    pub(super) fn begin(&self) -> Result<NodeStart, OpenError> {
+    pub(super) fn begin(
+        &self,
+        last: Option<StartId>,
+        counts_on: impl Fn(Partition) -> bool,
+    ) -> Result<NodeStart, OpenError> {
         let mut remembered = lock(&self.remembered);
-        let boot = self.boot;
-        let mut all: Option<Remembered> = None;
-        for store in self.all() {
-            let name = store.name();
-            let found = Remembered::load(store.disk()).map_err(OpenError::io("read the starts of", name))?;
-            let mut found = found.unwrap_or_else(|| Remembered::nothing(boot));
-            if found.boot != boot || boot == BootId([0; 16]) {
-                // Another boot of the kernel, or it is not known which: what was not flushed may be lost.
-                found.memory = worse(found.memory, Memory::Stable);
-            }
-            if Partition::all().any(|partition| store.is_log_damaged(partition)) {
-                found.memory = Memory::Damaged;
-            }
-            all = Some(match all {
-                None => found,
-                // What one of them does not know of, it lacks: it is another disk, or an old copy.
-                Some(known) => Remembered {
-                    boot,
-                    memory: worse(known.memory, found.memory),
-                    starts: known.starts.known_to(&found.starts),
-                },
-            });
-        }
-        let mut begun = all.unwrap_or_else(|| Remembered::nothing(boot));
-        begun.boot = boot;
-        // Where a disk that failed is told of, though it may not have taken that itself.
         let state = self.store.state();
         let name = state.directory().display().to_string();
         let noted = Remembered::load(state).map_err(OpenError::io("read the starts of", &name))?;
-        if let Some(noted) = noted.filter(|noted| noted.boot == boot) {
+        let mut begun = self.all_remember(noted.as_ref(), last, counts_on)?;
+        // Where a disk that failed is told of, though it may not have taken that itself.
+        if let Some(noted) = noted.filter(|noted| noted.boot == self.boot) {
             begun.memory = worse(begun.memory, noted.memory);
         }
         if self.store.opened().any(Store::has_failed) {
@@ -120,6 +101,63 @@ impl Disks {
         let begun = remembered.insert(begun);
         self.write(begun)?;
         Ok(NodeStart { memory: begun.memory, start, after })
+    }
+
+    /// What all disks that serve remember. One that was not there when processes started lacks them, and is no other disk for that, if
+    /// it has what it was given last: nobody has acknowledged anything for its partitions since. That is noted in the state directory,
+    /// which must have been there, for an old copy of it says what was so.
+    fn all_remember(
+        &self,
+        noted: Option<&Remembered>,
+        last: Option<StartId>,
+        counts_on: impl Fn(Partition) -> bool,
+    ) -> Result<Remembered, OpenError> {
+        let boot = self.boot;
+        let noted = noted.filter(|noted| last.is_some_and(|last| noted.starts.ids().contains(&last)));
+        let mut all: Option<Remembered> = None;
+        let mut others: Option<Memory> = None;
+        for disk in 0..self.count() {
+            let Some(store) = self.by_number(disk) else { continue };
+            let found = Remembered::load(store.disk());
+            let found = found.map_err(OpenError::io("read the starts of", store.name()))?;
+            let mut found = found.unwrap_or_else(|| Remembered::nothing(boot));
+            let is_known = noted.is_some() && self.has_what_it_was_given(store, &found);
+            let counts = !is_known || Partition::all().any(|at| self.number(at) == disk && counts_on(at));
+            if (found.boot != boot || boot == BootId([0; 16])) && counts {
+                // Another boot of the kernel, or it is not known which: what was not flushed may be lost.
+                found.memory = worse(found.memory, Memory::Stable);
+            }
+            if Partition::all().any(|partition| store.is_log_damaged(partition)) {
+                found.memory = Memory::Damaged;
+            }
+            if is_known {
+                others = Some(worse(others.unwrap_or(Memory::Kept), found.memory));
+                continue;
+            }
+            all = Some(match all {
+                None => found,
+                // What one of them does not know of, it lacks: it is another disk, or an old copy.
+                Some(known) => Remembered {
+                    boot,
+                    memory: worse(known.memory, found.memory),
+                    starts: known.starts.known_to(&found.starts),
+                },
+            });
+        }
+        let nothing = Remembered::nothing(boot);
+        let known = noted.filter(|_| others.is_some()).map_or(&nothing, |noted| noted);
+        let all = match all {
+            Some(all) if others.is_some() => Remembered { starts: all.starts.known_to(&known.starts), ..all },
+            Some(all) => all,
+            None => Remembered { memory: Memory::Kept, ..known.clone() },
+        };
+        Ok(Remembered { boot, memory: worse(all.memory, others.unwrap_or(Memory::Kept)), ..all })
+    }
+
+    fn has_what_it_was_given(&self, store: &Store<FileDisk>, found: &Remembered) -> bool {
+        let given = Remembered::of_disk(self.store.state(), store.superblock().disk);
+        let last = given.and_then(|given| given.starts.ids().last().copied());
+        last.is_some_and(|last| found.starts.ids().contains(&last))
     }
 
     /// The ledger has the start.
@@ -149,6 +187,10 @@ impl Disks {
         }
         let state = self.store.state();
         let name = state.directory().display().to_string();
+        for store in self.all() {
+            let noted = remembered.note(state, store.superblock().disk);
+            noted.map_err(OpenError::io("note the starts in", &name))?;
+        }
         remembered.store(state).map_err(OpenError::io("write the starts of", &name))
     }
 
@@ -194,45 +236,119 @@ mod tests {
 
     const BOOT: BootId = BootId([3; 16]);
 
+    /// A process that starts now, with those of the disks that are there, when the ledger has the start `last`.
+    fn start(dir: &TempDir, disks: &[&str], last: Option<StartId>) -> (Arc<Disks>, NodeStart) {
+        let disk = |name: &&str| DiskDirectory { path: dir.path().join(name), weight: Some(1) };
+        let disks: Vec<_> = disks.iter().map(disk).collect();
+        let options = StoreOptions { make: true, boot: BOOT, ..StoreOptions::default() };
+        let store = NodeStore::open(&dir.path().join("state"), &disks, options, &Registry::new()).unwrap();
+        let disks = Disks::over(store, BOOT);
+        let start = disks.begin(last, |_| true).unwrap();
+        (disks, start)
+    }
+
+    /// The same, and the ledger has it. Returns its start.
+    fn run(dir: &TempDir, last: Option<StartId>) -> NodeStart {
+        let (disks, start) = start(dir, &["one", "other"], last);
+        disks.recorded().unwrap();
+        start
+    }
+
+    fn take(dir: &TempDir, from: &str, to: &str) {
+        std::fs::rename(dir.path().join(from), dir.path().join(to)).unwrap();
+    }
+
+    fn copy(dir: &TempDir, from: &str, to: &str) {
+        let (from, to) = (dir.path().join(from), dir.path().join(to));
+        let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status();
+        assert!(copied.unwrap().success());
+    }
+
+    /// The other disk is not there at one start or more, and then the very same is back.
+    #[test]
+    fn a_disk_that_was_absent_at_a_start_is_no_other_disk() {
+        let dir = TempDir::new().unwrap();
+        let mut last = run(&dir, None).start;
+        for absent_at in 1..3 {
+            take(&dir, "other", "taken");
+            for _ in 0..absent_at {
+                let NodeStart { memory, start, after } = run(&dir, Some(last));
+                assert!(after.contains(&last) && memory == Memory::Kept);
+                last = start;
+            }
+            take(&dir, "taken", "other");
+            let NodeStart { memory, start, after } = run(&dir, Some(last));
+            assert!(after.contains(&last) && memory == Memory::Kept, "{after:?} {last:?}");
+            last = start;
+        }
+        // The first one is away when the other is back.
+        take(&dir, "other", "taken");
+        last = run(&dir, Some(last)).start;
+        take(&dir, "taken", "other");
+        take(&dir, "one", "taken");
+        assert!(run(&dir, Some(last)).after.contains(&last));
+    }
+
+    #[test]
+    fn an_old_copy_of_a_disk_is_another_one_though_it_comes_back_after_an_absence() {
+        let dir = TempDir::new().unwrap();
+        let first = run(&dir, None).start;
+        copy(&dir, "other", "copy");
+        let second = run(&dir, Some(first)).start;
+        take(&dir, "other", "taken");
+        let third = run(&dir, Some(second)).start;
+        take(&dir, "copy", "other");
+        assert!(!run(&dir, Some(third)).after.contains(&third));
+    }
+
+    #[test]
+    fn an_old_copy_of_the_state_directory_vouches_for_no_disk() {
+        let dir = TempDir::new().unwrap();
+        let first = run(&dir, None).start;
+        copy(&dir, "other", "other-copy");
+        copy(&dir, "state", "state-copy");
+        let second = run(&dir, Some(first)).start;
+        for (copy, of) in [("other-copy", "other"), ("state-copy", "state")] {
+            std::fs::remove_dir_all(dir.path().join(of)).unwrap();
+            take(&dir, copy, of);
+        }
+        assert!(!run(&dir, Some(second)).after.contains(&second));
+    }
+
     /// What a process that starts now tells the ledger that is left.
-    fn begin(dir: &TempDir, boot: BootId) -> (Arc<Disks>, Memory) {
-        let path = dir.path().join("disk");
-        let disk = DiskDirectory { path, weight: None };
-        let options = StoreOptions { make: true, boot, ..StoreOptions::default() };
-        let store = NodeStore::open(&dir.path().join("state"), &[disk], options, &Registry::new()).unwrap();
-        let disks = Disks::over(store, boot);
-        let memory = disks.begin().unwrap().memory;
-        (disks, memory)
+    fn begin(dir: &TempDir) -> (Arc<Disks>, Memory) {
+        let (disks, start) = start(dir, &["disk"], None);
+        (disks, start.memory)
     }
 
     #[test]
     fn a_disk_that_failed_is_told_of_by_the_next_process_and_by_none_after_it() {
         let dir = TempDir::new().unwrap();
-        let (disks, memory) = begin(&dir, BOOT);
+        let (disks, memory) = begin(&dir);
         assert_eq!(memory, Memory::Kept);
         disks.recorded().unwrap();
         drop(disks);
-        let (disks, memory) = begin(&dir, BOOT);
+        let (disks, memory) = begin(&dir);
         assert_eq!(memory, Memory::Kept);
         disks.recorded().unwrap();
         disks.by_number(0).unwrap().fail(&Broken::DiskFailed { disk: "disk".into() });
         drop(disks);
         // It may not have been able to take it.
         std::fs::remove_file(dir.path().join("disk").join(super::super::starts::PATH)).unwrap();
-        let (disks, memory) = begin(&dir, BOOT);
+        let (disks, memory) = begin(&dir);
         assert_eq!(memory, Memory::Stable);
         disks.recorded().unwrap();
         drop(disks);
-        assert_eq!(begin(&dir, BOOT).1, Memory::Kept);
+        assert_eq!(begin(&dir).1, Memory::Kept);
     }
 
     #[test]
     fn a_disk_that_fails_while_the_process_starts_is_told_of_by_the_next_one() {
         let dir = TempDir::new().unwrap();
-        let (disks, _) = begin(&dir, BOOT);
+        let (disks, _) = begin(&dir);
         disks.by_number(0).unwrap().fail(&Broken::DiskFailed { disk: "disk".into() });
         disks.recorded().unwrap();
         drop(disks);
-        assert_eq!(begin(&dir, BOOT).1, Memory::Stable);
+        assert_eq!(begin(&dir).1, Memory::Stable);
     }
 }

@@ -8,7 +8,7 @@ use huntaway_ledger::{MAX_STARTS, Memory, StartId, Starts};
 
 use crate::disk::{Disk, Open};
 use crate::layout::{array_at, put, u16_at, u32_at, u64_at};
-use crate::superblock::BootId;
+use crate::superblock::{BootId, DiskId};
 
 /// The file's name.
 pub(crate) const PATH: &str = "starts";
@@ -41,7 +41,11 @@ impl Remembered {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub(crate) fn load<D: Disk>(disk: &D) -> io::Result<Option<Self>> {
-        let file = match disk.open(PATH, Open::Existing) {
+        Self::load_from(disk, PATH)
+    }
+
+    fn load_from<D: Disk>(disk: &D, path: &str) -> io::Result<Option<Self>> {
+        let file = match disk.open(path, Open::Existing) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -54,6 +58,21 @@ impl Remembered {
 
     /// Writes it, whole or not at all, to stable storage.
     pub(crate) fn store<D: Disk>(&self, disk: &D) -> io::Result<()> {
+        self.store_as(disk, PATH)
+    }
+
+    /// What was noted of a disk when that was given the same.
+    pub(crate) fn of_disk<D: Disk>(state: &D, of: DiskId) -> Option<Self> {
+        // Whatever is wrong with it: then there is none.
+        Self::load_from(state, &note_path(of)).ok().flatten()
+    }
+
+    /// Notes that this was given to a disk: if that is absent at the next start, it is known by it when it comes back.
+    pub(crate) fn note<D: Disk>(&self, state: &D, of: DiskId) -> io::Result<()> {
+        self.store_as(state, &note_path(of))
+    }
+
+    fn store_as<D: Disk>(&self, disk: &D, path: &str) -> io::Result<()> {
         match disk.remove(NEW_PATH) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -61,7 +80,7 @@ impl Remembered {
         let file = disk.open(NEW_PATH, Open::New)?;
         disk.write_at(&file, &[IoSlice::new(&self.encode())], 0)?;
         disk.sync_data(&file)?;
-        disk.rename(NEW_PATH, PATH)?;
+        disk.rename(NEW_PATH, path)?;
         disk.sync_dir("")
     }
 
@@ -101,6 +120,10 @@ impl Remembered {
         let starts = Starts::remembered(ids, summed[11] != 0);
         Some(Self { boot: BootId(array_at(summed, 16)), memory, starts })
     }
+}
+
+fn note_path(of: DiskId) -> String {
+    format!("{PATH}-{of}")
 }
 
 fn code(memory: Memory) -> u8 {
