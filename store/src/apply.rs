@@ -88,7 +88,15 @@ impl<D: Disk> Store<D> {
         self.account.held_bytes() >= self.options.apply_at_bytes
             || self.unapplied_log_bytes() >= self.options.wal_bytes / 2
             || self.backlog.len() > 0
+            || self.room.tight.is_wanted()
             || self.waiters.any_for_applied()
+    }
+
+    /// Whether whoever applies may sleep until it is rung for: what comes from here on rings. It may have been rung for what he applied
+    /// since, of which nothing is left.
+    pub(crate) fn rests(&self) -> bool {
+        self.rung.clear();
+        !self.has_unapplied() && !self.apply_is_due()
     }
 
     /// Bytes of the log that are not known to be applied.
@@ -111,6 +119,11 @@ impl<D: Disk> Store<D> {
         let _applying = lock(&self.applying);
         self.rung.clear();
         self.check_not_failed().map_err(|_| DiskStopped)?;
+        if self.room.tight.take() {
+            // What replicas told for that lets the log go only when it is on stable storage.
+            self.sync()?;
+        }
+        self.begin_anew_again();
         let cut = self.wal.written();
         // What replicas know of requests is in the log alone.
         let needed = self.trails.needed(self.wal.durable());

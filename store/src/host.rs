@@ -14,8 +14,10 @@
 pub mod agreed;
 mod comparing;
 mod disks;
+mod door;
 mod follow;
 mod links;
+mod room;
 mod scrubbing;
 mod starts;
 mod step;
@@ -36,10 +38,12 @@ use huntaway_wire::replicated::{Answers, Request, Store, SyncAll};
 use huntaway_wire::{ClusterKey, Partition, clock};
 use prometheus::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::comparing::Comparing;
 use self::disks::Disks;
+use self::door::{Comes, Door};
 use self::follow::Holding;
 use self::links::{Links, Socket};
 use self::scrubbing::Scrubbing;
@@ -95,7 +99,7 @@ pub struct Host {
 struct Shared {
     me: Process,
     /// One of each partition, by number.
-    places: Box<[Mutex<Place>]>,
+    doors: Box<[Door]>,
     disks: Arc<Disks>,
     ledger: Arc<RemoteDriver>,
     links: Links,
@@ -104,6 +108,8 @@ struct Shared {
     holding: Mutex<Holding>,
     scrubbing: Mutex<Scrubbing>,
     comparing: Mutex<Comparing>,
+    /// A replica knows of what the ledger agreed on.
+    configured: Notify,
     /// It does nothing any more.
     has_ended: AtomicBool,
     inbox: OnceLock<Arc<dyn Inbox>>,
@@ -126,7 +132,11 @@ impl Host {
         let HostOptions { key, state, disks, store, recovery, scrub_bytes_per_second, loops } = options;
         let own_loops = loops.is_some().then(|| Loops::start("replicas").map(Arc::new)).transpose()?;
         let disks = Disks::open(&state, &disks, store, &ledger, registry)?;
-        let remembered = disks.begin()?;
+        let agreed = huntaway_membership::Driver::state(&*ledger);
+        let node = huntaway_membership::Driver::node(&*ledger);
+        let last = agreed.sets().node(node).map(|known| known.start);
+        let counts_on = |at| agreed.sets().set(at).is_some_and(|set| set.in_sync.contains(&node));
+        let remembered = disks.begin(last, counts_on)?;
         let NodeStart { memory, ref start, ref after } = remembered;
         tracing::info!(?memory, ?start, after = after.len(), "the process starts");
         let me = ledger.start(remembered.clone()).await?;
@@ -136,7 +146,7 @@ impl Host {
         let address = listener.local_addr().ok();
         let shared = Arc::new(Shared {
             me,
-            places: Partition::all().map(|at| Mutex::new(Place::new(replica(&disks, at, me)))).collect(),
+            doors: Partition::all().map(|at| Door::new(place(&disks, at, me))).collect(),
             syncs: Syncs::new(disks.count()),
             disks,
             ledger,
@@ -145,6 +155,7 @@ impl Host {
             holding: Mutex::default(),
             scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
             comparing: Mutex::default(),
+            configured: Notify::new(),
             has_ended: AtomicBool::new(false),
             inbox: OnceLock::new(),
             gateway: OnceLock::new(),
@@ -182,7 +193,13 @@ impl Host {
 
     /// Whether the partition is served here at once.
     pub fn is_serving(&self, partition: Partition) -> bool {
-        self.shared.place(partition).replica.is_serving()
+        self.shared.at(partition, |place| place.replica.is_serving())
+    }
+
+    /// Keeps the replica of a partition busy while `work` goes on, as a disk does that does not answer.
+    #[cfg(feature = "planted-bugs")]
+    pub fn keep_busy(&self, partition: Partition, work: impl FnOnce()) {
+        self.shared.at(partition, |_| work());
     }
 
     /// How far bringing others up to date is, of the partitions that are served here. It says nothing of health.
@@ -192,7 +209,11 @@ impl Host {
 
     /// Ceases to serve, for ever, and says so to the other replicas and to the ledger: nobody has to find out, or to wait for leases.
     pub async fn leave(&self) {
-        Partition::all().for_each(|partition| self.shared.step(partition, Input::Leave));
+        for partition in Partition::all() {
+            self.shared.door(partition).put(Comes::Input(Input::Leave));
+            // It is said when it is so.
+            self.shared.at(partition, |_| {});
+        }
         self.end();
         self.shared.ledger.leave().await;
     }
@@ -202,7 +223,7 @@ impl Host {
         lock(&self.tasks).abort_all();
         self.shared.syncs.stop();
         // Whoever was within a step is done when its lock is free.
-        Partition::all().for_each(|partition| drop(self.shared.place(partition)));
+        Partition::all().for_each(|partition| drop(self.shared.door(partition).place()));
     }
 
     /// Takes part no more, and closes the disks: what is in their logs is applied.
@@ -238,12 +259,17 @@ impl Drop for Host {
     }
 }
 
-/// The replica of a partition, with what the log says of it.
-fn replica(disks: &Disks, partition: Partition, me: Process) -> Replica {
-    let recovered = disks.store(partition).map(|store| store.recovered(partition)).unwrap_or_default();
+/// The replica of a partition, with what the log says of it. Without a disk it does nothing but to say so.
+fn place(disks: &Disks, partition: Partition, me: Process) -> Place {
+    let store = disks.store(partition);
+    let recovered = store.map(|store| store.recovered(partition)).unwrap_or_default();
     let mut replica = Replica::new(partition, me, now(), recovered);
+    // Until the ledger is known there is nothing to be said of either.
     let _ = replica.step(now(), Input::Room(Credit::NONE));
-    replica
+    if store.is_none() {
+        let _ = replica.step(now(), Input::DiskFailed);
+    }
+    Place::new(replica, store.is_none())
 }
 
 /// By the clock of replicas: it goes on in pauses.
@@ -253,7 +279,7 @@ fn now() -> Moment {
 
 impl Store for Shared {
     fn request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>) {
-        self.take_request(partition, request, answers);
+        self.comes(partition, Comes::Request(request, Arc::clone(answers)));
     }
 
     fn sync_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {

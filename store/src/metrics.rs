@@ -19,6 +19,8 @@ pub struct Metrics {
     pub damaged_indexes: IntCounter,
     /// Writes refused for want of space.
     pub refused_for_space: IntCounter,
+    /// Requests and messages between replicas that were put off, for the log had no room.
+    pub put_off: IntCounter,
     /// Blocks applied to object files.
     pub applied_blocks: IntCounter,
     /// Bytes of data applied to object files.
@@ -38,6 +40,7 @@ impl Metrics {
             damaged_objects: counter("damaged_objects_total", "Times an indexed object had no sound file."),
             damaged_indexes: counter("damaged_indexes_total", "Partitions whose index could not be used."),
             refused_for_space: counter("refused_for_space_total", "Writes refused for want of space."),
+            put_off: counter("log_full_total", "Requests and messages put off, for the log had no room."),
             applied_blocks: counter("applied_blocks_total", "Blocks applied to object files."),
             applied_bytes: counter("applied_bytes_total", "Bytes of data applied to object files."),
             apply_seconds: histogram("apply_seconds", "Time one application to object files took."),
@@ -55,6 +58,7 @@ impl Metrics {
             &self.damaged_objects,
             &self.damaged_indexes,
             &self.refused_for_space,
+            &self.put_off,
             &self.applied_blocks,
             &self.applied_bytes,
         ] {

@@ -12,6 +12,7 @@ mod meta;
 mod replay;
 #[cfg(test)]
 mod tests;
+mod tight;
 mod trail;
 
 use std::io::IoSlice;
@@ -23,6 +24,7 @@ pub(crate) use credit::Grant;
 pub(crate) use damage::LogDamage;
 pub(crate) use meta::{Logged, States, decode};
 pub(crate) use replay::{Consequence, Replay};
+pub(crate) use tight::Tight;
 pub(crate) use trail::Trails;
 
 use crate::disk::Disk;
@@ -118,13 +120,26 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// See [`LogError`]. Nothing came of the entry.
     pub fn log_entry(&self, partition: Partition, entry: &Entry) -> Result<Lsn, LogError> {
+        self.log_entry_beyond(partition, entry, false)
+    }
+
+    /// The same for what has begun and found no room however often it was tried: if need be it takes of the disk what is kept out of
+    /// promises ([`StoreOptions::space_reserve_bytes`](crate::StoreOptions::space_reserve_bytes)).
+    ///
+    /// # Errors
+    /// See [`LogError`]. Nothing came of the entry.
+    pub fn log_entry_at_last(&self, partition: Partition, entry: &Entry) -> Result<Lsn, LogError> {
+        self.log_entry_beyond(partition, entry, true)
+    }
+
+    fn log_entry_beyond(&self, partition: Partition, entry: &Entry, is_last: bool) -> Result<Lsn, LogError> {
         self.check_not_failed()?;
         #[cfg(feature = "planted-bugs")]
         let changed = self.log_wrongly(entry);
         #[cfg(feature = "planted-bugs")]
         let entry = changed.as_ref().unwrap_or(entry);
         let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
-        let work = |state: &mut PartitionState| Ok(self.log_locked(state, entry));
+        let work = |state: &mut PartitionState| Ok(self.log_locked(state, entry, is_last));
         // The partition is what is damaged: to a replica on it, that is no better than a disk that failed.
         self.with_partition(partition, work, damaged).map_err(|error| match LogError::from(error) {
             LogError::DiskFailed if !self.has_failed() => LogError::DamagedIndex,
@@ -132,7 +147,7 @@ impl<D: Disk> Store<D> {
         })?
     }
 
-    fn log_locked(&self, state: &mut PartitionState, entry: &Entry) -> Result<Lsn, LogError> {
+    fn log_locked(&self, state: &mut PartitionState, entry: &Entry, is_last: bool) -> Result<Lsn, LogError> {
         let records = meta::encode(entry).ok_or(LogError::Malformed)?;
         let states = meta::states(entry);
         let data_bytes = records.iter().map(|record| record.data.len() as u64).sum::<u64>();
@@ -149,7 +164,7 @@ impl<D: Disk> Store<D> {
             let may_grow = self.room.may_grow_for(self.room.frees());
             return Err(if may_grow { LogError::Full } else { Error::from(refusal).into() });
         }
-        let logged = self.log_records(state, entry, &records);
+        let logged = self.log_records(state, entry, &records, is_last);
         let placed = logged.inspect_err(|_| self.room.give_back(promised_bytes))?;
         if let Entry::Write { record, .. } = entry {
             self.spend(state, record);
@@ -197,6 +212,7 @@ impl<D: Disk> Store<D> {
         state: &PartitionState,
         entry: &Entry,
         records: &[meta::Encoded<'_>],
+        is_last: bool,
     ) -> Result<Placed, LogError> {
         let partition = state.order.partition();
         let is_known = matches!(entry, Entry::Known { .. });
@@ -207,6 +223,7 @@ impl<D: Disk> Store<D> {
         // What has a version was promised room, but not that which the disk has for others; what is known is what the log waits for.
         let may_wait = match entry {
             Entry::Copy { .. } | Entry::Replace { .. } => true,
+            Entry::Write { .. } if is_last => !self.room.has_beside_promises(self.wal.segment_bytes()),
             Entry::Write { .. } => !self.room.has_left(self.wal.segment_bytes()),
             Entry::Known { .. } | Entry::Remove { .. } | Entry::Forget => false,
         };

@@ -8,6 +8,7 @@ use huntaway_wire::Refusal;
 
 use crate::disk::{Disk, Space};
 use crate::locking::lock;
+use crate::replicated::Tight;
 use crate::wal::Lsn;
 
 /// Where the log's segments are, relative to the disk's directory, and how long their names are.
@@ -29,6 +30,8 @@ pub(crate) struct Room {
     freed_applied: AtomicU64,
     /// The disk did not say how much is free when it was asked last.
     is_unknown: AtomicBool,
+    /// Whether the log's end is near, and nothing is left for it.
+    pub(crate) tight: Tight,
     /// Held while it is asked: of two answers the older one must not come last.
     asking: Mutex<()>,
     reserve_bytes: u64,
@@ -55,6 +58,7 @@ impl Room {
             freed: AtomicU64::new(0),
             freed_applied: AtomicU64::new(0),
             is_unknown: AtomicBool::new(false),
+            tight: Tight::default(),
             asking: Mutex::new(()),
             reserve_bytes,
             log,
@@ -95,6 +99,12 @@ impl Room {
     /// Whether so much more could be promised, as far as the disk said last.
     pub(crate) fn has_left(&self, bytes: u64) -> bool {
         self.missing_bytes(bytes) == 0
+    }
+
+    /// The same, of what is kept out of promises as well.
+    pub(crate) fn has_beside_promises(&self, bytes: u64) -> bool {
+        let wanted = self.promised_bytes.load(Ordering::Relaxed).saturating_add(bytes);
+        wanted <= self.usable_bytes.load(Ordering::Relaxed)
     }
 
     /// How much less there is than is promised and reserved, and `left_bytes`.

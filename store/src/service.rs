@@ -227,7 +227,7 @@ impl Shared {
     fn apply_until_stopped(&self) {
         while !self.is_stopping() {
             if !self.store.apply_is_due() {
-                if !self.store.has_unapplied() {
+                if self.store.rests() {
                     thread::park();
                     continue;
                 }

@@ -3,8 +3,8 @@
 //! It has no threads and reads no clock. Whoever runs it calls [`Store::sync`] and [`Store::apply`] when they are due.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, TryLockError};
 
 use huntaway_replica::Recovered;
 use huntaway_wire::{
@@ -29,6 +29,9 @@ use crate::room::Room;
 use crate::superblock::Superblock;
 use crate::waiters::{Sender, Until, Waiters};
 use crate::wal::{Lsn, Wal, WalError};
+
+/// How often it is looked whether a partition is still busy, before it is taken to be so for long.
+const LOOKS: u32 = 100;
 
 /// Work that the store cannot do within a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +104,8 @@ pub(crate) struct RungBell(AtomicU8);
 impl RungBell {
     /// Whether the bell has to be rung for this.
     pub(crate) fn raise(&self, why: Rung) -> bool {
+        // What it is rung for comes before: whoever clears this sees it, or this sees that it is clear.
+        fence(Ordering::SeqCst);
         self.0.load(Ordering::Acquire) < why as u8
             && self.0.fetch_max(why as u8, Ordering::AcqRel) < why as u8
     }
@@ -108,6 +113,7 @@ impl RungBell {
     /// All that was rung for is being taken care of.
     pub(crate) fn clear(&self) {
         self.0.store(0, Ordering::Release);
+        fence(Ordering::SeqCst);
     }
 }
 
@@ -148,8 +154,17 @@ impl<D: Disk> Store<D> {
         &self.options.directory
     }
 
-    /// How many objects the partition has, or may have soon; 0 if that is not known.
+    /// How many objects the partition has, or may have soon; 0 if that is not known. Whoever asks does not wait for its disk.
     pub(crate) fn objects_of(&self, partition: Partition) -> usize {
+        let slot = &self.partitions[partition.index()];
+        let is_busy = |_| {
+            let is_busy = matches!(slot.try_lock(), Err(TryLockError::WouldBlock));
+            std::thread::yield_now();
+            is_busy
+        };
+        if (0..LOOKS).all(is_busy) {
+            return 0;
+        }
         let damaged = || Broken::DiskFailed { disk: self.options.directory.clone() };
         let count =
             |state: &mut PartitionState| Ok(state.index.len() + usize::from(!state.memory.is_empty()));

@@ -6,6 +6,7 @@
 //!
 //! It does not interpret records, order writes or know about objects.
 
+mod bound;
 mod error;
 mod record;
 mod released;

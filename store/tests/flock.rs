@@ -8,6 +8,8 @@ mod needs;
 #[path = "flock/running.rs"]
 mod running;
 
+use std::time::{Duration, Instant};
+
 use huntaway_wire::Durability;
 use huntaway_wire::replicated::{Answer, Command};
 use running::{Flock, object, read, write};
@@ -71,5 +73,66 @@ fn a_request_is_handed_on_to_a_primary_that_its_gateway_does_not_reach() {
     flock.is_relayed = false;
     for index in 0..8 {
         assert_eq!(read(&mut flock, vid, index, 2), [Some(7 + index as u8), None], "{index}");
+    }
+}
+
+/// The thread that is at the replica waits for a disk that does not answer: it alone, and whoever wants something of that replica.
+#[test]
+fn a_replica_that_is_busy_for_long_keeps_no_other_from_its_leases() {
+    let mut flock = Flock::new(3, 3);
+    let vid = flock.create("disk");
+    let put = |flock: &mut Flock, vid, index, byte| {
+        let (partition, oid) = object(vid, index);
+        flock.ask(partition, &write(oid, 0, byte, Durability::Logged))
+    };
+    (0..12).for_each(|index| assert_eq!(put(&mut flock, vid, index, 1), Answer::Done));
+    let busy = object(vid, 0).0;
+    let node = flock.primary(busy);
+    let mut number = 0;
+    flock.while_busy(node, busy, |flock| {
+        // What the ledger says reaches all others, which act on it.
+        let another = flock.create("another");
+        number = flock.state().number();
+        let began = Instant::now();
+        for byte in (1..=u8::MAX).cycle() {
+            for index in (0..12).filter(|index| object(vid, *index).0 != busy) {
+                assert_eq!(put(flock, vid, index, byte), Answer::Done);
+            }
+            for index in (0..12).filter(|index| object(another, *index).0 != busy) {
+                assert_eq!(put(flock, another, index, byte), Answer::Done);
+            }
+            if began.elapsed() > Duration::from_secs(3) {
+                break;
+            }
+        }
+        // Its place is taken, and nobody is told that it knows what it does not know.
+        assert_eq!(put(flock, vid, 0, 2), Answer::Done);
+        assert_ne!(flock.primary(busy), node);
+        assert!(flock.known_by_all(node) < number);
+    });
+    let began = Instant::now();
+    while flock.known_by_all(node) < number {
+        assert!(began.elapsed() < running::DEADLINE, "what waited is taken in");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    flock.until_whole(&[busy]);
+    assert_eq!(read(&mut flock, vid, 0, 1), [Some(2)]);
+}
+
+/// The store says what it has room for before the replica takes in the first write to it, which would wait for that otherwise.
+#[test]
+fn the_first_write_to_a_replica_waits_for_nothing() {
+    let mut flock = Flock::new(1, 1);
+    let vid = flock.create("disk");
+    let began = Instant::now();
+    for index in 0.. {
+        // So that the next one has a stamp.
+        assert_eq!(read(&mut flock, vid, 0, 1), [None]);
+        let (partition, oid) = object(vid, 1 + index);
+        match flock.answers_at_once(partition, &write(oid, 0, 1, Durability::Logged)) {
+            Some(Answer::Done) => return,
+            // It may lack its lease for a while.
+            _ => assert!(began.elapsed() < running::DEADLINE, "one of {index} is answered at once"),
+        }
     }
 }

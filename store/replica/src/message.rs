@@ -144,6 +144,19 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// What a receiver adds to its log at most, unless it says that it has no room; `None` if that is nothing.
+    pub(crate) fn logged_bytes(&self) -> Option<u64> {
+        let all = |records: &[Arc<Record>]| Some(records.iter().map(|record| record.size_bytes()).sum());
+        match self {
+            Self::Forward { record, .. } => Some(record.size_bytes()),
+            Self::RollForward { records } | Self::Gathered { records } => all(records),
+            Self::Ask { lesson: Lesson::Begin { .. } | Lesson::Remove { .. }, .. } => Some(0),
+            _ => None,
+        }
+    }
+}
+
 /// What is asked of a replica that is compared with another one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lesson {

@@ -13,7 +13,7 @@ use crate::mending::{Found, Mended};
 use crate::message::{Body, Message};
 use crate::opening::Opening;
 use crate::planted::PlantedBug;
-use crate::primary::Primary;
+use crate::primary::{Primary, cost};
 use crate::process::{GRANT_US, Grant, Moment, Process};
 use crate::record::Entry;
 use crate::resend::Resend;
@@ -155,6 +155,21 @@ impl Replica {
             || takes && (room.has_less_than(WHOLE_OBJECT_BYTES / 2) || room.is_full())
     }
 
+    /// What taking in `input` adds to the log, as far as that is known before, if it may just as well be dropped when there is no room:
+    /// a message that its sender repeats, or a request that is to change something here, which may be refused
+    /// ([`Refused::NotServing`]). To be seen to before it is taken in: what has begun cannot be put off.
+    pub fn may_be_put_off(&self, input: &Input) -> Option<u64> {
+        match input {
+            Input::Requested(request) if self.is_open() && request.pepoch == self.site.pepoch() => {
+                cost(&request.command).map(|cost| cost.bytes)
+            }
+            Input::Received { message, .. } if message.pepoch == self.site.pepoch() => {
+                message.body.logged_bytes()
+            }
+            _ => None,
+        }
+    }
+
     fn wants_room(&self) -> bool {
         matches!(&self.role, Role::Primary(primary) if primary.wants_room())
     }
@@ -178,6 +193,12 @@ impl Replica {
     /// The newest agreed state that it was given.
     pub fn configuration(&self) -> &Configuration {
         &self.site.configuration
+    }
+
+    /// The data of writes in doubt that a [`Self::checkpoint`] would add to the log once more. There is less of it when the primary has
+    /// told what is settled, a beacon later.
+    pub fn in_doubt_bytes(&self) -> u64 {
+        self.site.doubt.records().map(|record| record.size_bytes()).sum()
     }
 
     /// What the log has to keep of requests and of writes in doubt. To be logged after whatever earlier steps had logged, and before

@@ -3,7 +3,6 @@
 //! nobody asks about any more ends.
 
 use std::collections::BTreeMap;
-use std::sync::TryLockError;
 use std::time::{Duration, Instant};
 
 use huntaway_membership::Driver as _;
@@ -13,7 +12,7 @@ use huntaway_wire::{Partition, Pepoch, Process};
 use tokio::sync::mpsc;
 use tokio::time::{Instant as Deadline, timeout_at};
 
-use super::{Host, Place, Shared};
+use super::{Host, Shared};
 use crate::locking::lock;
 
 /// Partitions with objects that are read through at a time: few, for whoever reads them keeps leases as well.
@@ -35,6 +34,8 @@ const ANSWER_TIME: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Comparing {
     round: Option<Round>,
+    /// Of rounds that are over: they were busy, and are to read no more.
+    to_stand_still: Vec<Partition>,
     question: u64,
     answers: Option<(Compare, mpsc::Sender<(Process, Compared)>)>,
 }
@@ -90,7 +91,7 @@ impl Shared {
             false => round.asked_at.elapsed() >= FORGOTTEN_AFTER,
         });
         if let Some(over) = over {
-            self.stand_still(&over);
+            self.stand_still(&mut comparing, &over);
             if asked.is_over {
                 return over.compared(asked);
             }
@@ -111,42 +112,48 @@ impl Shared {
         round.compared(asked)
     }
 
-    fn stand_still(&self, round: &Round) {
-        round.under_way.keys().for_each(|partition| self.place(*partition).replica.scrub_at(0));
+    fn stand_still(&self, comparing: &mut Comparing, round: &Round) {
+        comparing.to_stand_still.extend(round.under_way.keys());
+        self.stop(comparing);
+    }
+
+    /// Nobody waits for those that are busy: they are looked at again soon.
+    fn stop(&self, comparing: &mut Comparing) {
+        let is_busy = |at: &Partition| self.try_at(*at, |place| place.replica.scrub_at(0)).is_none();
+        comparing.to_stand_still.retain(is_busy);
     }
 
     /// Looks what was read through, and has others read. To be called a few times in a second.
     pub(super) fn compare(&self) {
         let mut comparing = lock(&self.comparing);
         if let Some(forgotten) = comparing.round.take_if(|round| round.asked_at.elapsed() > FORGOTTEN_AFTER) {
-            return self.stand_still(&forgotten);
+            return self.stand_still(&mut comparing, &forgotten);
         }
-        let Some(round) = &mut comparing.round else { return };
+        self.stop(&mut comparing);
+        let Comparing { round: Some(round), to_stand_still, .. } = &mut *comparing else { return };
         for (partition, mut begun) in std::mem::take(&mut round.under_way) {
-            let Some(mut place) = self.free_place(partition) else {
-                round.under_way.insert(partition, begun);
-                continue;
-            };
-            let is_same = place.replica.configuration().pepoch == begun.pepoch;
-            let (Some(mended), true) = (place.replica.mended(), is_same) else {
+            let goes_on = self.try_at(partition, |place| {
+                let is_same = place.replica.configuration().pepoch == begun.pepoch;
+                let passes = place.replica.mended().filter(|_| is_same).map(|mended| mended.passes);
+                if passes == Some(begun.passes) {
+                    begun.objects = place.replica.found().map_or(0, |found| found.objects);
+                    return true;
+                }
                 // Whoever leads it by now begins anew.
+                if let Some(found) = place.replica.found().filter(|_| passes.is_some()) {
+                    round.take(partition, found);
+                }
                 place.replica.scrub_at(0);
-                continue;
-            };
-            if mended.passes == begun.passes {
-                begun.objects = place.replica.found().map_or(0, |found| found.objects);
+                false
+            });
+            if goes_on.unwrap_or(true) {
                 round.under_way.insert(partition, begun);
-                continue;
             }
-            if let Some(found) = place.replica.found() {
-                round.take(partition, found);
-            }
-            place.replica.scrub_at(0);
         }
-        self.compare_more(round);
+        self.compare_more(round, to_stand_still);
     }
 
-    fn compare_more(&self, round: &mut Round) {
+    fn compare_more(&self, round: &mut Round, busy: &[Partition]) {
         let state = self.ledger.state();
         let full = round.under_way.values().filter(|begun| begun.has_objects).count();
         let mut left =
@@ -156,30 +163,27 @@ impl Shared {
                 return;
             }
             let is_here = state.primary(partition) == Some(self.me.node);
-            if !is_here || round.done.contains(partition) || round.under_way.contains_key(&partition) {
+            let is_known = round.done.contains(partition) || round.under_way.contains_key(&partition);
+            if !is_here || is_known || busy.contains(&partition) {
                 continue;
             }
             let has_objects = self.has_objects(partition);
             let kind = usize::from(has_objects);
-            let Some(mut place) = self.free_place(partition).filter(|_| left[kind] > 0) else { continue };
-            if !place.replica.scrub_anew() {
+            if left[kind] == 0 {
                 continue;
             }
-            place.replica.scrub_at(BYTES_PER_SECOND / WITH_OBJECTS as u64);
-            let passes = place.replica.mended().map_or(0, |mended| mended.passes);
-            let pepoch = place.replica.configuration().pepoch;
-            round.under_way.insert(partition, Begun { pepoch, passes, has_objects, objects: 0 });
+            let begun = self.try_at(partition, |place| {
+                if !place.replica.scrub_anew() {
+                    return None;
+                }
+                place.replica.scrub_at(BYTES_PER_SECOND / WITH_OBJECTS as u64);
+                let passes = place.replica.mended().map_or(0, |mended| mended.passes);
+                let pepoch = place.replica.configuration().pepoch;
+                Some(Begun { pepoch, passes, has_objects, objects: 0 })
+            });
+            let Some(begun) = begun.flatten() else { continue };
+            round.under_way.insert(partition, begun);
             left[kind] -= 1;
-        }
-    }
-
-    /// The place, unless somebody is at work there: it is looked at again soon.
-    fn free_place(&self, partition: Partition) -> Option<std::sync::MutexGuard<'_, Place>> {
-        match self.places[partition.index()].try_lock() {
-            Ok(place) => Some(place),
-            // Whoever panics there ends the process.
-            Err(TryLockError::Poisoned(place)) => Some(place.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
         }
     }
 

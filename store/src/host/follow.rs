@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use huntaway_ledger::State;
@@ -11,6 +12,7 @@ use huntaway_wire::{OBJECT_SIZE_BYTES, Partition, Pepoch};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::agreed::{configuration, processes, vdis};
+use super::door::Comes;
 use super::{Shared, now};
 use crate::locking::lock;
 
@@ -31,6 +33,8 @@ struct Known {
     vdis: Arc<Vdis>,
     /// The lease of the ledger, of which all is known that was said before it.
     leased_until: Duration,
+    /// Whose replicas are busy, and will know of a state when they are not: its number.
+    behind: Vec<(Partition, u64)>,
 }
 
 pub(super) async fn follow(shared: Arc<Shared>) {
@@ -45,9 +49,13 @@ pub(super) async fn follow(shared: Arc<Shared>) {
         if state.number() > known.state.number() {
             shared.links_follow(&state);
             shared.configure(&mut known, &state);
-            shared.ledger.applied(state.number());
             // Who came in sync makes room for the next one.
             shared.teach();
+        }
+        // A step that began before may still be under way there.
+        known.behind.retain(|(partition, number)| !shared.door(*partition).knows(*number));
+        if known.behind.is_empty() {
+            shared.ledger.applied(known.state.number());
         }
         if until > known.leased_until {
             known.leased_until = until;
@@ -59,6 +67,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                 return;
             },
             _ = looks.tick() => {}
+            () = shared.configured.notified(), if !known.behind.is_empty() => {}
         }
     }
 }
@@ -96,20 +105,18 @@ impl Shared {
         };
         for partition in changed {
             if let Some(configuration) = configuration(state, partition, &known.gateways, &known.vdis) {
-                self.configured(partition, configuration, known.leased_until);
+                self.configured(partition, configuration, known);
+                known.behind.push((partition, state.number()));
             }
         }
         self.hold_again(state);
     }
 
-    fn configured(&self, partition: Partition, configuration: Configuration, leased_until: Duration) {
+    fn configured(&self, partition: Partition, configuration: Configuration, known: &Known) {
         let leads = configuration.primary() == Some(self.me);
         let is_kept = configuration.keepers.contains(&self.me.node);
-        let copied = {
-            let mut place = self.place(partition);
-            place.leads = leads;
-            place.replica.copied_bytes()
-        };
+        self.door(partition).leads.store(leads, Ordering::Release);
+        let copied = self.try_at(partition, |place| place.replica.copied_bytes()).unwrap_or(0);
         let bytes = if leads && !configuration.candidates.is_empty() { self.bytes(partition) } else { 0 };
         {
             let mut recovery = lock(&self.recovery);
@@ -118,10 +125,9 @@ impl Shared {
             }
             recovery.configured(now(), partition, self.me, &configuration, bytes);
         }
-        let configuration = Arc::new(configuration);
-        self.step(partition, Input::Configured(configuration));
+        self.comes(partition, Comes::Configured(Arc::new(configuration), known.state.number()));
         if leads {
-            self.step(partition, Input::LedgerLease { until: moment(leased_until) });
+            self.step(partition, Input::LedgerLease { until: moment(known.leased_until) });
         }
         if !is_kept && self.has_objects(partition) {
             self.step(partition, Input::Forget);
@@ -130,7 +136,7 @@ impl Shared {
 
     fn leased(&self, until: Duration) {
         for partition in Partition::all() {
-            if self.place(partition).leads {
+            if self.door(partition).leads.load(Ordering::Acquire) {
                 self.step(partition, Input::LedgerLease { until: moment(until) });
             }
         }

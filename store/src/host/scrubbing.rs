@@ -39,22 +39,30 @@ impl Shared {
             return;
         }
         scrubbing.under_way.retain(|(partition, passes)| {
-            let mut place = self.place(*partition);
-            let goes_on = place.replica.mended().is_some_and(|mended| mended.passes == *passes);
-            if !goes_on {
-                place.replica.scrub_at(0);
-            }
-            goes_on
+            let goes_on = self.try_at(*partition, |place| {
+                let goes_on = place.replica.mended().is_some_and(|mended| mended.passes == *passes);
+                if !goes_on {
+                    place.replica.scrub_at(0);
+                }
+                goes_on
+            });
+            // Who is busy is looked at the next time.
+            goes_on.unwrap_or(true)
         });
         let pace = scrubbing.bytes_per_second / AT_A_TIME as u64;
         while scrubbing.under_way.len() < AT_A_TIME && scrubbing.next < PARTITIONS {
-            let next = Partition::new(scrubbing.next);
-            scrubbing.next += 1;
-            let Ok(partition) = next else { continue };
-            let mut place = self.place(partition);
-            if let Some(mended) = place.replica.mended() {
+            let Ok(partition) = Partition::new(scrubbing.next) else { return };
+            let passes = self.try_at(partition, |place| {
+                let passes = place.replica.mended()?.passes;
                 place.replica.scrub_at(pace);
-                scrubbing.under_way.push((partition, mended.passes));
+                Some(passes)
+            });
+            match passes {
+                None => return,
+                Some(passes) => {
+                    scrubbing.next += 1;
+                    scrubbing.under_way.extend(passes.map(|passes| (partition, passes)));
+                }
             }
         }
         if scrubbing.next == PARTITIONS && scrubbing.under_way.is_empty() && scrubbing.began.elapsed() > ROUND

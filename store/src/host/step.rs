@@ -1,41 +1,46 @@
 //! One step of a replica, and all that follows from it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
 
 use huntaway_ledger::keeper::Proposal as Proposed;
 use huntaway_ledger::{InSyncChange, Record, SetRecord};
-use huntaway_replica::{Entry, Hold, Input, Outcome, Output, Process, Proposal, Replica, SetChange, Ticket};
-use huntaway_wire::replicated::{Answered, Answers, Request};
-use huntaway_wire::{Error, Partition, Pepoch};
+use huntaway_replica::{Hold, Input, Outcome, Output, Process, Proposal, Replica, SetChange, Ticket};
+use huntaway_wire::replicated::{Answered, Answers};
+use huntaway_wire::{Partition, Pepoch};
 
+use super::door::{Comes, Door};
 use super::{Shared, now};
-use crate::LogError;
-use crate::disk::FileDisk;
 use crate::locking::lock;
-use crate::store::Store;
-
-/// How often room is made for an entry that was promised some.
-const MOST_TRIES: usize = 3;
 
 /// A partition's replica here.
 pub(super) struct Place {
     pub(super) replica: Replica,
-    /// Whether this process is to be its primary, as far as is known.
-    pub(super) leads: bool,
     /// Its disk does nothing any more, or did not take what it had to, and the replica knows.
     pub(super) has_failed: bool,
+    /// Since when, if it is for want of room alone.
+    pub(super) lacks_room: Option<Instant>,
+    /// Since when its store cannot tell what it has.
+    pub(super) unreadable: Option<Instant>,
+    /// How often in a row it was not told what it knows, for too much of that is in doubt.
+    pub(super) put_off: u8,
     /// Where each gateway wants its answers.
     answers: Vec<(Process, Arc<dyn Answers>)>,
 }
 
 /// What is done when the replica's lock is free.
-enum After {
+pub(super) enum After {
     Answer(Arc<dyn Answers>, Answered),
     Propose(Proposal),
     Held(Pepoch, Hold),
+    /// Somebody may have come while this replica's lock was taken.
+    GoOn(Partition),
 }
+
+/// A thread takes in so much for a replica, one after the other, before it goes on with what it came for.
+const MOST_AT_ONCE: usize = 128;
 
 /// Held while a replica takes something in. If a panic ends that, the replica knows of it in part, and so the process ends before
 /// anybody is told more: the next one begins with what is in the log.
@@ -53,8 +58,14 @@ impl Drop for WholeOrNothing {
 }
 
 impl Place {
-    pub(super) fn new(replica: Replica) -> Self {
-        Self { replica, leads: false, has_failed: false, answers: Vec::new() }
+    pub(super) fn new(replica: Replica, has_failed: bool) -> Self {
+        Self { replica, has_failed, lacks_room: None, unreadable: None, put_off: 0, answers: Vec::new() }
+    }
+
+    /// Where a gateway wants its answers.
+    pub(super) fn answers_of(&self, gateway: Process) -> Option<Arc<dyn Answers>> {
+        let found = self.answers.iter().find(|(known, _)| *known == gateway);
+        found.map(|(_, answers)| Arc::clone(answers))
     }
 
     fn answers_go_to(&mut self, gateway: Process, answers: &Arc<dyn Answers>) {
@@ -67,67 +78,113 @@ impl Place {
 }
 
 impl Shared {
-    pub(super) fn place(&self, partition: Partition) -> MutexGuard<'_, Place> {
-        lock(&self.places[partition.index()])
+    pub(super) fn door(&self, partition: Partition) -> &Door {
+        &self.doors[partition.index()]
     }
 
-    /// Has the replica take that in, and does what it says.
+    /// Has the replica take that in, and does what it says: now, or whoever is at it does.
     pub(super) fn step(&self, partition: Partition, input: Input) {
-        let place = self.place(partition);
-        self.step_locked(partition, place, input);
+        self.comes(partition, Comes::Input(input));
     }
 
-    pub(super) fn take_request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>) {
-        let mut place = self.place(partition);
-        place.answers_go_to(request.id.gateway, answers);
-        if place.leads
-            && place.replica.configuration().in_sync.len() < place.replica.configuration().min_copies
-        {
-            lock(&self.recovery).asked_for(partition);
+    pub(super) fn comes(&self, partition: Partition, comes: Comes) {
+        self.door(partition).put(comes);
+        self.go_on(partition);
+    }
+
+    /// Has the replica take in what waits for it, unless somebody is at it, who does that then.
+    fn go_on(&self, partition: Partition) {
+        let door = self.door(partition);
+        // Others come as well. If nobody does, the timer takes up what is left.
+        for _ in 0..MOST_AT_ONCE {
+            let Some(mut place) = door.try_place() else { return };
+            let mut after = Vec::new();
+            if let Some(comes) = door.next() {
+                self.take_in(partition, &mut place, comes, &mut after);
+            }
+            drop(place);
+            after.into_iter().for_each(|after| self.carry_out_after(partition, after));
+            // Who came before the lock was free has left it to us.
+            if !door.is_anybody_waiting() {
+                return;
+            }
         }
-        self.step_locked(partition, place, Input::Requested(request));
     }
 
-    fn step_locked(&self, partition: Partition, mut place: MutexGuard<'_, Place>, input: Input) {
+    /// Looks at the replica when nobody else is at it, and when it has taken in what waited.
+    pub(super) fn at<R>(&self, partition: Partition, look: impl FnOnce(&mut Place) -> R) -> R {
+        let (door, mut after) = (self.door(partition), Vec::new());
+        let mut place = door.place();
+        while let Some(comes) = door.next() {
+            self.take_in(partition, &mut place, comes, &mut after);
+        }
+        let seen = look(&mut place);
+        drop(place);
+        after.into_iter().for_each(|after| self.carry_out_after(partition, after));
+        self.go_on(partition);
+        seen
+    }
+
+    /// Looks at the replica unless somebody is at it.
+    pub(super) fn try_at<R>(&self, partition: Partition, look: impl FnOnce(&mut Place) -> R) -> Option<R> {
+        let seen = self.door(partition).try_place().map(|mut place| look(&mut place));
+        self.go_on(partition);
+        seen
+    }
+
+    fn take_in(&self, partition: Partition, place: &mut Place, comes: Comes, after: &mut Vec<After>) {
         if self.has_ended.load(Ordering::Acquire) {
             return;
         }
-        let mut after = Vec::new();
+        match comes {
+            Comes::Input(Input::Tick) => self.tick_place(partition, place, after),
+            Comes::Input(input) => self.step_at(partition, place, input, after),
+            Comes::Request(request, answers) => {
+                place.answers_go_to(request.id.gateway, &answers);
+                let configuration = place.replica.configuration();
+                if configuration.primary() == Some(self.me)
+                    && configuration.in_sync.len() < configuration.min_copies
+                {
+                    lock(&self.recovery).asked_for(partition);
+                }
+                self.step_at(partition, place, Input::Requested(request), after);
+            }
+            Comes::Configured(configuration, number) => {
+                self.step_at(partition, place, Input::Configured(configuration), after);
+                self.door(partition).is_configured(number);
+                self.configured.notify_one();
+            }
+        }
+    }
+
+    /// One step, and those that follow from it.
+    pub(super) fn step_at(
+        &self,
+        partition: Partition,
+        place: &mut Place,
+        input: Input,
+        after: &mut Vec<After>,
+    ) {
+        if let Some(instead) = self.is_put_off(partition, place, &input) {
+            return after.extend(instead);
+        }
         let mut stored = VecDeque::new();
         let mut next = Some(input);
         let whole = WholeOrNothing;
         while let Some(input) = next {
-            let is_late = |store: &&Store<FileDisk>| !place.has_failed && store.wants_checkpoint(partition);
-            if let Some(store) = self.disks.store(partition).filter(is_late) {
-                // If there is no room for that either, whoever has to log something finds out.
-                let _ = store.log_entry(partition, &place.replica.checkpoint());
+            if let Some(store) = self.disks.store(partition)
+                && store.wants_checkpoint(partition)
+            {
+                place.tell_what_is_known(partition, store);
             }
-            let mut outputs = self.tell_room(partition, &mut place, &input);
+            let mut outputs = self.tell_room(partition, place, &input);
             outputs.extend(place.replica.step(now(), input));
             for output in outputs {
-                self.carry_out(partition, &mut place, output, &mut stored, &mut after);
+                self.carry_out(partition, place, output, &mut stored, after);
             }
             next = stored.pop_front().map(|(ticket, outcome)| Input::Stored { ticket, outcome });
         }
         drop(whole);
-        drop(place);
-        after.into_iter().for_each(|after| self.carry_out_after(partition, after));
-    }
-
-    /// What the store has room for, if the replica wants to know before it takes that in.
-    fn tell_room(&self, partition: Partition, place: &mut Place, input: &Input) -> Vec<Output> {
-        let is_wanted = !place.has_failed && place.replica.wants_room_for(input);
-        let Some(store) = self.disks.store(partition).filter(|_| is_wanted) else { return Vec::new() };
-        match store.credit(partition) {
-            Ok(credit) => place.replica.step(now(), Input::Room(credit)),
-            // It is told of room for what it could not log; without that the others would wait for it.
-            Err(error @ Error::Broken(_)) => {
-                tracing::error!(%partition, %error, "a replica has nowhere to log to");
-                place.has_failed = true;
-                place.replica.step(now(), Input::DiskFailed)
-            }
-            Err(Error::Refused(_)) => Vec::new(),
-        }
     }
 
     fn carry_out(
@@ -143,8 +200,11 @@ impl Shared {
         match output {
             Output::Log { ticket, entry } => {
                 // Of entries in the log all earlier ones are: after one that is not there nothing is added.
-                let outcome = if place.has_failed { Outcome::Failed } else { self.log(partition, &entry) };
-                place.has_failed |= outcome == Outcome::Failed;
+                let outcome = if place.has_failed {
+                    Outcome::Failed
+                } else {
+                    self.log(partition, place, &entry, after)
+                };
                 stored.push_back((ticket, outcome));
             }
             Output::Sync { ticket } => self.syncs.want(self.disks.number(partition), partition, ticket),
@@ -166,59 +226,13 @@ impl Shared {
             }
             Output::Send { to, message } => self.links.send(to, partition, &message),
             Output::Answer { id, resend, answer, stamp } => {
-                if let Some((_, answers)) = place.answers.iter().find(|(gateway, _)| *gateway == id.gateway) {
-                    let answered = Answered { id, resend, answer, stamp };
-                    after.push(After::Answer(Arc::clone(answers), answered));
+                if let Some(answers) = place.answers_of(id.gateway) {
+                    after.push(After::Answer(answers, Answered { id, resend, answer, stamp }));
                 }
             }
             Output::Propose(proposal) => after.push(After::Propose(proposal)),
             Output::GaveUp { learner } => lock(&self.recovery).gave_up(now(), partition, learner),
             Output::Held { pepoch, hold } => after.push(After::Held(pepoch, hold)),
-        }
-    }
-
-    fn log(&self, partition: Partition, entry: &Entry) -> Outcome {
-        let Some(store) = self.disks.store(partition) else { return Outcome::Failed };
-        let may_wait = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
-        let mut logged = store.log_entry(partition, entry);
-        for _ in 0..MOST_TRIES {
-            if may_wait || !matches!(logged, Err(LogError::Full | LogError::NotNow)) {
-                break;
-            }
-            // It was promised room: what is in its way goes to its place now.
-            self.make_room(store);
-            logged = store.log_entry(partition, entry);
-        }
-        match logged {
-            Ok(_) => Outcome::Done,
-            Err(LogError::Full | LogError::NoSpace { .. } | LogError::NotNow) if may_wait => Outcome::NoRoom,
-            Err(error) => {
-                tracing::error!(%partition, %error, "a replica's entry cannot be logged");
-                Outcome::Failed
-            }
-        }
-    }
-
-    /// Has the log be used again, as far as that can be without waiting for other replicas.
-    fn make_room(&self, store: &Store<FileDisk>) {
-        for partition in store.checkpoints_due() {
-            if let Ok(place) = self.places[partition.index()].try_lock()
-                && !place.has_failed
-            {
-                // If there is no room for that either, whoever tries again finds out.
-                let _ = store.log_entry(partition, &place.replica.checkpoint());
-            }
-        }
-        // A disk that fails is noticed by whoever uses it next.
-        let _ = store.sync().and_then(|_| store.apply());
-    }
-
-    /// What the replica knows goes to the log again, where it holds up the rest.
-    pub(super) fn checkpoint(&self, partition: Partition) {
-        let place = self.place(partition);
-        // What it knows by now may name what the log does not have.
-        if !place.has_failed {
-            self.log(partition, &place.replica.checkpoint());
         }
     }
 
@@ -231,6 +245,7 @@ impl Shared {
                 self.ledger.propose_unheard(Proposed::Record(record));
             }
             After::Held(pepoch, hold) => self.held(partition, pepoch, hold),
+            After::GoOn(other) => self.go_on(other),
         }
     }
 }
@@ -245,4 +260,32 @@ fn record(partition: Partition, proposal: &Proposal) -> Record {
         SetChange::Failed(Process { node, incarnation }) => InSyncChange::Failed { node, incarnation },
     };
     Record::Sets(SetRecord::Changed { partition, pepoch: proposal.pepoch, change })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::panic::catch_unwind;
+    use std::process::Command;
+
+    use super::*;
+
+    const IS_CHILD: &str = "HUNTAWAY_TEST_PANICS_IN_A_STEP";
+    const NAME: &str = "host::step::tests::a_panic_within_a_step_ends_the_process";
+    const SIGABRT: i32 = 6;
+
+    #[test]
+    fn a_panic_within_a_step_ends_the_process() {
+        if std::env::var_os(IS_CHILD).is_some() {
+            // Whoever catches it, as those do that run tasks, does not get to it.
+            let caught = catch_unwind(|| {
+                let _whole = WholeOrNothing;
+                panic!("half way through");
+            });
+            return assert!(caught.is_ok(), "it goes on");
+        }
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let ended = child.args(["--exact", NAME]).env(IS_CHILD, "1").output().unwrap();
+        assert_eq!(ended.status.signal(), Some(SIGABRT), "{ended:?}");
+    }
 }

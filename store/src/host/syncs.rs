@@ -33,6 +33,8 @@ struct Queue {
 struct Waiting {
     replicas: Vec<(Partition, Ticket)>,
     wishes: Vec<Arc<Wish>>,
+    /// It is time to see whether the log holds what keeps it from being used again.
+    looks_at_log: bool,
 }
 
 /// A gateway wants all disks synced.
@@ -72,6 +74,14 @@ impl Syncs {
         true
     }
 
+    /// To be said now and then.
+    pub(super) fn look_at_logs(&self) {
+        for queue in &self.disks {
+            lock(&queue.waiting).looks_at_log = true;
+            queue.filled.notify_one();
+        }
+    }
+
     /// The threads end.
     pub(super) fn stop(&self) {
         self.is_stopping.store(true, Ordering::Release);
@@ -90,7 +100,7 @@ impl Syncs {
             if self.is_stopping.load(Ordering::Acquire) {
                 return None;
             }
-            if !waiting.replicas.is_empty() || !waiting.wishes.is_empty() {
+            if !waiting.replicas.is_empty() || !waiting.wishes.is_empty() || waiting.looks_at_log {
                 return Some(std::mem::take(&mut *waiting));
             }
             waiting = queue.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner);
@@ -110,6 +120,12 @@ impl Shared {
 
     fn sync(&self, disk: usize) {
         while let Some(waiting) = self.syncs.next(disk) {
+            if let Some(store) = self.disks.by_number(disk).filter(|_| waiting.looks_at_log) {
+                self.checkpoint_due(store);
+            }
+            if waiting.replicas.is_empty() && waiting.wishes.is_empty() {
+                continue;
+            }
             let is_synced = self.disks.by_number(disk).is_some_and(|store| store.sync().is_ok());
             for wish in waiting.wishes {
                 self.wish_is_done(&wish, is_synced);

@@ -8,6 +8,7 @@ use huntaway_wire::{PARTITIONS, Partition};
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::step::{After, Place};
 use super::{Shared, now};
 use crate::locking::lock;
 
@@ -34,30 +35,38 @@ pub(super) async fn tick(shared: Arc<Shared>) {
             }
         }
         shared.teach();
-        shared.checkpoint_due();
+        shared.syncs.look_at_logs();
         shared.scrub();
     }
 }
 
 impl Shared {
     fn tick(&self, partition: Partition) {
-        let Some(store) = self.disks.store(partition) else {
-            if !std::mem::replace(&mut self.place(partition).has_failed, true) {
-                self.step(partition, Input::DiskFailed);
+        if let Some(store) = self.disks.store(partition) {
+            for oid in store.suspects(partition) {
+                self.step(partition, Input::Suspect { oid });
             }
-            return self.step(partition, Input::Tick);
-        };
-        for oid in store.suspects(partition) {
-            self.step(partition, Input::Suspect { oid });
         }
         self.step(partition, Input::Tick);
+    }
+
+    pub(super) fn tick_place(&self, partition: Partition, place: &mut Place, after: &mut Vec<After>) {
+        match self.disks.store(partition) {
+            Some(store) => self.look_after_failed(place, partition, store),
+            None if place.has_failed => {}
+            None => {
+                place.has_failed = true;
+                self.step_at(partition, place, Input::DiskFailed, after);
+            }
+        }
+        self.step_at(partition, place, Input::Tick, after);
     }
 
     /// Tells primaries whom to teach.
     pub(super) fn teach(&self) {
         let taught: Vec<Partition> = lock(&self.recovery).taught().collect();
-        let copied = |at: Partition| (at, self.place(at).replica.copied_bytes());
-        let copied: Vec<(Partition, u64)> = taught.into_iter().map(copied).collect();
+        let copied = |at: Partition| Some((at, self.try_at(at, |place| place.replica.copied_bytes())?));
+        let copied: Vec<(Partition, u64)> = taught.into_iter().filter_map(copied).collect();
         let to_teach = {
             let mut recovery = lock(&self.recovery);
             copied.into_iter().for_each(|(partition, bytes)| recovery.copied(now(), partition, bytes));
@@ -65,12 +74,6 @@ impl Shared {
         };
         for ToTeach { partition, learner, bytes_per_second } in to_teach {
             self.step(partition, Input::Teach { learner, bytes_per_second });
-        }
-    }
-
-    fn checkpoint_due(&self) {
-        for store in self.disks.all() {
-            store.checkpoints_due().into_iter().for_each(|partition| self.checkpoint(partition));
         }
     }
 }

@@ -81,7 +81,8 @@ impl<D: Disk> Store<D> {
         let applied = self.room.applied();
         if grant.refused_at == applied && !grant.refused.is_multiple_of(ASKED_IN_VAIN) {
             grant.refused = grant.refused.wrapping_add(1).max(1);
-            return grant.credit(!self.room.may_grow_for(grant.frees));
+            let is_full = !self.may_grow_for(grant.frees);
+            return grant.credit(is_full);
         }
         let granted = self.room.promise_beside(&*self.disk, more_bytes, KEPT_FOR_MENDING_BYTES);
         #[cfg(feature = "planted-bugs")]
@@ -101,10 +102,16 @@ impl<D: Disk> Store<D> {
                     grant.frees = self.room.frees();
                 }
                 (grant.refused, grant.refused_at) = (1, applied);
-                is_full = !self.room.may_grow_for(grant.frees);
+                is_full = !self.may_grow_for(grant.frees);
             }
         }
         grant.credit(is_full)
+    }
+
+    /// Whether there may be more space soon: records up to `frees` give some back when they are applied, or the log does, which holds
+    /// more than its bound.
+    fn may_grow_for(&self, frees: Lsn) -> bool {
+        self.room.may_grow_for(frees) || self.wal.has_surplus()
     }
 
     /// A write was logged: what it takes is not set aside for its partition any more.

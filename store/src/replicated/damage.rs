@@ -1,6 +1,6 @@
 //! What is missing from a log that was opened although it is damaged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +27,8 @@ pub(crate) struct LogDamage {
     without_index: Mutex<BTreeMap<Partition, Memory>>,
     /// From where on it says that.
     from: Lsn,
+    /// Partitions that could not be begun anew when they were to be, for a while.
+    put_off: Mutex<BTreeSet<Partition>>,
 }
 
 impl LogDamage {
@@ -122,6 +124,31 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Whether there are partitions that are to be begun anew and could not: [`Store::apply`] tries it again.
+    pub fn is_to_begin_anew(&self) -> bool {
+        !lock(&self.damage.put_off).is_empty()
+    }
+
+    /// To be called by whoever applies.
+    pub(crate) fn begin_anew_again(&self) {
+        let put_off = std::mem::take(&mut *lock(&self.damage.put_off));
+        for partition in put_off {
+            let mut slot = lock(&self.partitions[partition.index()]);
+            if let Slot::Damaged = *slot {
+                *slot = self.begin_anew(partition);
+            }
+        }
+    }
+
+    /// Whether what the partition has cannot be told now, but perhaps soon: its index cannot be read, or is to be begun anew.
+    pub fn is_unreadable_now(&self, partition: Partition) -> bool {
+        match self.look_up(partition).as_deref() {
+            Ok(Slot::Loaded(_)) => false,
+            Ok(Slot::Damaged) => lock(&self.damage.put_off).contains(&partition),
+            Ok(Slot::Untouched) | Err(_) => !self.has_failed(),
+        }
+    }
+
     fn has_directory(&self, partition: Partition) -> bool {
         let epochs = self.directories[partition.index()];
         epochs.found.max(epochs.known).is_some()
@@ -147,8 +174,9 @@ impl<D: Disk> Store<D> {
             Err(error) => DiskError::new("use a new index in", &directory)(io::Error::other(error)),
         };
         if error.may_pass() {
-            // The log keeps what it has of the partition, for the next process.
-            tracing::warn!(%partition, %error, "the index of a partition cannot be begun anew before the next start");
+            // The log keeps what it has of the partition, for the next try or the next process.
+            tracing::warn!(%partition, %error, "the index of a partition cannot be begun anew now");
+            lock(&self.damage.put_off).insert(partition);
             let kept = memory.filter(|memory| !memory.is_empty());
             lock(&self.damage.without_index).extend(kept.map(|memory| (partition, memory)));
             return Slot::Damaged;

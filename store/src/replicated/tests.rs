@@ -5,6 +5,7 @@ mod damage;
 mod driver;
 mod reading;
 mod room;
+mod tight;
 
 use std::sync::Arc;
 

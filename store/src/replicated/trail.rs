@@ -71,6 +71,14 @@ impl Trails {
         lock(&self.0).iter().filter(|(_, trail)| is_before(trail)).map(|(partition, _)| *partition).collect()
     }
 
+    /// The partitions that need the log from `lsn` on, or from further back, also when all that they said is durable.
+    pub(crate) fn up_to(&self, lsn: Lsn) -> Vec<Partition> {
+        let needed = |trail: &Trail| trail.next.back().map_or(trail.from, |(from, _)| *from);
+        let trails = lock(&self.0);
+        let pinning = trails.iter().filter(|(_, trail)| trail.last >= needed(trail) && needed(trail) <= lsn);
+        pinning.map(|(partition, _)| *partition).collect()
+    }
+
     /// Whether the partition is one of these.
     pub(crate) fn is_before(&self, partition: Partition, lsn: Lsn) -> bool {
         lock(&self.0).get(&partition).is_some_and(|trail| trail.told < lsn)

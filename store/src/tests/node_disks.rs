@@ -491,7 +491,7 @@ fn metrics_tell_the_disks_apart_in_one_family_each() {
     families.dedup();
     families.sort_unstable();
     families.dedup();
-    assert_eq!((families.len(), count), (17, 17), "{text}");
+    assert_eq!((families.len(), count), (18, 18), "{text}");
     for (name, value) in [("a", 0), ("b", 1), ("c", 1)] {
         let line = format!("huntaway_store_disk_failed{{disk=\"{}\"}} {value}", place.path(name).display());
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");

@@ -29,6 +29,9 @@ use tokio::runtime::Runtime;
 /// Whatever is waited for comes within this: tests share a machine with others.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// So long an answer is waited for before it is asked again.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// A keeper and its nodes.
 pub(crate) struct Flock {
     dir: TempDir,
@@ -45,7 +48,7 @@ pub(crate) struct Flock {
 }
 
 struct Running {
-    host: Host,
+    host: Arc<Host>,
     ledger: Arc<RemoteDriver>,
 }
 
@@ -156,7 +159,7 @@ impl Flock {
         let address = self.addresses[usize::from(node) - 1];
         let listener = TcpListener::bind(address).await.expect("the node's port");
         let host = Host::start(options, Arc::clone(&ledger), listener, &Registry::new()).await?;
-        Ok(Running { host, ledger })
+        Ok(Running { host: Arc::new(host), ledger })
     }
 
     /// The node's process ends, without a word to anybody.
@@ -165,6 +168,34 @@ impl Flock {
         let _runtime = self.runtime.enter();
         drop(host);
         drop(ledger);
+    }
+
+    /// Writes while the replica of a partition on a node is as busy as it is when its disk does not answer.
+    pub(crate) fn while_busy(&mut self, node: u8, partition: Partition, write: impl FnOnce(&mut Self)) {
+        let (begun, is_begun) = channel();
+        let (end, is_over) = channel::<()>();
+        let host = Arc::clone(&self.nodes[&node].host);
+        let keeps = std::thread::spawn(move || {
+            host.keep_busy(partition, || {
+                let _ = begun.send(());
+                // Whoever writes may have failed.
+                let _ = is_over.recv();
+            });
+        });
+        is_begun.recv().expect("it is busy");
+        write(self);
+        drop(end);
+        keeps.join().expect("it is not busy any more");
+    }
+
+    /// The process of the node that the partition is led by.
+    pub(crate) fn primary(&self, partition: Partition) -> u8 {
+        self.state().primary(partition).expect("a primary").0[0]
+    }
+
+    /// What every node that may serve knows, as the node's process has heard.
+    pub(crate) fn known_by_all(&self, node: u8) -> u64 {
+        self.nodes[&node].ledger.known_by_all()
     }
 
     /// The node's process ceases to serve, and says so.
@@ -239,7 +270,7 @@ impl Flock {
         let mut refused = None;
         for resend in 0.. {
             assert!(began.elapsed() < DEADLINE, "answered in time, and not by {refused:?}");
-            match self.ask_once(partition, (number, resend), command) {
+            match self.ask_once(partition, (number, resend), command, PATIENCE) {
                 Some(Answer::Refused(why)) if why != Refused::NoSpace => refused = Some(why),
                 Some(answer) => return answer,
                 None => {}
@@ -248,11 +279,18 @@ impl Flock {
         unreachable!("it is asked again and again")
     }
 
+    /// Has the primary do it, and says what it answers before it lets go of who asks.
+    pub(crate) fn answers_at_once(&mut self, partition: Partition, command: &Command) -> Option<Answer> {
+        self.client.last_number += 1;
+        self.ask_once(partition, (self.client.last_number, 0), command, Duration::ZERO)
+    }
+
     fn ask_once(
         &mut self,
         partition: Partition,
         (number, resend): (u64, u32),
         command: &Command,
+        patience: Duration,
     ) -> Option<Answer> {
         let state = self.state();
         let Some((node, running)) =
@@ -286,8 +324,9 @@ impl Flock {
             let store = running.host.ways().to(gateway, &answers).expect("it is this one");
             store.request(partition, request, &self.client.answers);
         }
-        let deadline = Instant::now() + Duration::from_millis(500);
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
             let Ok((from, answered)) = self.client.answered.recv_timeout(left) else { break };
             self.client.stamps.insert(from.node, answered.stamp);
             if answered.id.number == number {

@@ -1,12 +1,13 @@
 //! Partitions whose index cannot be used: they get another one when that is known, and nothing that was there is taken for nothing.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use huntaway_replica::{Entry, Outcome};
 use huntaway_wire::Version;
 
 use super::{known, oid, partition, version, write};
-use crate::disk::{Crash, Disk, SimulatedDisk};
+use crate::disk::{Crash, Disk, Fault, Operation, SimulatedDisk};
 use crate::{LogError, Store, StoreOptions};
 
 const INDEX: &str = "objects/001.1/index";
@@ -131,6 +132,26 @@ fn what_the_log_says_of_requests_is_not_lost_with_the_index() {
     assert_eq!(store.apply().unwrap().objects_without_room, 0);
     assert_eq!(store.wal.released(), begins);
     assert_eq!(block(&store, 0, 0), Some(Version::NEVER), "what is removed is not missing any more");
+}
+
+/// What the system is short of when it is to be done may be there later.
+#[test]
+fn what_cannot_be_begun_anew_now_is_by_whoever_applies() {
+    for lost in ALL {
+        let disk = disk(lost);
+        let store = open(&disk);
+        assert!(is_told(&store));
+        let full = Fault { operation: Operation::Name, after: 0, error: ErrorKind::StorageFull };
+        disk.fail(full);
+        store.log_damage_is_known();
+        assert!(store.is_to_begin_anew() && store.is_unreadable_now(partition(1)), "{lost:?}");
+        disk.fail(full);
+        store.apply().unwrap();
+        assert!(store.is_to_begin_anew(), "{lost:?}");
+        store.apply().unwrap();
+        assert!(!store.is_to_begin_anew() && !store.is_unreadable_now(partition(1)), "{lost:?}");
+        check(&store, lost);
+    }
 }
 
 /// Whatever was done when the process, or the machine, stops: it is told again, or done.

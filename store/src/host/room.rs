@@ -1,0 +1,194 @@
+//! Room for what replicas log: what can wait is put off before it begins, and what has begun is seen through.
+//!
+//! A replica that could not log what it has begun is out for as long as its process lives. So a message that its sender repeats, or a
+//! request, is dropped when the log is at its bound and the disk has nothing left; the timer has room made meanwhile.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use huntaway_replica::{Entry, Input, Outcome, Output};
+use huntaway_wire::replicated::{Answer, Answered, Refused};
+use huntaway_wire::{Error, Partition, Pepoch, Stamp, clock};
+
+use super::step::{After, Place};
+use super::{Shared, now};
+use crate::LogError;
+use crate::disk::FileDisk;
+use crate::store::Store;
+
+/// How often room is made for an entry that has begun, and how long it waits for more of it each time.
+const MOST_TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a replica knows is told in time while there is no more than this in doubt of it; else a few beacons later, when it is settled,
+/// for in a log without room it would take the place of others' writes.
+const MUCH_BYTES: u64 = 64 << 10;
+const MOST_PUT_OFF: u8 = 6;
+
+/// So long it is waited that the ledger leaves out a replica that had no room.
+const MOST_LACKING: Duration = Duration::from_secs(30);
+
+/// So long a replica whose store cannot read its index does nothing, before it is out.
+const MOST_UNREADABLE: Duration = Duration::from_secs(10);
+
+impl Place {
+    /// What the replica knows goes to the log again. If there is no room for that either, whoever tries again finds out.
+    pub(super) fn tell_what_is_known(&mut self, partition: Partition, store: &Store<FileDisk>) {
+        // What it knows by now may name what the log does not have.
+        if self.has_failed {
+            return;
+        }
+        let is_much = self.replica.in_doubt_bytes() > MUCH_BYTES && store.is_tight();
+        if is_much && self.put_off < MOST_PUT_OFF {
+            self.put_off += 1;
+            return;
+        }
+        self.put_off = 0;
+        let _ = store.log_entry(partition, &self.replica.checkpoint());
+    }
+}
+
+impl Place {
+    /// Whether the store cannot tell what the partition has, and that may be another time: not, if it has lasted.
+    fn is_unreadable_now(&mut self, partition: Partition, store: &Store<FileDisk>) -> bool {
+        if !store.is_unreadable_now(partition) {
+            self.unreadable = None;
+            return false;
+        }
+        self.unreadable.get_or_insert_with(Instant::now).elapsed() < MOST_UNREADABLE
+    }
+}
+
+impl Shared {
+    /// What there is to say instead, if `input` is not taken in for want of room: whoever sent it sends it again.
+    pub(super) fn is_put_off(
+        &self,
+        partition: Partition,
+        place: &mut Place,
+        input: &Input,
+    ) -> Option<Option<After>> {
+        let bytes = place.replica.may_be_put_off(input).filter(|_| !place.has_failed)?;
+        let store = self.disks.store(partition)?;
+        if !store.takes_more(bytes) {
+            store.put_off();
+        } else if !place.is_unreadable_now(partition, store) {
+            return None;
+        }
+        let Input::Requested(request) = input else { return Some(None) };
+        let answers = place.answers_of(request.id.gateway);
+        let stamp = Stamp { incarnation: self.me.incarnation, clock: clock::now() };
+        let answer = Answer::Refused(Refused::NotServing);
+        let answered = Answered { id: request.id, resend: request.resend, answer, stamp };
+        Some(answers.map(|answers| After::Answer(answers, answered)))
+    }
+
+    /// What the store has room for, if the replica wants to know before it takes that in.
+    pub(super) fn tell_room(&self, partition: Partition, place: &mut Place, input: &Input) -> Vec<Output> {
+        let is_wanted = !place.has_failed && place.replica.wants_room_for(input);
+        let Some(store) = self.disks.store(partition).filter(|_| is_wanted) else { return Vec::new() };
+        match store.credit(partition) {
+            Ok(credit) => place.replica.step(now(), Input::Room(credit)),
+            // It is told of room for what it could not log; without that the others would wait for it.
+            Err(Error::Broken(_)) if place.is_unreadable_now(partition, store) => Vec::new(),
+            Err(error @ Error::Broken(_)) => {
+                tracing::error!(%partition, %error, "a replica has nowhere to log to");
+                place.has_failed = true;
+                place.replica.step(now(), Input::DiskFailed)
+            }
+            Err(Error::Refused(_)) => Vec::new(),
+        }
+    }
+
+    /// Logs an entry of the replica, whatever it takes.
+    pub(super) fn log(
+        &self,
+        partition: Partition,
+        place: &mut Place,
+        entry: &Entry,
+        after: &mut Vec<After>,
+    ) -> Outcome {
+        let Some(store) = self.disks.store(partition) else {
+            place.has_failed = true;
+            return Outcome::Failed;
+        };
+        let lacks = |logged: &Result<_, LogError>| match logged {
+            Err(LogError::Full | LogError::NoSpace { .. } | LogError::NotNow) => true,
+            Err(LogError::DamagedIndex) => store.is_unreadable_now(partition),
+            _ => false,
+        };
+        let may_wait = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
+        let mut logged = store.log_entry(partition, entry);
+        if may_wait && lacks(&logged) {
+            return Outcome::NoRoom;
+        }
+        for tried in 0..MOST_TRIES {
+            if !lacks(&logged) {
+                break;
+            }
+            // It was promised room: what is in its way goes to its place now.
+            self.make_room(store, after);
+            logged = store.log_entry(partition, entry);
+            if lacks(&logged) {
+                thread::sleep(PAUSE * tried);
+            }
+        }
+        if lacks(&logged) {
+            logged = store.log_entry_at_last(partition, entry);
+        }
+        let Err(error) = logged else { return Outcome::Done };
+        tracing::error!(
+            %partition, %error,
+            "a replica's entry cannot be logged: it takes no part before the process starts again"
+        );
+        place.lacks_room = lacks(&logged).then(Instant::now);
+        place.has_failed = true;
+        Outcome::Failed
+    }
+
+    /// A replica that takes no part any more while its disk serves others must not keep the log from being used again for ever. When
+    /// nobody counts on it, what it knew is of no use. While somebody does, and nobody else serves in its place, only another process can
+    /// go on with what the log has.
+    pub(super) fn look_after_failed(&self, place: &mut Place, partition: Partition, store: &Store<FileDisk>) {
+        if !place.has_failed {
+            return;
+        }
+        let configuration = place.replica.configuration();
+        if !configuration.has(self.me) && configuration.pepoch > Pepoch(0) {
+            place.lacks_room = None;
+            return store.gives_up_knowledge(partition);
+        }
+        let lasts = place.lacks_room.is_some_and(|since| since.elapsed() > MOST_LACKING);
+        if lasts && self.ledger.has_lease() {
+            tracing::error!(
+                %partition, disk = store.name(),
+                "a replica that the partition needs had no room for what it had begun: the process ends, and can be started again. \
+                 Free space on the disk"
+            );
+            std::process::abort();
+        }
+    }
+
+    /// Has the log be used again, as far as that can be without waiting for other replicas.
+    fn make_room(&self, store: &Store<FileDisk>, after: &mut Vec<After>) {
+        for partition in store.checkpoints_due().into_iter().chain(store.in_the_way()) {
+            if let Some(mut place) = self.door(partition).try_place() {
+                place.tell_what_is_known(partition, store);
+                after.push(After::GoOn(partition));
+            }
+        }
+        // A disk that fails is noticed by whoever uses it next.
+        let _ = store.sync().and_then(|_| store.apply());
+    }
+
+    /// What replicas know goes to the log of a disk again, where it holds up the rest. A replica that is busy is looked at the next time.
+    pub(super) fn checkpoint_due(&self, store: &Store<FileDisk>) {
+        let is_tight = store.is_tight();
+        let in_the_way = if is_tight { store.in_the_way() } else { Vec::new() };
+        for partition in store.checkpoints_due().into_iter().chain(in_the_way) {
+            self.try_at(partition, |place| place.tell_what_is_known(partition, store));
+        }
+        if is_tight || store.is_to_begin_anew() {
+            store.want_room();
+        }
+    }
+}
