@@ -19,7 +19,8 @@ pub(crate) fn closed(state: &State) -> Vec<Closed> {
         let AtStake { absent, present, flushed } = sets.at_stake(partition)?;
         let is_up = |node: &NodeId| sets.node(*node).is_some_and(|state| state.is_up);
         // Whose members are all there, and not lost, compare what they have and go on.
-        let waits = set.is_lost() || !set.in_sync.iter().all(is_up);
+        let is_there = |node: &NodeId| is_up(node) && !set.failed.contains(node);
+        let waits = set.is_lost() || !set.in_sync.iter().all(is_there);
         waits.then(|| Closed {
             partition: partition.value(),
             pepoch: set.pepoch.0,

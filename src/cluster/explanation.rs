@@ -51,7 +51,16 @@ fn reasons(sight: &Sight) -> Vec<String> {
             let mut certain = certain(sets, set).peekable();
             certain.peek().is_some() && !certain.any(|other| other == node)
         };
-        let (is_wanted, lacking) = (wanted.len(), wanted.iter().filter(lacks).count());
+        let failed = wanted.iter().filter(|(_, set)| set.failed.contains(&node)).count();
+        let is_healthy = |at: &&(Partition, &InSyncSet)| !at.1.failed.contains(&node);
+        let (is_wanted, lacking) = (wanted.len(), wanted.iter().filter(is_healthy).filter(lacks).count());
+        if is_up && failed > 0 {
+            reasons.push(format!(
+                "a disk of {} that has {} failed: put it right and start the node again, or drain the node",
+                member.name,
+                count(failed, "partition")
+            ));
+        }
         if !is_up && (member.weight > 0 || is_wanted > 0) {
             reasons.push(is_down(sight, member.name.as_str(), node, is_wanted));
         } else if is_up && lacking > 0 {
@@ -102,6 +111,8 @@ fn closed_for(sight: &Sight) -> Vec<String> {
         };
         let is_up = |node: &NodeId| sets.node(*node).is_some_and(|state| state.is_up);
         let absent: Vec<NodeId> = set.in_sync.iter().filter(|node| !is_up(node)).copied().collect();
+        let failed: Vec<NodeId> =
+            set.in_sync.iter().filter(|node| set.failed.contains(node)).copied().collect();
         let in_sync = names(&set.in_sync);
         let why = match condition {
             Condition::BelowMinCopies => format!(
@@ -109,6 +120,11 @@ fn closed_for(sight: &Sight) -> Vec<String> {
                 sets.min_copies()
             ),
             _ if set.is_lost() => format!("closed until the disk of {in_sync} is back that had them"),
+            _ if !failed.is_empty() => format!(
+                "closed until {} {} again with a disk that works: nobody else is sure to have all",
+                names(&failed),
+                if failed.len() == 1 { "starts" } else { "start" }
+            ),
             _ if absent.is_empty() => format!("{in_sync} may have lost what was not flushed, and compare"),
             _ if set.is_all_doubtful() => {
                 format!(
@@ -191,10 +207,11 @@ pub(crate) fn ago(time: Duration) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use huntaway_ledger::{Record, SetRecord};
+    use huntaway_ledger::{InSyncChange, Record, SetRecord};
 
     use super::*;
     use crate::cluster::Health;
+    use crate::cluster::closed::closed;
     use crate::cluster::fixture::{node, sight, state};
 
     #[test]
@@ -215,6 +232,30 @@ mod tests {
         let [vdi] = &*told.vdis else { panic!("{told:?}") };
         assert_eq!((vdi.name.as_str(), vdi.partitions, vdi.down), ("root", vdi.of, 0));
         assert!((1..=256).contains(&vdi.of), "a disk of 256 objects: {vdi:?}");
+    }
+
+    #[test]
+    fn a_disk_that_failed_is_named_and_what_waits_for_it_can_be_opened() {
+        let mut seen = sight(state(2, 2, 1));
+        let partition = Partition::new(7).unwrap();
+        let failed = |seen: &Sight, number| {
+            let change =
+                InSyncChange::Failed { node: node(number), incarnation: huntaway_ledger::Incarnation(1) };
+            let pepoch = seen.state.pepoch(partition);
+            Record::Sets(SetRecord::Changed { partition, pepoch, change })
+        };
+        let record = failed(&seen, 1);
+        Arc::make_mut(&mut seen.state).apply(&record).unwrap();
+        let told = explanation(&seen);
+        assert_eq!(told.reasons.len(), 1, "{told:?}");
+        assert!(told.reasons[0].starts_with("a disk of node-1 that has 1 partition failed"), "{told:?}");
+        assert!(closed(&seen.state).is_empty());
+        let record = failed(&seen, 2);
+        Arc::make_mut(&mut seen.state).apply(&record).unwrap();
+        let told = explanation(&seen);
+        let closed_until = "1 partition: closed until node-2 starts again with a disk that works";
+        assert!(told.reasons.iter().any(|why| why.starts_with(closed_until)), "{told:?}");
+        assert_eq!(closed(&seen.state).len(), 1);
     }
 
     #[test]

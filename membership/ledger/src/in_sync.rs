@@ -68,7 +68,7 @@ pub struct InSyncSet {
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful whose log is damaged. What they have may be older than what they had on stable storage.
     pub damaged: Vec<NodeId>,
-    /// Those of the doubtful whose process does nothing for the partition any more, for its disk failed.
+    /// Nodes of all these whose process does nothing for the partition any more, for its disk failed: until the next one starts.
     pub failed: Vec<NodeId>,
     /// The only node that held everything came back with another disk, or with an old copy of it: nobody opens the partition
     /// before the disk is back on which this start was the last, or a person says that it is to go on without.
@@ -162,20 +162,25 @@ impl InSyncSet {
         if self.is_whole() {
             self.former.clear();
         }
+        let keepers = self.keepers();
+        self.failed.retain(|node| keepers.contains(node));
         self.pepoch = Pepoch(self.pepoch.0.saturating_add(1));
     }
 
-    /// The disk of a member failed. It leaves if another one holds everything, also one that is down, however few are left. If none
-    /// does, its next process is waited for.
+    /// The disk of a node failed. A member leaves if another one holds everything, also one that is down, however few are left. If
+    /// none does, its next process is waited for. What another disk than the one that counts does says nothing of that.
     fn fail(&mut self, node: NodeId) -> Result<(), Void> {
-        if !self.in_sync.contains(&node) || self.failed.contains(&node) {
+        if !self.keepers().contains(&node) || self.failed.contains(&node) {
             return Err(Void::Past);
+        }
+        self.failed.push(node);
+        if !self.in_sync.contains(&node) || self.lost.is_some() {
+            return Ok(());
         }
         if self.in_sync.iter().any(|other| *other != node && self.is_certain(other)) {
             self.keep(|other| *other != node);
             return Ok(());
         }
-        self.failed.push(node);
         if !self.doubtful.contains(&node) {
             self.doubtful.push(node);
         }
@@ -197,7 +202,6 @@ impl InSyncSet {
         self.in_sync.retain(&stays);
         self.doubtful.retain(&stays);
         self.damaged.retain(&stays);
-        self.failed.retain(&stays);
     }
 }
 
@@ -291,7 +295,6 @@ impl InSyncSets {
         for (_, set) in self.sets.filter_mut(|_, _| true) {
             set.doubtful.clear();
             set.damaged.clear();
-            set.failed.clear();
             set.is_forced = false;
         }
     }
@@ -325,11 +328,12 @@ impl InSyncSets {
         self.sets.get(partition)
     }
 
-    /// The nodes that shall become replicas of `partition`, the most wanted first, of those that are up: all that are to keep it,
+    /// The nodes that shall become replicas of `partition`, the most wanted first, of those that are up and whose disks work: all that are to keep it,
     /// and, while too few of these are there, nodes that kept an old copy of it.
     pub fn candidates(&self, partition: Partition) -> Vec<NodeId> {
         let Some(set) = self.sets.get(partition) else { return Vec::new() };
-        let is_wanted = |node: &&NodeId| self.is_up(node) && !set.in_sync.contains(node);
+        let is_there = |node: &NodeId| self.is_up(node) && !set.failed.contains(node);
+        let is_wanted = |node: &&NodeId| is_there(node) && !set.in_sync.contains(node);
         let mut candidates: Vec<NodeId> = set.target.iter().filter(is_wanted).copied().collect();
         let lacking = self.copies.saturating_sub(set.in_sync.len() + candidates.len());
         let stand_ins = set.former.iter().rev().filter(|node| is_wanted(node) && !set.target.contains(node));
@@ -424,7 +428,9 @@ impl InSyncSets {
         let known = self.nodes.get(&node).filter(|state| state.incarnation < started.incarnation);
         let known = *known.ok_or(Void::Past)?;
         let (last, is_first) = (known.start, known.incarnation == Incarnation(0));
-        let is_concerned = |set: &InSyncSet| set.in_sync.contains(&node) || set.former.contains(&node);
+        let is_concerned = |set: &InSyncSet| {
+            [&set.in_sync, &set.former, &set.failed].iter().any(|nodes| nodes.contains(&node))
+        };
         #[cfg(feature = "planted-bugs")]
         let is_first = is_first && !self.first_disk_is_another;
         self.pepochs_are_left(is_concerned)?;
@@ -437,11 +443,14 @@ impl InSyncSets {
             // What the only node held is on the disk that it had then, whatever other disks it had since. Who never ran was given
             // partitions with nothing in them, which any disk has.
             let is_former = set.former.contains(&node);
+            set.failed.retain(|other| *other != node);
+            if !is_former && !set.in_sync.contains(&node) {
+                continue;
+            }
             let is_other_disk =
                 !is_first && !after.contains(&set.lost.filter(|_| !is_former).unwrap_or(last));
             #[cfg(feature = "planted-bugs")]
             let is_other_disk = is_other_disk && !self.any_disk_will_do;
-            set.failed.retain(|other| *other != node);
             if is_former && !is_other_disk {
                 continue;
             }
@@ -518,7 +527,6 @@ impl InSyncSets {
         }
         set.in_sync = present.clone();
         set.doubtful = present;
-        set.failed.clear();
         set.lost = None;
         let is_up = |node: &NodeId| self.nodes.get(node).is_some_and(|state| state.is_up);
         set.settle(self.copies, self.min_copies, is_up);
@@ -527,10 +535,13 @@ impl InSyncSets {
 
     fn changed(&mut self, partition: Partition, pepoch: Pepoch, change: InSyncChange) -> Result<(), Void> {
         let (copies, min_copies) = (self.copies, self.min_copies);
-        if pepoch.0 == u32::MAX {
+        // What a process says of its disk holds whatever it knows of the set.
+        let is_meant =
+            |set: &InSyncSet| set.pepoch == pepoch || matches!(change, InSyncChange::Failed { .. });
+        if self.sets.get(partition).is_some_and(|set| set.pepoch.0 == u32::MAX && is_meant(set)) {
             return Err(Void::PepochsUsedUp);
         }
-        let set = self.sets.get_mut(partition).filter(|set| set.pepoch == pepoch).ok_or(Void::Past)?;
+        let set = self.sets.get_mut(partition).filter(|set| is_meant(set)).ok_or(Void::Past)?;
         let state_of = |node, incarnation| {
             let state = self.nodes.get(&node).copied();
             state.filter(|state: &NodeState| state.incarnation == incarnation).ok_or(Void::Past)
@@ -552,7 +563,8 @@ impl InSyncSets {
                 let stands_in = set.former.contains(&node) && set.in_sync.len() < copies;
                 let is_wanted = !set.in_sync.contains(&node) && (is_target || stands_in);
                 // Of those who are in doubt nobody teaches.
-                if !is_up || !is_wanted || set.is_lost() || set.is_all_doubtful() {
+                let has_failed = set.failed.contains(&node);
+                if !is_up || !is_wanted || has_failed || set.is_lost() || set.is_all_doubtful() {
                     return Err(Void::Past);
                 }
                 set.in_sync.push(node);
@@ -566,7 +578,6 @@ impl InSyncSets {
                 set.keep(|node| Some(*node) == primary);
                 set.doubtful.clear();
                 set.damaged.clear();
-                set.failed.clear();
                 set.is_forced = false;
             }
             InSyncChange::Failed { node, incarnation } => {

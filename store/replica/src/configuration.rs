@@ -18,6 +18,8 @@ pub struct Configuration {
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful that may lack also what they had on stable storage, or have again what was replaced there.
     pub damaged: Vec<NodeId>,
+    /// Nodes whose process does nothing for the partition any more, as the ledger knows: their disks failed.
+    pub failed: Vec<NodeId>,
     /// Nobody opens the partition, for nobody has what was on stable storage for certain: the only copy is on another disk, or the
     /// logs of all members are damaged.
     pub is_lost: bool,

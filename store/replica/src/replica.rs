@@ -57,6 +57,7 @@ impl Replica {
             in_sync: Vec::new(),
             doubtful: Vec::new(),
             damaged: Vec::new(),
+            failed: Vec::new(),
             is_lost: false,
             primary: NodeId([0; 16]),
             candidates: Vec::new(),
@@ -281,7 +282,7 @@ impl Replica {
         }
         if matches!(self.role, Role::Failed(_) | Role::Left) {
             self.site.configuration = configuration;
-            return self.tell_failed(true);
+            return self.tell_failed(self.site.pepoch() > known);
         }
         self.site.requests.end(&configuration.gateways);
         let before = std::mem::replace(&mut self.site.configuration, configuration);
@@ -399,6 +400,9 @@ impl Replica {
         }
         self.site.pending.clear();
         self.site.storing.clear();
+        if self.site.configuration.primary() == Some(self.site.me) {
+            self.site.release(&Arc::clone(&self.site.configuration));
+        }
         self.role = Role::Failed(Resend::new(self.site.now));
         self.tell_failed(true);
     }
@@ -437,7 +441,9 @@ impl Replica {
     fn tell_failed(&mut self, is_new: bool) {
         let (me, now) = (self.site.me, self.site.now);
         let Role::Failed(resend) = &mut self.role else { return };
-        if self.site.configuration.has(me) && (is_new || resend.is_due(now)) {
+        let Configuration { keepers, failed, .. } = &*self.site.configuration;
+        let counts = keepers.contains(&me.node) && !failed.contains(&me.node);
+        if counts && (is_new || resend.is_due(now)) {
             let is_asked = self.site.has(PlantedBug::FailedAsksToBeDropped);
             self.site.propose(if is_asked { SetChange::Drop(me) } else { SetChange::Failed(me) });
         }

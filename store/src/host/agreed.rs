@@ -40,6 +40,7 @@ pub fn configuration(
         in_sync: set.in_sync.iter().map(process).collect(),
         doubtful: set.doubtful.clone(),
         damaged: set.damaged.clone(),
+        failed: set.failed.clone(),
         is_lost: set.is_lost(),
         primary: set.primary()?,
         candidates: sets.candidates(partition).iter().map(process).collect(),

@@ -100,6 +100,7 @@ impl Receiver {
             in_sync,
             doubtful: Vec::new(),
             damaged: Vec::new(),
+            failed: Vec::new(),
             is_lost: false,
             primary: process(1).node,
             candidates,

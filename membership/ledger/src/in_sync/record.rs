@@ -107,7 +107,8 @@ pub enum InSyncChange {
     },
     /// In a set of doubtful nodes only, the primary has the newest of everything.
     Collected,
-    /// The node says that its disk failed: it does nothing any more for the partition, and may have lost what it acknowledged.
+    /// The node says that its disk failed: it does nothing any more for the partition, and may have lost what it acknowledged. That
+    /// holds in any pepoch.
     Failed {
         /// The node.
         node: NodeId,

@@ -88,8 +88,9 @@ fn is_set(set: &InSyncSet, sets: &InSyncSets) -> bool {
         && former.iter().all(|node| !in_sync.contains(node))
         && doubtful.iter().all(|node| in_sync.contains(node))
         && damaged.iter().all(|node| doubtful.contains(node))
-        && failed.iter().all(|node| doubtful.contains(node))
-        && (!is_forced && failed.is_empty() || set.is_all_doubtful())
+        && failed.iter().all(|node| set.keepers().contains(node))
+        && failed.iter().all(|node| !in_sync.contains(node) || set.is_lost() || set.is_all_doubtful())
+        && (!is_forced || set.is_all_doubtful())
 }
 
 fn has_twice(nodes: &[NodeId]) -> bool {
@@ -248,7 +249,7 @@ mod tests {
     #[test]
     fn what_no_records_make_is_no_snapshot() {
         assert_eq!(**read(state()).unwrap().state(), state());
-        let wrong: [fn(&mut State); 51] = [
+        let wrong: [fn(&mut State); 52] = [
             |state| state.number = u64::MAX,
             |state| state.number = 0,
             |state| state.partitions = 0,
@@ -282,6 +283,7 @@ mod tests {
             |state| set(state).doubtful = vec![STRANGER],
             |state| set(state).damaged = vec![A],
             |state| set(state).failed = vec![A],
+            |state| set(state).failed = vec![STRANGER],
             |state| set(state).is_forced = true,
             |state| state.disks.last_hold = u64::MAX,
             |state| state.disks.last_hold = 1,

@@ -28,6 +28,7 @@ fn configuration(pepoch: u32, in_sync: &[u8], candidates: &[u8]) -> Configuratio
         in_sync: processes(in_sync),
         doubtful: Vec::new(),
         damaged: Vec::new(),
+        failed: Vec::new(),
         is_lost: false,
         primary: ME.node,
         candidates: processes(candidates),

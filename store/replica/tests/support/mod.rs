@@ -31,6 +31,7 @@ pub(crate) fn configuration(pepoch: Pepoch, in_sync: &[Process]) -> Configuratio
         in_sync: in_sync.to_vec(),
         doubtful: Vec::new(),
         damaged: Vec::new(),
+        failed: Vec::new(),
         is_lost: false,
         primary: in_sync[0].node,
         candidates: Vec::new(),

@@ -70,6 +70,7 @@ impl Driver {
             in_sync: vec![self.me],
             doubtful: Vec::new(),
             damaged: Vec::new(),
+            failed: Vec::new(),
             is_lost: false,
             primary: NODE,
             candidates: Vec::new(),

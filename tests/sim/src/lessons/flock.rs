@@ -95,6 +95,7 @@ impl Flock {
                 in_sync: Vec::new(),
                 doubtful: Vec::new(),
                 damaged: Vec::new(),
+                failed: Vec::new(),
                 is_lost: false,
                 primary: NodeId([1; 16]),
                 candidates: Vec::new(),
