@@ -176,16 +176,10 @@ impl fmt::Display for Broken {
                 write!(f, "what node {node} has of partition {partition} is taken to be on another disk")
             }
             Self::LeftOut { partition, node } => {
-                write!(
-                    f,
-                    "node {node} was left out, and with it the last that there was of partition {partition}"
-                )
+                write!(f, "node {node} was left out, and with it the last of partition {partition}")
             }
             Self::LeftForFailed { partition } => {
-                write!(
-                    f,
-                    "partition {partition} is left by a node that has everything, for one whose disk failed"
-                )
+                write!(f, "partition {partition} is left by who has everything, for a disk that failed")
             }
             Self::Overdrawn { partition, node } => {
                 write!(f, "node {node} was given more of partition {partition} than it had room for")
