@@ -115,14 +115,19 @@ impl Disks {
         let boot = self.boot;
         let noted = noted.filter(|noted| last.is_some_and(|last| noted.starts.ids().contains(&last)));
         let mut all: Option<Remembered> = None;
-        let mut others: Option<Memory> = None;
+        let (mut others, mut absent): (Option<Memory>, Memory) = (None, Memory::Kept);
         for disk in 0..self.count() {
-            let Some(store) = self.by_number(disk) else { continue };
+            let is_counted_on = || Partition::all().any(|at| self.number(at) == disk && counts_on(at));
+            let Some(store) = self.by_number(disk) else {
+                // Nobody is to leave a set for this node before its replicas have told that they cannot serve.
+                absent = if is_counted_on() { Memory::Stable } else { absent };
+                continue;
+            };
             let found = Remembered::load(store.disk());
             let found = found.map_err(OpenError::io("read the starts of", store.name()))?;
             let mut found = found.unwrap_or_else(|| Remembered::nothing(boot));
             let is_known = noted.is_some() && self.has_what_it_was_given(store, &found);
-            let counts = !is_known || Partition::all().any(|at| self.number(at) == disk && counts_on(at));
+            let counts = !is_known || is_counted_on();
             if (found.boot != boot || boot == BootId([0; 16])) && counts {
                 // Another boot of the kernel, or it is not known which: what was not flushed may be lost.
                 found.memory = worse(found.memory, Memory::Stable);
@@ -151,7 +156,8 @@ impl Disks {
             Some(all) => all,
             None => Remembered { memory: Memory::Kept, ..known.clone() },
         };
-        Ok(Remembered { boot, memory: worse(all.memory, others.unwrap_or(Memory::Kept)), ..all })
+        let memory = worse(all.memory, worse(others.unwrap_or(Memory::Kept), absent));
+        Ok(Remembered { boot, memory, ..all })
     }
 
     fn has_what_it_was_given(&self, store: &Store<FileDisk>, found: &Remembered) -> bool {
@@ -273,7 +279,7 @@ mod tests {
             take(&dir, "other", "taken");
             for _ in 0..absent_at {
                 let NodeStart { memory, start, after } = run(&dir, Some(last));
-                assert!(after.contains(&last) && memory == Memory::Kept);
+                assert!(after.contains(&last) && memory == Memory::Stable, "it is counted on");
                 last = start;
             }
             take(&dir, "taken", "other");
