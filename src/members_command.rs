@@ -178,6 +178,9 @@ fn find(client: &Client, name: &str) -> Result<NodeStatus, Box<dyn Error>> {
 fn weigh(Common { output, cluster }: &Common, node: &str, weight: u32) -> Result<ExitCode, Box<dyn Error>> {
     let status = cluster.client()?.weigh(node, NewWeight { weight })?;
     let said = || match status.weight {
+        0 if status.kept == 0 => format!(
+            "{node} keeps nothing any more; `huntaway status` tells whether there are enough others for all copies\n"
+        ),
         0 => format!(
             "{node} is to keep nothing any more: it keeps {} partitions until others have them\n",
             status.kept

@@ -28,6 +28,9 @@ use crate::open_files::OpenFiles;
 use crate::readiness::readiness;
 use crate::signals::{Signals, hangups};
 
+/// Why a gateway ends that nobody told to.
+const SUPERSEDED: &str = "the start of another gateway of this name";
+
 /// Arguments of `huntaway node`.
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -194,7 +197,7 @@ async fn serve(
     let signal = tokio::select! {
         signal = work(engine, &mut manager, &mut signals) => signal,
         () = stdin_ends(), if args.until_stdin_ends => "the end of its input",
-        () = storage.superseded() => "the start of another gateway of this name",
+        () = storage.superseded() => SUPERSEDED,
     };
     tracing::info!(signal, "stopping: asking initiators to log out; a second signal stops at once");
     manager.stopping("asking initiators to log out");
@@ -204,6 +207,10 @@ async fn serve(
     background.shutdown().await;
     if let Some(admin) = admin {
         admin.abort();
+    }
+    if signal == SUPERSEDED {
+        let cure = "give each gateway a name of its own (`node: {name: ...}`)";
+        return Err(format!("another process of this gateway's name has started: {cure}").into());
     }
     Ok(())
 }

@@ -49,16 +49,18 @@ pub(crate) fn run(VerifyArgs { output, cluster }: &VerifyArgs) -> Result<ExitCod
 fn compare(client: &Client, round: u64) -> Result<Comparison, Box<dyn Error>> {
     let mut line = ProgressLine::new();
     let mut last = ((0, 0), Instant::now());
+    let mut seen = Comparison::default();
     loop {
-        let now = client.compare(round, false)?;
-        if now.compared + now.not_served >= now.partitions {
-            return Ok(now);
+        seen = client.compare(round, false)?.with_what_was_found(seen);
+        let now = &seen;
+        if now.partitions > 0 && now.compared + now.not_served >= now.partitions {
+            return Ok(seen);
         }
         let far = (now.compared, now.objects);
         if far != last.0 {
             last = (far, Instant::now());
         } else if last.1.elapsed() > STANDSTILL {
-            return Ok(now);
+            return Ok(seen);
         }
         let what = format!("{} of {} partitions, {} objects", now.compared, now.partitions, now.objects);
         line.tell(now.compared as u64, now.partitions as u64, &what);
@@ -68,7 +70,7 @@ fn compare(client: &Client, round: u64) -> Result<Comparison, Box<dyn Error>> {
 
 fn is_well(compared: &Comparison) -> bool {
     let Comparison { partitions, compared: done, failed_objects, differing_blocks, .. } = compared;
-    done == partitions && *failed_objects == 0 && *differing_blocks == 0
+    *partitions > 0 && done == partitions && *failed_objects == 0 && *differing_blocks == 0
 }
 
 fn for_people(compared: &Comparison) -> String {

@@ -11,6 +11,19 @@ use super::report::{Comparison, DifferenceFound};
 /// Most differences that are told.
 const MOST_TOLD: usize = 1000;
 
+impl Comparison {
+    /// This, and what was found before: what differed is put right, so a process that has started since, or leads no more, does not find
+    /// it again.
+    pub(crate) fn with_what_was_found(mut self, before: Self) -> Self {
+        self.failed_objects = self.failed_objects.max(before.failed_objects);
+        let differences: BTreeSet<_> = before.differences.into_iter().chain(self.differences).collect();
+        self.differences = differences.into_iter().take(MOST_TOLD).collect();
+        let found = self.differences.len() as u64;
+        self.differing_blocks = self.differing_blocks.max(before.differing_blocks).max(found);
+        self
+    }
+}
+
 impl Sight {
     /// What all of them come to.
     pub(crate) fn comparison(&self, told: &[(Process, Compared)]) -> Comparison {
@@ -80,5 +93,9 @@ mod tests {
         let [found] = &*comparison.differences else { panic!("{comparison:?}") };
         assert_eq!((&*found.vdi, found.offset_bytes), ("root", (8 << 20) + 3 * 4096));
         assert_eq!(found.node.as_deref(), Some("node-2"));
+        // Whoever found it has started again, and finds it right.
+        let later = seen.comparison(&[told(1, &[7], Vec::new())]);
+        let later = Comparison { differing_blocks: 0, ..later }.with_what_was_found(comparison.clone());
+        assert_eq!((later.differing_blocks, &later.differences), (2, &comparison.differences));
     }
 }

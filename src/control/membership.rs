@@ -76,6 +76,12 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
             addresses.join(" ")
         ));
     }
+    if address.port() == 0 || address.ip().is_unspecified() {
+        let report = format!(
+            "other nodes cannot reach `{name}` at {address}: name the address and port that they connect to"
+        );
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, &report));
+    }
     if state.gateway(&name).is_some() {
         return taken(format!("a gateway without data is called `{name}`: take another name"));
     }

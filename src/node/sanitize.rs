@@ -39,6 +39,13 @@ impl SanitizeRecords for LedgerRecords {
             if vdi.sanitize == sanitize {
                 return Ok(());
             }
+            if let (SanitizeRecord::Begun { .. }, true) = (record, storage.is_clustered()) {
+                tracing::error!(
+                    vdi = %vdi.name,
+                    "not sanitized: other gateways would go on writing; overwrite the disk, or delete it"
+                );
+                return Err(NotRecorded);
+            }
             if let (SanitizeRecord::Begun { .. }, Some(disk)) = (record, storage.missing_disk()) {
                 tracing::error!(vdi = %vdi.name, disk, "not sanitized: a disk that may have some of it does not serve");
                 return Err(NotRecorded);

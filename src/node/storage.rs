@@ -255,6 +255,11 @@ impl Storage {
         self.stores.disks()
     }
 
+    /// Whether other processes serve the same disks.
+    pub(crate) fn is_clustered(&self) -> bool {
+        matches!(self.stores, Stores::Clustered(_))
+    }
+
     /// The directory of a disk that has failed or is missing. What concerns all of a VDI cannot be done without it.
     pub(crate) fn missing_disk(&self) -> Option<String> {
         if let Stores::Clustered(_) = self.stores {

@@ -309,7 +309,8 @@ impl Recovery {
         let under_way =
             self.works.iter().filter_map(|(partition, work)| Some((partition, work, work.under_way?.0)));
         let share = self.pressure.share();
-        let all = self.limits.bytes_per_second * share / FULL;
+        let all = u128::from(self.limits.bytes_per_second) * u128::from(share) / u128::from(FULL);
+        let all = u64::try_from(all).unwrap_or(u64::MAX);
         let copying = under_way.clone().filter(|(_, work, _)| work.bytes > 0).count();
         let each = all / (copying as u64).max(1);
         let to_teach = |(partition, work, learner): (&Partition, &Work, Process)| {

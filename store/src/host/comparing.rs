@@ -112,6 +112,12 @@ impl Shared {
         round.compared(asked)
     }
 
+    /// The partitions that are read through because somebody asked for it.
+    pub(super) fn compared_now(&self) -> Vec<Partition> {
+        let comparing = lock(&self.comparing);
+        comparing.round.iter().flat_map(|round| round.under_way.keys().copied()).collect()
+    }
+
     fn stand_still(&self, comparing: &mut Comparing, round: &Round) {
         comparing.to_stand_still.extend(round.under_way.keys());
         self.stop(comparing);

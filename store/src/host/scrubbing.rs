@@ -34,27 +34,31 @@ impl Shared {
     /// Ends the turns of those that were read through, or are led elsewhere, and begins others.
     pub(super) fn scrub(&self) {
         self.compare();
+        let compared = self.compared_now();
         let mut scrubbing = lock(&self.scrubbing);
         if scrubbing.bytes_per_second == 0 {
             return;
         }
+        let pace = scrubbing.bytes_per_second / AT_A_TIME as u64;
         scrubbing.under_way.retain(|(partition, passes)| {
             let goes_on = self.try_at(*partition, |place| {
                 let goes_on = place.replica.mended().is_some_and(|mended| mended.passes == *passes);
-                if !goes_on {
-                    place.replica.scrub_at(0);
+                // One that was compared meanwhile stands still when nobody wants that any more.
+                if !compared.contains(partition) {
+                    place.replica.scrub_at(if goes_on { pace } else { 0 });
                 }
                 goes_on
             });
             // Who is busy is looked at the next time.
             goes_on.unwrap_or(true)
         });
-        let pace = scrubbing.bytes_per_second / AT_A_TIME as u64;
         while scrubbing.under_way.len() < AT_A_TIME && scrubbing.next < PARTITIONS {
             let Ok(partition) = Partition::new(scrubbing.next) else { return };
             let passes = self.try_at(partition, |place| {
                 let passes = place.replica.mended()?.passes;
-                place.replica.scrub_at(pace);
+                if !compared.contains(&partition) {
+                    place.replica.scrub_at(pace);
+                }
                 Some(passes)
             });
             match passes {
