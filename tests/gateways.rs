@@ -150,7 +150,12 @@ fn a_gateway_is_told_what_it_lacks_and_gives_way_to_another_of_its_name() {
     let config = same.join("huntaway.yaml").display().to_string();
     let second = Script::program(huntaway().get_program()).args(["gateway", "--config", &config]).start();
     let status = first.running.wait(LIMIT);
-    assert!(status.is_some_and(|status| !status.success()), "{}\n{}", first.running.output(), second.output());
+    assert!(
+        status.is_some_and(|status| !status.success()),
+        "{}\n{}",
+        first.running.output(),
+        second.output()
+    );
     assert!(first.running.output().contains("another gateway of this name"), "{}", first.running.output());
     drop(second);
 

@@ -127,7 +127,9 @@ impl Disks {
             let found = found.map_err(OpenError::io("read the starts of", store.name()))?;
             let mut found = found.unwrap_or_else(|| Remembered::nothing(boot));
             let is_known = noted.is_some() && self.has_what_it_was_given(store, &found);
-            let counts = !is_known || is_counted_on();
+            // One that was there at the newest start may have acknowledged something that the ledger is about to count on.
+            let is_of_last = last.is_some_and(|last| found.starts.ids().contains(&last));
+            let counts = !is_known || is_of_last || is_counted_on();
             if (found.boot != boot || boot == BootId([0; 16])) && counts {
                 // Another boot of the kernel, or it is not known which: what was not flushed may be lost.
                 found.memory = worse(found.memory, Memory::Stable);
@@ -244,12 +246,23 @@ mod tests {
 
     /// A process that starts now, with those of the disks that are there, when the ledger has the start `last`.
     fn start(dir: &TempDir, disks: &[&str], last: Option<StartId>) -> (Arc<Disks>, NodeStart) {
+        start_in(BOOT, dir, disks, last, true)
+    }
+
+    /// The same in that boot; whether it is counted on for anything.
+    fn start_in(
+        boot: BootId,
+        dir: &TempDir,
+        disks: &[&str],
+        last: Option<StartId>,
+        is_counted_on: bool,
+    ) -> (Arc<Disks>, NodeStart) {
         let disk = |name: &&str| DiskDirectory { path: dir.path().join(name), weight: Some(1) };
         let disks: Vec<_> = disks.iter().map(disk).collect();
-        let options = StoreOptions { make: true, boot: BOOT, ..StoreOptions::default() };
+        let options = StoreOptions { make: true, boot, ..StoreOptions::default() };
         let store = NodeStore::open(&dir.path().join("state"), &disks, options, &Registry::new()).unwrap();
-        let disks = Disks::over(store, BOOT);
-        let start = disks.begin(last, |_| true).unwrap();
+        let disks = Disks::over(store, boot);
+        let start = disks.begin(last, |_| is_counted_on).unwrap();
         (disks, start)
     }
 
@@ -293,6 +306,19 @@ mod tests {
         take(&dir, "taken", "other");
         take(&dir, "one", "taken");
         assert!(run(&dir, Some(last)).after.contains(&last));
+    }
+
+    /// It learned, perhaps, and the ledger was asked to count on it before the power went.
+    #[test]
+    fn a_disk_of_the_newest_start_may_have_lost_something_in_another_boot_though_nobody_counts_on_it() {
+        let dir = TempDir::new().unwrap();
+        let last = run(&dir, None).start;
+        let memory = |other| {
+            let (disks, start) = start_in(other, &dir, &["one", "other"], Some(last), false);
+            drop(disks);
+            start.memory
+        };
+        assert_eq!(memory(BootId([4; 16])), Memory::Stable);
     }
 
     #[test]

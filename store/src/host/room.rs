@@ -31,6 +31,9 @@ const MOST_LACKING: Duration = Duration::from_secs(30);
 /// So long a replica whose store cannot read its index does nothing, before it is out.
 const MOST_UNREADABLE: Duration = Duration::from_secs(10);
 
+/// What was found unreadable longer ago was so at another time.
+const STILL_UNREADABLE: Duration = Duration::from_secs(3);
+
 impl Place {
     /// What the replica knows goes to the log again. If there is no room for that either, whoever tries again finds out.
     pub(super) fn tell_what_is_known(&mut self, partition: Partition, store: &Store<FileDisk>) {
@@ -55,7 +58,11 @@ impl Place {
             self.unreadable = None;
             return false;
         }
-        self.unreadable.get_or_insert_with(Instant::now).elapsed() < MOST_UNREADABLE
+        let now = Instant::now();
+        let lasts = self.unreadable.filter(|(_, last)| now.duration_since(*last) < STILL_UNREADABLE);
+        let since = lasts.map_or(now, |(since, _)| since);
+        self.unreadable = Some((since, now));
+        now.duration_since(since) < MOST_UNREADABLE
     }
 }
 
@@ -153,7 +160,10 @@ impl Shared {
             return;
         }
         let configuration = place.replica.configuration();
-        if !configuration.has(self.me) && configuration.pepoch > Pepoch(0) {
+        // Before the ledger knows, what was asked for earlier may make it count.
+        let me = &self.me.node;
+        let is_known = configuration.failed.contains(me) || !configuration.keepers.contains(me);
+        if is_known && !configuration.has(self.me) && configuration.pepoch > Pepoch(0) {
             place.lacks_room = None;
             return store.gives_up_knowledge(partition);
         }
@@ -171,8 +181,12 @@ impl Shared {
     /// Has the log be used again, as far as that can be without waiting for other replicas.
     fn make_room(&self, store: &Store<FileDisk>, after: &mut Vec<After>) {
         for partition in store.checkpoints_due().into_iter().chain(store.in_the_way()) {
-            if let Some(mut place) = self.door(partition).try_place() {
-                place.tell_what_is_known(partition, store);
+            let door = self.door(partition);
+            let Some(mut place) = door.try_place() else { continue };
+            place.tell_what_is_known(partition, store);
+            drop(place);
+            // Who came meanwhile has left it to us.
+            if door.is_anybody_waiting() {
                 after.push(After::GoOn(partition));
             }
         }

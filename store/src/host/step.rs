@@ -23,7 +23,7 @@ pub(super) struct Place {
     /// Since when, if it is for want of room alone.
     pub(super) lacks_room: Option<Instant>,
     /// Since when its store cannot tell what it has.
-    pub(super) unreadable: Option<Instant>,
+    pub(super) unreadable: Option<(Instant, Instant)>,
     /// How often in a row it was not told what it knows, for too much of that is in doubt.
     pub(super) put_off: u8,
     /// Where each gateway wants its answers.
