@@ -5,7 +5,7 @@ use huntaway_replica::Process;
 use huntaway_wire::Incarnation;
 
 use super::event::{AtGateway, AtNode, Event};
-use super::{Bug, Cluster, SECOND, endpoint_of, id_of, note, partition};
+use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, SECOND, endpoint_of, id_of, note, partition};
 use crate::clock::Time;
 use crate::storage::Storage;
 
@@ -153,16 +153,26 @@ impl Cluster {
         let is_old = state.knows.sequence < round.known;
         let ignores = self.bug == Some(Bug::SyncAllIgnoresUnansweredMembers) && !round.synced.is_empty();
         let are_all_up = ignores || self.shape.copies > 1 && state.knows.up.iter().all(has);
+        let is_silent = !round.asked.iter().all(has);
+        let mut flushed = None;
         for number in round.flushes {
             let Some(of) = self.gateways[gateway].partition_of(number) else { continue };
             let set = self.gateways[gateway].knows.sets.get(usize::from(of));
             let is_held = set.is_some_and(|set| !set.is_empty() && (ignores || set.iter().all(has)));
+            flushed = flushed.or(Some(of));
             note!(self, "gateway {gateway} flushes {}: {is_held} {are_all_up} {is_old}", partition(of));
             if is_held && are_all_up && !is_old {
                 self.is_flushed(gateway, number);
             } else {
                 self.send_command(gateway, number);
             }
+        }
+        // Somebody may lack what he was to sync: it shows when all lose power.
+        let is_over = self.time > FAULTS_END;
+        if let Some(of) = flushed.filter(|_| is_silent && !is_over && self.random.percent(30)) {
+            let after = MS + self.random.below(300 * MS);
+            let nobody = Endpoint::MAX;
+            self.at(after, Event::LosePowerOfSet { partition: of.into(), damaged: nobody });
         }
         if !waiting.is_empty() {
             self.begin_round(gateway, waiting);
