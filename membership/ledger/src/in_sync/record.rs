@@ -86,7 +86,7 @@ pub enum Memory {
     Damaged,
 }
 
-/// What a primary can ask for.
+/// What a primary can ask for, and what a replica says of its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InSyncChange {
     /// The node is to leave the set. If it is not in it, promotions of it that are under way come to nothing.

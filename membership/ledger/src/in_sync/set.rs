@@ -16,7 +16,7 @@ pub struct InSyncSet {
     pub in_sync: Vec<NodeId>,
     /// Nodes that were in sync and keep what they had then, in the order in which they left, until the set is whole.
     pub former: Vec<NodeId>,
-    /// Those of them that may have lost some: they lost power, or their log is damaged.
+    /// Those in sync that may have lost some: they lost power, their log is damaged, or their disk failed.
     pub doubtful: Vec<NodeId>,
     /// Those of the doubtful whose log is damaged. What they have may be older than what they had on stable storage.
     pub damaged: Vec<NodeId>,

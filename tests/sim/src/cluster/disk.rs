@@ -227,8 +227,7 @@ impl Cluster {
 
     /// Whether nobody who has everything leaves a set for one whose disk failed a while ago: that one has said so.
     pub(crate) fn mind_left(&mut self, record: &SetRecord) {
-        // Who was cut off from the ledger may not have said it for all partitions when he is up again.
-        if matches!(record, SetRecord::Forced { .. } | SetRecord::NodeUp { .. }) {
+        if matches!(record, SetRecord::Forced { .. }) {
             return;
         }
         for number in 0..self.shape.partitions {
