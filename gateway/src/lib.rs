@@ -51,4 +51,5 @@ pub use router::Router;
 pub use sanitizer::{NotRecorded, SanitizeRecord, SanitizeRecords};
 pub use served::{InitiatorConfig, MAX_LUNS, Served, TargetConfig, TargetError, UnitConfig};
 pub use sessions::SessionInfo;
+pub use target::PRODUCT;
 pub use volume::Volume;

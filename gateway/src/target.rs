@@ -17,7 +17,7 @@ use crate::view::View;
 pub(crate) const PORTAL_GROUP_TAG: u16 = 1;
 
 /// The name of the product in INQUIRY data.
-const PRODUCT: &str = "VIRTUAL-DISK";
+pub const PRODUCT: &str = "VIRTUAL-DISK";
 
 /// A target with its LUNs.
 pub(crate) struct Target {

@@ -1,10 +1,11 @@
 //! dm-multipath: the section of multipath.conf for our disks, and what open-iscsi has to be told for it.
 
+use huntaway_gateway::PRODUCT;
+
 use super::{Recipe, SHORTEST_PATH_TIMEOUT_S};
 
-/// Vendor and product of our disks, as INQUIRY says.
+/// Who makes our disks, as INQUIRY says.
 const VENDOR: &str = "HUNTAWAY";
-const PRODUCT: &str = "VDI";
 
 /// How often multipathd looks again for a path when none is left, every 5 seconds, before commands fail.
 const NO_PATH_RETRIES: u16 = 24;
@@ -47,6 +48,6 @@ mod tests {
         let text = multipath(&recipe());
         assert!(text.contains("\n        path_grouping_policy multibus\n"), "{text}");
         assert!(text.contains("\n        fast_io_fail_tmo 5\n"), "{text}");
-        assert!(text.contains("vendor \"HUNTAWAY\"\n        product \"VDI\"\n"), "{text}");
+        assert!(text.contains("vendor \"HUNTAWAY\"\n        product \"VIRTUAL-DISK\"\n"), "{text}");
     }
 }
