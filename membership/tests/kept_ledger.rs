@@ -422,6 +422,26 @@ async fn who_is_silent_is_down_and_up_again_when_it_speaks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_something_to_say_first_is_not_up_again_before_that() {
+    let dir = TempDir::new().expect("a directory");
+    let quick = KeeperOptions { silence: Duration::from_secs(1), ..options(1) };
+    let kept = Kept::new(dir.path(), quick).await;
+    let one = following(kept.address, 1).await;
+    Disk::new().start(&one).await.expect("it starts");
+    one.wait_to_ask(true);
+    until("it is down", || !is_up(&one, node(1))).await;
+    // What it asks would come after what it proposes.
+    for text in ["what", "it", "says"] {
+        propose(&one, text.into()).await.expect("it is heard");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(!is_up(&one, node(1)));
+    one.wait_to_ask(false);
+    until("it is up", || is_up(&one, node(1)) && one.has_lease()).await;
+    kept.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_is_taken_when_all_who_lead_hold_and_not_before() {
     let dir = TempDir::new().expect("a directory");
     let kept = Kept::new(dir.path(), options(2)).await;
@@ -442,6 +462,8 @@ async fn a_snapshot_is_taken_when_all_who_lead_hold_and_not_before() {
     for driver in &drivers {
         until("it is held", || !driver.state().disks().held(2).is_empty()).await;
         driver.holds(2, driver.state().leads(driver.node()));
+        // Of another one, that is over, it is told at the same time.
+        driver.holds(1, driver.state().leads(driver.node()));
     }
     let state = asked.await.expect("no panic").expect("all hold");
     assert_ne!(state.disks().working(disk), Some(disk));

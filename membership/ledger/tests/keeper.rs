@@ -152,6 +152,11 @@ fn nodes_that_fail_together_are_down_together() {
     assert_eq!((is_up(&keeper, A), is_up(&keeper, B), is_up(&keeper, C)), (true, false, false));
     assert_eq!(last(&keeper), before + 1);
     assert_eq!(
+        ask(&mut keeper, ms(2_415), process(B, 1), Some(before)),
+        Some(NotLeased::Behind { needed: before + 1 })
+    );
+    assert!(!is_up(&keeper, B), "it does not know that it is down");
+    assert_eq!(
         ask(&mut keeper, ms(2_420), process(B, 1), None),
         Some(NotLeased::Behind { needed: before + 2 })
     );

@@ -54,6 +54,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
         }
         // A step that began before may still be under way there.
         known.behind.retain(|(partition, number)| !shared.door(*partition).knows(*number));
+        shared.ledger.wait_to_ask(shared.has_failure_to_tell(&known.state));
         if known.behind.is_empty() {
             shared.ledger.applied(known.state.number());
         }
@@ -132,6 +133,19 @@ impl Shared {
         if !is_kept && self.has_objects(partition) {
             self.step(partition, Input::Forget);
         }
+    }
+
+    /// Whether this node is down, and the ledger has not heard of all that failed here: it would count on that as soon as it is up.
+    fn has_failure_to_tell(&self, state: &State) -> bool {
+        let me = self.me.node;
+        let is_down = state.sets().node(me).is_some_and(|known| !known.is_up);
+        let has_failed =
+            |at| self.disks.store(at).is_none() || self.try_at(at, |place| place.has_failed) != Some(false);
+        is_down
+            && state
+                .sets()
+                .sets()
+                .any(|(at, set)| set.keepers().contains(&me) && !set.failed.contains(&me) && has_failed(at))
     }
 
     fn leased(&self, until: Duration) {

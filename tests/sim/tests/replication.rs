@@ -154,6 +154,7 @@ each_is_found! {
     a_scrub_of_one_replica_is_found: Bug::Replica(PlantedBug::ScrubOfThePrimaryAlone),
     going_on_with_a_disk_that_failed_is_found: Bug::Replica(PlantedBug::FailedDiskGoesOn),
     a_failed_disk_that_asks_to_be_left_out_is_found: Bug::Replica(PlantedBug::FailedAsksToBeDropped),
+    a_node_that_is_up_before_it_told_what_failed_is_found: Bug::UpBeforeFailureIsTold,
     serving_on_after_others_were_released_is_found: Bug::Replica(PlantedBug::ReleasedServes),
     releasing_others_when_a_promotion_is_asked_for_is_found: Bug::Replica(PlantedBug::ReleasedBeforeTheRecord),
     serving_without_the_lease_of_the_ledger_is_found: Bug::Replica(PlantedBug::NoLedgerLease),

@@ -27,11 +27,13 @@ pub enum KeeperBug {
     HeldUpHearsNobody,
     /// A new keeper wants to hear of nodes as soon as any other.
     FoundAtOnce,
+    /// A node is up again before it knows that it was down.
+    UpUnawares,
 }
 
 impl KeeperBug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::DownWithLease,
         Self::NotOutlasted,
         Self::NoWaitAfterRestart,
@@ -44,5 +46,6 @@ impl KeeperBug {
         Self::KnownAfterRestart,
         Self::HeldUpHearsNobody,
         Self::FoundAtOnce,
+        Self::UpUnawares,
     ];
 }

@@ -18,7 +18,7 @@ pub(super) struct Presence {
     is_going_down: bool,
     /// It said that it is gone.
     has_left: bool,
-    /// It has to know all up to this record before it gets a lease.
+    /// It has to act on all up to this record before it gets a lease: the one that says that it is up, or that it is down.
     there_since: u64,
     /// The last record that it is known to act on.
     applied: u64,
@@ -108,6 +108,11 @@ impl Keeper {
             return Err(NotLeased::GoingDown);
         }
         if !known.is_up {
+            // While it was down a disk may have failed, and who counts on it is to hear of that first.
+            let needed = presence.there_since;
+            if applied < needed && !self.has(KeeperBug::UpUnawares) {
+                return Err(NotLeased::Behind { needed });
+            }
             let up = self.agree(&Record::Sets(SetRecord::NodeUp { node }));
             let number = up.map_err(|_| NotLeased::GoingDown)?;
             self.nodes.entry(node).and_modify(|presence| presence.there_since = number);
@@ -181,9 +186,11 @@ impl Keeper {
         }
         let down = SetRecord::NodesDown { nodes: going.clone() };
         // If the ledger cannot have it, they stay without leases.
-        if self.agree(&Record::Sets(down)).is_ok() {
+        if let Ok(number) = self.agree(&Record::Sets(down)) {
             for node in going {
-                self.nodes.entry(node).and_modify(|presence| presence.is_going_down = false);
+                self.nodes.entry(node).and_modify(|presence| {
+                    (presence.is_going_down, presence.there_since) = (false, number);
+                });
             }
         }
     }

@@ -18,6 +18,8 @@ pub(crate) enum Violation {
     LeaseOutlivesRecord(Process),
     /// A lease was given to a process that is not there, or does not know that it is.
     LeaseWithoutPresence(Process),
+    /// A node is up again that may not know that it was down.
+    UpUnawares(NodeId),
     /// Something was agreed on twice.
     Twice(Vid),
     /// The answer is about another record.
@@ -56,6 +58,10 @@ pub(crate) struct Checker {
     leases: BTreeMap<(NodeId, u64), u64>,
     /// The record that says that a node is there.
     there_since: BTreeMap<NodeId, u64>,
+    /// The last record that says that a node is down.
+    down_since: BTreeMap<NodeId, u64>,
+    /// The last record that a node said it acts on.
+    acts_on: BTreeMap<NodeId, u64>,
     fenced: BTreeMap<Vid, u64>,
     /// What nodes hold.
     reported: BTreeMap<(NodeId, u64), Vec<RecordHash>>,
@@ -76,6 +82,8 @@ impl Checker {
             records: Vec::new(),
             leases: BTreeMap::new(),
             there_since: BTreeMap::new(),
+            down_since: BTreeMap::new(),
+            acts_on: BTreeMap::new(),
             fenced: BTreeMap::new(),
             reported: BTreeMap::new(),
             suspected: BTreeMap::new(),
@@ -100,6 +108,7 @@ impl Checker {
             Record::Sets(SetRecord::NodesDown { nodes }) => {
                 for node in nodes {
                     self.suspected.remove(node);
+                    self.down_since.insert(*node, self.ledger.state().number());
                     self.no_lease(*node, u64::MAX, time)?;
                     if !self.excused.contains(node) {
                         return Err(Violation::NotSilent(*node));
@@ -113,6 +122,9 @@ impl Checker {
                 self.is_there(*node, time);
             }
             Record::Sets(SetRecord::NodeUp { node }) => {
+                if self.acts_on.get(node) < self.down_since.get(node) {
+                    return Err(Violation::UpUnawares(*node));
+                }
                 self.is_there(*node, time);
                 self.there_since.insert(*node, self.ledger.state().number());
             }
@@ -220,11 +232,13 @@ impl Checker {
         self.heard.insert(node, time);
     }
 
-    /// The keeper hears of a process.
-    pub(crate) fn heard(&mut self, process: Process, time: u64) {
+    /// The keeper hears of a process, and how much that acts on.
+    pub(crate) fn heard(&mut self, process: Process, applied: u64, time: u64) {
         let known = self.ledger.state().sets().node(process.node);
         if known.is_some_and(|known| known.incarnation == process.incarnation) {
             self.heard.insert(process.node, time);
+            let acts_on = self.acts_on.entry(process.node).or_insert(0);
+            *acts_on = applied.max(*acts_on);
         }
     }
 

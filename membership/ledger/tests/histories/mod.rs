@@ -278,7 +278,7 @@ impl History {
         let now = Duration::from_micros(self.time * self.keeper_rate / 1000);
         match &input {
             Input::Suspected { nodes } => self.checker.suspected(nodes, self.time),
-            Input::AskedLease { process, .. } => self.checker.heard(*process, self.time),
+            Input::AskedLease { process, applied, .. } => self.checker.heard(*process, *applied, self.time),
             Input::Left { process } => self.checker.excuse(process.node),
             _ => {}
         }

@@ -1,18 +1,20 @@
 //! What a process has that follows a ledger which another process keeps.
 
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use huntaway_ledger::keeper::{Follower, NotLeased, NotStarted, Proposal, Start};
 use huntaway_ledger::{
-    FollowError, GatewayState, Incarnation, Memory, Name, Operation, Record, RecordHash, StartId, State,
+    FollowError, GatewayState, InSyncChange, Incarnation, Memory, Name, Operation, Record, RecordHash,
+    SetRecord, StartId, State,
 };
 use huntaway_wire::encoding::Malformed;
-use huntaway_wire::{ClusterKey, NodeId, Process};
+use huntaway_wire::{ClusterKey, NodeId, Partition, Process};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -137,6 +139,7 @@ pub(super) struct Shared {
     pub(super) filled: Notify,
     /// The last record that this node acts on.
     pub(super) applied: AtomicU64,
+    pub(super) waits_to_ask: AtomicBool,
     pub(super) known_by_all: AtomicU64,
     /// By this machine's clock, in microseconds.
     pub(super) leased_until_us: AtomicU64,
@@ -148,15 +151,18 @@ pub(super) struct Shared {
 pub(super) struct Wanted {
     /// In the order in which they came.
     pub(super) proposals: Vec<(Proposal, SyncSender<Answer>)>,
-    /// How many of them, and of those that were sent, wait.
+    /// How many of them, and of those that were sent, wait, but for failures.
     pub(super) waiting: usize,
+    /// Of which partitions it is to be said that their disk failed. As long as it is not, others leave sets for this node: all of a
+    /// disk are said at once.
+    pub(super) failures: BTreeSet<Partition>,
     pub(super) start: Option<Start>,
     pub(super) not_started: Option<(StartId, NotStarted)>,
     pub(super) not_leased: Option<NotLeased>,
     /// The process that asks for leases.
     pub(super) process: Option<Process>,
-    /// What it holds.
-    pub(super) holds: Option<(u64, RecordHash)>,
+    /// What it holds, for each hold that is not over.
+    pub(super) holds: BTreeMap<u64, RecordHash>,
     pub(super) leaves: bool,
 }
 
@@ -283,6 +289,11 @@ impl RemoteDriver {
         self.shared.applied.fetch_max(record, Ordering::AcqRel);
     }
 
+    /// Whether the process asks for no lease, and so does not ask to be up, for the ledger is to hear something of it first.
+    pub fn wait_to_ask(&self, waits_to_ask: bool) {
+        self.shared.waits_to_ask.store(waits_to_ask, Ordering::Release);
+    }
+
     /// Until when this node's process may count on its lease of the ledger, by [`clock::now`]. It may be over.
     pub fn leased_until(&self) -> Duration {
         Duration::from_micros(self.shared.leased_until_us.load(Ordering::Acquire))
@@ -305,7 +316,7 @@ impl RemoteDriver {
 
     /// In all partitions that the node leads, by `leads`, what the hold is for is held. Said again until the hold is over.
     pub fn holds(&self, hold: u64, leads: RecordHash) {
-        self.wanted().holds = Some((hold, leads));
+        self.wanted().holds.insert(hold, leads);
         self.shared.filled.notify_one();
     }
 
@@ -357,6 +368,7 @@ impl Shared {
             wanted: Mutex::default(),
             filled: Notify::new(),
             applied: AtomicU64::new(0),
+            waits_to_ask: AtomicBool::new(false),
             known_by_all: AtomicU64::new(0),
             leased_until_us: AtomicU64::new(0),
             told: Notify::new(),
@@ -376,22 +388,45 @@ impl Shared {
         message::check(&proposal).map_err(NotDone::Unreadable)?;
         let (sender, answer) = sync_channel(1);
         let mut wanted = self.wanted();
-        if once && wanted.proposals.iter().any(|(waiting, _)| *waiting == proposal) {
+        if let Some(partition) = failure_in(&proposal) {
+            if !wanted.failures.insert(partition) {
+                return Ok(None);
+            }
+        } else if once && wanted.proposals.iter().any(|(waiting, _)| *waiting == proposal) {
             return Ok(None);
-        }
-        if wanted.waiting >= most {
+        } else if wanted.waiting >= most {
             return Err(NotDone::TooMany.into());
+        } else {
+            wanted.waiting += 1;
         }
-        wanted.waiting += 1;
         wanted.proposals.push((proposal, sender));
         drop(wanted);
         self.filled.notify_one();
         Ok(Some(answer))
     }
 
+    /// It waits no more.
+    pub(super) fn has_ended(&self, proposal: &Proposal) {
+        let mut wanted = self.wanted();
+        match failure_in(proposal) {
+            Some(partition) => _ = wanted.failures.remove(&partition),
+            None => wanted.waiting = wanted.waiting.saturating_sub(1),
+        }
+    }
+
     pub(super) fn wanted(&self) -> MutexGuard<'_, Wanted> {
         // Nothing that is done with the lock held leaves it half done.
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The partition, if it says that a disk failed.
+fn failure_in(proposal: &Proposal) -> Option<Partition> {
+    match proposal {
+        Proposal::Record(Record::Sets(SetRecord::Changed { partition, change, .. })) => {
+            matches!(change, InSyncChange::Failed { .. }).then_some(*partition)
+        }
+        _ => None,
     }
 }
 
@@ -429,8 +464,7 @@ impl Drop for RemoteDriver {
 
 #[cfg(test)]
 mod tests {
-    use huntaway_ledger::{InSyncChange, Record, SetRecord};
-    use huntaway_wire::{Partition, Pepoch};
+    use huntaway_wire::Pepoch;
 
     use super::*;
 
@@ -451,6 +485,26 @@ mod tests {
         });
         let wanted = shared.wanted();
         assert_eq!((wanted.proposals.len(), wanted.waiting), (49, 49));
+    }
+
+    #[test]
+    fn that_a_disk_failed_is_said_of_all_partitions_at_once_and_once_at_a_time() {
+        let shared = Shared::new();
+        let failed = |partition| {
+            let change = InSyncChange::Failed { node: NodeId([1; 16]), incarnation: Incarnation(1) };
+            let pepoch = Pepoch(1);
+            Proposal::Record(Record::Sets(SetRecord::Changed { partition, pepoch, change }))
+        };
+        (1..200).for_each(|pepoch| drop(shared.asked(proposal(pepoch), MOST_UNHEARD, true)));
+        for partition in Partition::all().chain(Partition::all()) {
+            shared.asked(failed(partition), MOST_UNHEARD, true).expect("there is room");
+        }
+        let all = Partition::all().count();
+        assert_eq!(shared.wanted().proposals.len(), MOST_UNHEARD + all);
+        let first = Partition::all().next().expect("there are some");
+        shared.has_ended(&failed(first));
+        assert!(matches!(shared.asked(failed(first), MOST_UNHEARD, true), Ok(Some(_))), "it is said again");
+        assert_eq!(shared.wanted().waiting, MOST_UNHEARD);
     }
 
     #[test]

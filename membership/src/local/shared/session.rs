@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use bytes::BytesMut;
-use huntaway_ledger::keeper::{Follower, HoldEnd, LEDGER_LEASE, Proposal, ProposalAnswer};
+use huntaway_ledger::keeper::{Follower, HoldEnd, LEDGER_LEASE, MAX_UNANSWERED, Proposal, ProposalAnswer};
 use huntaway_ledger::{DiskRecord, FollowError, Ledger, Over, Record, State};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -33,6 +33,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks whose answers may still come.
 const MOST_ASKS: usize = 16;
+
+/// Proposals that the keeper has not answered yet: it remembers no more.
+const MOST_SENT: usize = MAX_UNANSWERED / 2;
 
 /// A proposal is made anew so often.
 const MOST_REFUSALS: u32 = 3;
@@ -163,31 +166,30 @@ impl Session {
 
     /// Asks for a lease, if there is a process to have it.
     async fn ask(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
-        let (process, holds) = {
-            let wanted = self.shared.wanted();
-            (wanted.process, wanted.holds)
+        let process = self.shared.wanted().process;
+        let applied = self.shared.applied.load(Ordering::Acquire);
+        // It is told before the record is applied that it is down: see `wait_to_ask`.
+        let waits_to_ask = self.shared.waits_to_ask.load(Ordering::Acquire);
+        let Some(process) = process.filter(|_| !waits_to_ask) else {
+            return send(writer, &framed(&ToKeeper::Alive)).await;
         };
-        let Some(process) = process else { return send(writer, &framed(&ToKeeper::Alive)).await };
         self.last_ask += 1;
-        let (ask, applied) = (self.last_ask, self.shared.applied.load(Ordering::Acquire));
+        let ask = self.last_ask;
         if self.asks.len() >= MOST_ASKS {
             self.asks.pop_front();
         }
         self.asks.push_back((ask, clock::now()));
-        send(writer, &framed(&ToKeeper::AskedLease { process, ask, applied })).await?;
-        let is_held = |hold: u64| !self.ledger.state().disks().held(hold).is_empty();
-        if let Some((hold, leads)) = holds.filter(|(hold, _)| is_held(*hold)) {
-            send(writer, &framed(&ToKeeper::Holds { process, hold, leads })).await?;
-        }
-        Ok(())
+        send(writer, &framed(&ToKeeper::AskedLease { process, ask, applied })).await
     }
 
     /// Sends what is wanted and was not sent on this connection. Returns whether the process has left.
     async fn say(&mut self, writer: &mut OwnedWriteHalf) -> Result<bool, Cut> {
         let (proposals, start, process, holds, leaves) = {
             let mut wanted = self.shared.wanted();
-            let proposals = std::mem::take(&mut wanted.proposals);
-            (proposals, wanted.start.take(), wanted.process, wanted.holds, wanted.leaves)
+            let disks = self.ledger.state().disks();
+            wanted.holds.retain(|hold, _| !disks.held(*hold).is_empty());
+            let (proposals, holds) = (std::mem::take(&mut wanted.proposals), wanted.holds.clone());
+            (proposals, wanted.start.take(), wanted.process, holds, wanted.leaves)
         };
         for (proposal, sender) in proposals {
             self.last_number += 1;
@@ -202,10 +204,10 @@ impl Session {
         if let Some(start) = start {
             send(writer, &framed(&ToKeeper::Started(start))).await?;
         }
-        if let (Some(process), Some((hold, leads))) = (process, holds)
-            && !self.ledger.state().disks().held(hold).is_empty()
-        {
-            send(writer, &framed(&ToKeeper::Holds { process, hold, leads })).await?;
+        if let Some(process) = process {
+            for (hold, leads) in holds {
+                send(writer, &framed(&ToKeeper::Holds { process, hold, leads })).await?;
+            }
         }
         if self.is_caught_up {
             self.propose(writer).await?;
@@ -216,7 +218,9 @@ impl Session {
     async fn propose(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
         let unanswered_from = self.waiting.keys().next().copied().unwrap_or(0);
         let mut together = Vec::new();
-        for (number, waiting) in self.waiting.iter_mut().filter(|(_, waiting)| !waiting.is_sent) {
+        let sent = self.waiting.values().filter(|waiting| waiting.is_sent).count();
+        let unsent = self.waiting.iter_mut().filter(|(_, waiting)| !waiting.is_sent);
+        for (number, waiting) in unsent.take(MOST_SENT.saturating_sub(sent)) {
             (waiting.is_sent, waiting.was_sent) = (true, true);
             let proposal = waiting.proposal.clone();
             let proposed = ToKeeper::Proposed { number: *number, unanswered_from, proposal };
@@ -331,8 +335,7 @@ impl Session {
         if let Some(waiting) = self.waiting.remove(&number) {
             // Whoever waited may have given up.
             let _ = waiting.sender.try_send(answer);
-            let mut wanted = self.shared.wanted();
-            wanted.waiting = wanted.waiting.saturating_sub(1);
+            self.shared.has_ended(&waiting.proposal);
         }
     }
 

@@ -50,6 +50,8 @@ pub enum Bug {
     ResultNotCarried,
     /// In who has a disk go back to a snapshot: that is recorded although some partitions do not hold.
     RolledBackBeforeAllHold,
+    /// In a node: it asks to be up again although the ledger has not heard of all that failed while it was down.
+    UpBeforeFailureIsTold,
     /// In a gateway: a flush counts as done where a node has not synced.
     SyncAllIgnoresUnansweredMembers,
 }
@@ -168,6 +170,7 @@ impl Bug {
         Self::FailedRecoveryCountsAsDone,
         Self::ResultNotCarried,
         Self::SyncAllIgnoresUnansweredMembers,
+        Self::UpBeforeFailureIsTold,
         Self::Replica(P::FreedWithoutLocks),
     ];
 

@@ -16,7 +16,7 @@ use crate::storage::{Crash, ReplicaStorage};
 const ANSWERED_WITHIN: Time = 4 * SECOND;
 
 /// How long after its disk failed the ledger knows of it.
-const TOLD_WITHIN: Time = 3 * SECOND;
+pub(crate) const TOLD_WITHIN: Time = 3 * SECOND;
 
 impl Cluster {
     pub(crate) fn disk_fault(&mut self) {
@@ -301,6 +301,19 @@ impl Cluster {
     /// Whether the process knows that what it waits for from its disk will not be done.
     pub(crate) fn knows_of_failed_disk(&self, node: usize) -> bool {
         self.nodes[node].disk_failed && self.bug != Some(Bug::Replica(PlantedBug::FailedDiskGoesOn))
+    }
+
+    /// Whether the node is down, and the ledger has not heard of all that failed meanwhile: it does not ask to be up before.
+    pub(crate) fn has_failure_to_tell(&self, node: usize) -> bool {
+        let is_down = self.ledger.sets().node(id_of(node)).is_some_and(|known| !known.is_up);
+        let is_untold = |number: u16| {
+            let set = self.ledger.sets().set(partition(number));
+            set.is_some_and(|set| set.keepers().contains(&id_of(node)) && !set.failed.contains(&id_of(node)))
+        };
+        is_down
+            && self.knows_of_failed_disk(node)
+            && self.bug != Some(Bug::UpBeforeFailureIsTold)
+            && (0..self.shape.partitions).any(is_untold)
     }
 
     /// A process is started anew on a disk that failed: it works again.

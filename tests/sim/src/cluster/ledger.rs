@@ -149,8 +149,14 @@ impl Cluster {
         note!(self, "the ledger has {record:?} of {from}");
         self.mind_drop(record);
         self.mind_blamed(from, record);
-        if let SetRecord::NodeStarted { node, .. } | SetRecord::NodeUp { node } = record {
-            // Nobody waits for a node that is down: what it did not hear meanwhile, it has to know before it serves.
+        // Nobody waits for a node that is down: what it did not hear meanwhile, it has to know before it serves. And that it is
+        // down it has to know before it is up again.
+        let concerned = match record {
+            SetRecord::NodeStarted { node, .. } | SetRecord::NodeUp { node } => core::slice::from_ref(node),
+            SetRecord::NodesDown { nodes } => nodes,
+            _ => &[],
+        };
+        for node in concerned {
             self.ledger.there_since[endpoint_of(*node)] = self.ledger.sequence + 1;
         }
         self.mind_disowned(record);
@@ -284,7 +290,12 @@ impl Cluster {
             let is_up = self.ledger.sets().node(id_of(node)).is_some_and(|known| known.is_up);
             if is_up && u64::from(silent) > patience {
                 silent_nodes.push(node);
-            } else if answers && !is_up && !self.ledger.going_down[node] {
+            } else if answers
+                && !is_up
+                && !self.ledger.going_down[node]
+                && self.nodes[node].applied >= self.ledger.there_since[node]
+                && !self.has_failure_to_tell(node)
+            {
                 self.record_arrives(node, &SetRecord::NodeUp { node: id_of(node) });
             }
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use huntaway_replica::{Configuration, Record};
 use huntaway_wire::Partition;
 
+use super::disk::TOLD_WITHIN;
 use super::event::Event;
 use super::ledger::LEASE_RUNS_OUT;
 use super::mood::Mood;
@@ -39,7 +40,10 @@ impl Cluster {
     pub(crate) fn plot(&mut self) {
         let number = self.random.below(self.shape.partitions.into()) as u16;
         match self.random.below(12) {
-            0 if self.shape.disk_fault_every > 0 => self.leave_old_copies(number),
+            0 if self.shape.disk_fault_every > 0 => match self.random.percent(60) {
+                true => self.leave_old_copies(number),
+                false => self.fails_unheard(number),
+            },
             0..6 => self.depose_unawares(number),
             6..10 => self.set_trap(number),
             10 => self.depose_at_rest(number),
@@ -150,6 +154,27 @@ impl Cluster {
         self.take_down(others);
         self.at(after, Event::OtherDisk { node: primary });
         self.let_it_work(after + 5 * SECOND);
+    }
+
+    /// The ledger loses all replicas. The first of which it hears again has lost its disk meanwhile.
+    fn fails_unheard(&mut self, number: u16) {
+        let (_, primary, mut members) = self.configuration(number);
+        members.push(primary);
+        let first = self.random.pick(&members);
+        let fails = LEASE_RUNS_OUT + self.after(10 * MS, 300 * MS);
+        let heard = fails + TOLD_WITHIN + self.random.below(500 * MS);
+        let late = heard + self.after(SECOND, 2 * SECOND);
+        note!(self, "the ledger is to hear first of node {first} of partition {number}, whose disk fails");
+        for member in members.iter().copied() {
+            self.network.block(member, self.ledger_endpoint());
+            if member != first {
+                self.nodes[member].pause_until(self.time, self.time + late);
+            }
+        }
+        self.take_down(members);
+        self.at(fails, Event::FailDisk { node: first });
+        self.at(heard, Event::Reconnect);
+        self.let_it_work(late + SECOND);
     }
 
     /// What these nodes send to `to` takes longer for a while.
