@@ -32,6 +32,8 @@ pub(crate) struct Collecting {
     sources: VecDeque<Process>,
     step: u64,
     asked: Option<Lesson>,
+    /// The own store could not tell just then. It answers at once, so it is asked again when time has gone by.
+    own_failed: bool,
     resend: Resend,
     requests: Requests,
     phase: Phase,
@@ -86,6 +88,7 @@ impl Collecting {
             sources,
             step: 0,
             asked: None,
+            own_failed: false,
             resend: Resend::new(site.now),
             requests: site.requests.clone(),
             phase: Phase::Bound,
@@ -95,6 +98,14 @@ impl Collecting {
     }
 
     pub(crate) fn tick(&mut self, site: &mut Site) {
+        match &self.phase {
+            _ if !std::mem::take(&mut self.own_failed) => {}
+            Phase::Listing { own: None, .. } => {
+                site.digests(self.next_page.flatten(), PAGE_OBJECTS, OWN_SIDE);
+            }
+            Phase::Comparing { oid, own: None, .. } => site.versions(*oid, OWN_SIDE),
+            _ => {}
+        }
         match self.phase {
             Phase::Bound if !site.is_bound_against(site.me) => self.next_source(site),
             Phase::Collected => site.propose(SetChange::Collected),
@@ -206,11 +217,7 @@ impl Collecting {
                 *own = Some((versions(&known), known.is_empty()));
                 self.compare_object(site);
             }
-            // The own store could not tell just then.
-            (Phase::Listing { .. }, _) => {
-                site.digests(self.next_page.flatten(), PAGE_OBJECTS, OWN_SIDE);
-            }
-            (Phase::Comparing { oid, .. }, _) => site.versions(*oid, OWN_SIDE),
+            (Phase::Listing { .. } | Phase::Comparing { .. }, _) => self.own_failed = true,
             (Phase::Logging { oid }, Outcome::NoRoom) => {
                 self.queue.push_front(*oid);
                 self.phase = Phase::Crowded;

@@ -139,10 +139,11 @@ fn who_was_asked_too_early_answers_when_the_old_primary_releases_it() {
 }
 
 /// What goes to the log of a primary that has an object in its index and nothing else of it, when nobody is sure to have
-/// everything, and the other replica says `theirs` of the object and has its first block.
-fn collected(theirs: &Reply) -> Option<Entry> {
+/// everything, and the other replica says `theirs` of the object and has its first block. The own store, which answers at once,
+/// fails so many times first.
+fn collected(theirs: &Reply, mut failures: u32) -> Option<Entry> {
     let partition = Partition::new(7).expect("there are more");
-    let now = Moment(1_000_000);
+    let (mut now, mut ticks, mut asked) = (Moment(1_000_000), 0, 0);
     let mut replica = Replica::new(partition, ME, Moment(0), Recovered::default());
     let doubtful = vec![ME.node, OTHER.node];
     let set = Configuration { doubtful, ..configuration(PEPOCH, &[ME, OTHER]) };
@@ -151,7 +152,11 @@ fn collected(theirs: &Reply) -> Option<Entry> {
     let block = Block::new(Bytes::from(vec![1; BLOCK_SIZE_BYTES as usize]));
     let stored = Stored { version: Version { pepoch: 1, seq: 5 }, content: Some(block) };
     let mut inputs = VecDeque::from([Input::Configured(Arc::new(set)), Input::Tick]);
-    while let Some(input) = inputs.pop_front() {
+    while ticks < 20 {
+        let input = inputs.pop_front().unwrap_or_else(|| {
+            (now, ticks) = (Moment(now.0 + 150_000), ticks + 1);
+            Input::Tick
+        });
         for output in replica.step(now, input) {
             let answer = match output {
                 Output::Send {
@@ -165,6 +170,11 @@ fn collected(theirs: &Reply) -> Option<Entry> {
                     };
                     let message = Message { pepoch: PEPOCH, body: Body::Reply { attempt, step, reply } };
                     Input::Received { from: OTHER, message }
+                }
+                Output::Digests { ticket, .. } | Output::Versions { ticket, .. } if failures > 0 => {
+                    (failures, asked) = (failures - 1, asked + 1);
+                    assert!(asked <= ticks + 1, "what failed is asked again when time has gone by");
+                    Input::Stored { ticket, outcome: Outcome::Failed }
                 }
                 Output::Digests { ticket, .. } => {
                     Input::Stored { ticket, outcome: Outcome::Digests(page.clone()) }
@@ -184,9 +194,19 @@ fn collected(theirs: &Reply) -> Option<Entry> {
 #[test]
 fn what_is_known_of_an_object_that_is_missing_everywhere_is_not_all_there_was() {
     let version = Version { pepoch: 1, seq: 5 };
-    let whole = collected(&Reply::Versions(vec![(0, version)]));
+    let whole = collected(&Reply::Versions(vec![(0, version)]), 0);
     assert!(matches!(whole, Some(Entry::Replace { .. })), "{whole:?}");
     let known = Verified { block: 0, version, crc: None };
-    let missing = collected(&Reply::Missing(vec![known]));
+    let missing = collected(&Reply::Missing(vec![known]), 0);
     assert!(matches!(missing, Some(Entry::Copy { .. })), "{missing:?}");
+}
+
+#[test]
+fn an_own_store_that_fails_is_asked_again_when_time_has_gone_by() {
+    let version = Version { pepoch: 1, seq: 5 };
+    for failures in [1, 3] {
+        let whole = collected(&Reply::Versions(vec![(0, version)]), failures);
+        assert!(matches!(whole, Some(Entry::Replace { .. })), "{whole:?}");
+    }
+    assert_eq!(collected(&Reply::Versions(vec![(0, version)]), u32::MAX), None);
 }

@@ -31,6 +31,9 @@ const FIRST_PAUSE_US: u64 = 1_000_000;
 /// The longest such pause.
 const LONGEST_PAUSE_US: u64 = 8_000_000;
 
+/// What is gone on with from one tick to the next: stores may answer at once, and all partitions of a node look at the same time.
+const MOST_BETWEEN_TICKS: u32 = 4;
+
 const KINDS: [ObjectKind; 4] =
     [ObjectKind::Data, ObjectKind::Vdi, ObjectKind::Attribute, ObjectKind::VmState];
 
@@ -52,6 +55,8 @@ pub(super) struct Freeing {
     asked: u64,
     due: Moment,
     pause_us: u64,
+    /// What is left to do until the next tick.
+    turns: u32,
     /// The VDIs as they were when the pepoch began, for who looks at those, which is wrong.
     first_vdis: Arc<Vdis>,
 }
@@ -60,6 +65,8 @@ pub(super) struct Freeing {
 enum Step {
     #[default]
     Idle,
+    /// It goes on at the next tick.
+    Resting,
     /// Which objects of the deleted VDI are here?
     Listing { kind: ObjectKind, vid: Vid, is_first: bool },
     /// What do the versions have that were made from it, where the object is? The first of `rest` is at hand.
@@ -143,6 +150,10 @@ impl Freeing {
     }
 
     pub(super) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
+        self.turns = MOST_BETWEEN_TICKS;
+        if let Step::Resting = self.step {
+            return self.go_on(site, primary);
+        }
         if !matches!(self.step, Step::Idle) || site.now < self.due || site.has(PlantedBug::NothingFreed) {
             return;
         }
@@ -155,6 +166,11 @@ impl Freeing {
 
     /// The next object, or page of objects, or VDI.
     fn go_on(&mut self, site: &mut Site, primary: &mut Primary) {
+        let Some(turns) = self.turns.checked_sub(1) else {
+            self.step = Step::Resting;
+            return;
+        };
+        self.turns = turns;
         if let Some(oid) = self.objects.pop_front() {
             return self.look(site, primary, oid, self.family.descendants(), Own::new());
         }
@@ -178,11 +194,14 @@ impl Freeing {
     }
 
     fn list(&mut self, site: &mut Site, kind: ObjectKind, vid: Vid, after: Option<Oid>) {
-        self.step = Step::Listing { kind, vid, is_first: after.is_none() };
+        let is_first = after.is_none();
+        self.step = Step::Listing { kind, vid, is_first };
         let pending = self.ask();
+        // Mostly there are none, and to tell of those of others takes time.
+        let most = if is_first { 1 } else { PAGE_OBJECTS };
         let first = Oid::new(kind, vid, 0).value().checked_sub(1);
         let after = after.or_else(|| Oid::from_value(first?).ok());
-        site.digests(after, PAGE_OBJECTS, pending);
+        site.digests(after, most, pending);
     }
 
     fn look(&mut self, site: &mut Site, primary: &mut Primary, oid: Oid, mut rest: VecDeque<Vid>, own: Own) {
