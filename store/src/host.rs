@@ -47,7 +47,7 @@ use self::door::{Comes, Door};
 use self::follow::Holding;
 use self::links::{Links, Socket};
 use self::scrubbing::Scrubbing;
-use self::step::Place;
+use self::step::{Place, WholeOrNothing};
 use self::syncs::Syncs;
 use crate::locking::lock;
 use crate::{DiskDirectory, DiskStatus, DisksStopped, OpenError, StoreOptions};
@@ -105,6 +105,7 @@ struct Shared {
     links: Links,
     syncs: Syncs,
     recovery: Mutex<Recovery>,
+    waits: timer::Waits,
     holding: Mutex<Holding>,
     scrubbing: Mutex<Scrubbing>,
     comparing: Mutex<Comparing>,
@@ -152,6 +153,7 @@ impl Host {
             ledger,
             links: Links::new(ours, key.clone(), loops.clone()),
             recovery: Mutex::new(Recovery::new(recovery)),
+            waits: timer::Waits::default(),
             holding: Mutex::default(),
             scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
             comparing: Mutex::default(),
@@ -165,9 +167,9 @@ impl Host {
         shared.start_syncing()?;
         let mut tasks = JoinSet::new();
         let acceptor = own_loops.into_iter().fold(Acceptor::new(ours, key, inbox), Acceptor::on);
-        tasks.spawn(acceptor.serve(listener));
-        tasks.spawn(follow::follow(Arc::clone(&shared)));
-        tasks.spawn(timer::tick(Arc::clone(&shared)));
+        tasks.spawn(vital("who takes connections", acceptor.serve(listener)));
+        tasks.spawn(vital("who follows the ledger", follow::follow(Arc::clone(&shared))));
+        tasks.spawn(vital("the timer of replicas", timer::tick(Arc::clone(&shared))));
         Ok(Self { shared, tasks: Mutex::new(tasks), address })
     }
 
@@ -272,6 +274,12 @@ fn place(disks: &Disks, partition: Partition, me: Process) -> Place {
     Place::new(replica, store.is_none())
 }
 
+/// The process does not outlive a panic of the task.
+async fn vital<R>(name: &'static str, task: impl Future<Output = R>) -> R {
+    let _whole = WholeOrNothing(name);
+    task.await
+}
+
 /// By the clock of replicas: it goes on in pauses.
 fn now() -> Moment {
     Moment(clock::now().as_micros().try_into().unwrap_or(u64::MAX))
@@ -279,6 +287,7 @@ fn now() -> Moment {
 
 impl Store for Shared {
     fn request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>) {
+        self.waits.asked(partition, request.id);
         self.comes(partition, Comes::Request(request, Arc::clone(answers)));
     }
 

@@ -134,6 +134,12 @@ impl Disks {
                 // Another boot of the kernel, or it is not known which: what was not flushed may be lost.
                 found.memory = worse(found.memory, Memory::Stable);
             }
+            let is_counted_unreadable =
+                |at| self.number(at) == disk && counts_on(at) && store.is_unreadable_now(at);
+            if Partition::all().any(is_counted_unreadable) {
+                // Like an absent disk: its replica serves nothing, though it may do so another time.
+                found.memory = worse(found.memory, Memory::Stable);
+            }
             if Partition::all().any(|partition| store.is_log_damaged(partition)) {
                 found.memory = Memory::Damaged;
             }
@@ -319,6 +325,21 @@ mod tests {
             start.memory
         };
         assert_eq!(memory(BootId([4; 16])), Memory::Stable);
+    }
+
+    #[test]
+    fn a_node_that_cannot_read_what_it_is_counted_on_for_may_have_lost_it() {
+        let dir = TempDir::new().unwrap();
+        let last = run(&dir, None).start;
+        for disk in ["one", "other"] {
+            std::fs::create_dir_all(dir.path().join(disk).join("objects/007.1/index")).unwrap();
+        }
+        let memory = |is_counted_on| {
+            let (disks, start) = start_in(BOOT, &dir, &["one", "other"], Some(last), is_counted_on);
+            drop(disks);
+            start.memory
+        };
+        assert_eq!((memory(false), memory(true)), (Memory::Kept, Memory::Stable));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use huntaway_wire::hello::Identity;
 use huntaway_wire::link::{Inbox, Link, Outbox, Status};
 use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store, SyncAll, Synced};
-use huntaway_wire::{ClusterKey, Incarnation, Partition};
+use huntaway_wire::{ClusterKey, Incarnation, NodeId, Partition};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -28,9 +28,17 @@ pub(super) struct Links {
     key: ClusterKey,
     /// The threads that serve them; without them it is those of the runtime.
     loops: Option<Arc<Loops>>,
-    links: RwLock<BTreeMap<huntaway_wire::NodeId, (SocketAddr, Link)>>,
+    links: RwLock<Known>,
     /// Where answers go that are for the gateways of other nodes, which had requests handed on.
     handed_on: Mutex<BTreeMap<Process, Outbox>>,
+}
+
+/// The links to those that the ledger has.
+#[derive(Default)]
+struct Known {
+    /// The last record that they are by.
+    number: u64,
+    links: BTreeMap<NodeId, (SocketAddr, Link)>,
 }
 
 impl Links {
@@ -38,9 +46,14 @@ impl Links {
         Self { ours, key, loops, links: RwLock::default(), handed_on: Mutex::default() }
     }
 
-    /// Calls those that the ledger knows by now, and no others.
+    /// Calls those that the ledger knows by now, and no others. Whoever comes with an older state is late.
     pub(super) fn follow(&self, state: &State, inbox: &Arc<dyn Inbox>) {
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        if state.number() < known.number {
+            return;
+        }
+        let Known { number, links } = &mut *known;
+        *number = state.number();
         links.retain(|node, _| state.member(*node).is_some());
         lock(&self.handed_on).retain(|gateway, _| state.processes().any(|known| known == *gateway));
         for member in state.members().iter().filter(|member| member.node != self.ours.process.node) {
@@ -58,8 +71,8 @@ impl Links {
 
     /// Sends it to that process, if it can be: what matters is sent again.
     pub(super) fn send(&self, to: Process, partition: Partition, message: &Message) {
-        let links = self.links();
-        let Some((_, link)) = links.get(&to.node).filter(|(_, link)| link.to() == to) else { return };
+        let known = self.known();
+        let Some(link) = known.link_to(to) else { return };
         match Outgoing::new(partition, message) {
             Ok(frame) if is_urgent(&message.body) => _ = link.outbox().send_first(frame),
             Ok(frame) => _ = link.outbox().send(frame),
@@ -69,23 +82,22 @@ impl Links {
 
     /// Asks that process how its copies compare. What does not arrive is asked again.
     pub(super) fn ask(&self, to: Process, asked: &Compare) {
-        if let Some((_, link)) = self.links().get(&to.node).filter(|(_, link)| link.to() == to) {
+        if let Some(link) = self.known().link_to(to) {
             put_of_process(link.outbox(), asked);
         }
     }
 
     /// The way to that process for a gateway, whose answers come back on it.
     pub(super) fn way(&self, to: Process) -> Option<Arc<dyn Store>> {
-        let links = self.links();
-        let (_, link) = links.get(&to.node).filter(|(_, link)| link.to() == to)?;
+        let known = self.known();
+        let link = known.link_to(to)?;
         Some(Arc::new(Way { outbox: link.outbox().clone(), status: link.status() }))
     }
 
     /// Hands a request on, for a gateway that does not reach its primary.
     fn hand_on(&self, from: Process, partition: Partition, relay: Relay, back: &Outbox) {
         lock(&self.handed_on).insert(from, back.clone());
-        let links = self.links();
-        if let Some((_, link)) = links.get(&relay.to.node).filter(|(_, link)| link.to() == relay.to) {
+        if let Some(link) = self.known().link_to(relay.to) {
             put(link.outbox(), partition, &relay.request);
         }
     }
@@ -97,8 +109,14 @@ impl Links {
         }
     }
 
-    fn links(&self) -> RwLockReadGuard<'_, BTreeMap<huntaway_wire::NodeId, (SocketAddr, Link)>> {
+    fn known(&self) -> RwLockReadGuard<'_, Known> {
         self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn link_to(&self, to: Process) -> Option<&Link> {
+        self.links.get(&to.node).map(|(_, link)| link).filter(|link| link.to() == to)
     }
 }
 

@@ -42,16 +42,15 @@ pub(super) enum After {
 /// A thread takes in so much for a replica, one after the other, before it goes on with what it came for.
 const MOST_AT_ONCE: usize = 128;
 
-/// Held while a replica takes something in. If a panic ends that, the replica knows of it in part, and so the process ends before
-/// anybody is told more: the next one begins with what is in the log.
-struct WholeOrNothing;
+/// Held by what must not end by a panic while the process goes on: it ends then, and the next one begins with what is in the logs. A
+/// replica that takes something in would know of it in part; and without one of the threads or tasks that look after all replicas
+/// the process would keep its leases, and serve nobody.
+pub(super) struct WholeOrNothing(pub(super) &'static str);
 
 impl Drop for WholeOrNothing {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!(
-                "a replica is half way through a step: the process ends, and can be started again"
-            );
+            tracing::error!("{} panicked: the process ends, and can be started again", self.0);
             std::process::abort();
         }
     }
@@ -170,7 +169,7 @@ impl Shared {
         }
         let mut stored = VecDeque::new();
         let mut next = Some(input);
-        let whole = WholeOrNothing;
+        let whole = WholeOrNothing("a replica");
         while let Some(input) = next {
             if let Some(store) = self.disks.store(partition)
                 && store.wants_checkpoint(partition)
@@ -238,7 +237,10 @@ impl Shared {
 
     fn carry_out_after(&self, partition: Partition, after: After) {
         match after {
-            After::Answer(answers, answered) => answers.answered(self.me, partition, answered),
+            After::Answer(answers, answered) => {
+                self.waits.answered(partition, answered.id);
+                answers.answered(self.me, partition, answered);
+            }
             After::Propose(proposal) => {
                 let record = record(partition, &proposal);
                 // It is proposed again while it is wanted.
@@ -279,7 +281,7 @@ mod tests {
         if std::env::var_os(IS_CHILD).is_some() {
             // Whoever catches it, as those do that run tasks, does not get to it.
             let caught = catch_unwind(|| {
-                let _whole = WholeOrNothing;
+                let _whole = WholeOrNothing("a test");
                 panic!("half way through");
             });
             return assert!(caught.is_ok(), "it goes on");

@@ -11,6 +11,7 @@ use huntaway_wire::replicated::{Answers, SyncAll, Synced};
 use huntaway_wire::{Partition, clock};
 
 use super::Shared;
+use super::step::WholeOrNothing;
 use crate::locking::lock;
 
 /// Most gateways' wishes that wait for a disk: each gateway has one at a time, and a few that it does not wait for any more.
@@ -113,7 +114,11 @@ impl Shared {
     pub(super) fn start_syncing(self: &Arc<Self>) -> io::Result<()> {
         for disk in 0..self.disks.count() {
             let shared = Arc::clone(self);
-            thread::Builder::new().name("replica-sync".into()).spawn(move || shared.sync(disk))?;
+            let sync = move || {
+                let _whole = WholeOrNothing("who syncs for replicas");
+                shared.sync(disk);
+            };
+            thread::Builder::new().name("replica-sync".into()).spawn(sync)?;
         }
         Ok(())
     }

@@ -1,9 +1,10 @@
 //! What is due now and then.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use huntaway_replica::{Input, ToTeach};
+use huntaway_replica::{Input, Moment, RequestId, ToTeach};
 use huntaway_wire::{PARTITIONS, Partition};
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
@@ -20,6 +21,69 @@ const PARTS: usize = 6;
 
 /// How many are told before other tasks have their turn.
 const AT_ONCE: usize = 64;
+
+/// A request that was not answered for so long is watched no more: it may have been dropped.
+const MOST_WATCHED_US: u64 = 1_000_000;
+
+/// How long gateways wait for answers, of late. One request is watched from one look to the next.
+#[derive(Default)]
+pub(super) struct Waits {
+    /// Which; [`Waits::NONE`] before, [`Waits::ANSWERED`] after it.
+    watched: AtomicU64,
+    /// When it came; then, how long it waited.
+    time_us: AtomicU64,
+}
+
+impl Waits {
+    const NONE: u64 = 0;
+    const COMES: u64 = u64::MAX;
+    const ANSWERED: u64 = u64::MAX - 1;
+
+    /// Gateways count from 1 in each partition.
+    fn which(partition: Partition, id: RequestId) -> u64 {
+        id.number.wrapping_mul(u64::from(PARTITIONS)).wrapping_add(u64::from(partition.value()))
+    }
+
+    /// A request came.
+    pub(super) fn asked(&self, partition: Partition, id: RequestId) {
+        let is_next = || {
+            let (from, to) = (Self::NONE, Self::COMES);
+            self.watched.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        if self.watched.load(Ordering::Relaxed) == Self::NONE && is_next() {
+            self.time_us.store(now().0, Ordering::Relaxed);
+            self.watched.store(Self::which(partition, id), Ordering::Release);
+        }
+    }
+
+    pub(super) fn answered(&self, partition: Partition, id: RequestId) {
+        if self.watched.load(Ordering::Acquire) == Self::which(partition, id) {
+            let waited_us = now().0.saturating_sub(self.time_us.load(Ordering::Relaxed));
+            self.time_us.store(waited_us, Ordering::Relaxed);
+            self.watched.store(Self::ANSWERED, Ordering::Release);
+        }
+    }
+
+    /// How long the watched one waited, or has waited by now. The next one is watched after that.
+    fn look(&self, now: Moment) -> u64 {
+        match self.watched.load(Ordering::Acquire) {
+            Self::NONE | Self::COMES => 0,
+            Self::ANSWERED => {
+                let waited_us = self.time_us.load(Ordering::Relaxed);
+                self.watched.store(Self::NONE, Ordering::Release);
+                waited_us
+            }
+            watched => {
+                let waits_us = now.0.saturating_sub(self.time_us.load(Ordering::Relaxed));
+                if waits_us > MOST_WATCHED_US {
+                    let (from, to) = (watched, Self::NONE);
+                    let _ = self.watched.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+                }
+                waits_us
+            }
+        }
+    }
+}
 
 pub(super) async fn tick(shared: Arc<Shared>) {
     let mut ticks = interval(TICK / PARTS as u32);
@@ -69,11 +133,41 @@ impl Shared {
         let copied: Vec<(Partition, u64)> = taught.into_iter().filter_map(copied).collect();
         let to_teach = {
             let mut recovery = lock(&self.recovery);
+            recovery.latency(now(), self.waits.look(now()));
             copied.into_iter().for_each(|(partition, bytes)| recovery.copied(now(), partition, bytes));
             recovery.next(now())
         };
         for ToTeach { partition, learner, bytes_per_second } in to_teach {
             self.step(partition, Input::Teach { learner, bytes_per_second });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_replica::Process;
+    use huntaway_wire::{Incarnation, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn one_request_after_another_is_watched_until_it_is_answered_or_forgotten() {
+        let waits = Waits::default();
+        let gateway = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
+        let (partition, id) = (Partition::new(7).unwrap(), |number| RequestId { gateway, number });
+        let later = |us: u64| Moment(now().0 + us);
+        assert_eq!(waits.look(now()), 0, "nobody asks");
+        waits.asked(partition, id(1));
+        waits.asked(partition, id(2));
+        assert!(waits.look(later(50_000)) >= 50_000);
+        waits.answered(partition, id(2));
+        waits.answered(Partition::new(8).unwrap(), id(1));
+        assert!(waits.look(later(60_000)) >= 60_000, "these were others");
+        waits.answered(partition, id(1));
+        assert!(waits.look(later(3_600_000_000)) < 3_600_000_000, "it waits no more");
+        assert_eq!(waits.look(now()), 0);
+        waits.asked(partition, id(3));
+        assert!(waits.look(later(2 * MOST_WATCHED_US)) > MOST_WATCHED_US);
+        assert_eq!(waits.look(now()), 0, "it was dropped");
     }
 }
