@@ -4,14 +4,14 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use support::http::get;
 use support::initiator::Login;
-use support::needs::{Need, available, skip};
+use support::needs::{Need, available};
 use support::node::{Node, refused_start};
-use support::script::{Running, Script};
+use support::script::{Running, Script, break_log};
 use support::wait;
 use tempfile::TempDir;
 
@@ -27,9 +27,6 @@ const PIECE_BYTES: u64 = 64 << 10;
 
 /// No object was answered by an error.
 const NONE: [u64; 0] = [];
-
-/// Segments of a write-ahead log: more than a disk has begun in this test.
-const SEGMENTS: u64 = 40;
 
 /// Time for small things.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -137,26 +134,9 @@ fn without(objects: &[u64]) -> Vec<u64> {
 
 /// From now on the kernel answers each write to the log in this directory, and each sync of it, with EIO, until what is
 /// returned is dropped. None if that is not allowed here, which has been said.
-fn break_disk(node: &Node, directory: &PathBuf) -> Option<Running> {
-    let log = fs::canonicalize(directory).expect("the disk is there").join("wal");
-    let segments = (1..=SEGMENTS).map(|number| log.join(format!("{number:016x}")));
-    let mut strace = Script::program("strace")
-        .args(["-f", "-p", &node.ready.pid.to_string()])
-        .args(segments.flat_map(|segment| ["-P".into(), segment]))
-        .args(["-e", "trace=pwritev,pwritev2,pwrite64,fdatasync,fsync"])
-        .args(["-e", "inject=pwritev,pwritev2,pwrite64,fdatasync,fsync:error=EIO"])
-        .start();
-    let is_attached = wait::until("strace to be attached", LIMIT, || {
-        let is_running = strace.is_running();
-        let is_attached = strace.output().contains("attached");
-        (is_attached || !is_running).then_some(is_attached)
-    });
-    if !is_attached {
-        let said = strace.output();
-        assert!(said.contains("Operation not permitted"), "strace:\n{said}");
-        skip("strace may not attach to another process");
-    }
-    is_attached.then_some(strace)
+fn break_disk(node: &Node, directory: &Path) -> Option<Running> {
+    let directory = fs::canonicalize(directory).expect("the disk is there");
+    break_log(node.ready.pid, &directory)
 }
 
 #[test]

@@ -14,6 +14,8 @@ use rustix::process::Signal;
 use support::cluster::Nodes;
 use support::demo::refused;
 use support::multipath::{MOST_BLOCKS, Multipath, OBJECT_BLOCKS, OBJECTS, Seen, judge, work_during};
+use support::needs::{Need, available};
+use support::script::break_log;
 use support::wait;
 use tempfile::TempDir;
 
@@ -370,6 +372,84 @@ fn disks_are_lost_and_old_and_damaged() {
         ("an old copy of a disk holds nothing and is made whole", an_old_copy_comes_back),
         ("a bit that is flipped in each copy in turn is neither shown nor kept", bits_are_flipped),
     ]);
+}
+
+#[test]
+fn disks_fail_and_sources_of_recovery() {
+    if !available(&[Need::Program("strace")]) {
+        return;
+    }
+    story(&[
+        (
+            "the disk of a node that leads fails, and of one that does not, while initiators work",
+            disks_are_pulled,
+        ),
+        ("all that a node learns from hang for ten seconds", sources_hang),
+    ]);
+}
+
+/// What a disk has that fails is not asked for again, by nobody, until its node starts again.
+fn disks_are_pulled(cluster: &mut Cluster) {
+    for node in [1, 3] {
+        let others: Vec<u8> = cluster.nodes.numbers().filter(|other| *other != node).collect();
+        let pid = cluster.nodes.pid(node).expect("it runs").as_raw_pid();
+        let disk = fs::canonicalize(cluster.nodes.directory(node).join("disk")).expect("it is there");
+        let mut pulled = None;
+        cluster.under_load(&[1, 2, 3], |nodes| {
+            pause(300);
+            pulled = break_log(pid, &disk);
+            nodes.until_health(others[0], "degraded");
+            pause(500);
+        });
+        if pulled.is_none() {
+            return;
+        }
+        let told = cluster.nodes.told(&["status", "--explain"]);
+        assert!(told.contains(&format!("node-{node}")), "{told}");
+        // The gateway of that node goes on, with what others have.
+        cluster.write(&[node]);
+        cluster.read(&[node]);
+        drop(pulled);
+        cluster.write(&others);
+        cluster.nodes.stop_one(node);
+        cluster.nodes.have("start", node);
+        cluster.nodes.until_healthy();
+    }
+}
+
+fn sources_hang(cluster: &mut Cluster) {
+    cluster.nodes.have("kill", 3);
+    cluster.under_load(&[1, 2], |_| pause(2000));
+    cluster.nodes.told(&["recovery", "limit", "256KiB"]);
+    cluster.nodes.have("start", 3);
+    pause(500);
+    [1, 2].iter().for_each(|node| _ = cluster.nodes.signal(*node, Signal::STOP));
+    pause(10_000);
+    [1, 2].iter().for_each(|node| _ = cluster.nodes.signal(*node, Signal::CONT));
+    cluster.write(&[1, 2]);
+    cluster.nodes.told(&["recovery", "limit", "1GiB"]);
+}
+
+/// What was acknowledged was on stable storage of all, or in memory that nobody has any more; what is left is one disk again.
+#[test]
+fn all_nodes_lose_power() {
+    if !available(&[Need::Root, Need::Program("unshare")]) {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    cluster.write(&[1, 2, 3]);
+    cluster.under_load(&[1, 2, 3], |_| pause(1000));
+    let Cluster { mut nodes, scratch, began, initiators, seen } = cluster;
+    nodes.kill_all();
+    let directory = nodes.demo().directory().to_owned();
+    drop(nodes);
+    let nodes = Nodes::start_after_power_loss(NODES, &directory);
+    let mut cluster = Cluster { nodes, scratch, began, initiators, seen };
+    cluster.is_healed();
+    let log = cluster.nodes.demo().log();
+    assert!(log.matches("memory=Stable").count() >= usize::from(NODES), "{log}");
+    cluster.under_load(&[1, 2, 3], |_| pause(500));
+    cluster.ends_well();
 }
 
 fn an_old_copy_comes_back(cluster: &mut Cluster) {

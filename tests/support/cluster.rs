@@ -41,12 +41,29 @@ impl Nodes {
     /// # Panics
     /// If they do not serve.
     pub(crate) fn start(count: u8, directory: &Path) -> Self {
+        Self::start_by(&[], count, directory)
+    }
+
+    /// The same in another boot of the machine than what was before, as far as they can tell: to be root is needed.
+    ///
+    /// # Panics
+    /// If they do not serve.
+    pub(crate) fn start_after_power_loss(count: u8, directory: &Path) -> Self {
+        let boot =
+            "cp /proc/sys/kernel/random/uuid \"$0\" && mount --bind \"$0\" /proc/sys/kernel/random/boot_id";
+        let id = directory.with_extension("boot").display().to_string();
+        let script = format!("{boot} && exec \"$@\"");
+        Self::start_by(&["unshare", "--mount", "sh", "-c", &script, &id], count, directory)
+    }
+
+    fn start_by(wrapper: &[&str], count: u8, directory: &Path) -> Self {
         let start = || {
             let mut arguments =
                 vec!["--nodes".to_owned(), count.to_string(), "--lun".to_owned(), LUN.to_owned()];
             let portals = free_portals(count).into_iter();
             arguments.extend(portals.flat_map(|portal| ["--listen".to_owned(), portal]));
-            Demo::builder().directory(directory).portals(0).args(arguments).try_start()
+            let builder = Demo::builder().started_by(wrapper.iter().copied());
+            builder.directory(directory).portals(0).args(arguments).try_start()
         };
         // A port that was free may be taken by whoever calls somebody from it, before a node listens there.
         let is_taken = |said: &String| said.contains("Address already in use");

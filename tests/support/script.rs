@@ -1,6 +1,7 @@
 //! Running a client's script or program with a time limit, and showing what it printed if it failed.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,17 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
+use super::needs::skip;
 use super::wait;
 
 /// Time that a script has to clean up when its limit has passed.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long strace takes to be attached at most.
+const ATTACHED_WITHIN: Duration = Duration::from_secs(30);
+
+/// More segments than the log of a test has.
+const SEGMENTS: u64 = 40;
 
 /// A program that is about to run, in a process group and a temporary directory of its own.
 pub(crate) struct Script {
@@ -161,4 +169,30 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// From now on the kernel answers each write of the process to the log of this disk, and each sync of it, with EIO, until what is
+/// returned is dropped. None if that is not allowed here, which has been said.
+///
+/// # Panics
+/// If it cannot be done for another reason.
+pub(crate) fn break_log(pid: impl Display, disk: &Path) -> Option<Running> {
+    let segments = (1..=SEGMENTS).map(|number| disk.join(format!("wal/{number:016x}")));
+    let mut strace = Script::program("strace")
+        .args(["-f", "-p", &pid.to_string()])
+        .args(segments.flat_map(|segment| ["-P".into(), segment]))
+        .args(["-e", "trace=pwritev,pwritev2,pwrite64,fdatasync,fsync"])
+        .args(["-e", "inject=pwritev,pwritev2,pwrite64,fdatasync,fsync:error=EIO"])
+        .start();
+    let is_attached = wait::until("strace to be attached", ATTACHED_WITHIN, || {
+        let is_running = strace.is_running();
+        let is_attached = strace.output().contains("attached");
+        (is_attached || !is_running).then_some(is_attached)
+    });
+    if !is_attached {
+        let said = strace.output();
+        assert!(said.contains("Operation not permitted"), "strace:\n{said}");
+        skip("strace may not attach to another process");
+    }
+    is_attached.then_some(strace)
 }
