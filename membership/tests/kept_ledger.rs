@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use huntaway_ledger::keeper::{HoldEnd, NotLeased, NotStarted, Proposal};
 use huntaway_ledger::{
-    DiskRecord, FollowError, MAX_HELD, MAX_RECORD_BYTES, Memory, Operation, Record, SetRecord, StartId,
+    DiskRecord, FollowError, InSyncChange, InSyncSet, MAX_HELD, MAX_RECORD_BYTES, Memory, Operation, Record,
+    SetRecord, StartId,
 };
 use huntaway_membership::local::shared::{
     ClusterKey, Cut, KeeperOptions, KeeperServer, KeeperStatus, NodeStart, NotDone, Rejection, RemoteDriver,
@@ -438,6 +439,33 @@ async fn who_has_something_to_say_first_is_not_up_again_before_that() {
     assert!(!is_up(&one, node(1)));
     one.wait_to_ask(false);
     until("it is up", || is_up(&one, node(1)) && one.has_lease()).await;
+    kept.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_disk_failed_is_said_of_all_partitions_though_there_are_more_than_may_wait() {
+    let dir = TempDir::new().expect("a directory");
+    let kept = Kept::new(dir.path(), options(3)).await;
+    let one = following(kept.address, 1).await;
+    Disk::new().start(&one).await.expect("it starts");
+    let incarnation = one.state().sets().node(node(1)).expect("it is known").incarnation;
+    let kept_by = |driver: &RemoteDriver| {
+        let state = driver.state();
+        let is_keeper = |set: &InSyncSet| set.keepers().contains(&node(1)) && !set.failed.contains(&node(1));
+        state
+            .sets()
+            .sets()
+            .filter(|(_, set)| is_keeper(set))
+            .map(|(at, set)| (at, set.pepoch))
+            .collect::<Vec<_>>()
+    };
+    let all = kept_by(&one);
+    assert!(all.len() > 1000, "{}", all.len());
+    for (partition, pepoch) in all {
+        let change = InSyncChange::Failed { node: node(1), incarnation };
+        one.propose_unheard(Proposal::Record(Record::Sets(SetRecord::Changed { partition, pepoch, change })));
+    }
+    until("all is said", || kept_by(&one).is_empty()).await;
     kept.stop().await;
 }
 
