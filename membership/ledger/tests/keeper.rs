@@ -227,6 +227,19 @@ fn what_is_new_gets_the_next_vid_and_what_is_sent_again_the_same_answer() {
 }
 
 #[test]
+fn no_disk_becomes_smaller_for_whoever_knows_it_smaller() {
+    let mut keeper = keeper();
+    let mut resize = |number, size_bytes| {
+        let proposal = Proposal::Record(Record::ResizeVdi { vid: vid(1), size_bytes });
+        propose(&mut keeper, ms(710), number, proposal)
+    };
+    assert!(matches!(resize(1, 4 << 30), Some(ProposalAnswer::Agreed { .. })));
+    assert_eq!(resize(2, 3 << 30), Some(ProposalAnswer::NotProposable));
+    assert!(matches!(resize(3, 4 << 30), Some(ProposalAnswer::Refused { .. })), "it has that size");
+    assert_eq!(keeper.ledger().state().vdi("disk").map(|vdi| vdi.size_bytes), Some(4 << 30));
+}
+
+#[test]
 fn proposals_and_followers_have_a_bound() {
     let mut keeper = keeper();
     let fence = || Proposal::Record(Record::Disks(DiskRecord::Fence { disk: vid(1) }));
