@@ -110,7 +110,7 @@ impl Engine {
             let _changing = self.changing.lock().await;
             let MappedVdi { vdi, .. } = self.vdi(name)?;
             self.check_resize(&vdi, size_bytes, allow_shrink)?;
-            if size_bytes == vdi.size_bytes {
+            if size_bytes == vdi.size_bytes && vdi.provisioned {
                 return Ok(vdi);
             }
             self.storage.check_not_sanitizing(&vdi)?;

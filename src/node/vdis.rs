@@ -9,6 +9,9 @@
 //! | grow, thick | record "growing", reserve the rest, record | the old size, growing: it goes on, or what was reserved is given back |
 //! | shrink | remove what is beyond the end, record | the old size: shrunk again |
 //! | delete | remove everything, record | an empty VDI: deleted again |
+//!
+//! In a cluster several processes may make and provision one VDI at the same time, and another one may serve what this one cannot
+//! finish. So either step may have been done by another, which is as good, and nothing is deleted because one of them failed.
 
 use std::sync::Arc;
 
@@ -35,6 +38,17 @@ pub(crate) enum VdiError {
         /// How much was asked for.
         needed_bytes: u64,
         /// What the store says.
+        reason: Error,
+    },
+    /// In a cluster, not all of its space could be set aside.
+    #[error(
+        "VDI {name} cannot have all of its space yet: {reason}; it keeps what it took: free space on the nodes, and it goes \
+         on, by itself where a file asks for it, else by `huntaway vdi resize`; or delete the VDI"
+    )]
+    KeepsSpace {
+        /// The VDI.
+        name: Name,
+        /// What the stores say.
         reason: Error,
     },
     /// The store did not do it.
@@ -71,20 +85,24 @@ impl Storage {
     /// Makes a VDI that may be used at once.
     ///
     /// # Errors
-    /// [`VdiError`]; then there is no such VDI, or one that is not provisioned if what was set aside cannot be given back.
+    /// [`VdiError`]; then there is no such VDI, or one that is not provisioned: in a cluster, or if what was set aside cannot be
+    /// given back.
     pub(crate) async fn create(&self, name: &Name, options: VdiOptions) -> Result<Vdi, VdiError> {
-        let recorded = self.record(name, Operation::CreateVdi { name: name.clone(), options }).await;
+        let recorded = self.agree(name, Operation::CreateVdi { name: name.clone(), options }).await;
         let vdi = match (recorded, self.state().vdi(name.as_str())) {
-            (Ok(vdi), _) => vdi,
+            (Ok(_), Some(vdi)) => vdi.clone(),
             // Another node that has the same configuration was faster.
             (Err(VdiError::Ledger { .. }), Some(vdi)) if vdi.options() == options => vdi.clone(),
             (Err(error), _) => return Err(error),
+            (Ok(_), None) => return Err(VdiError::Missing { name: name.clone() }),
         };
         match self.provision(&vdi).await {
             Ok(provisioned) => {
                 tracing::info!(vdi = %name, bytes = vdi.size_bytes, thin = vdi.thin, "VDI created");
                 Ok(provisioned)
             }
+            // Another node may have provisioned it by now, and serve it.
+            Err(error) if self.is_clustered() => Err(error),
             Err(error) => {
                 self.delete_after(&vdi, &error).await;
                 Err(error)
@@ -107,9 +125,11 @@ impl Storage {
         if vdi.provisioned {
             return Ok(vdi.clone());
         }
-        let reserved = self.volume(vdi).reserve(0).await;
-        reserved.map_err(|reason| no_space(vdi, vdi.size_bytes, reason))?;
-        self.record(&vdi.name, Operation::ProvisionedVdi { vid: vdi.vid }).await
+        let is_so = |vdi: &Vdi| vdi.provisioned;
+        if let Err(reason) = self.volume(vdi).reserve(0).await {
+            return self.unless(vdi, is_so, self.no_space(vdi, vdi.size_bytes, reason));
+        }
+        self.record_once(vdi, Operation::ProvisionedVdi { vid: vdi.vid }, is_so).await
     }
 
     /// Makes a VDI larger. What is new reads as zeroes.
@@ -124,7 +144,7 @@ impl Storage {
         }
         if !vdi.thin {
             if vdi.growing_to_bytes.is_none() {
-                vdi = self.record(&vdi.name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await?;
+                vdi = self.record(&vdi, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await?;
             }
             let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
             if let Err(reason) = larger.reserve(vdi.size_bytes).await {
@@ -132,7 +152,7 @@ impl Storage {
                 if let Err(left) = larger.remove(vdi.size_bytes).await {
                     tracing::warn!(vdi = %vdi.name, error = %left, "{STILL_TAKEN}");
                 }
-                return Err(no_space(&vdi, size_bytes - vdi.size_bytes, reason));
+                return Err(self.no_space(&vdi, size_bytes - vdi.size_bytes, reason));
             }
         }
         self.resized(&vdi, size_bytes).await
@@ -152,7 +172,7 @@ impl Storage {
         let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
         larger.remove(vdi.size_bytes).await.map_err(|reason| store_error(vdi, reason))?;
         let size_bytes = vdi.size_bytes;
-        self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await
+        self.record(vdi, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await
     }
 
     /// Makes a VDI smaller: what lies beyond its new end is gone for ever. Nobody may write there any more.
@@ -192,27 +212,47 @@ impl Storage {
     }
 
     async fn resized(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
-        let resized = self.record(&vdi.name, Operation::ResizeVdi { vid: vdi.vid, size_bytes }).await?;
-        tracing::info!(vdi = %vdi.name, from_bytes = vdi.size_bytes, bytes = size_bytes, "VDI resized");
+        let resize = Operation::ResizeVdi { vid: vdi.vid, size_bytes };
+        let resized = self.record(vdi, resize).await?;
+        tracing::info!(vdi = %vdi.name, from_bytes = vdi.size_bytes, bytes = resized.size_bytes, "VDI resized");
         Ok(resized)
     }
 
-    async fn record(&self, name: &Name, operation: Operation) -> Result<Vdi, VdiError> {
-        let state = self.agree(name, operation).await?;
-        state.vdi(name.as_str()).cloned().ok_or_else(|| VdiError::Missing { name: name.clone() })
+    /// The VDI with the record; or as it is if there is none because `is_so` already: another process was faster.
+    async fn record_once(
+        &self,
+        vdi: &Vdi,
+        operation: Operation,
+        is_so: impl Fn(&Vdi) -> bool,
+    ) -> Result<Vdi, VdiError> {
+        match self.record(vdi, operation).await {
+            Err(error) => self.unless(vdi, is_so, error),
+            recorded => recorded,
+        }
+    }
+
+    /// The VDI as it is if `is_so`, or else the error.
+    fn unless(&self, vdi: &Vdi, is_so: impl Fn(&Vdi) -> bool, error: VdiError) -> Result<Vdi, VdiError> {
+        self.state().vdi_by_vid(vdi.vid).filter(|vdi| is_so(vdi)).cloned().ok_or(error)
+    }
+
+    async fn record(&self, vdi: &Vdi, operation: Operation) -> Result<Vdi, VdiError> {
+        let state = self.agree(&vdi.name, operation).await?;
+        state.vdi_by_vid(vdi.vid).cloned().ok_or_else(|| VdiError::Missing { name: vdi.name.clone() })
     }
 
     async fn agree(&self, name: &Name, operation: Operation) -> Result<Arc<State>, VdiError> {
         let agreed = self.propose(operation).await;
         agreed.map_err(|reason| VdiError::Ledger { name: name.clone(), reason })
     }
-}
 
-fn no_space(vdi: &Vdi, needed_bytes: u64, reason: Error) -> VdiError {
-    let name = vdi.name.clone();
-    match reason {
-        Error::Refused(Refusal::NoSpace { .. }) => VdiError::NoSpace { name, needed_bytes, reason },
-        reason => VdiError::Store { name, reason },
+    fn no_space(&self, vdi: &Vdi, needed_bytes: u64, reason: Error) -> VdiError {
+        let name = vdi.name.clone();
+        match reason {
+            reason if self.is_clustered() => VdiError::KeepsSpace { name, reason },
+            Error::Refused(Refusal::NoSpace { .. }) => VdiError::NoSpace { name, needed_bytes, reason },
+            reason => VdiError::Store { name, reason },
+        }
     }
 }
 
@@ -268,7 +308,7 @@ mod tests {
         let vdi = storage.create(&name, options).await.unwrap();
         // as far as a growth comes that ends before it is at its end
         let size_bytes = 7 * OBJECT_BYTES;
-        let growing = storage.record(&name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
+        let growing = storage.record(&vdi, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
         storage.volume(&Vdi { size_bytes, ..growing }).reserve(vdi.size_bytes).await.unwrap();
         storage.close().unwrap();
         drop(storage);
@@ -283,12 +323,12 @@ mod tests {
         assert_eq!(storage.state().number(), records + 1);
 
         let size_bytes = 9 * OBJECT_BYTES;
-        let growing = storage.record(&name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
+        let growing = storage.record(&vdi, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
         storage.volume(&Vdi { size_bytes, ..growing.clone() }).reserve(grown.size_bytes).await.unwrap();
         // another size is asked for
         let other = storage.grow(&growing, 8 * OBJECT_BYTES).await.unwrap();
         assert_eq!((other.size_bytes, other.growing_to_bytes), (8 * OBJECT_BYTES, None));
-        let growing = storage.record(&name, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
+        let growing = storage.record(&vdi, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await.unwrap();
         storage.volume(&Vdi { size_bytes, ..growing }).reserve(other.size_bytes).await.unwrap();
         // none is asked for
         storage.settle_all(|_| None).await;

@@ -41,10 +41,18 @@ impl Nodes {
     /// # Panics
     /// If they do not serve.
     pub(crate) fn start(count: u8, directory: &Path) -> Self {
-        Self::start_by(&[], count, directory)
+        Self::start_with(LUN, count, directory)
     }
 
-    /// The same in another boot of the machine than what was before, as far as they can tell: to be root is needed.
+    /// The same, with another disk.
+    ///
+    /// # Panics
+    /// If they do not serve.
+    pub(crate) fn start_with(lun: &str, count: u8, directory: &Path) -> Self {
+        Self::start_by(&[], lun, count, directory)
+    }
+
+    /// With the usual disk, in another boot of the machine than what was before, as far as they can tell: to be root is needed.
     ///
     /// # Panics
     /// If they do not serve.
@@ -53,13 +61,13 @@ impl Nodes {
             "cp /proc/sys/kernel/random/uuid \"$0\" && mount --bind \"$0\" /proc/sys/kernel/random/boot_id";
         let id = directory.with_extension("boot").display().to_string();
         let script = format!("{boot} && exec \"$@\"");
-        Self::start_by(&["unshare", "--mount", "sh", "-c", &script, &id], count, directory)
+        Self::start_by(&["unshare", "--mount", "sh", "-c", &script, &id], LUN, count, directory)
     }
 
-    fn start_by(wrapper: &[&str], count: u8, directory: &Path) -> Self {
+    fn start_by(wrapper: &[&str], lun: &str, count: u8, directory: &Path) -> Self {
         let start = || {
             let mut arguments =
-                vec!["--nodes".to_owned(), count.to_string(), "--lun".to_owned(), LUN.to_owned()];
+                vec!["--nodes".to_owned(), count.to_string(), "--lun".to_owned(), lun.to_owned()];
             let portals = free_portals(count).into_iter();
             arguments.extend(portals.flat_map(|portal| ["--listen".to_owned(), portal]));
             let builder = Demo::builder().started_by(wrapper.iter().copied());
@@ -89,6 +97,11 @@ impl Nodes {
         &self.demo.ready.portals[usize::from(node) - 1]
     }
 
+    /// Its configuration.
+    pub(crate) fn config(&self, node: u8) -> PathBuf {
+        self.directory(node).join("huntaway.yaml")
+    }
+
     /// What the node keeps.
     pub(crate) fn directory(&self, node: u8) -> PathBuf {
         self.demo.directory().join(format!("node-{node}"))
@@ -101,7 +114,7 @@ impl Nodes {
     pub(crate) fn add(&mut self) -> u8 {
         self.say(&["demo", "add", "--dir"], self.demo.directory());
         self.count += 1;
-        let config = self.directory(self.count).join("huntaway.yaml");
+        let config = self.config(self.count);
         let config = fs::read_to_string(config).expect("it has a configuration");
         let portal = config.split_once("portals: [{listen: \"").and_then(|(_, rest)| rest.split_once('"'));
         self.demo.ready.portals.push(portal.expect("it has a portal").0.to_owned());
@@ -113,7 +126,7 @@ impl Nodes {
     /// # Panics
     /// If it does not go well.
     pub(crate) fn told(&self, words: &[&str]) -> String {
-        self.say(&[words, &["--config"]].concat(), &self.directory(1).join("huntaway.yaml"))
+        self.say(&[words, &["--config"]].concat(), &self.config(1))
     }
 
     /// What `huntaway cluster verify` finds, and whether it says that all is well.
@@ -121,7 +134,7 @@ impl Nodes {
     /// # Panics
     /// If it finds out nothing.
     pub(crate) fn verify(&self) -> (bool, Value) {
-        let config = self.directory(1).join("huntaway.yaml");
+        let config = self.config(1);
         let output = huntaway().args(["cluster", "verify", "-o", "json", "--config"]).arg(config).output();
         let output = output.expect("huntaway can be started");
         let found = serde_json::from_slice(&output.stdout);
@@ -184,7 +197,7 @@ impl Nodes {
 
     /// The node's process: the one that was started with its configuration.
     pub(crate) fn pid(&self, node: u8) -> Option<Pid> {
-        let config = self.directory(node).join("huntaway.yaml");
+        let config = self.config(node);
         let processes = fs::read_dir("/proc").expect("processes can be listed");
         let mut numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
         let has_it = |number: &i32| {
@@ -197,7 +210,7 @@ impl Nodes {
 
     /// `huntaway status` of that node; `None` if it does not answer.
     pub(crate) fn status(&self, node: u8) -> Option<Value> {
-        let config = self.directory(node).join("huntaway.yaml");
+        let config = self.config(node);
         let output = huntaway().args(["status", "-o", "json", "--config"]).arg(config).output();
         serde_json::from_slice(&output.expect("huntaway can be started").stdout).ok()
     }
@@ -261,7 +274,7 @@ impl Nodes {
 
     /// Which nodes have everything of each object.
     pub(crate) fn copies(&self) -> Vec<Copies> {
-        let config = self.directory(1).join("huntaway.yaml");
+        let config = self.config(1);
         let place = |object: u64| {
             let mut command = huntaway();
             command.args(["object", "where", "demo-0", &(object * OBJECT_BYTES).to_string()]);
