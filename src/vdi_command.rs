@@ -187,16 +187,16 @@ fn row(vdi: &VdiStatus) -> [String; 6] {
         (false, true) => "thick",
         (false, false) => "thick, not all of its space set aside",
     };
-    let state = match vdi.sanitize {
-        None => "ready",
-        Some(SanitizeStatus::Running) => "being sanitized",
-        Some(SanitizeStatus::Failed) => "failed to be sanitized",
+    let state = match (vdi.sanitize, vdi.growing_to_bytes) {
+        (None, None) => "ready".to_owned(),
+        (None, Some(bytes)) => format!("growing to {}", size(bytes)),
+        (Some(SanitizeStatus::Running), _) => "being sanitized".to_owned(),
+        (Some(SanitizeStatus::Failed), _) => "failed to be sanitized".to_owned(),
     };
     let lun = |LunOfVdi { target, lun }: &LunOfVdi| format!("{target}/{lun}");
     let luns: Vec<String> = vdi.luns.iter().map(lun).collect();
     let luns = if luns.is_empty() { "-".to_owned() } else { luns.join(" ") };
-    let (kind, state) = (kind.to_owned(), state.to_owned());
-    [vdi.name.clone(), size(vdi.size_bytes), kind, vdi.block_size.to_string(), state, luns]
+    [vdi.name.clone(), size(vdi.size_bytes), kind.to_owned(), vdi.block_size.to_string(), state, luns]
 }
 
 fn parse_name(text: &str) -> Result<Name, String> {

@@ -101,6 +101,8 @@ pub(crate) struct VdiStatus {
     pub(crate) thin: bool,
     /// False for a thick one whose space is not all set aside.
     pub(crate) provisioned: bool,
+    /// While a thick one grows, the size that it is to have, in bytes.
+    pub(crate) growing_to_bytes: Option<u64>,
     /// A sanitize operation that goes on, or did not come to its end.
     pub(crate) sanitize: Option<SanitizeStatus>,
     /// Where it is served.

@@ -210,6 +210,7 @@ fn vdi_status(MappedVdi { vdi, mappings }: &MappedVdi) -> VdiStatus {
         physical_block_size: vdi.physical_block_size,
         thin: vdi.thin,
         provisioned: vdi.provisioned,
+        growing_to_bytes: vdi.growing_to_bytes,
         sanitize: vdi.sanitize.map(|sanitize| match sanitize {
             Sanitize::Running { .. } => SanitizeStatus::Running,
             Sanitize::Failed { .. } => SanitizeStatus::Failed,

@@ -10,8 +10,9 @@
 //! | shrink | remove what is beyond the end, record | the old size: shrunk again |
 //! | delete | remove everything, record | an empty VDI: deleted again |
 //!
-//! In a cluster several processes may make and provision one VDI at the same time, and another one may serve what this one cannot
-//! finish. So either step may have been done by another, which is as good, and nothing is deleted because one of them failed.
+//! In a cluster several processes may be at the same, and another one may serve what this one cannot finish. So each step there
+//! may have been done by another, which is as good; what was set aside is never taken back, however a step ends; and what began
+//! goes on wherever it is asked for.
 
 use std::sync::Arc;
 
@@ -135,31 +136,59 @@ impl Storage {
     /// Makes a VDI larger. What is new reads as zeroes.
     ///
     /// # Errors
-    /// [`VdiError`]; the VDI is as it was.
+    /// [`VdiError`]; the VDI is as it was, or growing still.
     pub(crate) async fn grow(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
         self.check_not_sanitizing(vdi)?;
-        let mut vdi = self.provision(vdi).await?;
-        if vdi.growing_to_bytes != Some(size_bytes) {
+        // It may be larger by now than when this was planned.
+        let now = self.state().vdi_by_vid(vdi.vid).cloned();
+        let now = now.ok_or_else(|| VdiError::Missing { name: vdi.name.clone() })?;
+        let mut vdi = self.provision(&now).await?;
+        if !self.is_clustered() && vdi.growing_to_bytes != Some(size_bytes) {
             vdi = self.settle(&vdi).await?;
         }
-        if !vdi.thin {
-            if vdi.growing_to_bytes.is_none() {
-                vdi = self.record(&vdi, Operation::GrowVdi { vid: vdi.vid, size_bytes }).await?;
-            }
-            let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
-            if let Err(reason) = larger.reserve(vdi.size_bytes).await {
-                // it stays "growing": the next try needs no record of it, nor does what cannot be given back now
-                if let Err(left) = larger.remove(vdi.size_bytes).await {
-                    tracing::warn!(vdi = %vdi.name, error = %left, "{STILL_TAKEN}");
+        while vdi.size_bytes < size_bytes {
+            vdi = match vdi.growing_to_bytes {
+                None if !vdi.thin => {
+                    let grow = Operation::GrowVdi { vid: vdi.vid, size_bytes };
+                    let has_begun =
+                        |vdi: &Vdi| vdi.growing_to_bytes.is_some() || vdi.size_bytes >= size_bytes;
+                    self.record_once(&vdi, grow, has_begun).await?
                 }
-                return Err(self.no_space(&vdi, size_bytes - vdi.size_bytes, reason));
-            }
+                growing_to => {
+                    // Of a larger growth that others began, no more than is asked for.
+                    let size_bytes = growing_to.map_or(size_bytes, |to| to.min(size_bytes));
+                    match self.take_growth(&vdi, size_bytes).await {
+                        Ok(()) => self.resized(&vdi, size_bytes).await?,
+                        Err(error) => self.unless(&vdi, |vdi| vdi.size_bytes >= size_bytes, error)?,
+                    }
+                }
+            };
         }
-        self.resized(&vdi, size_bytes).await
+        Ok(vdi)
     }
 
-    /// Gives back what growths took that came to nothing, unless they go on: to the size that `goes_on_to` tells.
+    /// Sets aside what a thick VDI lacks to have that size.
+    async fn take_growth(&self, vdi: &Vdi, size_bytes: u64) -> Result<(), VdiError> {
+        if vdi.thin {
+            return Ok(());
+        }
+        let larger = self.volume(&Vdi { size_bytes, ..vdi.clone() });
+        let Err(reason) = larger.reserve(vdi.size_bytes).await else { return Ok(()) };
+        // It stays "growing": the next try needs no record of it, nor does what cannot be given back now.
+        if !self.is_clustered()
+            && let Err(left) = larger.remove(vdi.size_bytes).await
+        {
+            tracing::warn!(vdi = %vdi.name, error = %left, "{STILL_TAKEN}");
+        }
+        Err(self.no_space(vdi, size_bytes - vdi.size_bytes, reason))
+    }
+
+    /// Gives back what growths took that came to nothing, unless they go on: to the size that `goes_on_to` tells. In a cluster
+    /// any of them may go on elsewhere.
     pub(crate) async fn settle_all(&self, goes_on_to: impl Fn(&Vdi) -> Option<u64>) {
+        if self.is_clustered() {
+            return;
+        }
         for vdi in self.state().vdis().filter(|vdi| vdi.growing_to_bytes != goes_on_to(vdi)) {
             if let Err(error) = self.settle(vdi).await {
                 tracing::warn!(vdi = %vdi.name, %error, "{STILL_TAKEN}");
@@ -213,7 +242,11 @@ impl Storage {
 
     async fn resized(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, VdiError> {
         let resize = Operation::ResizeVdi { vid: vdi.vid, size_bytes };
-        let resized = self.record(vdi, resize).await?;
+        let is_so = |now: &Vdi| match size_bytes > vdi.size_bytes {
+            true => now.size_bytes >= size_bytes,
+            false => now.size_bytes == size_bytes,
+        };
+        let resized = self.record_once(vdi, resize, is_so).await?;
         tracing::info!(vdi = %vdi.name, from_bytes = vdi.size_bytes, bytes = resized.size_bytes, "VDI resized");
         Ok(resized)
     }
