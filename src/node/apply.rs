@@ -4,13 +4,16 @@
 //! portals are in the way of, then what initiators see, and last what loses data, when nobody can reach that any more.
 //! Whatever fails, what was done by then holds together, is known, and is where the next try begins.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use huntaway_config::Report;
-use huntaway_ledger::Vdi;
+use huntaway_ledger::{State, Vdi};
+use huntaway_wire::Vid;
 
 use super::engine::Engine;
 use super::loaded::Loaded;
@@ -85,7 +88,67 @@ impl Engine {
         let shown = served(new, &self.storage, |name| state.vdi(name).cloned());
         self.gateway.update(shown).await.map_err(ApplyError::interrupted)?;
         self.served.store(Arc::clone(new));
+        self.shown.store(state);
         Ok(())
+    }
+
+    /// Shows initiators what other processes did with the VDIs that are served here.
+    pub(super) async fn show_what_others_changed(&self) {
+        if self.changed_by_others().is_empty() {
+            return;
+        }
+        let work = async {
+            let _changing = self.changing.lock().await;
+            // What this process did is shown by now.
+            let changed = self.changed_by_others();
+            if changed.is_empty() {
+                return;
+            }
+            match self.show(&self.served()).await {
+                Ok(()) => changed.iter().for_each(|changed| changed.tell(&self.file)),
+                Err(error) => tracing::error!(%error, "what others did with VDIs cannot be shown"),
+            }
+        };
+        // if it stops, nobody is to be shown anything
+        let _ = self.unless_stopping(work).await;
+    }
+
+    /// The VDIs of LUNs that are not as they were last shown to initiators.
+    fn changed_by_others(&self) -> Vec<Changed> {
+        let (shown, now, served) = (self.shown.load(), self.storage.state(), self.served());
+        let luns = served.config.targets.iter().flat_map(|target| &target.luns);
+        let names: BTreeSet<&str> = luns.map(|lun| lun.vdi.as_str()).collect();
+        let known = |state: &State, name| state.vdi(name).map(|vdi| (vdi.vid, vdi.size_bytes));
+        let changed =
+            |name| Changed { name: String::from(name), from: known(&shown, name), to: known(&now, name) };
+        names.into_iter().map(changed).filter(|changed| changed.from != changed.to).collect()
+    }
+}
+
+/// A VDI that others changed: which one it was, with its size, and which it is.
+struct Changed {
+    name: String,
+    from: Option<(Vid, u64)>,
+    to: Option<(Vid, u64)>,
+}
+
+impl Changed {
+    /// Tells people, who may have to write it into the file.
+    fn tell(&self, file: &Path) {
+        let Self { name, from, to } = self;
+        let file = file.display();
+        match (from, to) {
+            (Some((_, from)), None) => tracing::warn!(
+                vdi = name,
+                bytes = from,
+                "another process has deleted a VDI, and its LUNs are gone: take them out of {file}, or an empty VDI of that \
+                 name is made when it is read again"
+            ),
+            (_, Some((_, bytes))) => {
+                tracing::info!(vdi = name, bytes, "another process has made or changed a VDI: LUNs show it");
+            }
+            (None, None) => {}
+        }
     }
 }
 

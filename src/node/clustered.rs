@@ -24,6 +24,7 @@ use huntaway_wire::{NodeId, Process, Vid};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::absent::Absent;
 use super::portals::cannot_listen;
@@ -162,6 +163,11 @@ impl Clustered {
 
     pub(super) fn ledger(&self) -> Arc<dyn Driver> {
         Arc::clone(&self.ledger) as Arc<dyn Driver>
+    }
+
+    /// What the ledger says, as it is learned.
+    pub(super) fn states(&self) -> watch::Receiver<Arc<State>> {
+        self.ledger.states()
     }
 
     pub(super) fn cluster(&self) -> &Arc<Cluster> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use huntaway_gateway::{Authentication, DEFAULT_LOGIN_TIME, Gateway, GatewayConfig, Metrics, Served};
+use huntaway_ledger::State;
 use huntaway_store::{DiskState, DiskStatus};
 use prometheus::Registry;
 use tokio::sync::{Mutex, watch};
@@ -44,6 +45,8 @@ pub(crate) struct Engine {
     pub(super) metrics: ReloadMetrics,
     /// The configuration in force: initiators see the targets and LUNs of this one, and of no other.
     pub(super) served: ArcSwap<Loaded>,
+    /// The VDIs as initiators see them.
+    pub(super) shown: ArcSwap<State>,
     /// Where initiators come in.
     pub(super) portals: OpenPortals,
     /// The last plan was not carried out to its end.
@@ -105,6 +108,7 @@ impl Engine {
             logging,
             metrics: ReloadMetrics::new(registry)?,
             served: ArcSwap::new(Arc::clone(&loaded)),
+            shown: ArcSwap::new(state),
             portals: OpenPortals::default(),
             unfinished: AtomicBool::new(false),
             changing: Mutex::new(LastReload::begin(seen)),
@@ -119,6 +123,11 @@ impl Engine {
     /// The configuration in force.
     pub(crate) fn served(&self) -> Arc<Loaded> {
         self.served.load_full()
+    }
+
+    /// What the ledger says, as others change it.
+    pub(super) fn states(&self) -> Option<watch::Receiver<Arc<State>>> {
+        self.storage.states()
     }
 
     /// Whether the last plan was not carried out to its end.

@@ -4,7 +4,7 @@ use huntaway_config::Lun;
 use huntaway_ledger::{Name, Vdi, VdiOptions};
 
 use super::engine::{Engine, Stopping};
-use super::plan::size;
+use super::plan::{NEVER_SMALLER, size};
 use super::served::served;
 use super::vdis::VdiError;
 
@@ -172,6 +172,13 @@ impl Engine {
     }
 
     fn check_resize(&self, vdi: &Vdi, size_bytes: u64, allow_shrink: bool) -> Result<(), OperationError> {
+        if size_bytes < vdi.size_bytes && self.storage.is_clustered() {
+            return Err(OperationError::Conflict(format!(
+                "VDI `{}` has {}: {NEVER_SMALLER}",
+                vdi.name,
+                size(vdi.size_bytes)
+            )));
+        }
         let loaded = self.served();
         let mut luns = loaded.config.targets.iter().flat_map(|target| &target.luns);
         let says_size = |lun: &&Lun| *lun.vdi == vdi.name.as_str() && lun.size_bytes.is_some();
@@ -223,7 +230,10 @@ impl Engine {
             false => state.vdi(name).cloned(),
         };
         let shown = served(&self.served(), &self.storage, vdi);
-        self.gateway.update(shown).await.map_err(|error| OperationError::NotShown(error.to_string()))
+        let updated = self.gateway.update(shown).await;
+        updated.map_err(|error| OperationError::NotShown(error.to_string()))?;
+        self.shown.store(state);
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use huntaway_store::{ClusterId, DiskDirectory, DiskState, DiskStatus, NodeStore,
 use huntaway_wire::loops::Loops;
 use huntaway_wire::{Partition, Peer};
 use prometheus::Registry;
+use tokio::sync::watch;
 
 use super::clustered::Clustered;
 use super::sanitize::{fail_interrupted, sanitization};
@@ -221,6 +222,14 @@ impl Storage {
         match &self.stores {
             Stores::Alone(_) => None,
             Stores::Clustered(clustered) => clustered.compare(round, is_over).await,
+        }
+    }
+
+    /// What the ledger says, as others change it; `None` if this node is alone.
+    pub(crate) fn states(&self) -> Option<watch::Receiver<Arc<State>>> {
+        match &self.stores {
+            Stores::Alone(_) => None,
+            Stores::Clustered(clustered) => Some(clustered.states()),
         }
     }
 

@@ -12,11 +12,11 @@
 //!
 //! In a cluster several processes may be at the same, and another one may serve what this one cannot finish. So each step there
 //! may have been done by another, which is as good; what was set aside is never taken back, however a step ends; and what began
-//! goes on wherever it is asked for.
+//! goes on wherever it is asked for. No VDI shrinks, and a deletion is the record alone, after which stores free everything.
 
 use std::sync::Arc;
 
-use huntaway_ledger::{Name, Operation, Sanitize, State, Vdi, VdiOptions};
+use huntaway_ledger::{DiskRecord, Name, Operation, Record, Sanitize, State, Vdi, VdiOptions};
 use huntaway_membership::ProposeError;
 use huntaway_wire::{Error, Refusal};
 
@@ -216,15 +216,21 @@ impl Storage {
         self.provision(&smaller).await
     }
 
-    /// Deletes a VDI and its data. Nobody may use it any more.
+    /// Deletes a VDI and its data. Nobody may use it any more, but for other processes of a cluster: they hear of the record.
     ///
     /// # Errors
     /// [`VdiError`]; the VDI is still there, perhaps with less data.
     pub(crate) async fn delete(&self, vdi: &Vdi) -> Result<(), VdiError> {
         self.check_not_sanitizing(vdi)?;
-        let vdi = &self.settle(vdi).await?;
-        self.volume(vdi).remove(0).await.map_err(|reason| store_error(vdi, reason))?;
-        self.agree(&vdi.name, Operation::DeleteVdi { vid: vdi.vid }).await?;
+        // Stores that know of the record take nothing for it any more, and free what they have.
+        let record = Record::Disks(DiskRecord::DeleteDisk { disk: vdi.vid });
+        if let Some(recorded) = self.propose_record(record).await {
+            recorded.map_err(|reason| VdiError::Ledger { name: vdi.name.clone(), reason })?;
+        } else {
+            let vdi = &self.settle(vdi).await?;
+            self.volume(vdi).remove(0).await.map_err(|reason| store_error(vdi, reason))?;
+            self.agree(&vdi.name, Operation::DeleteVdi { vid: vdi.vid }).await?;
+        }
         tracing::info!(vdi = %vdi.name, bytes = vdi.size_bytes, "VDI deleted");
         Ok(())
     }

@@ -298,12 +298,20 @@ impl Requests {
     }
 
     /// What initiators asked for under an older fence than the ledger's is given up: what came before it, and what after it, nobody
-    /// can tell. What the gateway itself wants goes on.
+    /// can tell. What the gateway itself wants goes on, unless it is of a disk that is deleted: nobody takes that any more.
     fn judge(&mut self, table: &Table, effects: &mut Effects) {
         let mut fences: SmallVec<[(Vid, u64); 2]> = SmallVec::new();
+        let mut gone: SmallVec<[Owner; 2]> = SmallVec::new();
         for request in self.outstanding.values_mut() {
             let asker = &request.asked.asker;
-            let Some(Target { fence, .. }) = table.target(asker.disk()) else { continue };
+            let Some(Target { fence, .. }) = table.target(asker.disk()) else {
+                // One that was never sent may be of a disk that this table does not know yet.
+                if request.last.is_some() {
+                    gone.push(asker.owner());
+                    request.failure.get_or_insert(Refusal::NotServing.into());
+                }
+                continue;
+            };
             if fences.iter().all(|(disk, _)| *disk != asker.disk()) {
                 fences.push((asker.disk(), fence));
             }
@@ -318,6 +326,9 @@ impl Requests {
                 _ => Verdict::GivenUp(GivenUp::Failed),
             };
             effects.due.extend(self.under_way.judge(fence, verdict));
+        }
+        if !gone.is_empty() {
+            self.under_way.give_up(|owner| gone.contains(owner), GivenUp::Failed);
         }
         self.settle(clock::now(), effects);
     }

@@ -383,6 +383,18 @@ async fn a_reset_gives_up_what_was_received_before_and_nothing_of_the_gateways_o
 }
 
 #[tokio::test]
+async fn what_was_asked_of_a_disk_ends_when_that_is_deleted() {
+    let world = World::new();
+    world.warm_up().await;
+    let waiting = world.write(Some(&world.command()));
+    let first = world.next().await;
+    world.record(&Record::Disks(DiskRecord::DeleteDisk { disk: disk() }));
+    world.stores.answer(&first, Answer::Refused(Refused::OldLayout));
+    let answer = tokio::time::timeout(PATIENCE, waiting.answer()).await.unwrap();
+    assert_eq!(answer, Err(Error::Refused(Refusal::NotServing)));
+}
+
+#[tokio::test]
 async fn after_a_snapshot_requests_go_to_the_new_version_under_the_number_they_had() {
     let world = World::new();
     let _waiting = world.write(Some(&world.command()));

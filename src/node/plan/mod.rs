@@ -10,7 +10,9 @@ use std::sync::Arc;
 use huntaway_config::{Problem, Report};
 use huntaway_ledger::State;
 
-pub(crate) use vdi_steps::{DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, VdiStep};
+pub(crate) use vdi_steps::{
+    DEFAULT_BLOCK_SIZE_BYTES, DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES, NEVER_SMALLER, VdiStep,
+};
 
 use super::loaded::Loaded;
 use super::portals;

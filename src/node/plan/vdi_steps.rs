@@ -13,6 +13,10 @@ pub(crate) const DEFAULT_BLOCK_SIZE_BYTES: u32 = 512;
 /// Bytes of a physical block of a new VDI of which nothing else is said.
 pub(crate) const DEFAULT_PHYSICAL_BLOCK_SIZE_BYTES: u32 = 4096;
 
+/// Why VDIs of clusters stay as large as they are, and what to do instead.
+pub(crate) const NEVER_SMALLER: &str = "a VDI of a cluster never becomes smaller, for other nodes may serve all of it; to \
+                                        have less, make a smaller VDI and copy what is to stay";
+
 /// One thing to be done with one VDI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum VdiStep {
