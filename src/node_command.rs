@@ -122,9 +122,6 @@ pub(crate) fn serve_as(role: Role, args: &ServeArgs) -> Result<ExitCode, Box<dyn
     role.check(&loaded.config).map_err(|wrong| format!("{}: {wrong}", file.display()))?;
     let log = &loaded.config.node.log;
     let logging = Logging::start(log.format, &log.level)?;
-    if !loaded.warnings.is_empty() {
-        tracing::warn!("in the configuration:\n{}", loaded.warnings);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // opening the storage may take long: a SIGHUP must not end the process meanwhile
     let hangups = runtime.block_on(async { hangups() })?;

@@ -67,7 +67,7 @@ impl Engine {
         let opened = open_all(&changes.added);
         let mut opened = opened.map_err(|problems| ApplyError::Refused(report(problems)))?;
         self.unfinished.store(true, Ordering::Release);
-        take_space(&self.storage, &plan.vdis).await?;
+        let is_whole = take_space(&self.storage, plan).await?;
         let taken_over = self.portals.take_over(&self.gateway, &changes).await;
         opened.extend(taken_over.map_err(|problems| ApplyError::interrupted(report(problems)))?);
         self.show(new).await?;
@@ -78,7 +78,7 @@ impl Engine {
         }
         let switched = self.portals.switch(&self.gateway, &changes, opened).await;
         switched.map_err(ApplyError::interrupted)?;
-        self.unfinished.store(plan.is_partial(), Ordering::Release);
+        self.unfinished.store(plan.is_partial() || !is_whole, Ordering::Release);
         Ok(())
     }
 
@@ -152,24 +152,33 @@ impl Changed {
     }
 }
 
-/// Does what makes VDIs, or makes them larger. First, what others no longer need to grow is given back.
-async fn take_space(storage: &Storage, steps: &[VdiStep]) -> Result<(), ApplyError> {
+/// Does what makes VDIs, or makes them larger. First, what others no longer need to grow is given back. False: some of that is left
+/// to be done.
+async fn take_space(storage: &Storage, plan: &Plan) -> Result<bool, ApplyError> {
     let goes_on_to = |vdi: &Vdi| {
         let grows = |step: &VdiStep| match step {
             VdiStep::Grow { vdi: growing, size_bytes } if growing.vid == vdi.vid => Some(*size_bytes),
             _ => None,
         };
-        steps.iter().find_map(grows)
+        plan.vdis.iter().find_map(grows)
     };
     storage.settle_all(goes_on_to).await;
-    for step in steps {
+    let mut is_whole = true;
+    for step in &plan.vdis {
         let done = match step {
             VdiStep::Create { name, options } => storage.create(name, *options).await,
             VdiStep::Provision { vdi } => storage.provision(vdi).await,
             VdiStep::Grow { vdi, size_bytes } => storage.grow(vdi, *size_bytes).await,
             VdiStep::Shrink { .. } => continue,
         };
-        done.map_err(ApplyError::interrupted)?;
+        match done {
+            Ok(_) => {}
+            Err(error) if plan.goes_on => {
+                tracing::error!("a VDI must wait, all else is served: {error}");
+                is_whole = false;
+            }
+            Err(error) => return Err(ApplyError::interrupted(error)),
+        }
     }
-    Ok(())
+    Ok(is_whole)
 }

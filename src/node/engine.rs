@@ -85,8 +85,20 @@ impl Engine {
         let (state, free_bytes) = (storage.state(), storage.free_bytes());
         let missing_disk = storage.missing_disk();
         let missing_disk = missing_disk.as_deref();
-        let current = Current { served: None, state: &state, free_bytes, missing_disk, is_unfinished: false };
+        let is_clustered = storage.is_clustered();
+        let current = Current {
+            served: None,
+            state: &state,
+            free_bytes,
+            missing_disk,
+            is_unfinished: false,
+            is_clustered,
+        };
         let plan = plan(current, &loaded)?;
+        let warnings = plan.warnings(&loaded);
+        if !warnings.is_empty() {
+            tracing::warn!("in the configuration:\n{warnings}");
+        }
         if let Some(report) = plan.postponed(&loaded) {
             tracing::error!("some of the configuration must wait, all else is served:\n{report}");
         }

@@ -149,7 +149,7 @@ impl Engine {
         open_all(&changes(&open, &wanted.config.node.portals).added).map_err(|problems| {
             ReloadError::Refused(Report::new(Arc::clone(&wanted.config.source), problems).to_string())
         })?;
-        Ok(Planned { plan, warnings: warnings(&wanted), is_other_text: self.is_other_text(&wanted) })
+        Ok(Planned { warnings: warnings(&plan, &wanted), plan, is_other_text: self.is_other_text(&wanted) })
     }
 
     fn is_other_text(&self, wanted: &Loaded) -> bool {
@@ -162,8 +162,10 @@ impl Engine {
         let missing_disk = self.storage.missing_disk();
         let missing_disk = missing_disk.as_deref();
         let is_unfinished = self.is_unfinished();
+        let is_clustered = self.storage.is_clustered();
+        let served = Some(&*served);
         let current =
-            Current { served: Some(&served), state: &state, free_bytes, missing_disk, is_unfinished };
+            Current { served, state: &state, free_bytes, missing_disk, is_unfinished, is_clustered };
         plan(current, wanted).map_err(|report| match is_unfinished && !self.is_other_text(wanted) {
             // initiators see what it says already
             true => ReloadError::Interrupted(report.to_string()),
@@ -203,7 +205,7 @@ impl Engine {
     async fn change_to(&self, wanted: Loaded) -> Result<Planned, ReloadError> {
         let plan = self.plan_to(&wanted)?;
         let planned =
-            Planned { plan, warnings: warnings(&wanted), is_other_text: self.is_other_text(&wanted) };
+            Planned { warnings: warnings(&plan, &wanted), plan, is_other_text: self.is_other_text(&wanted) };
         let wanted = Arc::new(wanted);
         if planned.plan.is_empty() {
             // it may be written differently
@@ -228,15 +230,15 @@ impl Engine {
         let is_news = asked == Asked::Explicitly || failure != last.failure;
         let is_other_text = done.as_ref().is_ok_and(|planned| planned.is_other_text);
         match done {
-            Ok(Planned { plan, warnings, .. }) if !plan.is_empty() => {
-                tracing::info!("configuration applied, {} lines:\n{plan}", plan.len());
+            Ok(Planned { plan, warnings, .. }) if !plan.is_empty() || is_news || is_other_text => {
+                if plan.is_empty() {
+                    tracing::info!("the configuration is in force already");
+                } else {
+                    tracing::info!("configuration applied, {} lines:\n{plan}", plan.len());
+                }
                 if !warnings.is_empty() {
                     tracing::warn!("in the configuration:\n{warnings}");
                 }
-                self.metrics.succeeded();
-            }
-            Ok(_) if is_news || is_other_text => {
-                tracing::info!("the configuration is in force already");
                 self.metrics.succeeded();
             }
             Err(error @ ReloadError::Interrupted(_)) if is_news => {
@@ -273,8 +275,9 @@ fn gist(error: &ReloadError) -> String {
     }
 }
 
-fn warnings(loaded: &Loaded) -> String {
-    if loaded.warnings.is_empty() { String::new() } else { loaded.warnings.to_string() }
+fn warnings(plan: &Plan, wanted: &Loaded) -> String {
+    let warnings = plan.warnings(wanted);
+    if warnings.is_empty() { String::new() } else { warnings.to_string() }
 }
 
 /// Does `work`, which waits for a disk, where that keeps nobody else waiting.

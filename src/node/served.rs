@@ -12,7 +12,7 @@ use super::loaded::Loaded;
 use super::storage::Storage;
 
 /// All that is to be served. `vdi` knows each VDI that a LUN names. Of one that has yet to become as small as the file says,
-/// initiators see no more than they are to have: what lies beyond may go at any time.
+/// initiators see no more than they are to have: what lies beyond may go at any time. In a cluster no VDI becomes smaller.
 pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> Option<Vdi>) -> Served {
     let discovery = authentication(
         loaded,
@@ -24,7 +24,8 @@ pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> O
     let sizes: BTreeMap<&str, u64> = luns.filter_map(|lun| Some((lun.vdi.as_str(), size(lun)?))).collect();
     let shown = |name: &str| {
         let vdi = vdi(name)?;
-        let size_bytes = sizes.get(name).map_or(vdi.size_bytes, |size| vdi.size_bytes.min(*size));
+        let shrinks_to = sizes.get(name).filter(|_| !storage.is_clustered());
+        let size_bytes = shrinks_to.map_or(vdi.size_bytes, |size| vdi.size_bytes.min(*size));
         Some(Vdi { size_bytes, ..vdi })
     };
     let units = |target: &Target| {

@@ -33,6 +33,15 @@ pub(crate) struct Current<'a> {
     pub(crate) missing_disk: Option<&'a str>,
     /// An earlier plan was not carried out to its end: not all is as the configuration in force says.
     pub(crate) is_unfinished: bool,
+    /// Other processes serve the same VDIs.
+    pub(crate) is_clustered: bool,
+}
+
+impl Current<'_> {
+    /// A node of several that starts keeps copies for others, whatever is wrong with one of its LUNs.
+    fn starts_regardless(&self) -> bool {
+        self.is_clustered && self.served.is_none()
+    }
 }
 
 /// The way to a configuration.
@@ -42,8 +51,12 @@ pub(crate) struct Plan {
     pub(crate) vdis: Vec<VdiStep>,
     /// All that will be different.
     changes: Vec<Change>,
-    /// What cannot be done before a disk is back.
+    /// What cannot be done now: before a disk is back, or before somebody mends it.
     postponed: Vec<Problem>,
+    /// What is left as it is, which may not be meant.
+    warnings: Vec<Problem>,
+    /// What cannot be done when it is tried is postponed, too.
+    pub(crate) goes_on: bool,
 }
 
 /// One line of a plan.
@@ -75,6 +88,12 @@ impl Plan {
     /// What must wait, with its places in the configuration that was planned for.
     pub(crate) fn postponed(&self, wanted: &Loaded) -> Option<Report> {
         self.is_partial().then(|| Report::new(Arc::clone(&wanted.config.source), self.postponed.clone()))
+    }
+
+    /// What may not be meant, in the configuration that was planned for.
+    pub(crate) fn warnings(&self, wanted: &Loaded) -> Report {
+        let warnings = wanted.warnings.problems().iter().chain(&self.warnings).cloned().collect();
+        Report::new(Arc::clone(&wanted.config.source), warnings)
     }
 
     /// Nothing is to be done.
@@ -116,14 +135,13 @@ pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report
         problems.extend(restart::check(&served.config, &wanted.config));
     }
     problems.extend(portals::check_count(&wanted.config));
-    let (vdis, postponed) = vdi_steps::steps(&wanted.config, current, &mut problems);
+    let found = vdi_steps::steps(&wanted.config, current);
+    let vdi_steps::Steps { steps: vdis, waiting, warnings, .. } = found;
+    let mut postponed = Vec::new();
+    let goes_on = current.starts_regardless();
     // a node that starts without one of its disks serves what it can
-    let postponed = if current.served.is_some() {
-        problems.extend(postponed);
-        Vec::new()
-    } else {
-        postponed
-    };
+    if current.served.is_none() { &mut postponed } else { &mut problems }.extend(waiting);
+    if goes_on { &mut postponed } else { &mut problems }.extend(found.problems);
     if !problems.is_empty() {
         return Err(Report::new(Arc::clone(&wanted.config.source), problems));
     }
@@ -132,7 +150,7 @@ pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report
     if current.is_unfinished {
         changes.push(Change { sign: Sign::Changed, depth: 0, text: UNFINISHED.into() });
     }
-    Ok(Plan { vdis, changes, postponed })
+    Ok(Plan { vdis, changes, postponed, warnings, goes_on })
 }
 
 /// A size for people: in the largest unit that it is a whole number of.
@@ -210,7 +228,14 @@ cluster: {name: test}
     }
 
     fn current<'a>(served: Option<&'a Loaded>, state: &'a State) -> Current<'a> {
-        Current { served, state, free_bytes: 4 * GIB, missing_disk: None, is_unfinished: false }
+        Current {
+            served,
+            state,
+            free_bytes: 4 * GIB,
+            missing_disk: None,
+            is_unfinished: false,
+            is_clustered: false,
+        }
     }
 
     fn planned(served: Option<&Loaded>, wanted: &Loaded) -> Result<Plan, Report> {
@@ -374,6 +399,42 @@ cluster: {name: test}
             let report = started.postponed(&wanted).unwrap().to_string();
             assert!(started.vdis.is_empty() && report.contains(&reason), "{report}");
         }
+    }
+
+    #[test]
+    fn in_a_cluster_a_smaller_size_is_a_warning_and_nothing_shrinks() {
+        let state = state();
+        let served = luns("{lun: 0, vdi: thin}");
+        for served in [None, Some(&served)] {
+            let current = Current { is_clustered: true, ..current(served, &state) };
+            for shrinks in ["", ", allow_shrink: true"] {
+                let wanted = luns(&format!("{{lun: 0, vdi: thin, size: 512MiB{shrinks}}}"));
+                let plan = plan(current, &wanted).unwrap();
+                assert_eq!((&*plan.vdis, plan.is_partial()), (&[][..], false));
+                let told = plan.warnings(&wanted).to_string();
+                for word in ["huntaway.yaml:7:", "is served with that, not with 512MiB", "`size: 1GiB`"] {
+                    assert!(told.contains(word), "{word} is not in:\n{told}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_starts_whatever_is_wrong_with_a_lun() {
+        let state = state();
+        let wanted = luns(
+            "{lun: 0, vdi: thin, block_size: 4096, physical_block_size: 4096}, {lun: 1, vdi: nothing}, \
+             {lun: 2, vdi: much, size: 5GiB, thin: false}, {lun: 3, vdi: new, size: 1GiB}",
+        );
+        let current = |served| Current { is_clustered: true, ..current(served, &state) };
+        let started = plan(current(None), &wanted).unwrap();
+        assert!(matches!(&*started.vdis, [VdiStep::Create { name, .. }] if name.as_str() == "new"));
+        let report = started.postponed(&wanted).unwrap().to_string();
+        for reason in ["made with block_size 512", "there is no VDI `nothing` yet", "thick VDI `much`"] {
+            assert!(report.contains(reason), "{reason} is not in:\n{report}");
+        }
+        // once it serves, the file is followed as a whole or not at all
+        assert_eq!(plan(current(Some(&wanted)), &wanted).unwrap_err().problems().len(), 3);
     }
 
     #[test]

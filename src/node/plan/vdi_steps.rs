@@ -60,36 +60,45 @@ struct Asked<'a> {
     name: Option<&'a At<String>>,
 }
 
-/// What is to be done, in an order that takes space only after everything else was found to be right. What cannot be done
-/// is added to `problems`; what cannot be done only because a disk is missing is returned beside the steps.
-pub(super) fn steps(
-    config: &Config,
-    current: Current<'_>,
-    problems: &mut Vec<Problem>,
-) -> (Vec<VdiStep>, Vec<Problem>) {
-    let (mut steps, mut waiting) = (Vec::new(), Vec::new());
+/// What becomes of the VDIs.
+#[derive(Default)]
+pub(super) struct Steps {
+    /// In an order that takes space only after everything else was found to be right.
+    pub(super) steps: Vec<VdiStep>,
+    /// What cannot be done.
+    pub(super) problems: Vec<Problem>,
+    /// What cannot be done only because a disk is missing.
+    pub(super) waiting: Vec<Problem>,
+    /// What is left as it is, which may not be meant.
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// What is to be done.
+pub(super) fn steps(config: &Config, current: Current<'_>) -> Steps {
+    let mut found = Steps::default();
     let mut free_bytes = current.free_bytes;
     for asked in asked(config) {
         let Some(name) = asked.name else { continue };
-        let found = match current.state.vdi(name) {
-            Some(vdi) => existing(&asked, vdi, problems),
-            None => new(&asked, name, problems),
+        let problems = found.problems.len();
+        let step = match current.state.vdi(name) {
+            Some(vdi) => existing(&asked, vdi, current.is_clustered, &mut found),
+            None => new(&asked, name, &mut found.problems),
         };
-        if let Some(step) = found {
-            let span = asked.size_bytes.map_or(name.span, |size| size.span);
-            if let Some(disk) = current.missing_disk.filter(|_| step.concerns_all_disks()) {
-                waiting.push(missing_disk(span, name, disk));
-                continue;
-            }
-            let needed_bytes = step.space_bytes();
-            if needed_bytes > free_bytes {
-                problems.push(no_space(span, name, needed_bytes, free_bytes));
-            }
-            free_bytes = free_bytes.saturating_sub(needed_bytes);
-            steps.push(step);
+        let Some(step) = step.filter(|_| found.problems.len() == problems) else { continue };
+        let span = asked.size_bytes.map_or(name.span, |size| size.span);
+        if let Some(disk) = current.missing_disk.filter(|_| step.concerns_all_disks()) {
+            found.waiting.push(missing_disk(span, name, disk));
+            continue;
         }
+        let needed_bytes = step.space_bytes();
+        if needed_bytes > free_bytes {
+            found.problems.push(no_space(span, name, needed_bytes, free_bytes));
+            continue;
+        }
+        free_bytes -= needed_bytes;
+        found.steps.push(step);
     }
-    (steps, waiting)
+    found
 }
 
 /// How the steps are shown.
@@ -199,7 +208,8 @@ fn new(asked: &Asked<'_>, name: &At<String>, problems: &mut Vec<Problem>) -> Opt
     }
 }
 
-fn existing(asked: &Asked<'_>, vdi: &Vdi, problems: &mut Vec<Problem>) -> Option<VdiStep> {
+fn existing(asked: &Asked<'_>, vdi: &Vdi, is_clustered: bool, found: &mut Steps) -> Option<VdiStep> {
+    let problems = &mut found.problems;
     fixed("block_size", asked.block_size, vdi.block_size, vdi, problems);
     fixed("physical_block_size", asked.physical_block_size, vdi.physical_block_size, vdi, problems);
     fixed("thin", asked.thin, vdi.thin, vdi, problems);
@@ -208,6 +218,11 @@ fn existing(asked: &Asked<'_>, vdi: &Vdi, problems: &mut Vec<Problem>) -> Option
     match wanted.cmp(&vdi.size_bytes) {
         std::cmp::Ordering::Equal => provision(vdi),
         std::cmp::Ordering::Greater => Some(VdiStep::Grow { vdi: vdi.clone(), size_bytes: wanted }),
+        // Others may serve all of it. A file that was not written anew is no reason to keep a node's copies from them either.
+        std::cmp::Ordering::Less if is_clustered => {
+            found.warnings.push(stays_larger(size_bytes.span, vdi, wanted));
+            provision(vdi)
+        }
         std::cmp::Ordering::Less if asked.allow_shrink => {
             Some(VdiStep::Shrink { vdi: vdi.clone(), size_bytes: wanted })
         }
@@ -221,6 +236,15 @@ fn existing(asked: &Asked<'_>, vdi: &Vdi, problems: &mut Vec<Problem>) -> Option
             None
         }
     }
+}
+
+fn stays_larger(span: Span, vdi: &Vdi, wanted: u64) -> Problem {
+    let is = size(vdi.size_bytes);
+    Problem::warning(
+        span,
+        format!("VDI `{}` has {is}, and is served with that, not with {}", vdi.name, size(wanted)),
+        format!("write `size: {is}`: {NEVER_SMALLER}"),
+    )
 }
 
 fn provision(vdi: &Vdi) -> Option<VdiStep> {
