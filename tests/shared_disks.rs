@@ -164,6 +164,7 @@ fn what_one_node_does_with_a_disk_all_show_and_none_undoes() {
     a_growth_that_was_interrupted_goes_on(&cluster);
     nothing_shrinks(&cluster);
     a_deleted_disk_is_gone_everywhere(&cluster);
+    modes_are_fixed(&cluster);
 }
 
 fn all_that_start_at_once_make_one_thick_disk(cluster: &Cluster) {
@@ -302,4 +303,15 @@ fn a_deleted_disk_is_gone_everywhere(cluster: &Cluster) {
 fn write_until_it_is_gone(mut session: Initiator) {
     let mut write = || session.tell(1, &cdb(0x2a, 0), &[9; BLOCK_BYTES]);
     while matches!(write(), Ok(()) | Err((UNIT_ATTENTION, ..))) {}
+}
+
+/// MODE SELECT(6) with the caching page (WCE=0), and with the control page (SWP=1).
+fn modes_are_fixed(cluster: &Cluster) {
+    let mut session = cluster.session(2);
+    let without_cache = [&[0, 0, 0, 0, 8, 18][..], &[0; 18]].concat();
+    let protected = [0, 0, 0, 0, 0x0a, 10, 0, 0x10, 8, 0, 0, 0, 0xff, 0xff, 0, 0];
+    for list in [&without_cache[..], &protected] {
+        let select = [0x15, 0x10, 0, 0, list.len() as u8, 0];
+        assert_eq!(session.tell(0, &select, list), Err((5, 0x26, 0)));
+    }
 }

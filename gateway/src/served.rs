@@ -59,6 +59,8 @@ pub struct UnitConfig {
     pub read_only: bool,
     /// Writes are acknowledged once logged; otherwise once on stable storage.
     pub write_cache: bool,
+    /// Initiators cannot change how it works by MODE SELECT: other gateways serve it, and would not know.
+    pub modes_are_fixed: bool,
     /// Of a thin one: initiators are told when no more than so many bytes can be allocated.
     pub soft_threshold_bytes: u64,
     /// How the disk stood with regard to SANITIZE when it was last served, by the records: counts if it is not served yet.

@@ -102,7 +102,8 @@ fn build_unit(
     metrics: &Metrics,
 ) -> Result<Arc<Unit>, TargetError> {
     let UnitConfig { lun, uuid, block_size, physical_block_size, .. } = config;
-    let UnitConfig { thin, read_only, write_cache, soft_threshold_bytes, sanitization, volume, .. } = config;
+    let UnitConfig { thin, read_only, write_cache, modes_are_fixed, .. } = config;
+    let UnitConfig { soft_threshold_bytes, sanitization, volume, .. } = config;
     let size_bytes = volume.size_bytes();
     let disk = disks.disk(uuid, sanitization);
     let description = Description {
@@ -130,6 +131,7 @@ fn build_unit(
         thin,
         read_only,
         write_cache,
+        modes_are_fixed,
         soft_threshold_bytes,
         target_name: target.into(),
         target_port_group: PORTAL_GROUP_TAG,

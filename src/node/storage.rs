@@ -253,6 +253,7 @@ impl Storage {
             thin: vdi.thin,
             read_only,
             write_cache,
+            modes_are_fixed: self.is_clustered(),
             soft_threshold_bytes: self.soft_threshold_bytes,
             sanitization: sanitization(vdi),
             volume: Arc::new(self.volume(vdi)),

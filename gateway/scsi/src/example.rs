@@ -16,6 +16,7 @@ pub(crate) fn config() -> LogicalUnitConfig {
         thin: true,
         read_only: false,
         write_cache: true,
+        modes_are_fixed: false,
         soft_threshold_bytes: (512 << 20) + 1,
         target_name: "iqn.2026-11.dev.huntaway:demo".to_owned(),
         target_port_group: 1,

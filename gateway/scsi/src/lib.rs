@@ -21,6 +21,7 @@
 //!     thin: true,
 //!     read_only: false,
 //!     write_cache: true,
+//!     modes_are_fixed: false,
 //!     soft_threshold_bytes: 64 << 20,
 //!     target_name: "iqn.2026-11.dev.huntaway:demo".into(),
 //!     target_port_group: 1,

@@ -31,6 +31,8 @@ pub struct LogicalUnitConfig {
     pub read_only: bool,
     /// Writes may be answered before they are on stable storage. If not set, initiators cannot set WCE.
     pub write_cache: bool,
+    /// MODE SELECT can change nothing: others serve the disk, and would not know of it.
+    pub modes_are_fixed: bool,
     /// Of a thin one: initiators are to be told when no more than this can be allocated, counted in whole threshold
     /// sets.
     pub soft_threshold_bytes: u64,

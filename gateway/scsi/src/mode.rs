@@ -92,7 +92,9 @@ impl ModePage {
     /// The page with ones where MODE SELECT may change something.
     pub(crate) fn changeable(&self, unit: &LogicalUnit) -> Vec<u8> {
         let mut page = self.empty();
-        (self.render_changeable)(unit, &mut page);
+        if !unit.config().modes_are_fixed {
+            (self.render_changeable)(unit, &mut page);
+        }
         page
     }
 

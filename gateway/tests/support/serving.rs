@@ -161,6 +161,7 @@ impl TestGateway {
             thin: true,
             read_only: false,
             write_cache: true,
+            modes_are_fixed: false,
             soft_threshold_bytes: SOFT_THRESHOLD_BYTES,
             sanitization: Sanitization::Idle,
             volume: Arc::new(Volume::new(id, id, size_bytes, Arc::clone(&self.router))),

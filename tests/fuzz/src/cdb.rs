@@ -41,6 +41,7 @@ fn unit(kind: u8) -> LogicalUnit {
         thin: kind & 2 != 0,
         read_only: kind & 4 != 0,
         write_cache: true,
+        modes_are_fixed: false,
         soft_threshold_bytes: 64 << 20,
         target_name: "x".repeat(limits::MAXIMUM_TARGET_NAME_LENGTH),
         target_port_group: u16::MAX,

@@ -148,6 +148,7 @@ impl List<'_> {
 mod tests {
     use super::*;
     use crate::example;
+    use crate::logical_unit::LogicalUnitConfig;
 
     const CONTROL: [u8; 12] = [0x0a, 10, 0, 0x10, 0, 0, 0, 0, 0xff, 0xff, 0, 0];
 
@@ -181,6 +182,33 @@ mod tests {
         let list = [&[0, 0, 0, 0, 1, 0, 0, 16][..], &descriptor, &caching].concat();
         let action = example::with_parameters(&example::thin_unit(), &cdb, &list);
         assert_eq!(action, set(|modes| modes.write_cache = false));
+    }
+
+    #[test]
+    fn where_modes_are_fixed_only_what_is_so_already_is_taken() {
+        let config = LogicalUnitConfig { modes_are_fixed: true, ..example::config() };
+        let unit = LogicalUnit::new(config).unwrap();
+        let cdb = |list: &[u8]| [0x15, 0x10, 0, 0, list.len() as u8, 0];
+        let select = |page: &[u8]| {
+            let list = [&[0; 4], page].concat();
+            example::with_parameters(&unit, &cdb(&list), &list)
+        };
+        assert_eq!(select(&CONTROL), Ok(Action::SetModePages(unit.default_modes())));
+        for (byte, bits, bit) in [(2, 4, 2), (4, 8, 3)] {
+            let mut control = CONTROL;
+            control[byte] = bits;
+            let expected = Sense::invalid_field_in_parameter_list(4 + byte as u16, Some(bit));
+            assert_eq!(select(&control), Err(expected));
+        }
+        let without_cache = [&[8, 18][..], &[0; 18]].concat();
+        assert_eq!(select(&without_cache), Err(Sense::invalid_field_in_parameter_list(4 + 2, Some(2))));
+        // MODE SENSE(6) of what may be changed: nothing, in no page
+        let changeable = example::data(&unit, &[0x1a, 0x08, 0x7f, 0xff, 0xff, 0]);
+        let pages = mode::pages(&unit).flat_map(|page| {
+            let header = page.header();
+            [&header[..], &vec![0; page.length - header.len()]].concat()
+        });
+        assert_eq!(changeable[4..], pages.collect::<Vec<u8>>());
     }
 
     #[test]
