@@ -23,6 +23,7 @@ fn unit(thin: bool, block_size: u32) -> LogicalUnit {
         thin,
         read_only: false,
         write_cache: true,
+        modes_are_fixed: false,
         soft_threshold_bytes: u64::MAX,
         target_name: "x".repeat(limits::MAXIMUM_TARGET_NAME_LENGTH),
         target_port_group: u16::MAX,
