@@ -3,52 +3,15 @@
 mod support;
 
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
 use support::demo::huntaway;
-use support::script::{Running, Script};
+use support::kept::{free_addresses, has_key, keeper, node, status};
 use support::wait;
 
 /// Time for what a cluster does by itself.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Addresses that are free, or were a moment ago: the ledger has to name them before anybody listens there.
-fn free_addresses<const COUNT: usize>() -> [SocketAddr; COUNT] {
-    let listeners = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port is free"));
-    listeners.map(|listener| listener.local_addr().expect("it listens"))
-}
-
-fn keeper(directory: &Path, listen: SocketAddr, more: &[String]) -> Running {
-    let (ledger, key) = (directory.join("ledger"), directory.join("key"));
-    let (ledger, key, listen) = (ledger.display().to_string(), key.display().to_string(), listen.to_string());
-    let args = ["keeper", "--dir", &ledger, "--key-file", &key, "--listen", &listen];
-    Script::program(huntaway().get_program()).args(args).args(more).start()
-}
-
-fn node(directory: &Path, name: &str, keeper: SocketAddr) -> Running {
-    let own = directory.join(name);
-    fs::create_dir(&own).expect("the directory is new");
-    let config = own.join("huntaway.yaml");
-    let yaml = format!(
-        "node:\n  name: {name}\n  state_directory: state\n  data_directories: [disk]\n  portals: [{{listen: \"127.0.0.1:0\"}}]\n\
-         cluster:\n  name: lab\n  ledger: {{keeper: \"{keeper}\", key_file: ../key}}\n\
-         targets:\n  - iqn: iqn.2026-11.net.example:vm\n    initiators: [\"*\"]\n    luns: [{{lun: 0, vdi: root, size: 32MiB}}]\n"
-    );
-    fs::write(&config, yaml).expect("the directory is writable");
-    let config = config.display().to_string();
-    Script::program(huntaway().get_program()).args(["node", "--config", &config]).start()
-}
-
-/// How the cluster is, as the node says that answers; `None` if it does not answer.
-fn status(directory: &Path, name: &str) -> Option<Value> {
-    let config = directory.join(name).join("huntaway.yaml");
-    let output = huntaway().args(["status", "-o", "json", "--config"]).arg(config).output().ok()?;
-    serde_json::from_slice(&output.stdout).ok()
-}
 
 #[test]
 fn nodes_from_yaml_are_a_cluster_and_know_when_its_keeper_is_away() {
@@ -58,9 +21,7 @@ fn nodes_from_yaml_are_a_cluster_and_know_when_its_keeper_is_away() {
     let new =
         ["--new", "lab", "--node", &format!("a={a},zone=r1"), "--node", &format!("b={b},zone=r2,weight=2")];
     let first = keeper(directory, listen, &new.map(str::to_owned));
-    wait::until("the key", LIMIT, || {
-        fs::read_to_string(directory.join("key")).ok().filter(|key| key.len() == 65)
-    });
+    has_key(directory);
     let _nodes = ["a", "b"].map(|name| node(directory, name, listen));
     let is = |health: &str| status(directory, "a").filter(|status| status["health"] == health);
     let well = wait::until("both nodes to serve", LIMIT, || {
@@ -97,9 +58,7 @@ fn a_node_is_added_by_one_command_and_removed_when_it_keeps_nothing() {
     let [listen, a, b, c] = free_addresses();
     let new = ["--new", "lab", "--copies", "2", "--node", &format!("a={a}"), "--node", &format!("b={b}")];
     let _keeper = keeper(directory, listen, &new.map(str::to_owned));
-    wait::until("the key", LIMIT, || {
-        fs::read_to_string(directory.join("key")).ok().filter(|key| key.len() == 65)
-    });
+    has_key(directory);
     let _nodes = ["a", "b"].map(|name| node(directory, name, listen));
     let is = |health: &str| status(directory, "a").filter(|status| status["health"] == health);
     wait::until("both nodes to serve", LIMIT, || {

@@ -9,6 +9,7 @@ pub(crate) mod discovery;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod initiator;
+pub(crate) mod kept;
 pub(crate) mod load;
 pub(crate) mod multipath;
 pub(crate) mod needs;
