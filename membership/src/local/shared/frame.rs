@@ -16,7 +16,7 @@ use huntaway_wire::encoding::{Encoding, Malformed, Reader, Writer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::message::Rejection;
+use super::rejection::Rejection;
 
 /// Longest message: a record, and what is said of it.
 pub(super) const MAX_MESSAGE_BYTES: usize = MAX_RECORD_BYTES + 256;

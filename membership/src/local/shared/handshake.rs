@@ -20,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::frame::{Cut, Messages, PREAMBLE_BYTES, framed, send};
-use super::message::{Challenge, FromKeeper, Hello, Proof, Rejection, VERSION};
+use super::message::{Challenge, FromKeeper, Hello, Proof, VERSION};
+use super::rejection::Rejection;
 
 /// All of it takes no longer.
 const DEADLINE: Duration = Duration::from_secs(3);

@@ -6,6 +6,8 @@ use huntaway_ledger::{MAX_HELD, MAX_STARTS, Memory, Record, RecordHash, StartId}
 use huntaway_wire::encoding::{Encoding, Malformed, Reader, Writer};
 use huntaway_wire::{Incarnation, KEY_BYTES, Process, Vid};
 
+use super::rejection::Rejection;
+
 /// The version of all this. Hellos never change but at their end.
 pub(super) const VERSION: u8 = 1;
 
@@ -31,40 +33,6 @@ pub(super) enum Challenge {
     Prove { nonce: [u8; KEY_BYTES], proof: [u8; KEY_BYTES] },
     /// It goes no further.
     Rejected(Rejection),
-}
-
-/// Why a keeper takes no follower, and what to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// No version is spoken by both.
-    #[error(
-        "the keeper of the ledger speaks version {oldest} to {newest} of this, this program {VERSION}: update \
-         whichever of both is older"
-    )]
-    Versions {
-        /// The oldest that the keeper speaks.
-        oldest: u8,
-        /// The newest.
-        newest: u8,
-    },
-    /// It keeps the ledger of another cluster.
-    #[error("this is the keeper of another cluster's ledger: see that the address is that of this cluster's")]
-    Cluster,
-    /// The other side has another key.
-    #[error("the keeper has another cluster key than this program: see that both are given the same one")]
-    Key,
-    /// There are as many followers as there may be.
-    #[error("the keeper has as many followers as it may have: it is tried again")]
-    Full,
-    /// The keeper knows less than the follower.
-    #[error(
-        "the keeper's ledger ends with record {last}, and does not have what this program knows of: an old copy \
-         of the ledger is in use; put the newest one back"
-    )]
-    OldCopy {
-        /// Its last record.
-        last: u64,
-    },
 }
 
 /// The follower has the key, and knows all up to this record.
@@ -184,32 +152,6 @@ impl Encoding for Challenge {
             2 => Rejection::decode(from).map(Self::Rejected),
             code => Err(Malformed::Unknown { what: "answer to a hello", code }),
         }
-    }
-}
-
-impl Encoding for Rejection {
-    fn encode(&self, to: &mut Writer) {
-        match self {
-            Self::Versions { oldest, newest } => to.raw(&[1, *oldest, *newest]),
-            Self::Cluster => to.code(2),
-            Self::Key => to.code(3),
-            Self::Full => to.code(4),
-            Self::OldCopy { last } => {
-                to.code(5);
-                last.encode(to);
-            }
-        }
-    }
-
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(match from.code()? {
-            1 => Self::Versions { oldest: from.code()?, newest: from.code()? },
-            2 => Self::Cluster,
-            3 => Self::Key,
-            4 => Self::Full,
-            5 => Self::OldCopy { last: u64::decode(from)? },
-            code => return Err(Malformed::Unknown { what: "reason for a rejection", code }),
-        })
     }
 }
 

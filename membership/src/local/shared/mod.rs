@@ -15,13 +15,14 @@ mod frame;
 mod handshake;
 mod history;
 mod message;
+mod rejection;
 mod remote;
 mod server;
 mod session;
 
 pub use frame::Cut;
 pub use huntaway_wire::{ClusterKey, InvalidKey};
-pub use message::Rejection;
+pub use rejection::Rejection;
 pub use remote::{KeeperStatus, NodeStart, NotDone, RemoteDriver, RemoteOptions, StartError};
 pub use server::{
     CUT_BYTES, HISTORY_BYTES, KeeperOptions, KeeperServer, MAX_CONNECTIONS, NewCluster, SILENCE,

@@ -16,7 +16,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use super::frame::{Cut, Messages, PATIENCE, framed, send};
 use super::handshake::{self, Caller};
-use super::message::{FromKeeper, Rejection, ToKeeper};
+use super::message::{FromKeeper, ToKeeper};
+use super::rejection::Rejection;
 use super::remote::{Answer, KeeperStatus, NotDone, RemoteOptions, Shared};
 use super::server::prepared;
 use crate::ProposeError;
