@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use huntaway_config::{Checked, EXAMPLE, MAX_CONFIG_BYTES, Report, parse, read_secrets, schema};
+use huntaway_config::{Checked, EXAMPLE, MAX_CONFIG_BYTES, Problem, Report, parse, read_secrets, schema};
+
+use crate::node::read_tls;
 
 /// What stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -29,7 +31,7 @@ pub(crate) enum ConfigCommand {
 pub(crate) struct CheckArgs {
     /// The file; - is standard input, whose relative paths begin in the current directory
     file: PathBuf,
-    /// Do not look at secret files: they may be on another machine
+    /// Do not look at the files of secrets and of TLS: they may be on another machine
     #[arg(long)]
     no_secrets: bool,
 }
@@ -87,14 +89,19 @@ fn check(args: &CheckArgs) -> Result<ExitCode, Box<dyn Error>> {
     }
 }
 
-/// Checks the text and, if that is good, the secret files.
+/// Checks the text and, if that is good, the files of secrets and of TLS.
 fn everything_wrong(name: &str, text: &str, base: &Path, secrets: bool) -> Result<Checked, Report> {
     let checked = parse(name, text)?;
-    if secrets && let Err(report) = read_secrets(&checked.config, base) {
-        let problems = report.problems().iter().chain(checked.warnings.problems()).cloned().collect();
-        return Err(Report::new(Arc::clone(&checked.config.source), problems));
+    if !secrets {
+        return Ok(checked);
     }
-    Ok(checked)
+    let files = [read_secrets(&checked.config, base).err(), read_tls(&checked.config, base).err()];
+    let wrong: Vec<Problem> = files.iter().flatten().flat_map(Report::problems).cloned().collect();
+    if wrong.is_empty() {
+        return Ok(checked);
+    }
+    let problems = wrong.iter().chain(checked.warnings.problems()).cloned().collect();
+    Err(Report::new(Arc::clone(&checked.config.source), problems))
 }
 
 fn open(name: &str, file: &Path) -> Result<File, CheckError> {

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::address::Address;
 use crate::new_node::{NewNode, member};
-use crate::node::{cannot_listen, read_key};
+use crate::node::{cannot_listen, keeper_tls, read_key};
 use crate::signals::Signals;
 
 const EXAMPLES: &str = "\
@@ -41,6 +41,18 @@ pub(crate) struct KeeperArgs {
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
 
+    /// With TLS: the certificates of the cluster's CA, in PEM
+    #[arg(long, value_name = "FILE", requires_all = ["tls_certificate_file", "tls_private_key_file"])]
+    tls_ca_file: Option<PathBuf>,
+
+    /// The keeper's certificate, which has `keeper` as a subjectAltName
+    #[arg(long, value_name = "FILE", requires = "tls_ca_file")]
+    tls_certificate_file: Option<PathBuf>,
+
+    /// Its key: a file that nobody else can read
+    #[arg(long, value_name = "FILE", requires = "tls_ca_file")]
+    tls_private_key_file: Option<PathBuf>,
+
     /// Make a new cluster of this name, once, in a directory without a ledger
     #[arg(long, value_name = "NAME", requires = "node")]
     new: Option<Name>,
@@ -65,7 +77,12 @@ fn parse_copies(text: &str) -> Result<usize, String> {
 pub(crate) fn run(args: &KeeperArgs) -> Result<ExitCode, Box<dyn Error>> {
     let new = args.new.as_ref().map(|name| new_cluster(name, args.copies, &args.node)).transpose()?;
     let key = if new.is_some() { key(&args.key_file)? } else { read_key(&args.key_file)? };
-    let server = KeeperServer::open(&args.dir, KeeperOptions { make: new, ..KeeperOptions::new(key) })?;
+    let tls = match (&args.tls_ca_file, &args.tls_certificate_file, &args.tls_private_key_file) {
+        (Some(ca), Some(certificate), Some(key)) => Some(keeper_tls(ca, certificate, key)?),
+        _ => None,
+    };
+    let options = KeeperOptions { make: new, tls, ..KeeperOptions::new(key) };
+    let server = KeeperServer::open(&args.dir, options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(server, args))?;
     runtime.shutdown_background();

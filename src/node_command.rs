@@ -19,7 +19,7 @@ use crate::control::ControlSocket;
 use crate::logging::Logging;
 use crate::members_command::{self, MembersCommand};
 use crate::node::{
-    ClusterMetrics, Engine, EngineOptions, Loaded, Phase, Storage, StorageOptions, cannot_listen,
+    ClusterMetrics, Engine, EngineOptions, Loaded, Phase, Storage, StorageOptions, Trust, cannot_listen,
     directory_of, watch,
 };
 use crate::node_address::DEFAULT_CONFIG;
@@ -129,12 +129,11 @@ pub(crate) fn serve_as(role: Role, args: &ServeArgs) -> Result<ExitCode, Box<dyn
     let registry = Registry::new();
     let (base, config) = (directory_of(&file), &loaded.config);
     let options = StorageOptions::of(config, base, files.objects)?;
-    let storage = Arc::new(match &config.cluster.ledger {
+    let trust = config.cluster.ledger.as_ref().map(|ledger| Trust::of(config, ledger, base)).transpose()?;
+    let storage = Arc::new(match trust {
         None => Storage::open(options, &registry)?,
-        Some(ledger) if role == Role::Gateway => {
-            runtime.block_on(Storage::elsewhere(options, ledger, base))?
-        }
-        Some(ledger) => runtime.block_on(Storage::join(options, ledger, base, &registry))?,
+        Some(trust) if role == Role::Gateway => runtime.block_on(Storage::elsewhere(options, trust))?,
+        Some(trust) => runtime.block_on(Storage::join(options, trust, &registry))?,
     });
     if config.cluster.ledger.is_some() {
         let shown = Arc::downgrade(&storage);

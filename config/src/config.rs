@@ -100,6 +100,19 @@ pub struct Ledger {
     pub keeper: At<SocketAddr>,
     /// The cluster's key: a file with 64 hexadecimal digits. As written.
     pub key_file: At<PathBuf>,
+    /// How connections between the cluster's processes are secured; `None`: by that key alone.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Files in PEM, as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificates of the cluster's CA.
+    pub ca_file: At<PathBuf>,
+    /// The certificate of this node or gateway.
+    pub certificate_file: At<PathBuf>,
+    /// Its key.
+    pub private_key_file: At<PathBuf>,
 }
 
 /// What agrees on the ledger.

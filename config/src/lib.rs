@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use check::overlap;
 pub use config::{
     Cache, ChapAccount, ChapPair, Cluster, Config, DataDirectory, Digests, Initiator, Ledger, Log, LogFormat,
-    Lun, Membership, Node, Portal, Target,
+    Lun, Membership, Node, Portal, Target, TlsFiles,
 };
 pub use place::{At, Source, Span};
 pub use report::{Problem, Report, Severity};

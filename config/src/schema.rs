@@ -165,6 +165,20 @@ struct Ledger {
     keeper: String,
     /// The cluster's key: a file with 64 hexadecimal digits, which others may not read.
     key_file: String,
+    /// TLS between all processes of the cluster, which then all have it. Default: none.
+    tls: Option<Tls>,
+}
+
+/// Files in PEM.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Tls {
+    /// The certificates of the cluster's CA.
+    ca_file: String,
+    /// The certificate of this node or gateway, whose name is one of its subjectAltNames; then those between it and the CA's.
+    certificate_file: String,
+    /// Its key, which others may not read.
+    private_key_file: String,
 }
 
 /// What agrees on the ledger.

@@ -2,17 +2,15 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use huntaway_config::{Ledger, read_secret};
 use huntaway_gateway::cluster::{Cluster, ClusterConfig, Fences, Flushes, Links, NotRaised, Stores};
 use huntaway_ledger::keeper::Proposal;
 use huntaway_ledger::{DiskRecord, Name, Record, State};
-use huntaway_membership::local::shared::{ClusterKey, InvalidKey, KeeperStatus, RemoteDriver, RemoteOptions};
+use huntaway_membership::local::shared::{KeeperStatus, RemoteDriver, RemoteOptions};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
@@ -29,6 +27,7 @@ use tokio::sync::watch;
 use super::absent::Absent;
 use super::portals::cannot_listen;
 use super::storage::StorageOptions;
+use super::trust::Trust;
 use crate::cluster::{Comparison, Sight};
 
 /// How long a node that starts waits for whoever keeps the ledger.
@@ -58,14 +57,11 @@ impl Clustered {
     /// Whatever stands in the way, in words that say what to do.
     pub(super) async fn start(
         options: StorageOptions,
-        kept: &Ledger,
-        base: &Path,
+        trust: Trust,
         registry: &Registry,
     ) -> Result<Self, Box<dyn Error>> {
         let StorageOptions { state, disks, cluster: name, node, open_objects, .. } = options;
-        let key = read_key(&base.join(&kept.key_file.value))?;
-        let keeper = kept.keeper.value;
-        let ledger = Arc::new(follow(keeper, &key, &name, &node).await?);
+        let ledger = Arc::new(follow(&trust, &name, &node).await?);
         let known = ledger.state();
         let address = known.member(ledger.node()).and_then(|member| member.addresses.first().copied());
         let has_run = known.sets().node(ledger.node()).is_some_and(|node| node.incarnation.0 > 0);
@@ -75,7 +71,7 @@ impl Clustered {
             listener.map_err(|error| format!("node {node}: {}", cannot_listen(address, &error)))?;
         let loops = Arc::new(Loops::start("iscsi")?);
         let options = HostOptions {
-            key,
+            credentials: trust.credentials(ledger.states()),
             state,
             disks,
             // A directory of a node that ran before and is empty is most likely a disk that is not mounted.
@@ -94,23 +90,18 @@ impl Clustered {
     ///
     /// # Errors
     /// Whatever stands in the way, in words that say what to do.
-    pub(super) async fn without_data(
-        options: StorageOptions,
-        kept: &Ledger,
-        base: &Path,
-    ) -> Result<Self, Box<dyn Error>> {
+    pub(super) async fn without_data(options: StorageOptions, trust: Trust) -> Result<Self, Box<dyn Error>> {
         let StorageOptions { state, cluster: name, node: gateway, .. } = options;
         // For the control socket.
         std::fs::create_dir_all(&state)
             .map_err(|error| format!("cannot make the directory {}: {error}", state.display()))?;
-        let key = read_key(&base.join(&kept.key_file.value))?;
-        let ledger = Arc::new(connect(kept.keeper.value, &key, STRANGER).await?);
+        let ledger = Arc::new(connect(&trust, STRANGER).await?);
         check_cluster(&ledger.state(), &name)?;
         let started = ledger.start_gateway(&gateway).await;
         let process = started.map_err(|error| format!("gateway {gateway} cannot start: {error}"))?;
         let loops = Arc::new(Loops::start("iscsi")?);
         let ours = Identity::new(ClusterId(ledger.cluster()), process);
-        let stores = Arc::new(Links::new(ours, key, Handle::current()));
+        let stores = Arc::new(Links::new(ours, trust.credentials(ledger.states()), Handle::current()));
         Ok(Self::with(ledger, None, process, stores, loops))
     }
 
@@ -253,26 +244,22 @@ impl Fences for Resets {
 }
 
 /// Follows the ledger as the node of that name, which has to be a member.
-async fn follow(
-    address: SocketAddr,
-    key: &ClusterKey,
-    name: &Name,
-    node: &Name,
-) -> Result<RemoteDriver, Box<dyn Error>> {
+async fn follow(trust: &Trust, name: &Name, node: &Name) -> Result<RemoteDriver, Box<dyn Error>> {
     // Who one is is in the ledger, by one's name.
-    let stranger = connect(address, key, STRANGER).await?;
+    let stranger = connect(trust, STRANGER).await?;
     let state = stranger.state();
     check_cluster(&state, name)?;
     let uuid = member_named(&state, node)?;
     drop(stranger);
-    Ok(connect(address, key, uuid).await?)
+    Ok(connect(trust, uuid).await?)
 }
 
 /// Who is no node.
 const STRANGER: NodeId = NodeId([0; 16]);
 
-async fn connect(address: SocketAddr, key: &ClusterKey, node: NodeId) -> Result<RemoteDriver, String> {
-    let options = RemoteOptions { address, key: key.clone(), cluster: None, node, patience: PATIENCE };
+async fn connect(trust: &Trust, node: NodeId) -> Result<RemoteDriver, String> {
+    let Trust { keeper: address, key, tls } = trust.clone();
+    let options = RemoteOptions { address, key, tls, cluster: None, node, patience: PATIENCE };
     let connected = RemoteDriver::connect(options).await;
     connected.map_err(|cut| format!("cannot follow the ledger at {address}: {cut}"))
 }
@@ -297,35 +284,4 @@ fn member_named(state: &State, node: &Name) -> Result<NodeId, String> {
             known.join(", ")
         )
     })
-}
-
-/// The cluster's key.
-///
-/// # Errors
-/// The file cannot be read, has no key, or may be read by others: whoever has it can write to every disk.
-pub(crate) fn read_key(file: &Path) -> Result<ClusterKey, String> {
-    let of_key = |error: &dyn std::fmt::Display| format!("the cluster's key {}: {error}", file.display());
-    let key = read_secret(file).map_err(|error| of_key(&error))?;
-    String::from_utf8_lossy(&key).parse().map_err(|error: InvalidKey| of_key(&error))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn a_key_that_others_may_read_is_refused() {
-        let scratch = tempfile::tempdir().unwrap();
-        let file = scratch.path().join("key");
-        std::fs::write(&file, "ab".repeat(32) + "\n").unwrap();
-        for (mode, is_read) in [(0o644, false), (0o640, true), (0o600, true)] {
-            std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
-            assert_eq!(read_key(&file).is_ok(), is_read, "{mode:o}");
-        }
-        std::fs::write(&file, "none of its digits\n").unwrap();
-        assert!(read_key(&file).unwrap_err().contains("hexadecimal"));
-    }
 }

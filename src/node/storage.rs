@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use huntaway_config::{Config, Ledger};
+use huntaway_config::Config;
 use huntaway_gateway::cluster::Cluster;
 use huntaway_gateway::{Router, UnitConfig, Volume};
 use huntaway_ledger::{InvalidName, Name, Operation, Record, State, Vdi};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::clustered::Clustered;
 use super::sanitize::{fail_interrupted, sanitization};
+use super::trust::Trust;
 use crate::cluster::{Comparison, Sight};
 
 /// What is opened.
@@ -138,17 +139,16 @@ impl Storage {
         Ok(Self::new(Arc::new(ledger), Stores::Alone(store), router))
     }
 
-    /// Takes part in a cluster of several nodes, whose ledger another process keeps. `base` is where paths begin.
+    /// Takes part in a cluster of several nodes, whose ledger another process keeps.
     ///
     /// # Errors
     /// Whatever stands in the way, in words that say what to do.
     pub(crate) async fn join(
         options: StorageOptions,
-        ledger: &Ledger,
-        base: &Path,
+        trust: Trust,
         registry: &Registry,
     ) -> Result<Self, Box<dyn Error>> {
-        let clustered = Clustered::start(options, ledger, base, registry).await?;
+        let clustered = Clustered::start(options, trust, registry).await?;
         Ok(Self::of(clustered))
     }
 
@@ -156,12 +156,8 @@ impl Storage {
     ///
     /// # Errors
     /// Whatever stands in the way, in words that say what to do.
-    pub(crate) async fn elsewhere(
-        options: StorageOptions,
-        ledger: &Ledger,
-        base: &Path,
-    ) -> Result<Self, Box<dyn Error>> {
-        let clustered = Clustered::without_data(options, ledger, base).await?;
+    pub(crate) async fn elsewhere(options: StorageOptions, trust: Trust) -> Result<Self, Box<dyn Error>> {
+        let clustered = Clustered::without_data(options, trust).await?;
         Ok(Self::of(clustered))
     }
 

@@ -35,7 +35,8 @@ use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::link::{Acceptor, Inbox};
 use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answers, Request, Store, SyncAll};
-use huntaway_wire::{ClusterKey, Partition, clock};
+use huntaway_wire::tls::Credentials;
+use huntaway_wire::{Partition, clock};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -56,7 +57,7 @@ use crate::{DiskDirectory, DiskStatus, DisksStopped, OpenError, StoreOptions};
 #[derive(Debug)]
 pub struct HostOptions {
     /// What every process of the cluster has, and nobody else.
-    pub key: ClusterKey,
+    pub credentials: Credentials,
     /// Where the table of the node's disks is.
     pub state: PathBuf,
     /// The disks.
@@ -130,7 +131,8 @@ impl Host {
         listener: TcpListener,
         registry: &Registry,
     ) -> Result<Self, HostError> {
-        let HostOptions { key, state, disks, store, recovery, scrub_bytes_per_second, loops } = options;
+        let HostOptions { credentials, state, disks, store, recovery, scrub_bytes_per_second, loops } =
+            options;
         let own_loops = loops.is_some().then(|| Loops::start("replicas").map(Arc::new)).transpose()?;
         let disks = Disks::open(&state, &disks, store, &ledger, registry)?;
         let agreed = huntaway_membership::Driver::state(&*ledger);
@@ -151,7 +153,7 @@ impl Host {
             syncs: Syncs::new(disks.count()),
             disks,
             ledger,
-            links: Links::new(ours, key.clone(), loops.clone()),
+            links: Links::new(ours, credentials.clone(), loops.clone()),
             recovery: Mutex::new(Recovery::new(recovery)),
             waits: timer::Waits::default(),
             holding: Mutex::default(),
@@ -166,7 +168,7 @@ impl Host {
         let inbox = Arc::clone(shared.inbox.get_or_init(|| inbox));
         shared.start_syncing()?;
         let mut tasks = JoinSet::new();
-        let acceptor = own_loops.into_iter().fold(Acceptor::new(ours, key, inbox), Acceptor::on);
+        let acceptor = own_loops.into_iter().fold(Acceptor::new(ours, credentials, inbox), Acceptor::on);
         tasks.spawn(vital("who takes connections", acceptor.serve(listener)));
         tasks.spawn(vital("who follows the ledger", follow::follow(Arc::clone(&shared))));
         tasks.spawn(vital("the timer of replicas", timer::tick(Arc::clone(&shared))));

@@ -11,6 +11,7 @@ pub(crate) enum Section {
     Discovery,
     Cluster,
     Ledger,
+    Tls,
     Chap,
     Target,
     Initiator,
@@ -18,7 +19,7 @@ pub(crate) enum Section {
 }
 
 /// Each section with what people call it and its keys, in the order in which one would write them.
-pub(crate) const SECTIONS: [(Section, &str, &[&str]); 12] = [
+pub(crate) const SECTIONS: [(Section, &str, &[&str]); 13] = [
     (Section::File, "the file", &["node", "cluster", "targets"]),
     (
         Section::Node,
@@ -40,7 +41,8 @@ pub(crate) const SECTIONS: [(Section, &str, &[&str]); 12] = [
     (Section::Log, "`log`", &["level", "format"]),
     (Section::Discovery, "`discovery`", &["chap", "mutual_chap"]),
     (Section::Cluster, "`cluster`", &["name", "copies", "membership", "ledger"]),
-    (Section::Ledger, "`cluster: ledger`", &["keeper", "key_file"]),
+    (Section::Ledger, "`cluster: ledger`", &["keeper", "key_file", "tls"]),
+    (Section::Tls, "`cluster: ledger: tls`", &["ca_file", "certificate_file", "private_key_file"]),
     (Section::Chap, "a CHAP account", &["user", "secret_file"]),
     (
         Section::Target,

@@ -3,7 +3,7 @@
 use super::{Fields, Reader, Section, kind, or_nothing};
 use crate::config::{
     ChapAccount, ChapPair, Cluster, DataDirectory, Ledger, Log, LogFormat, Membership, Node as NodeConfig,
-    Portal,
+    Portal, TlsFiles,
 };
 use crate::tree::{Node, Value};
 use crate::{At, Span};
@@ -197,6 +197,19 @@ impl Reader {
         let fields = self.fields(node, Section::Ledger);
         let keeper = self.required(&fields, "keeper", Self::address);
         let key_file = self.required(&fields, "key_file", Self::path);
-        Some(Ledger { keeper: keeper?, key_file: key_file? })
+        let tls = self.optional(&fields, "tls", Self::tls);
+        Some(Ledger { keeper: keeper?, key_file: key_file?, tls })
+    }
+
+    fn tls(&mut self, node: &Node) -> Option<TlsFiles> {
+        let fields = self.fields(node, Section::Tls);
+        let ca_file = self.required(&fields, "ca_file", Self::path);
+        let certificate_file = self.required(&fields, "certificate_file", Self::path);
+        let private_key_file = self.required(&fields, "private_key_file", Self::path);
+        Some(TlsFiles {
+            ca_file: ca_file?,
+            certificate_file: certificate_file?,
+            private_key_file: private_key_file?,
+        })
     }
 }

@@ -8,7 +8,8 @@ use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
 use huntaway_wire::link::{Inbox, Link, Outbox, Status};
 use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store, SyncAll, Synced};
-use huntaway_wire::{ClusterKey, Partition, Process};
+use huntaway_wire::tls::Credentials;
+use huntaway_wire::{Partition, Process};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -17,14 +18,14 @@ use super::Stores;
 /// Makes a connection to each process.
 pub struct Links {
     ours: Identity,
-    key: ClusterKey,
+    credentials: Credentials,
     runtime: Handle,
 }
 
 impl Links {
     /// Connections of this process. `runtime` does the work.
-    pub fn new(ours: Identity, key: ClusterKey, runtime: Handle) -> Self {
-        Self { ours, key, runtime }
+    pub fn new(ours: Identity, credentials: impl Into<Credentials>, runtime: Handle) -> Self {
+        Self { ours, credentials: credentials.into(), runtime }
     }
 }
 
@@ -38,7 +39,7 @@ impl Stores for Links {
         let address = addresses.first()?;
         let _entered = self.runtime.enter();
         let inbox = Arc::new(ToAnswers(answers.clone()));
-        let link = Link::new(self.ours, self.key.clone(), process, *address, inbox);
+        let link = Link::new(self.ours, self.credentials.clone(), process, *address, inbox);
         Some(Arc::new(Remote { status: link.status(), link }))
     }
 }

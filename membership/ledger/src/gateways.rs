@@ -40,6 +40,12 @@ impl State {
         self.gateways.get(name)
     }
 
+    /// What that node is called, or that gateway which is none.
+    pub fn name_of(&self, node: NodeId) -> Option<&Name> {
+        let gateways = || self.gateways.iter().find(|(_, known)| known.node == node);
+        self.member(node).map(|member| &member.name).or_else(|| gateways().map(|(name, _)| name))
+    }
+
     /// The newest process of each node, and of each gateway that is none: what older ones asked for is refused.
     pub fn processes(&self) -> impl Iterator<Item = Process> {
         let nodes = self.sets().nodes().map(|(node, known)| Process { node, incarnation: known.incarnation });

@@ -90,6 +90,7 @@ pub(crate) fn follower(address: SocketAddr, number: u8) -> RemoteOptions {
     RemoteOptions {
         address,
         key: key(),
+        tls: None,
         cluster: None,
         node: node(number),
         patience: Duration::from_secs(10),

@@ -32,6 +32,7 @@ pub(super) fn check(served: &Config, wanted: &Config) -> Vec<Problem> {
         ),
         ("node.log.format", old.log.format != new.log.format, new.log.level.span),
         ("cluster.name", served.cluster.name != wanted.cluster.name, wanted.cluster.name.span),
+        ("cluster.ledger", served.cluster.ledger != wanted.cluster.ledger, wanted.cluster.name.span),
         ("cluster.copies", served.cluster.copies != wanted.cluster.copies, wanted.cluster.copies.span),
         (
             "cluster.membership",

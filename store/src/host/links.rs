@@ -14,7 +14,8 @@ use huntaway_wire::hello::Identity;
 use huntaway_wire::link::{Inbox, Link, Outbox, Status};
 use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answered, Answers, Relay, Relayed, Request, Store, SyncAll, Synced};
-use huntaway_wire::{ClusterKey, Incarnation, NodeId, Partition};
+use huntaway_wire::tls::Credentials;
+use huntaway_wire::{Incarnation, NodeId, Partition};
 
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::locking::lock;
 /// Calls every other process that has replicas.
 pub(super) struct Links {
     ours: Identity,
-    key: ClusterKey,
+    credentials: Credentials,
     /// The threads that serve them; without them it is those of the runtime.
     loops: Option<Arc<Loops>>,
     links: RwLock<Known>,
@@ -42,8 +43,8 @@ struct Known {
 }
 
 impl Links {
-    pub(super) fn new(ours: Identity, key: ClusterKey, loops: Option<Arc<Loops>>) -> Self {
-        Self { ours, key, loops, links: RwLock::default(), handed_on: Mutex::default() }
+    pub(super) fn new(ours: Identity, credentials: Credentials, loops: Option<Arc<Loops>>) -> Self {
+        Self { ours, credentials, loops, links: RwLock::default(), handed_on: Mutex::default() }
     }
 
     /// Calls those that the ledger knows by now, and no others. Whoever comes with an older state is late.
@@ -63,7 +64,8 @@ impl Links {
             let Some(&address) = address.filter(|_| incarnation > Incarnation(0)) else { continue };
             if links.get(&to.node).is_none_or(|(known, link)| (*known, link.to()) != (address, to)) {
                 let _entered = self.loops.as_ref().and_then(|loops| loops.next()).map(Handle::enter);
-                let link = Link::new(self.ours, self.key.clone(), to, address, Arc::clone(inbox));
+                let credentials = self.credentials.clone();
+                let link = Link::new(self.ours, credentials, to, address, Arc::clone(inbox));
                 links.insert(to.node, (address, link));
             }
         }

@@ -137,6 +137,7 @@ impl Flock {
         let options = RemoteOptions {
             address: self.keeper,
             key: key(),
+            tls: None,
             cluster: None,
             node: id(node),
             patience: DEADLINE,
@@ -144,7 +145,7 @@ impl Flock {
         let ledger = Arc::new(RemoteDriver::connect(options).await.expect("a keeper"));
         let state = self.dir.path().join(format!("node-{node}"));
         let options = HostOptions {
-            key: key(),
+            credentials: key().into(),
             disks: vec![DiskDirectory { path: state.join("disk"), weight: Some(1) }],
             store: StoreOptions { make: true, ..self.store.clone() },
             recovery: RecoveryLimits {

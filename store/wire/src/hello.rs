@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A proof is for one part in one exchange of one pair of processes: it can be neither repeated nor sent back. What follows is
-//! checked for damage, not signed: who can change packets on their way is not kept out by this, nor who reads along.
+//! checked for damage, not signed: who can change packets on their way is not kept out by this, nor who reads along; TLS does that.
 //!
 //! A connection is from one process to one process. Who calls says whom it means, and a process takes only what is meant for
 //! it: not for another node behind the same address, nor for another start of the same node.
@@ -301,6 +301,8 @@ pub enum Why {
     Full,
     /// It has another key, or none.
     Key,
+    /// The certificate that it showed is for another name.
+    Certificate,
 }
 
 /// A connection is not taken.
@@ -359,6 +361,13 @@ impl fmt::Display for Rejection {
             Why::Key => {
                 write!(f, "node {node} has another cluster key than the other side: ")?;
                 f.write_str("see that all nodes are given the same one")
+            }
+            Why::Certificate => {
+                write!(
+                    f,
+                    "node {node} was shown a certificate for another name than the ledger has for this process: "
+                )?;
+                f.write_str("see that this node has the certificate that was made for it")
             }
         }
     }
@@ -446,6 +455,7 @@ impl Encoding for Rejection {
             Why::Superseded => 5,
             Why::Full => 6,
             Why::Key => 7,
+            Why::Certificate => 8,
         });
         by.encode(to);
     }
@@ -459,6 +469,7 @@ impl Encoding for Rejection {
             5 => Why::Superseded,
             6 => Why::Full,
             7 => Why::Key,
+            8 => Why::Certificate,
             code => return Err(Malformed::Unknown { what: "reason for a rejection", code }),
         };
         Ok(Self { why, by: Identity::decode(from)? })

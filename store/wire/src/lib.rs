@@ -23,6 +23,7 @@ mod peer;
 pub mod replicated;
 mod request;
 mod stamp;
+pub mod tls;
 
 pub use crc::{ZERO_BLOCK_CRC, piece_crcs, pieces};
 pub use error::{Broken, Error, Refusal};

@@ -2,14 +2,16 @@
 //!
 //! Each process calls those it has something to send to ([`Link`]), and is called by those that send to it ([`Acceptor`]).
 //! What answers a frame goes back on the same connection. A connection is from one process to one process, and ends with
-//! either. Each side shows first that it has the cluster's key ([`crate::hello`]). Whatever is on its way then is lost; so is what finds a full [`Outbox`]. Silence is told by the kernel: it probes
-//! the other machine, not the other process, which may be paused. Whether that one is at work is for the cores to find out,
+//! either. Each side shows first that it has the cluster's key ([`crate::hello`]), and under TLS whose certificate it
+//! has ([`crate::tls`]). Whatever is on its way when it ends is lost; so is what finds a full [`Outbox`]. Silence is told by the kernel: it
+//! probes the other machine, not the other process, which may be paused. Whether that one is at work is for the cores to find out,
 //! by leases, long before a connection is given up.
 
 mod accept;
 mod connection;
 mod dial;
 mod outbox;
+mod socket;
 mod threshold;
 
 use core::time::Duration;
@@ -22,12 +24,14 @@ use tokio::net::TcpStream;
 pub use accept::{Acceptor, MAX_CONNECTIONS};
 pub use dial::{Link, Status};
 pub use outbox::{MAX_QUEUED_BYTES, MAX_QUEUED_FRAMES, Outbox};
+pub use socket::{Ends, Reader, Writer, answer, call};
 pub use threshold::{Guest, MAX_UNPROVED, Threshold};
 
 use crate::Process;
 use crate::encoding::Malformed;
 use crate::frame::{Frame, Garbage};
 use crate::hello::{Nonce, NotTaken, Rejection};
+use crate::tls::Untrusted;
 
 /// A connection and all that is said until it is welcome take no longer.
 const HELLO_DEADLINE: Duration = Duration::from_secs(3);
@@ -60,7 +64,7 @@ pub enum Cut {
     Closed,
     /// The network failed.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The other side does not speak as it should.
     #[error(transparent)]
     Garbage(#[from] Garbage),
@@ -70,6 +74,9 @@ pub enum Cut {
     /// This connection was not to be.
     #[error(transparent)]
     Rejected(#[from] Rejection),
+    /// It is not known who that is.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// Others came before this one showed that it has the cluster's key.
     #[error("newer connections took its place before it showed that it has the cluster's key")]
     Displaced,
@@ -84,6 +91,15 @@ pub enum Cut {
         /// How long that was waited for.
         deadline: Duration,
     },
+}
+
+impl From<io::Error> for Cut {
+    fn from(error: io::Error) -> Self {
+        match Untrusted::of(&error) {
+            Some(untrusted) => Self::Untrusted(untrusted),
+            None => Self::Io(error),
+        }
+    }
 }
 
 impl From<NotTaken> for Cut {
@@ -103,10 +119,7 @@ impl Cut {
 }
 
 /// Small frames go out at once, and a machine that is gone is noticed after 10 s.
-///
-/// # Errors
-/// The kernel's.
-pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, PROBES)?;

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use huntaway_ledger::MAX_RECORD_BYTES;
-use huntaway_ledger::keeper::{Follower, Input, Keeper, Output, ProposalAnswer};
+use huntaway_ledger::keeper::{Follower, Input, Keeper, Output, Proposal, ProposalAnswer};
+use huntaway_ledger::{MAX_RECORD_BYTES, Record};
 use huntaway_wire::NodeId;
+use huntaway_wire::tls::Certificate;
 use tokio::sync::mpsc;
 
 use super::frame::framed;
@@ -29,7 +30,7 @@ const RETRY_BYTES: u64 = 1 << 20;
 /// What happens on connections, each of which has a number.
 #[derive(Debug)]
 pub(super) enum Event {
-    Connected { connection: u64, called: Called, outbox: mpsc::Sender<Sent> },
+    Connected { connection: u64, called: Called, shown: Option<Certificate>, outbox: mpsc::Sender<Sent> },
     Came { connection: u64, message: ToKeeper },
     Gone { connection: u64 },
     Tick,
@@ -46,6 +47,8 @@ pub(super) enum Sent {
 #[derive(Debug)]
 struct Connection {
     follower: Follower,
+    /// With TLS it speaks for nobody else.
+    shown: Option<Certificate>,
     outbox: mpsc::Sender<Sent>,
 }
 
@@ -95,13 +98,14 @@ impl Core {
 
     fn take(&mut self, event: Event) -> Result<(), LogError> {
         match event {
-            Event::Connected { connection, called, outbox } => {
+            Event::Connected { connection, called, shown, outbox } => {
                 self.publish()?;
-                self.enter(connection, called, outbox);
+                self.enter(connection, called, shown, outbox);
             }
             Event::Came { connection, message } => {
-                if let Some(by) = self.connections.get(&connection).map(|connection| connection.follower) {
-                    self.came(connection, by, message);
+                if let Some(from) = self.connections.get(&connection) {
+                    let (by, is_its_own) = (from.follower, self.is_its_own(from, &message));
+                    if is_its_own { self.came(connection, by, message) } else { self.reject(connection) }
                 }
             }
             Event::Gone { connection } => self.leave(connection),
@@ -116,11 +120,17 @@ impl Core {
     }
 
     /// The connection takes the place of an earlier one of the follower's.
-    fn enter(&mut self, connection: u64, called: Called, outbox: mpsc::Sender<Sent>) {
+    fn enter(
+        &mut self,
+        connection: u64,
+        called: Called,
+        shown: Option<Certificate>,
+        outbox: mpsc::Sender<Sent>,
+    ) {
         let Called { follower: by, last, hash } = called;
         let catch_up = self.history.catch_up(last, hash);
         let own = self.durable.state().number();
-        let entered = Connection { follower: by, outbox };
+        let entered = Connection { follower: by, shown, outbox };
         if let CatchUp::OldCopy = catch_up {
             let rejected = FromKeeper::Rejected(Rejection::OldCopy { last: own });
             let _ = entered.outbox.try_send(Sent::Framed(framed(&rejected)));
@@ -158,6 +168,33 @@ impl Core {
         if let Some(Connection { follower: by, .. }) = self.connections.remove(&connection) {
             self.step(connection, Input::Disconnected { by });
         }
+    }
+
+    /// Whether it speaks for the node or gateway that its certificate is for. Other proposals are anybody's.
+    fn is_its_own(&self, from: &Connection, message: &ToKeeper) -> bool {
+        let Some(shown) = &from.shown else { return true };
+        let process = match message {
+            ToKeeper::Started(start) => start.process,
+            ToKeeper::AskedLease { process, .. }
+            | ToKeeper::Left { process }
+            | ToKeeper::Holds { process, .. } => *process,
+            ToKeeper::Proposed {
+                proposal: Proposal::Record(Record::GatewayStarted { name, .. }), ..
+            } => {
+                return shown.is_for(name.as_str()).is_ok();
+            }
+            ToKeeper::Proposed { .. } | ToKeeper::Alive => return true,
+        };
+        let name = self.keeper.ledger().state().name_of(process.node);
+        name.is_none_or(|name| shown.is_for(name.as_str()).is_ok())
+    }
+
+    fn reject(&mut self, connection: u64) {
+        tracing::warn!(
+            "a follower of the ledger speaks for another node than its certificate is for: it is cut off"
+        );
+        self.send(connection, framed(&FromKeeper::Rejected(Rejection::Certificate)));
+        self.leave(connection);
     }
 
     fn came(&mut self, connection: u64, by: Follower, message: ToKeeper) {
@@ -268,8 +305,7 @@ impl Core {
 mod tests {
     use std::path::Path;
 
-    use huntaway_ledger::keeper::Proposal;
-    use huntaway_ledger::{Ledger, Record};
+    use huntaway_ledger::Ledger;
 
     use super::*;
     use crate::local::directory;
@@ -294,7 +330,7 @@ mod tests {
         let cutting = Cutting { dir: dir.into(), node, cut_bytes: u64::MAX };
         let mut core = Core::new(Keeper::new(clock::now(), found.ledger, SILENCE), log, history, cutting);
         let (outbox, mut sent) = mpsc::channel(16);
-        core.take(Event::Connected { connection: 1, called, outbox }).unwrap();
+        core.take(Event::Connected { connection: 1, called, shown: None, outbox }).unwrap();
         assert!(sent.try_recv().is_ok());
         (core, sent)
     }

@@ -13,6 +13,7 @@ use std::io;
 use bytes::{Buf, Bytes, BytesMut};
 use huntaway_ledger::MAX_RECORD_BYTES;
 use huntaway_wire::encoding::{Encoding, Malformed, Reader, Writer};
+use huntaway_wire::tls::Untrusted;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -41,12 +42,15 @@ pub enum Cut {
     Closed,
     /// The network failed.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// The other side was silent, or did not read, for too long.
     #[error("nothing was heard of the other side for {} s", PATIENCE.as_secs())]
     Silent,
     /// What comes is nothing that is said here.
-    #[error("what comes is no message of a keeper or of its followers: see that the address is the keeper's")]
+    #[error(
+        "what comes is no message of a keeper or of its followers: see that the address is the keeper's, and that both have `tls`, or \
+         neither"
+    )]
     Length {
         /// How long it would be, in bytes.
         length: usize,
@@ -54,6 +58,9 @@ pub enum Cut {
     /// The message was damaged on its way.
     #[error("a message does not match its checksum: it was damaged on its way")]
     Checksum,
+    /// It is not known who that is.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// Others came before this one showed that it has the cluster's key.
     #[error("newer connections took its place before it showed that it has the cluster's key")]
     Displaced,
@@ -65,6 +72,15 @@ pub enum Cut {
     Malformed(#[from] Malformed),
 }
 
+impl From<io::Error> for Cut {
+    fn from(error: io::Error) -> Self {
+        match Untrusted::of(&error) {
+            Some(untrusted) => Self::Untrusted(untrusted),
+            None => Self::Io(error),
+        }
+    }
+}
+
 impl Cut {
     /// The same, for somebody else who wants to know.
     pub(super) fn again(&self) -> Self {
@@ -74,6 +90,7 @@ impl Cut {
             Self::Silent => Self::Silent,
             Self::Length { length } => Self::Length { length: *length },
             Self::Checksum => Self::Checksum,
+            Self::Untrusted(untrusted) => Self::Untrusted(untrusted.clone()),
             Self::Displaced => Self::Displaced,
             Self::Rejected(rejection) => Self::Rejected(*rejection),
             Self::Malformed(malformed) => Self::Malformed(*malformed),
@@ -173,6 +190,9 @@ pub(super) fn framed<T: Encoding>(message: &T) -> Bytes {
 
 /// Sends a message.
 pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), framed: &[u8]) -> Result<(), Cut> {
-    timeout(PATIENCE, stream.write_all(framed)).await.map_err(|_| Cut::Silent)??;
-    Ok(())
+    let sent = async {
+        stream.write_all(framed).await?;
+        stream.flush().await
+    };
+    Ok(timeout(PATIENCE, sent).await.map_err(|_| Cut::Silent)??)
 }

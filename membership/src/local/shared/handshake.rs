@@ -24,7 +24,7 @@ use super::message::{Challenge, FromKeeper, Hello, Proof, VERSION};
 use super::rejection::Rejection;
 
 /// All of it takes no longer.
-const DEADLINE: Duration = Duration::from_secs(3);
+pub(super) const DEADLINE: Duration = Duration::from_secs(3);
 
 const KEEPER: &[u8] = b"huntaway: keeper of the ledger";
 const FOLLOWER: &[u8] = b"huntaway: follower of the ledger";

@@ -489,6 +489,7 @@ mod tests {
             Rejection::Cluster,
             Rejection::Key,
             Rejection::Full,
+            Rejection::Certificate,
             Rejection::OldCopy { last: 7 },
         ];
         for rejection in rejections {

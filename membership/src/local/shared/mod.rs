@@ -2,7 +2,7 @@
 //!
 //! [`KeeperServer`] holds the directory that [`LocalDriver`](super::LocalDriver) would hold, with the same file, and goes by the rules
 //! of [`huntaway_ledger::keeper`]. [`RemoteDriver`] is what a process has that follows. All of them are meant to be on one host, or
-//! on a network that nobody listens to: connections are authenticated by the cluster's key, not encrypted.
+//! on a network that nobody listens to: connections are authenticated by the cluster's key, and encrypted with TLS only.
 //!
 //! - G1, G7: the lock admits one keeper, one thread of it decides.
 //! - G2: a record is written and fsynced before it leaves the thread.

@@ -36,6 +36,12 @@ pub enum Rejection {
         /// Its last record.
         last: u64,
     },
+    /// The certificate that the follower showed is for another name.
+    #[error(
+        "the keeper was shown a certificate for another name than the ledger has for this process: see that it has the one \
+         that was made for it"
+    )]
+    Certificate,
 }
 
 impl Encoding for Rejection {
@@ -49,6 +55,7 @@ impl Encoding for Rejection {
                 to.code(5);
                 last.encode(to);
             }
+            Self::Certificate => to.code(6),
         }
     }
 
@@ -59,6 +66,7 @@ impl Encoding for Rejection {
             3 => Self::Key,
             4 => Self::Full,
             5 => Self::OldCopy { last: u64::decode(from)? },
+            6 => Self::Certificate,
             code => return Err(Malformed::Unknown { what: "reason for a rejection", code }),
         })
     }

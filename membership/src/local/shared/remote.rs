@@ -14,6 +14,7 @@ use huntaway_ledger::{
     SetRecord, StartId, State,
 };
 use huntaway_wire::encoding::Malformed;
+use huntaway_wire::tls::Tls;
 use huntaway_wire::{ClusterKey, NodeId, Partition, Process};
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -51,6 +52,8 @@ pub struct RemoteOptions {
     pub address: SocketAddr,
     /// The cluster's key.
     pub key: ClusterKey,
+    /// What the keeper is shown, and has to show: `None`: nothing.
+    pub tls: Option<Tls>,
     /// The cluster's uuid, if it is known: the keeper of another one is none.
     pub cluster: Option<[u8; 16]>,
     /// This node.

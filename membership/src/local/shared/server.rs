@@ -1,20 +1,19 @@
 //! A keeper's socket: takes followers, and brings the core what they say.
 
 use core::time::Duration;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_ledger::keeper::Keeper;
 use huntaway_ledger::{Cluster, EpochRecord, Ledger, Member, Name, Next, Record};
-use huntaway_wire::link::{Guest, Threshold, prepare};
+use huntaway_wire::link::{self, Guest, Reader, Threshold, Writer};
+use huntaway_wire::tls::{Certificate, Tls};
 use huntaway_wire::{ClusterKey, Epoch, NodeId};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::core::{Core, Cutting, Event, Sent};
 use super::frame::{Cut, Messages, SIGN_OF_LIFE, framed, send};
@@ -59,6 +58,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct KeeperOptions {
     /// What followers have to have.
     pub key: ClusterKey,
+    /// What followers are shown, and have to show; `None`: nothing.
+    pub tls: Option<Tls>,
     /// The cluster to make where there is no ledger. Without one that is an error: it may lie on a disk that is not mounted.
     pub make: Option<NewCluster>,
     /// See [`SILENCE`].
@@ -72,7 +73,8 @@ pub struct KeeperOptions {
 impl KeeperOptions {
     /// Of a cluster that exists.
     pub fn new(key: ClusterKey) -> Self {
-        Self { key, make: None, silence: SILENCE, history_bytes: HISTORY_BYTES, cut_bytes: CUT_BYTES }
+        let (silence, history_bytes, cut_bytes) = (SILENCE, HISTORY_BYTES, CUT_BYTES);
+        Self { key, tls: None, make: None, silence, history_bytes, cut_bytes }
     }
 }
 
@@ -152,7 +154,7 @@ impl KeeperServer {
             ended
         });
         let places = Semaphore::new(MAX_CONNECTIONS);
-        let host = Arc::new(Host { key: options.key, cluster, events, places });
+        let host = Arc::new(Host { key: options.key, tls: options.tls, cluster, events, places });
         let ended = tokio::select! {
             ended = &mut core => Some(ended),
             () = accept(host, listener) => None,
@@ -182,10 +184,19 @@ fn make_cluster(dir: &Path, new: &NewCluster) -> Result<(), OpenError> {
 
 struct Host {
     key: ClusterKey,
+    tls: Option<Tls>,
     cluster: [u8; 16],
     events: mpsc::Sender<Event>,
     /// For those that have the key.
     places: Semaphore,
+}
+
+/// A follower, and its connection.
+struct Taken {
+    called: Called,
+    shown: Option<Certificate>,
+    messages: Messages<Reader>,
+    writer: Writer,
 }
 
 /// Does not end by itself; connections end with it.
@@ -223,18 +234,13 @@ async fn accept(host: Arc<Host>, listener: TcpListener) {
 impl Host {
     async fn host(&self, connection: u64, stream: TcpStream, guest: Guest) {
         let address = stream.peer_addr().ok();
-        let (reader, mut writer) = match prepared(stream) {
-            Ok(halves) => halves,
-            Err(error) => return tracing::debug!(?address, %error, "a follower of the ledger is gone"),
-        };
-        let mut messages = Messages::new(reader);
-        let called = tokio::select! {
-            called = handshake::answer(&mut messages, &mut writer, &self.key, self.cluster) => called,
+        let taken = tokio::select! {
+            taken = self.taken(stream) => taken,
             () = guest.displaced() => Err(Cut::Displaced),
         };
         drop(guest);
-        let cut = match called {
-            Ok(called) => self.connected(connection, called, &mut messages, &mut writer).await,
+        let cut = match taken {
+            Ok(taken) => self.connected(connection, taken).await,
             Err(cut) => cut,
         };
         match cut {
@@ -245,23 +251,27 @@ impl Host {
         }
     }
 
-    async fn connected(
-        &self,
-        connection: u64,
-        called: Called,
-        messages: &mut Messages<OwnedReadHalf>,
-        writer: &mut OwnedWriteHalf,
-    ) -> Cut {
+    /// Whoever has the key.
+    async fn taken(&self, stream: TcpStream) -> Result<Taken, Cut> {
+        let answered = timeout(handshake::DEADLINE, link::answer(stream, self.tls.as_ref()));
+        let ((reader, mut writer), shown) = answered.await.map_err(|_| Cut::Silent)??;
+        let mut messages = Messages::new(reader);
+        let called = handshake::answer(&mut messages, &mut writer, &self.key, self.cluster).await?;
+        Ok(Taken { called, shown, messages, writer })
+    }
+
+    async fn connected(&self, connection: u64, taken: Taken) -> Cut {
+        let Taken { called, shown, mut messages, mut writer } = taken;
         let Ok(_place) = self.places.try_acquire() else {
             let full = framed(&FromKeeper::Rejected(Rejection::Full));
-            return send(writer, &full).await.err().unwrap_or(Rejection::Full.into());
+            return send(&mut writer, &full).await.err().unwrap_or(Rejection::Full.into());
         };
         let (outbox, sent) = mpsc::channel(MOST_SENT);
-        let connected = Event::Connected { connection, called, outbox };
+        let connected = Event::Connected { connection, called, shown, outbox };
         if self.events.send(connected).await.is_err() {
             return Cut::Closed;
         }
-        let cut = self.carry(connection, messages, writer, sent).await;
+        let cut = self.carry(connection, &mut messages, &mut writer, sent).await;
         // If that cannot be sent, there is no core any more.
         let _ = self.events.send(Event::Gone { connection }).await;
         cut.map_or_else(|cut| cut, |()| Cut::Closed)
@@ -271,8 +281,8 @@ impl Host {
     async fn carry(
         &self,
         connection: u64,
-        messages: &mut Messages<OwnedReadHalf>,
-        writer: &mut OwnedWriteHalf,
+        messages: &mut Messages<Reader>,
+        writer: &mut Writer,
         mut sent: mpsc::Receiver<Sent>,
     ) -> Result<(), Cut> {
         let mut alive = interval(SIGN_OF_LIFE);
@@ -296,7 +306,7 @@ impl Host {
 
 /// Sends that, and what waits behind it, in few writes.
 async fn send_waiting(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut Writer,
     first: Sent,
     waiting: &mut mpsc::Receiver<Sent>,
 ) -> Result<(), Cut> {
@@ -315,7 +325,7 @@ async fn send_waiting(
     send(writer, &together).await
 }
 
-async fn send_snapshot(writer: &mut OwnedWriteHalf, snapshot: &Bytes) -> Result<(), Cut> {
+async fn send_snapshot(writer: &mut Writer, snapshot: &Bytes) -> Result<(), Cut> {
     let parts = snapshot.chunks(PART_BYTES);
     let last = parts.len().saturating_sub(1);
     for (place, part) in parts.enumerate() {
@@ -323,10 +333,4 @@ async fn send_snapshot(writer: &mut OwnedWriteHalf, snapshot: &Bytes) -> Result<
         send(writer, &framed(&part)).await?;
     }
     Ok(())
-}
-
-/// Small messages go out at once, and a machine that is gone is noticed.
-pub(super) fn prepared(stream: TcpStream) -> io::Result<(OwnedReadHalf, OwnedWriteHalf)> {
-    prepare(&stream)?;
-    Ok(stream.into_split())
 }

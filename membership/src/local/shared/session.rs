@@ -9,8 +9,6 @@ use std::sync::mpsc::SyncSender;
 use bytes::BytesMut;
 use huntaway_ledger::keeper::{Follower, HoldEnd, LEDGER_LEASE, MAX_UNANSWERED, Proposal, ProposalAnswer};
 use huntaway_ledger::{DiskRecord, FollowError, Ledger, Over, Record, State};
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
@@ -19,9 +17,10 @@ use super::handshake::{self, Caller};
 use super::message::{FromKeeper, ToKeeper};
 use super::rejection::Rejection;
 use super::remote::{Answer, KeeperStatus, NotDone, RemoteOptions, Shared};
-use super::server::prepared;
 use crate::ProposeError;
 use huntaway_wire::clock;
+use huntaway_wire::link::{self, Writer};
+use huntaway_wire::tls::KEEPER;
 
 /// A node asks for a lease this often: a few times within a lease.
 const ASK: Duration = Duration::from_millis(150);
@@ -139,9 +138,9 @@ impl Session {
     async fn connected(&mut self) -> Result<(), Cut> {
         (self.is_caught_up, self.caught_up_at) = (false, None);
         (self.asks, self.snapshot) = (VecDeque::new(), BytesMut::new());
-        let stream = TcpStream::connect(self.options.address);
-        let stream = timeout(PATIENCE, stream).await.map_err(|_| Cut::Silent)??;
-        let (reader, mut writer) = prepared(stream)?;
+        let tls = self.options.tls.as_ref().map(|tls| (tls, KEEPER));
+        let called = link::call(self.options.address, tls);
+        let (reader, mut writer) = timeout(PATIENCE, called).await.map_err(|_| Cut::Silent)??;
         let mut messages = Messages::new(reader);
         let caller = Caller {
             key: self.options.key.clone(),
@@ -166,7 +165,7 @@ impl Session {
     }
 
     /// Asks for a lease, if there is a process to have it.
-    async fn ask(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
+    async fn ask(&mut self, writer: &mut Writer) -> Result<(), Cut> {
         let process = self.shared.wanted().process;
         let applied = self.shared.applied.load(Ordering::Acquire);
         // It is told before the record is applied that it is down: see `wait_to_ask`.
@@ -184,7 +183,7 @@ impl Session {
     }
 
     /// Sends what is wanted and was not sent on this connection. Returns whether the process has left.
-    async fn say(&mut self, writer: &mut OwnedWriteHalf) -> Result<bool, Cut> {
+    async fn say(&mut self, writer: &mut Writer) -> Result<bool, Cut> {
         let (proposals, start, process, holds, leaves) = {
             let mut wanted = self.shared.wanted();
             let disks = self.ledger.state().disks();
@@ -216,7 +215,7 @@ impl Session {
         Ok(false)
     }
 
-    async fn propose(&mut self, writer: &mut OwnedWriteHalf) -> Result<(), Cut> {
+    async fn propose(&mut self, writer: &mut Writer) -> Result<(), Cut> {
         let unanswered_from = self.waiting.keys().next().copied().unwrap_or(0);
         let mut together = Vec::new();
         let sent = self.waiting.values().filter(|waiting| waiting.is_sent).count();
@@ -431,6 +430,7 @@ mod tests {
         let options = RemoteOptions {
             address: "127.0.0.1:1".parse().unwrap(),
             key: ClusterKey::new([7; 32]),
+            tls: None,
             cluster: None,
             node: NodeId([1; 16]),
             patience: Duration::ZERO,

@@ -21,7 +21,10 @@ const MOST_AT_ONCE_BYTES: usize = 5 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Garbage {
     /// It is not a frame that begins here.
-    #[error("what comes is no frame of Huntaway's: is something else connected to this port?")]
+    #[error(
+        "what comes is no frame of Huntaway's: is something else connected to this port, or has one side `tls` in its \
+         configuration, and the other one not?"
+    )]
     Magic,
     /// The frame has another version than was agreed on.
     #[error("a frame of version {found}, where {expected} was agreed on")]

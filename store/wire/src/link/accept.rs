@@ -4,18 +4,18 @@ use core::time::Duration;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::connection::{next_frame, run, write_frame};
-use super::{Cut, Guest, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, Threshold, nonce, prepare};
-use crate::frame::Decoder;
+use super::connection::Socket;
+use super::socket::answer;
+use super::{Cut, Guest, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, Threshold, nonce};
 use crate::hello::{Agreed, Caller, Identity, NotTaken, Rejection, Why};
 use crate::loops::Loops;
-use crate::{ClusterKey, NodeId, Process};
+use crate::tls::{Certificate, Credentials, Untrusted};
+use crate::{NodeId, Process};
 
 /// Most connections of others that have the key.
 pub const MAX_CONNECTIONS: usize = 512;
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Takes connections that are meant for one process, and what comes on them.
 pub struct Acceptor {
     ours: Identity,
-    key: ClusterKey,
+    credentials: Credentials,
     inbox: SharedInbox,
     /// For those that have the key.
     places: Arc<Semaphore>,
@@ -44,9 +44,9 @@ struct Entered {
 
 impl Acceptor {
     /// Takes connections that are meant for `ours`, of whoever has the key.
-    pub fn new(ours: Identity, key: ClusterKey, inbox: Arc<dyn Inbox>) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { ours, key, inbox, places, callers: Mutex::default(), loops: None }
+    pub fn new(ours: Identity, credentials: impl Into<Credentials>, inbox: Arc<dyn Inbox>) -> Self {
+        let (credentials, places) = (credentials.into(), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+        Self { ours, credentials, inbox, places, callers: Mutex::default(), loops: None }
     }
 
     /// Has connections served by these threads.
@@ -88,9 +88,10 @@ impl Acceptor {
         }
     }
 
-    async fn host(&self, mut stream: TcpStream, guest: Guest) {
+    async fn host(&self, stream: TcpStream, guest: Guest) {
         let address = stream.peer_addr().ok();
-        let cut = match self.connected(&stream, guest).await {
+        let mut socket = None;
+        let cut = match self.connected(stream, &mut socket, guest).await {
             Ok(cut) | Err(cut) => cut,
         };
         match cut {
@@ -99,49 +100,64 @@ impl Acceptor {
             }
             _ => tracing::warn!(?address, why = %cut, "a connection is cut"),
         }
-        if matches!(cut, Cut::Rejected(_)) {
-            // Were it closed with something unread, the other side might never read why.
-            let _ = stream.shutdown().await;
-            let mut rest = Decoder::default();
-            let _ = timeout(HELLO_DEADLINE, next_frame(&stream, &mut rest)).await;
+        if let (Cut::Rejected(_) | Cut::Untrusted(_), Some(mut socket)) = (cut, socket) {
+            socket.end().await;
         }
     }
 
     /// Why the connection ended, or was not taken.
-    async fn connected(&self, stream: &TcpStream, guest: Guest) -> Result<Cut, Cut> {
-        prepare(stream)?;
-        let mut decoder = Decoder::default();
+    async fn connected(
+        &self,
+        stream: TcpStream,
+        socket: &mut Option<Socket>,
+        guest: Guest,
+    ) -> Result<Cut, Cut> {
+        let tls = self.credentials.tls.as_ref().map(|(tls, _)| tls);
+        let greeted = async move {
+            let (ends, shown) = answer(stream, tls).await?;
+            let socket = socket.insert(Socket::new(ends));
+            Ok::<_, Cut>((self.greet(socket, shown.as_ref()).await?, socket))
+        };
         let greeted = tokio::select! {
-            greeted = timeout(HELLO_DEADLINE, self.greet(stream, &mut decoder)) => greeted,
+            greeted = timeout(HELLO_DEADLINE, greeted) => greeted,
             () = guest.displaced() => return Err(Cut::Displaced),
         };
-        let agreed = greeted.map_err(|_| Cut::NO_HELLO)??;
+        let (agreed, socket) = greeted.map_err(|_| Cut::NO_HELLO)??;
         drop(guest);
         let connection = match self.enter(agreed) {
             Ok(connection) => connection,
-            Err(rejection) => return Err(reject(stream, rejection).await),
+            Err(rejection) => return Err(reject(socket, rejection).await),
         };
-        write_frame(stream, self.ours.welcome()).await?;
+        socket.write_frame(self.ours.welcome()).await?;
         let Connection { agreed, outbox, replaced, .. } = &connection;
-        decoder.agreed(agreed.version);
+        socket.agreed(agreed.version);
         tokio::select! {
-            cut = run(stream, &mut decoder, agreed.peer, outbox, &*self.inbox) => Ok(cut),
+            cut = socket.run(agreed.peer, outbox, &*self.inbox) => Ok(cut),
             () = replaced.notified() => Err(Cut::Replaced),
         }
     }
 
-    /// Who calls, and has shown that it has the key.
-    async fn greet(&self, stream: &TcpStream, decoder: &mut Decoder) -> Result<Agreed, Cut> {
-        let caller = Caller::of(&next_frame(stream, decoder).await?)?;
-        let challenged = match caller.challenge(self.ours, &self.key, nonce()?) {
+    /// Who calls, and has shown that it has the key, and a certificate for its name.
+    async fn greet(&self, socket: &mut Socket, shown: Option<&Certificate>) -> Result<Agreed, Cut> {
+        let caller = Caller::of(&socket.next_frame().await?)?;
+        let challenged = match caller.challenge(self.ours, &self.credentials.key, nonce()?) {
             Ok(challenged) => challenged,
-            Err(rejection) => return Err(reject(stream, rejection).await),
+            Err(rejection) => return Err(reject(socket, rejection).await),
         };
-        write_frame(stream, challenged.challenge.clone()).await?;
-        match challenged.proved(self.ours, &next_frame(stream, decoder).await?) {
-            Err(NotTaken::Rejected(rejection)) => Err(reject(stream, rejection).await),
-            proved => Ok(proved?),
+        socket.write_frame(challenged.challenge.clone()).await?;
+        let agreed = match challenged.proved(self.ours, &socket.next_frame().await?) {
+            Err(NotTaken::Rejected(rejection)) => return Err(reject(socket, rejection).await),
+            proved => proved?,
+        };
+        if let (Some((_, names)), Some(shown)) = (&self.credentials.tls, shown) {
+            let name = names(agreed.peer.node).ok_or(Untrusted::Nobody)?;
+            if let Err(untrusted) = shown.is_for(&name) {
+                let rejection = Rejection { why: Why::Certificate, by: self.ours };
+                socket.write_frame(rejection.frame()).await?;
+                return Err(untrusted.into());
+            }
         }
+        Ok(agreed)
     }
 
     /// The connection takes the place of an earlier one, but not of one from a later start.
@@ -168,8 +184,8 @@ impl Acceptor {
 }
 
 /// Says why, and returns that.
-async fn reject(stream: &TcpStream, rejection: Rejection) -> Cut {
-    match write_frame(stream, rejection.frame()).await {
+async fn reject(socket: &mut Socket, rejection: Rejection) -> Cut {
+    match socket.write_frame(rejection.frame()).await {
         Ok(()) => rejection.into(),
         Err(cut) => cut,
     }

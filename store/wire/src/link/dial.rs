@@ -4,16 +4,16 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::connection::{next_frame, run, write_frame};
-use super::{Cut, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, nonce, prepare};
-use crate::frame::Decoder;
+use super::connection::{Never, Socket};
+use super::socket::call;
+use super::{Cut, HELLO_DEADLINE, Inbox, Outbox, SharedInbox, nonce};
+use crate::Process;
 use crate::hello::{Agreed, Hello, Identity, Why, welcomed};
-use crate::{ClusterKey, Process};
+use crate::tls::{Credentials, Untrusted};
 
 /// The first pause after a connection ended, or could not be made; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -50,14 +50,15 @@ impl Link {
     /// Calls `to`, and no other process, at `address`. To be called within a runtime, which does the work.
     pub fn new(
         ours: Identity,
-        key: ClusterKey,
+        credentials: impl Into<Credentials>,
         to: Process,
         address: SocketAddr,
         inbox: Arc<dyn Inbox>,
     ) -> Self {
         let outbox = Outbox::default();
         let (sender, status) = watch::channel(Status::default());
-        let caller = Caller { ours, key, to, address, inbox, outbox: outbox.clone() };
+        let credentials = credentials.into();
+        let caller = Caller { ours, credentials, to, address, inbox, outbox: outbox.clone() };
         let task = tokio::spawn(caller.run(sender)).abort_handle();
         Self { to, outbox, status, task }
     }
@@ -87,7 +88,7 @@ impl Drop for Link {
 
 struct Caller {
     ours: Identity,
-    key: ClusterKey,
+    credentials: Credentials,
     to: Process,
     address: SocketAddr,
     inbox: SharedInbox,
@@ -124,23 +125,32 @@ impl Caller {
         }
     }
 
-    async fn call(&self, status: &watch::Sender<Status>) -> Result<super::connection::Never, Cut> {
-        let mut decoder = Decoder::default();
-        let (stream, agreed) =
-            timeout(HELLO_DEADLINE, self.greet(&mut decoder)).await.map_err(|_| Cut::NO_HELLO)??;
+    async fn call(&self, status: &watch::Sender<Status>) -> Result<Never, Cut> {
+        let (mut socket, agreed) =
+            timeout(HELLO_DEADLINE, self.greet()).await.map_err(|_| Cut::NO_HELLO)??;
         status.send_replace(Status::Connected(agreed));
-        Err(run(&stream, &mut decoder, agreed.peer, &self.outbox, &*self.inbox).await)
+        Err(socket.run(agreed.peer, &self.outbox, &*self.inbox).await)
     }
 
-    async fn greet(&self, decoder: &mut Decoder) -> Result<(TcpStream, Agreed), Cut> {
-        let stream = TcpStream::connect(self.address).await?;
-        prepare(&stream)?;
+    async fn greet(&self) -> Result<(Socket, Agreed), Cut> {
+        let mut socket = self.connect().await?;
         let hello = Hello { from: self.ours, to: self.to, nonce: nonce()? };
-        write_frame(&stream, hello.frame()).await?;
-        let (proof, agreed) = hello.challenged(&self.key, &next_frame(&stream, decoder).await?)?;
-        write_frame(&stream, proof).await?;
-        welcomed(&next_frame(&stream, decoder).await?)?;
-        decoder.agreed(agreed.version);
-        Ok((stream, agreed))
+        socket.write_frame(hello.frame()).await?;
+        let (proof, agreed) = hello.challenged(&self.credentials.key, &socket.next_frame().await?)?;
+        socket.write_frame(proof).await?;
+        welcomed(&socket.next_frame().await?)?;
+        socket.agreed(agreed.version);
+        Ok((socket, agreed))
+    }
+
+    async fn connect(&self) -> Result<Socket, Cut> {
+        let ends = match &self.credentials.tls {
+            None => call(self.address, None).await?,
+            Some((tls, names)) => {
+                let name = names(self.to.node).ok_or(Untrusted::Nobody)?;
+                call(self.address, Some((tls, &name))).await?
+            }
+        };
+        Ok(Socket::new(ends))
     }
 }
