@@ -95,7 +95,7 @@ pub(crate) struct ResizeArgs {
     #[arg(value_parser = parse_bytes)]
     size: u64,
 
-    /// A smaller size is meant: data beyond it is lost
+    /// A smaller size is meant: data beyond it is lost (not in a cluster, where nothing shrinks)
     #[arg(long)]
     allow_shrink: bool,
 

@@ -198,7 +198,7 @@ pub struct Lun {
     pub read_only: bool,
     /// When a write is acknowledged.
     pub cache: Cache,
-    /// A smaller `size_bytes` than the disk has cuts off its end.
+    /// A smaller `size_bytes` than the disk has cuts off its end, if the node is alone.
     pub allow_shrink: bool,
 }
 

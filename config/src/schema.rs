@@ -279,7 +279,7 @@ struct Lun {
     read_only: Option<bool>,
     /// When a write is acknowledged. Default: writeback.
     cache: Option<Cache>,
-    /// Whether a smaller size cuts off the end of the disk. Default: false.
+    /// Whether a smaller size cuts off the end of the disk; it never does in a cluster. Default: false.
     allow_shrink: Option<bool>,
 }
 
