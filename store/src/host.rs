@@ -114,6 +114,9 @@ struct Shared {
     configured: Notify,
     /// It does nothing any more.
     has_ended: AtomicBool,
+    /// Its logs are as if they were full.
+    #[cfg(feature = "planted-bugs")]
+    has_no_room: AtomicBool,
     inbox: OnceLock<Arc<dyn Inbox>>,
     /// Who takes what other processes answer to requests of this one.
     gateway: OnceLock<Weak<dyn Answers>>,
@@ -161,6 +164,8 @@ impl Host {
             comparing: Mutex::default(),
             configured: Notify::new(),
             has_ended: AtomicBool::new(false),
+            #[cfg(feature = "planted-bugs")]
+            has_no_room: AtomicBool::new(false),
             inbox: OnceLock::new(),
             gateway: OnceLock::new(),
         });
@@ -204,6 +209,12 @@ impl Host {
     #[cfg(feature = "planted-bugs")]
     pub fn keep_busy(&self, partition: Partition, work: impl FnOnce()) {
         self.shared.at(partition, |_| work());
+    }
+
+    /// Nothing more is logged, as if the disks were full, until it is said otherwise.
+    #[cfg(feature = "planted-bugs")]
+    pub fn is_full(&self, is_full: bool) {
+        self.shared.has_no_room.store(is_full, Ordering::Release);
     }
 
     /// How far bringing others up to date is, of the partitions that are served here. It says nothing of health.

@@ -10,9 +10,10 @@ mod running;
 
 use std::time::{Duration, Instant};
 
+use huntaway_ledger::State;
 use huntaway_wire::Durability;
 use huntaway_wire::replicated::{Answer, Command};
-use running::{Flock, object, read, write};
+use running::{Flock, id, object, read, write};
 
 #[test]
 fn what_was_written_is_read_from_others_when_its_primary_is_gone() {
@@ -117,6 +118,30 @@ fn a_replica_that_is_busy_for_long_keeps_no_other_from_its_leases() {
     }
     flock.until_whole(&[busy]);
     assert_eq!(read(&mut flock, vid, 0, 1), [Some(2)]);
+}
+
+/// What it had begun when its log got full waits, as it does on a disk that is slow to apply what is logged.
+#[test]
+fn a_replica_that_finds_no_room_for_a_while_takes_part_again_when_there_is_some() {
+    let mut flock = Flock::new(3, 3);
+    let vid = flock.create("disk");
+    let put = |flock: &mut Flock, index, byte| {
+        let (partition, oid) = object(vid, index);
+        flock.ask(partition, &write(oid, 0, byte, Durability::Logged))
+    };
+    let partitions: Vec<_> = (0..6).map(|index| object(vid, index).0).collect();
+    (0..6).for_each(|index| assert_eq!(put(&mut flock, index, 1), Answer::Done));
+    let node = flock.primary(partitions[0]);
+    flock.is_full(node, true);
+    // Others go on without it, also where it was primary.
+    (0..6).for_each(|index| assert_eq!(put(&mut flock, index, 2), Answer::Done));
+    let takes_part =
+        |state: &State, at| state.sets().set(at).is_some_and(|set| set.in_sync.contains(&id(node)));
+    flock.until("it is left out", |state| partitions.iter().all(|at| !takes_part(state, *at)));
+    flock.is_full(node, false);
+    flock.until_whole(&partitions);
+    (1..=3).filter(|other| *other != node).for_each(|other| flock.kill(other));
+    (0..6).for_each(|index| assert_eq!(read(&mut flock, vid, index, 1), [Some(2)], "{index}"));
 }
 
 /// The store says what it has room for before the replica takes in the first write to it, which would wait for that otherwise.

@@ -1,9 +1,10 @@
 //! Room for what replicas log: what can wait is put off before it begins, and what has begun is seen through.
 //!
-//! A replica that could not log what it has begun is out for as long as its process lives. So a message that its sender repeats, or a
-//! request, is dropped when the log is at its bound and the disk has nothing left; the timer has room made meanwhile.
+//! A message that its sender repeats, or a request, is dropped when the log is at its bound and the disk has nothing left. What has
+//! begun and finds no room waits for it, and the replica with it, which takes nothing in meanwhile: to the others it is one that does
+//! not answer. Whoever comes to it then, the timer mostly, tries again. One that could not log what it has begun, however long that
+//! was waited for, is out for as long as its process lives.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use huntaway_replica::{Entry, Input, Outcome, Output};
@@ -15,10 +16,16 @@ use super::{Shared, now};
 use crate::LogError;
 use crate::disk::FileDisk;
 use crate::store::Store;
+use crate::wal::Lsn;
 
-/// How often room is made for an entry that has begun, and how long it waits for more of it each time.
-const MOST_TRIES: u32 = 10;
-const PAUSE: Duration = Duration::from_millis(20);
+/// An entry that waits for room is tried again after this.
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
+
+/// After this it takes of the disk what is kept out of promises.
+const WAITS_FOR_PROMISED: Duration = Duration::from_secs(1);
+
+/// After this its replica is out.
+const MOST_WAITING: Duration = Duration::from_secs(30);
 
 /// What a replica knows is told in time while there is no more than this in doubt of it; else a few beacons later, when it is settled,
 /// for in a log without room it would take the place of others' writes.
@@ -38,7 +45,7 @@ impl Place {
     /// What the replica knows goes to the log again. If there is no room for that either, whoever tries again finds out.
     pub(super) fn tell_what_is_known(&mut self, partition: Partition, store: &Store<FileDisk>) {
         // What it knows by now may name what the log does not have.
-        if self.has_failed {
+        if self.has_failed || !self.is_through() {
             return;
         }
         let is_much = self.replica.in_doubt_bytes() > MUCH_BYTES && store.is_tight();
@@ -52,6 +59,20 @@ impl Place {
 }
 
 impl Place {
+    /// Whether it is for want of room, or of something else that may be there another time.
+    fn lacks(
+        &mut self,
+        partition: Partition,
+        store: &Store<FileDisk>,
+        logged: &Result<Lsn, LogError>,
+    ) -> bool {
+        match logged {
+            Err(LogError::Full | LogError::NoSpace { .. } | LogError::NotNow) => true,
+            Err(LogError::DamagedIndex) => self.is_unreadable_now(partition, store),
+            _ => false,
+        }
+    }
+
     /// Whether the store cannot tell what the partition has, and that may be another time: not, if it has lasted.
     fn is_unreadable_now(&mut self, partition: Partition, store: &Store<FileDisk>) -> bool {
         if !store.is_unreadable_now(partition) {
@@ -106,50 +127,72 @@ impl Shared {
         }
     }
 
-    /// Logs an entry of the replica, whatever it takes.
+    /// Logs an entry of the replica. `None`: there is no room for it now.
     pub(super) fn log(
         &self,
         partition: Partition,
         place: &mut Place,
         entry: &Entry,
         after: &mut Vec<After>,
-    ) -> Outcome {
-        let Some(store) = self.disks.store(partition) else {
+    ) -> Option<Outcome> {
+        // Of entries in the log all earlier ones are: after one that is not there nothing is added.
+        let store = self.disks.store(partition).filter(|_| !place.has_failed);
+        let Some(store) = store else {
             place.has_failed = true;
-            return Outcome::Failed;
+            return Some(Outcome::Failed);
         };
-        let lacks = |logged: &Result<_, LogError>| match logged {
-            Err(LogError::Full | LogError::NoSpace { .. } | LogError::NotNow) => true,
-            Err(LogError::DamagedIndex) => store.is_unreadable_now(partition),
-            _ => false,
-        };
-        let may_wait = matches!(entry, Entry::Copy { .. } | Entry::Replace { .. });
-        let mut logged = store.log_entry(partition, entry);
-        if may_wait && lacks(&logged) {
-            return Outcome::NoRoom;
+        let waited = place.waits.map(|(since, _)| since.elapsed());
+        let is_last = waited.is_some_and(|waited| waited >= WAITS_FOR_PROMISED);
+        let mut logged = self.try_to_log(store, partition, entry, is_last);
+        let mut lacks = place.lacks(partition, store, &logged);
+        if lacks && matches!(entry, Entry::Copy { .. } | Entry::Replace { .. }) {
+            return Some(Outcome::NoRoom);
         }
-        for tried in 0..MOST_TRIES {
-            if !lacks(&logged) {
-                break;
-            }
+        if lacks && waited.is_none() {
             // It was promised room: what is in its way goes to its place now.
             self.make_room(store, after);
-            logged = store.log_entry(partition, entry);
-            if lacks(&logged) {
-                thread::sleep(PAUSE * tried);
-            }
+            logged = self.try_to_log(store, partition, entry, false);
+            lacks = place.lacks(partition, store, &logged);
         }
-        if lacks(&logged) {
-            logged = store.log_entry_at_last(partition, entry);
+        if lacks && waited.is_none_or(|waited| waited < MOST_WAITING) {
+            store.want_room();
+            let now = Instant::now();
+            place.waits = Some((place.waits.map_or(now, |(since, _)| since), now));
+            return None;
         }
-        let Err(error) = logged else { return Outcome::Done };
+        place.waits = None;
+        let Err(error) = logged else { return Some(Outcome::Done) };
         tracing::error!(
             %partition, %error,
             "a replica's entry cannot be logged: it takes no part before the process starts again"
         );
-        place.lacks_room = lacks(&logged).then(Instant::now);
+        place.lacks_room = lacks.then(Instant::now);
         place.has_failed = true;
-        Outcome::Failed
+        Some(Outcome::Failed)
+    }
+
+    fn try_to_log(
+        &self,
+        store: &Store<FileDisk>,
+        partition: Partition,
+        entry: &Entry,
+        is_last: bool,
+    ) -> Result<Lsn, LogError> {
+        match is_last {
+            _ if self.has_no_room() => Err(LogError::Full),
+            false => store.log_entry(partition, entry),
+            true => store.log_entry_at_last(partition, entry),
+        }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn has_no_room(&self) -> bool {
+        self.has_no_room.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    fn has_no_room(&self) -> bool {
+        false
     }
 
     /// A replica that takes no part any more while its disk serves others must not keep the log from being used again for ever. When

@@ -12,6 +12,7 @@ use huntaway_wire::replicated::{Answered, Answers};
 use huntaway_wire::{Partition, Pepoch};
 
 use super::door::{Comes, Door};
+use super::room::PAUSE;
 use super::{Shared, now};
 use crate::locking::lock;
 
@@ -22,12 +23,24 @@ pub(super) struct Place {
     pub(super) has_failed: bool,
     /// Since when, if it is for want of room alone.
     pub(super) lacks_room: Option<Instant>,
+    /// What is left of a step, an entry of which waits for room. Nothing else is taken in before that is done.
+    rest: Option<Rest>,
+    /// Since when, and when it was tried last.
+    pub(super) waits: Option<(Instant, Instant)>,
     /// Since when its store cannot tell what it has.
     pub(super) unreadable: Option<(Instant, Instant)>,
     /// How often in a row it was not told what it knows, for too much of that is in doubt.
     pub(super) put_off: u8,
     /// Where each gateway wants its answers.
     answers: Vec<(Process, Arc<dyn Answers>)>,
+}
+
+/// What follows from a step.
+#[derive(Default)]
+struct Rest {
+    outputs: VecDeque<Output>,
+    /// What came of earlier ones.
+    stored: VecDeque<(Ticket, Outcome)>,
 }
 
 /// What is done when the replica's lock is free.
@@ -58,7 +71,21 @@ impl Drop for WholeOrNothing {
 
 impl Place {
     pub(super) fn new(replica: Replica, has_failed: bool) -> Self {
-        Self { replica, has_failed, lacks_room: None, unreadable: None, put_off: 0, answers: Vec::new() }
+        Self {
+            replica,
+            has_failed,
+            lacks_room: None,
+            rest: None,
+            waits: None,
+            unreadable: None,
+            put_off: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    /// Whether all that followed from what it took in was carried out.
+    pub(super) fn is_through(&self) -> bool {
+        self.rest.is_none()
     }
 
     /// Where a gateway wants its answers.
@@ -98,13 +125,14 @@ impl Shared {
         for _ in 0..MOST_AT_ONCE {
             let Some(mut place) = door.try_place() else { return };
             let mut after = Vec::new();
-            if let Some(comes) = door.next() {
+            let is_through = self.get_through(partition, &mut place, &mut after);
+            if is_through && let Some(comes) = door.next() {
                 self.take_in(partition, &mut place, comes, &mut after);
             }
             drop(place);
             after.into_iter().for_each(|after| self.carry_out_after(partition, after));
             // Who came before the lock was free has left it to us.
-            if !door.is_anybody_waiting() {
+            if !is_through || !door.is_anybody_waiting() {
                 return;
             }
         }
@@ -114,7 +142,9 @@ impl Shared {
     pub(super) fn at<R>(&self, partition: Partition, look: impl FnOnce(&mut Place) -> R) -> R {
         let (door, mut after) = (self.door(partition), Vec::new());
         let mut place = door.place();
-        while let Some(comes) = door.next() {
+        while self.get_through(partition, &mut place, &mut after)
+            && let Some(comes) = door.next()
+        {
             self.take_in(partition, &mut place, comes, &mut after);
         }
         let seen = look(&mut place);
@@ -167,25 +197,54 @@ impl Shared {
         if let Some(instead) = self.is_put_off(partition, place, &input) {
             return after.extend(instead);
         }
-        let mut stored = VecDeque::new();
-        let mut next = Some(input);
         let whole = WholeOrNothing("a replica");
-        while let Some(input) = next {
-            if let Some(store) = self.disks.store(partition)
-                && store.wants_checkpoint(partition)
-            {
-                place.tell_what_is_known(partition, store);
-            }
-            let mut outputs = self.tell_room(partition, place, &input);
-            outputs.extend(place.replica.step(now(), input));
-            for output in outputs {
-                self.carry_out(partition, place, output, &mut stored, after);
-            }
-            next = stored.pop_front().map(|(ticket, outcome)| Input::Stored { ticket, outcome });
-        }
+        let rest = Rest { outputs: self.outputs(partition, place, input), ..Rest::default() };
+        self.carry_out_all(partition, place, rest, after);
         drop(whole);
     }
 
+    /// What the replica says to that.
+    fn outputs(&self, partition: Partition, place: &mut Place, input: Input) -> VecDeque<Output> {
+        if let Some(store) = self.disks.store(partition)
+            && store.wants_checkpoint(partition)
+        {
+            place.tell_what_is_known(partition, store);
+        }
+        let mut outputs = self.tell_room(partition, place, &input);
+        outputs.extend(place.replica.step(now(), input));
+        outputs.into()
+    }
+
+    /// Carries out what is left of a step that waits for room, if it is time. Whether there is nothing left.
+    fn get_through(&self, partition: Partition, place: &mut Place, after: &mut Vec<After>) -> bool {
+        let may_try = place.waits.is_none_or(|(_, tried)| tried.elapsed() >= PAUSE);
+        if may_try
+            && !self.has_ended.load(Ordering::Acquire)
+            && let Some(rest) = place.rest.take()
+        {
+            let whole = WholeOrNothing("a replica");
+            self.carry_out_all(partition, place, rest, after);
+            drop(whole);
+        }
+        place.is_through()
+    }
+
+    /// As far as there is room.
+    fn carry_out_all(&self, partition: Partition, place: &mut Place, mut rest: Rest, after: &mut Vec<After>) {
+        loop {
+            while let Some(output) = rest.outputs.pop_front() {
+                if let Some(waits) = self.carry_out(partition, place, output, &mut rest.stored, after) {
+                    rest.outputs.push_front(waits);
+                    place.rest = Some(rest);
+                    return;
+                }
+            }
+            let Some((ticket, outcome)) = rest.stored.pop_front() else { return };
+            rest.outputs = self.outputs(partition, place, Input::Stored { ticket, outcome });
+        }
+    }
+
+    /// Returns it if there is no room for it now.
     fn carry_out(
         &self,
         partition: Partition,
@@ -193,19 +252,14 @@ impl Shared {
         output: Output,
         stored: &mut VecDeque<(Ticket, Outcome)>,
         after: &mut Vec<After>,
-    ) {
+    ) -> Option<Output> {
         let store = || self.disks.store(partition);
         let failed = || Outcome::Failed;
         match output {
-            Output::Log { ticket, entry } => {
-                // Of entries in the log all earlier ones are: after one that is not there nothing is added.
-                let outcome = if place.has_failed {
-                    Outcome::Failed
-                } else {
-                    self.log(partition, place, &entry, after)
-                };
-                stored.push_back((ticket, outcome));
-            }
+            Output::Log { ticket, entry } => match self.log(partition, place, &entry, after) {
+                Some(outcome) => stored.push_back((ticket, outcome)),
+                None => return Some(Output::Log { ticket, entry }),
+            },
             Output::Sync { ticket } => self.syncs.want(self.disks.number(partition), partition, ticket),
             Output::Read { ticket, oid, blocks } => {
                 let read = store().map_or_else(failed, |store| store.read_blocks(partition, oid, blocks));
@@ -233,6 +287,7 @@ impl Shared {
             Output::GaveUp { learner } => lock(&self.recovery).gave_up(now(), partition, learner),
             Output::Held { pepoch, hold } => after.push(After::Held(pepoch, hold)),
         }
+        None
     }
 
     fn carry_out_after(&self, partition: Partition, after: After) {

@@ -76,7 +76,7 @@ impl Answers for Told {
     }
 }
 
-fn id(number: u8) -> NodeId {
+pub(crate) fn id(number: u8) -> NodeId {
     NodeId([number; 16])
 }
 
@@ -187,6 +187,11 @@ impl Flock {
         write(self);
         drop(end);
         keeps.join().expect("it is not busy any more");
+    }
+
+    /// Whether a node's logs are as if its disks were full.
+    pub(crate) fn is_full(&self, node: u8, is_full: bool) {
+        self.nodes[&node].host.is_full(is_full);
     }
 
     /// The process of the node that the partition is led by.
