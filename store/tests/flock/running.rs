@@ -24,13 +24,16 @@ use huntaway_wire::{
 use prometheus::Registry;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 
 /// Whatever is waited for comes within this: tests share a machine with others.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// So long an answer is waited for before it is asked again.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Nodes wait for their disks on them: enough for the keeper to have its turn meanwhile.
+const THREADS: usize = 8;
 
 /// A keeper and its nodes.
 pub(crate) struct Flock {
@@ -97,7 +100,8 @@ impl Flock {
 
     /// The same, with the directory `node-N` in a given one for each node.
     pub(crate) fn in_directory(dir: TempDir, (count, copies): (u8, usize), store: StoreOptions) -> Self {
-        let runtime = Runtime::new().expect("threads");
+        let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+        let runtime = runtime.expect("threads");
         let (keeper, addresses) = runtime.block_on(begin(&dir, count, copies));
         let (sender, answered) = channel();
         let (synced_sender, synced) = channel();
@@ -216,6 +220,7 @@ impl Flock {
         self.client.last_number += 1;
         let asked = SyncAll { gateway: asks.host.process(), round: self.client.last_number };
         let began = Instant::now();
+        let _runtime = self.runtime.enter();
         let way = loop {
             // It may not be connected yet.
             match asks.host.ways().to(process, &answers).filter(|way| way.is_reachable()) {
@@ -324,6 +329,8 @@ impl Flock {
             let mut others = self.nodes.iter().filter(|(other, _)| id(**other) != node);
             let (asks, by) = (others.next()?.1, others.next()?.1.host.process());
             let request = Request { id: RequestId { gateway: asks.host.process(), number }, ..request };
+            // It is made, if its replicas have not heard of that process yet.
+            let _runtime = self.runtime.enter();
             let way = asks.host.ways().to(by, &answers)?;
             way.relay(partition, Relay { to: gateway, request }, &self.client.answers);
         } else {
