@@ -30,7 +30,8 @@ pub(crate) enum RecoveryCommand {
     Limit(LimitArgs),
     /// Say how long copies wait that merely move to another node, because one was added, or has another weight
     Delay(DelayArgs),
-    /// Wait until all has its copies where they belong; on a terminal, show how far that is
+    /// Wait until all has its copies where they belong; on a terminal, show how far that is. While recovery is paused that is an
+    /// error
     Wait(WaitArgs),
 }
 
@@ -129,6 +130,15 @@ fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error
             println!("all {whole} partitions have their copies where they belong");
             return Ok(ExitCode::SUCCESS);
         }
+        if status.recovery_policy.is_paused {
+            line.clear();
+            let all = status.partitions.all();
+            return Err(format!(
+                "{whole} of {all} partitions have their copies where they belong, and nothing more is copied, for recovery \
+                 is paused: `huntaway recovery resume` lets it go on, then wait again"
+            )
+            .into());
+        }
         line.tell(whole as u64, status.partitions.all() as u64, &told(&status));
         if timeout.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds)) {
             line.clear();
@@ -146,9 +156,7 @@ fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error
 
 fn told(status: &ClusterStatus) -> String {
     let mut text = format!("{} of {} partitions whole", status.partitions.whole, status.partitions.all());
-    if status.recovery_policy.is_paused {
-        text.push_str(", recovery is paused");
-    } else if let Some(left) = status.recovery.filter(|left| left.partitions_left > 0) {
+    if let Some(left) = status.recovery.filter(|left| left.partitions_left > 0) {
         let (bytes, pace) = (amount(left.bytes_left), amount(left.bytes_per_second));
         text.push_str(&format!(", at most {bytes} left for {}, {pace}/s", status.told_by));
     }

@@ -151,12 +151,15 @@ fn recovery_stands_still_while_it_is_paused() {
     let _demo = three(&directory);
     until_health(&directory, "ok");
     assert!(said(&directory, &["recovery", "limit", "50MiB"]).contains("50.0MiB/s at most"));
-    said(&directory, &["recovery", "pause"]);
     said(&directory, &["demo", "kill", "2"]);
     until_health(&directory, "degraded");
-    said(&directory, &["demo", "start", "2"]);
     let late = refused(&directory, &["recovery", "wait", "--timeout", "3"]);
     assert!(late.contains("status --explain"), "{late}");
+    said(&directory, &["recovery", "pause"]);
+    said(&directory, &["demo", "start", "2"]);
+    // Waiting for what does not come, it says so at once.
+    let waited = refused(&directory, &["recovery", "wait"]);
+    assert!(waited.contains("recovery resume"), "{waited}");
     let paused = status(&directory);
     assert_eq!((&paused["health"], &paused["partitions"]["degraded"]), (&"degraded".into(), &4096.into()));
     let reasons = &paused["explanation"]["reasons"];

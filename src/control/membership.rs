@@ -82,6 +82,19 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
         );
         return Err(Refusal::new(StatusCode::BAD_REQUEST, &report));
     }
+    let is_elsewhere = |other: &&Member| other.addresses.iter().any(|at| !at.ip().is_loopback());
+    if address.ip().is_loopback()
+        && let Some(other) = state.members().iter().find(is_elsewhere)
+    {
+        let others: Vec<String> = other.addresses.iter().map(ToString::to_string).collect();
+        let report = format!(
+            "{} at {} cannot reach `{name}` at {address}, which is an address within one machine: name the address that others \
+             connect to",
+            other.name,
+            others.join(" ")
+        );
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, &report));
+    }
     if state.gateway(&name).is_some() {
         return taken(format!("a gateway without data is called `{name}`: take another name"));
     }
@@ -144,4 +157,36 @@ pub(super) async fn pace_recovery(storage: &Arc<Storage>, new: NewPolicy) -> Res
             .await?;
     }
     Ok(storage.sight().policy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::fixture;
+
+    /// What is said to a node at that address, in a cluster whose nodes are at these.
+    fn added_to(others: &[&str], address: &str) -> Result<EpochRecord, String> {
+        let mut state = fixture::state(others.len() as u8, 1, 1);
+        let mut members = state.members().to_vec();
+        for (member, address) in members.iter_mut().zip(others) {
+            member.addresses = vec![address.parse().unwrap()];
+        }
+        let cluster = state.cluster().cloned().unwrap();
+        let epoch = EpochRecord { number: next(&state), cluster, members, voters: state.voters().to_vec() };
+        state.apply(&Record::Epoch(epoch)).unwrap();
+        let (name, zone) = ("new".to_owned(), "new".to_owned());
+        let new = NewMember { name, address: address.parse().unwrap(), zone, weight: 1 };
+        added(&state, new).map_err(|refusal| refusal.report)
+    }
+
+    #[test]
+    fn a_node_that_others_cannot_reach_is_not_added() {
+        let elsewhere = ["192.0.2.1:7000", "192.0.2.2:7000"];
+        for address in ["127.0.0.1:7000", "[::1]:7000"] {
+            let refused = added_to(&elsewhere, address).unwrap_err();
+            assert!(refused.contains("node-1 at 192.0.2.1:7000 cannot reach `new`"), "{refused}");
+        }
+        assert!(added_to(&elsewhere, "192.0.2.3:7000").is_ok());
+        assert!(added_to(&["127.0.0.1:7001"], "127.0.0.1:7000").is_ok());
+    }
 }

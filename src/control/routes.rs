@@ -32,7 +32,7 @@ const NAMELESS: &str = "the configuration";
 /// An answer that is an error.
 pub(super) struct Refusal {
     status: StatusCode,
-    report: String,
+    pub(super) report: String,
 }
 
 pub(super) type Answer = Result<Response<Full<Bytes>>, Refusal>;

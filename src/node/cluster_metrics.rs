@@ -17,6 +17,7 @@ pub(crate) struct ClusterMetrics {
     partitions: IntGaugeVec,
     partitions_left: IntGauge,
     bytes_left: IntGauge,
+    is_paused: IntGauge,
     has_ledger_lease: IntGauge,
 }
 
@@ -46,6 +47,10 @@ impl ClusterMetrics {
                 "huntaway_cluster_recovery_bytes_left",
                 "Bytes that this node has to compare at most, and to copy where they differ",
             )?,
+            is_paused: IntGauge::new(
+                "huntaway_cluster_recovery_paused",
+                "1 while nothing is copied to nodes that lack something, for recovery is paused",
+            )?,
             has_ledger_lease: IntGauge::new(
                 "huntaway_cluster_has_ledger_lease",
                 "1 if this node has a lease of the ledger; without one it serves nothing",
@@ -53,13 +58,14 @@ impl ClusterMetrics {
         }))
     }
 
-    fn all(&self) -> [&dyn Collector; 6] {
+    fn all(&self) -> [&dyn Collector; 7] {
         [
             &self.epoch,
             &self.nodes,
             &self.partitions,
             &self.partitions_left,
             &self.bytes_left,
+            &self.is_paused,
             &self.has_ledger_lease,
         ]
     }
@@ -84,6 +90,7 @@ impl ClusterMetrics {
         let left = status.recovery.map_or((0, 0), |left| (left.partitions_left as u64, left.bytes_left));
         self.partitions_left.set(gauge(left.0));
         self.bytes_left.set(gauge(left.1));
+        self.is_paused.set(status.recovery_policy.is_paused.into());
         self.has_ledger_lease.set(status.has_ledger_lease.into());
     }
 }
@@ -120,6 +127,7 @@ mod tests {
             "huntaway_cluster_partitions{state=\"whole\"} 4096",
             "huntaway_cluster_partitions{state=\"below_min_copies\"} 0",
             "huntaway_cluster_recovery_bytes_left 0",
+            "huntaway_cluster_recovery_paused 0",
             "huntaway_cluster_has_ledger_lease 1",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
