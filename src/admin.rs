@@ -1,5 +1,5 @@
-//! The admin address: `/metrics` for Prometheus, `/healthz` (the process works) and `/readyz` (it accepts logins and a
-//! disk works).
+//! The admin address: `/metrics` for Prometheus, `/healthz` (the process works) and `/readyz` (it accepts logins, a disk
+//! works, and the cluster can be reached).
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -38,6 +38,8 @@ pub(crate) enum Readiness {
     },
     /// Not yet, or not any more.
     NoLogins,
+    /// The cluster cannot be reached: initiators are sent away.
+    NoCluster,
     /// No disk serves: every command is answered by an error.
     DisksFailed,
 }
@@ -106,6 +108,7 @@ impl Admin {
                 text(StatusCode::OK, lines.collect())
             }
             Readiness::NoLogins => unavailable("not accepting logins\n"),
+            Readiness::NoCluster => unavailable("the cluster cannot be reached: see the log\n"),
             Readiness::DisksFailed => unavailable("no disk works: see the log\n"),
         }
     }

@@ -7,7 +7,7 @@ use huntaway_store::{DiskState, DiskStatus};
 use crate::admin::Readiness;
 use crate::node::Storage;
 
-/// What `/readyz` says, by whether logins are accepted and by the disks.
+/// What `/readyz` says, by whether logins are accepted, by the disks, and by the cluster.
 pub(crate) fn readiness(
     storage: Arc<Storage>,
     accepts: impl Fn() -> bool + Send + Sync + 'static,
@@ -18,6 +18,9 @@ pub(crate) fn readiness(
         // A gateway that keeps no data has none.
         if !disks.is_empty() && !disks.iter().any(serves) {
             return Readiness::DisksFailed;
+        }
+        if storage.cluster().is_some_and(|cluster| cluster.is_lost()) {
+            return Readiness::NoCluster;
         }
         if !accepts() {
             return Readiness::NoLogins;

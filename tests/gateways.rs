@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::cluster::Nodes;
 use support::demo::huntaway;
+use support::http::get;
 use support::initiator::Login;
 use support::multipath::{Multipath, OBJECT_BLOCKS, OBJECTS, Seen, judge, work_during};
 use support::script::{Running, Script};
@@ -26,6 +27,7 @@ const RESET_LIMIT: Duration = Duration::from_secs(5);
 struct Gateway {
     running: Running,
     portal: String,
+    admin: String,
 }
 
 impl Gateway {
@@ -38,7 +40,9 @@ impl Gateway {
         let (_, rest) = of_node.split_once("cluster:").expect("it names its cluster");
         let key = nodes.demo().directory().join("cluster.key");
         let rest = rest.replace("../cluster.key", &key.display().to_string());
-        let node = format!("node:\n  name: {name}\n  portals: [{{listen: \"127.0.0.1:0\"}}]\n");
+        let node = format!(
+            "node:\n  name: {name}\n  portals: [{{listen: \"127.0.0.1:0\"}}]\n  admin: \"127.0.0.1:0\"\n"
+        );
         fs::write(&config, format!("{node}cluster:{rest}")).expect("the directory is writable");
         let args = ["gateway", "--json", "--config", &config.display().to_string()];
         let running = Script::program(huntaway().get_program()).args(args).start();
@@ -46,12 +50,17 @@ impl Gateway {
             let output = running.output();
             let line = output.lines().find(|line| line.starts_with("{\"portals\""))?;
             let ready: Value = serde_json::from_str(line).ok()?;
-            ready["portals"][0].as_str().map(str::to_owned)
+            Some((ready["portals"][0].as_str()?.to_owned(), ready["admin"].as_str()?.to_owned()))
         };
-        let Some(portal) = wait::try_until(LIMIT, ready) else {
+        let Some((portal, admin)) = wait::try_until(LIMIT, ready) else {
             panic!("gateway {name} does not serve:\n{}", running.output())
         };
-        Self { running, portal }
+        Self { running, portal, admin }
+    }
+
+    fn readiness(&self) -> (u16, String) {
+        let answer = get(&format!("{}/readyz", self.admin));
+        (answer.status, answer.body)
     }
 
     fn kill(&self) {
@@ -131,6 +140,60 @@ fn a_gateway_without_data_serves_what_the_nodes_keep() {
     let copies = nodes.copies();
     nodes.stop();
     nodes.compare(&copies);
+}
+
+/// To all processes of a demo: nodes, and who keeps their ledger.
+fn signal(nodes: &Nodes, signal: Signal) {
+    nodes.demo().signal(signal);
+    nodes.numbers().for_each(|node| assert!(nodes.signal(node, signal), "node {node} runs"));
+}
+
+/// A cluster all of which stands still is to a gateway one that it is cut off from.
+#[test]
+fn a_gateway_that_lost_its_cluster_sends_its_initiators_away_until_it_is_there_again() {
+    const TEST_UNIT_READY: [u8; 6] = [0; 6];
+    const WRITE: [u8; 10] = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    const READ: [u8; 10] = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    const PORT_UNAVAILABLE: (u8, u8, u8) = (2, 4, 0x0c);
+    const SERVICE_UNAVAILABLE: u16 = 0x0301;
+    let scratch = tempfile::tempdir().unwrap();
+    let nodes = Nodes::start(3, &scratch.path().join("data"));
+    nodes.until_healthy();
+    let gateway = Gateway::start(&nodes, scratch.path(), "one");
+    let (initiator, target) = ("iqn.2026-11.dev.huntaway:cut-off", Some(nodes.demo().target()));
+    let login = Login { portal: &gateway.portal, initiator, target, account: None, mutual: None };
+    let [mut writer, mut checker] = [(); 2].map(|()| {
+        let mut session = login.log_in().unwrap();
+        session.limit(LIMIT);
+        wait::until("unit attentions to end", LIMIT, || session.tell(0, &TEST_UNIT_READY, &[]).ok());
+        session
+    });
+    let block = |byte| vec![byte; 4096];
+    assert_eq!(writer.tell(0, &WRITE, &block(1)), Ok(()));
+    assert_eq!(gateway.readiness().0, 200);
+
+    signal(&nodes, Signal::STOP);
+    let checked = thread::spawn(move || {
+        // A multipath daemon's path checker does that.
+        let fails =
+            || Some(checker.try_tell(0, &TEST_UNIT_READY, &[])).filter(|end| !matches!(end, Ok(Ok(()))));
+        wait::until("the path to be told to be of no use", LIMIT, fails)
+    });
+    let written = writer.try_tell(0, &WRITE, &block(2)).expect("what was asked for is answered first");
+    assert_eq!(written, Err(PORT_UNAVAILABLE), "{}", gateway.running.output());
+    let checked = checked.join().expect("it does not panic").expect("it is answered");
+    assert_eq!(checked, Err(PORT_UNAVAILABLE), "{}", gateway.running.output());
+    wait::until("the session to be closed", LIMIT, || writer.try_tell(0, &TEST_UNIT_READY, &[]).err());
+    assert_eq!(login.log_in().err(), Some(SERVICE_UNAVAILABLE), "{}", gateway.running.output());
+    assert_eq!(gateway.readiness(), (503, "the cluster cannot be reached: see the log\n".to_owned()));
+
+    signal(&nodes, Signal::CONT);
+    wait::until("the cluster to be there again", LIMIT, || {
+        Some(gateway.readiness()).filter(|(at, _)| *at == 200)
+    });
+    let mut reader = login.log_in().expect("it lets initiators in");
+    let read = wait::until("it to be read", LIMIT, || reader.ask(0, &READ, 4096).ok());
+    assert!([block(1), block(2)].contains(&read), "{:?}", &read[..8]);
 }
 
 #[test]

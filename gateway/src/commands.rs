@@ -11,7 +11,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use huntaway_scsi::{
     Action, BlockOperation, Extent, Plan, Sense, SenseFormat, Step, command_name, plan_without_logical_unit,
-    report_luns, request_sense,
+    report_luns, request_sense, tells_of_the_target_only,
 };
 use huntaway_wire::Segments;
 use iscsi_target::{Command, DataFailure, Payload, RunningCrc, ScsiResponse, TaskAttribute, TaskTag};
@@ -47,6 +47,9 @@ impl Driver {
         tracing::trace!(lun = unit.lun, cmd_sn = command.cmd_sn, command = command_name(&command.cdb));
         let planned = match nexus.intercept(unit.lun, &command.cdb) {
             Some(attention) => Err(attention),
+            None if self.shared.has_lost_cluster() && !tells_of_the_target_only(&command.cdb) => {
+                Err(Sense::port_unavailable())
+            }
             None => match unit.disk.sanitization().refusal(&command.cdb) {
                 Some(sense) => Err(sense),
                 None => unit.scsi.plan(&unit.modes(), &command.cdb),

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::acceptor::Acceptor;
 use crate::cluster::Cluster;
+use crate::fencing::SETTLE_TIME;
 use crate::guesses::Guesses;
 use crate::metrics::Metrics;
 use crate::nexus::Call;
@@ -33,6 +34,13 @@ pub const DEFAULT_LOGIN_TIME: Duration = Duration::from_secs(30);
 
 /// How often a stopping gateway looks whether all sessions have logged out.
 const LOGOUT_POLL: Duration = Duration::from_millis(20);
+
+/// When the cluster is lost, what initiators wait for is answered in this time.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
+const _: () = assert!(ANSWER_TIME.as_millis() > SETTLE_TIME.as_millis());
+
+/// How often it is looked whether it is there again, and who got in just before it was lost.
+const LOST_POLL: Duration = Duration::from_millis(100);
 
 /// What all connections of a gateway share.
 pub(crate) struct Shared {
@@ -59,6 +67,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn now(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Whether no command can be carried out, for the cluster is lost.
+    pub(crate) fn has_lost_cluster(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.is_lost())
     }
 
     /// Whether no session is to begin any more.
@@ -135,7 +148,10 @@ impl Gateway {
         });
         if let Some(cluster) = &shared.cluster {
             let told = tell_of_resets(Arc::clone(cluster), Arc::clone(&shared.sessions), stopping(&shared));
-            lock(&shared.background).spawn(told);
+            let parted = part_when_lost(Arc::clone(cluster), Arc::clone(&shared.sessions), stopping(&shared));
+            let mut background = lock(&shared.background);
+            background.spawn(told);
+            background.spawn(parted);
         }
         let gateway = Self { shared, acceptors: Mutex::default() };
         portals.into_iter().try_for_each(|portal| gateway.add_portal(portal))?;
@@ -239,6 +255,31 @@ async fn tell_of_resets(cluster: Arc<Cluster>, sessions: Arc<Sessions>, stopped:
     };
     tokio::select! {
         () = tell => {}
+        () = stopped => {}
+    }
+}
+
+/// Has initiators use other paths while the cluster is lost: what they wait for here is answered as soon as it has settled, and then
+/// their connections are closed.
+async fn part_when_lost(cluster: Arc<Cluster>, sessions: Arc<Sessions>, stopped: impl Future<Output = ()>) {
+    let part = async {
+        loop {
+            cluster.until_lost().await;
+            tracing::error!(
+                sessions = sessions.len(),
+                "the cluster is lost: the keeper of its ledger is not heard of, or no store is reached, and none serves. Initiators are \
+                 sent away until it is there again; look at the network"
+            );
+            tokio::time::sleep(ANSWER_TIME).await;
+            while cluster.is_lost() {
+                join_all(sessions.all().iter().map(|session| session.close())).await;
+                tokio::time::sleep(LOST_POLL).await;
+            }
+            tracing::info!("the cluster is there again: initiators get in");
+        }
+    };
+    tokio::select! {
+        () = part => {}
         () = stopped => {}
     }
 }

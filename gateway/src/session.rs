@@ -41,7 +41,7 @@ impl Driver {
         let Negotiated { kind, initiator_name, target_name, isid, connection_id, tsih, admission, .. } =
             negotiated;
         let target = target_name.filter(|_| kind == SessionKind::Normal);
-        if self.shared.is_stopping() {
+        if self.shared.is_stopping() || self.shared.has_lost_cluster() {
             return self.refuse_login(LoginStatus::ServiceUnavailable.into(), initiator_name, target);
         }
         let Some(target) = target else { return self.start_discovery(initiator_name, &admission) };

@@ -136,6 +136,7 @@ fn cluster_of(states: watch::Sender<Arc<State>>, stores: Arc<dyn Stores>) -> Arc
         states: receiver,
         stores,
         fences: Arc::new(Ledger(states)),
+        is_followed: Box::new(|| true),
         flushes: Flushes::OfAll,
     })
 }

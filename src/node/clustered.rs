@@ -113,8 +113,10 @@ impl Clustered {
         loops: Arc<Loops>,
     ) -> Self {
         let (states, fences) = (ledger.states(), Arc::new(Resets(Arc::clone(&ledger))));
-        let cluster =
-            Cluster::start(ClusterConfig { process, states, stores, fences, flushes: Flushes::OfAll });
+        let (followed, keeps_data) = (Arc::clone(&ledger), host.is_some());
+        let is_followed = Box::new(move || is_followed(&followed, keeps_data));
+        let flushes = Flushes::OfAll;
+        let cluster = Cluster::start(ClusterConfig { process, states, stores, fences, is_followed, flushes });
         let absent = Absent::of(ledger.states());
         Self { ledger, host, process, cluster, absent, loops }
     }
@@ -124,10 +126,7 @@ impl Clustered {
         Sight {
             node: self.process.node,
             state: self.ledger.state(),
-            has_ledger_lease: match self.host {
-                Some(_) => self.ledger.has_lease(),
-                None => matches!(*self.ledger.status().borrow(), KeeperStatus::Connected),
-            },
+            has_ledger_lease: is_followed(&self.ledger, self.keeps_data()),
             recovery: self.host.as_ref().map(Host::progress),
             down: self.absent.times(),
             disks: self.disks(),
@@ -199,6 +198,11 @@ impl Clustered {
             std::future::pending().await
         }
     }
+}
+
+/// Whether a node has its lease of the ledger, or a gateway without data hears of its keeper.
+fn is_followed(ledger: &RemoteDriver, keeps_data: bool) -> bool {
+    if keeps_data { ledger.has_lease() } else { matches!(*ledger.status().borrow(), KeeperStatus::Connected) }
 }
 
 /// The ways that the node's replicas have to others are its gateway's as well.

@@ -104,5 +104,5 @@ pub use sense::{
     FIXED_SENSE_LENGTH, FieldPointer, FieldSource, MAXIMUM_SENSE_LENGTH, Sense, SenseBytes, SenseFormat,
     SenseKey,
 };
-pub use table::command_name;
+pub use table::{command_name, tells_of_the_target_only};
 pub use unit_attention::{MAXIMUM_UNIT_ATTENTIONS, UnitAttentions};

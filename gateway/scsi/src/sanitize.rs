@@ -66,7 +66,7 @@ impl Sanitization {
     pub fn refusal(&self, cdb: &[u8]) -> Option<Sense> {
         let sense = self.sense()?;
         let may_mend = matches!(self, Self::Failed { .. }) && cdb.first() == Some(&table::SANITIZE);
-        (!may_mend && !table::is_answered_while_sanitizing(cdb)).then_some(sense)
+        (!may_mend && !table::tells_of_the_target_only(cdb)).then_some(sense)
     }
 
     /// What REQUEST SENSE tells if there is no unit attention to tell.

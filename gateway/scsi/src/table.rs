@@ -252,8 +252,8 @@ pub(crate) fn attention_rule(cdb: &[u8]) -> AttentionRule {
         .map_or(AttentionRule::Report, |command| command.attention)
 }
 
-/// Whether the command in this CDB is carried out while its logical unit is sanitized.
-pub(crate) fn is_answered_while_sanitizing(cdb: &[u8]) -> bool {
+/// Whether the command in this CDB tells of the target only: it is carried out while its logical unit is sanitized, or cannot be reached.
+pub fn tells_of_the_target_only(cdb: &[u8]) -> bool {
     row_of(cdb).is_some_and(|command| command.answered_while_sanitizing)
 }
 

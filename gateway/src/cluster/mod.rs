@@ -17,6 +17,7 @@ mod command;
 mod links;
 mod path;
 mod proof;
+mod reach;
 mod requests;
 mod resets;
 mod syncs;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::future::{BoxFuture, try_join_all};
 use huntaway_ledger::State;
-use huntaway_wire::replicated::{Answered, Answers, Command, Relay, Request, Synced};
+use huntaway_wire::replicated::{Answer, Answered, Answers, Command, Relay, Request, Synced};
 use huntaway_wire::{
     Oid, Operation, PARTITIONS, Partition, Pepoch, Process, Refusal, Submission, Vid, clock,
 };
@@ -42,6 +43,8 @@ pub(crate) use self::asker::Asker;
 pub use self::links::Links;
 pub(crate) use self::path::Path;
 pub(crate) use self::proof::Proof;
+pub use self::reach::IsFollowed;
+use self::reach::Reach;
 use self::requests::{Asked, Effects, Prepared, Requests};
 use self::resets::Resets;
 use self::syncs::{Rounds, Wanted};
@@ -98,6 +101,8 @@ pub struct ClusterConfig {
     pub stores: Arc<dyn Stores>,
     /// How resets reach all gateways.
     pub fences: Arc<dyn Fences>,
+    /// Whether what it learns of the ledger is what the ledger says: whoever keeps it is there, and a node has its lease.
+    pub is_followed: IsFollowed,
     /// Whose writes a flush covers.
     pub flushes: Flushes,
 }
@@ -107,6 +112,7 @@ pub struct Cluster {
     gateway: Process,
     this: Weak<Self>,
     fences: Arc<dyn Fences>,
+    reach: Reach,
     flushes: Flushes,
     resets: Resets,
     rounds: Rounds,
@@ -120,11 +126,12 @@ pub struct Cluster {
 impl Cluster {
     /// Begins. Must be called within a tokio runtime, which does what time brings.
     pub fn start(config: ClusterConfig) -> Arc<Self> {
-        let ClusterConfig { process, mut states, stores, fences, flushes } = config;
+        let ClusterConfig { process, mut states, stores, fences, is_followed, flushes } = config;
         let cluster = Arc::new_cyclic(|this| Self {
             gateway: process,
             this: Weak::clone(this),
             fences,
+            reach: Reach::new(is_followed),
             flushes,
             resets: Resets::default(),
             rounds: Rounds::new(),
@@ -156,6 +163,17 @@ impl Cluster {
     /// How long it is until initiators may be let in: what the process before this one had sent has settled by then.
     pub(crate) fn until_listening(&self) -> Duration {
         self.listens_from.saturating_sub(clock::now())
+    }
+
+    /// Whether the cluster cannot be reached, and that for a while: nobody gets in, whatever is asked for fails, and who was in is sent
+    /// away.
+    pub fn is_lost(&self) -> bool {
+        self.reach.is_lost()
+    }
+
+    /// Returns when the cluster is lost.
+    pub(crate) async fn until_lost(&self) {
+        self.reach.until_lost().await;
     }
 
     /// A command of an initiator to the disk with this first version, which is being received. `proof` is that of its connection.
@@ -339,13 +357,15 @@ impl Cluster {
     /// Sends what is overdue, and ends what has settled.
     fn tick(&self) {
         let table = self.table.load();
+        let has_way = || table.ways().any(|way| way.store.is_reachable());
+        let is_lost = self.reach.look(clock::now(), has_way);
         for partition in Partition::all() {
             let (word, bit) = (partition.index() / WORD, partition.index() % WORD);
             if self.busy[word].load(Ordering::Relaxed) & 1 << bit == 0 {
                 continue;
             }
             let mut requests = self.requests(partition);
-            let effects = requests.tick(to(&table, partition), &table);
+            let effects = requests.tick(to(&table, partition), &table, is_lost);
             if requests.is_empty() {
                 self.busy[word].fetch_and(!(1 << bit), Ordering::Relaxed);
             }
@@ -363,6 +383,9 @@ impl Answers for Cluster {
             way.note(stamp);
         }
         if id.gateway == self.gateway {
+            if !matches!(answer, Answer::Refused(_)) {
+                self.reach.served();
+            }
             let effects = self.requests(partition).answered(RequestNumber(id.number), resend, answer, &table);
             self.take(partition, effects);
         }

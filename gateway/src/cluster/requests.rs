@@ -333,8 +333,8 @@ impl Requests {
         self.settle(clock::now(), effects);
     }
 
-    /// Looks what is due. `to` is where the partition's requests go by now.
-    pub(super) fn tick(&mut self, to: Option<(&Arc<Way>, Pepoch)>, table: &Table) -> Effects {
+    /// Looks what is due. `to` is where the partition's requests go by now; when the cluster `is_lost`, all of them fail.
+    pub(super) fn tick(&mut self, to: Option<(&Arc<Way>, Pepoch)>, table: &Table, is_lost: bool) -> Effects {
         let mut effects = Effects::default();
         if self.judged != table.number() {
             self.judged = table.number();
@@ -343,7 +343,7 @@ impl Requests {
         let now = clock::now();
         let mut late: SmallVec<[Owner; 2]> = SmallVec::new();
         for (number, request) in &mut self.outstanding {
-            if now >= request.entered_at + PATIENCE {
+            if is_lost || now >= request.entered_at + PATIENCE {
                 request.failure.get_or_insert(Refusal::Unavailable.into());
                 late.push(request.asked.asker.owner());
             } else if let Some(at) = request.again_at {

@@ -136,6 +136,7 @@ impl World {
             states,
             stores: Arc::new(Arc::clone(&stores)),
             fences: Arc::new(NoFences),
+            is_followed: Box::new(|| true),
             flushes: Flushes::OfThisGateway,
         };
         let world =
@@ -324,7 +325,7 @@ async fn who_is_tired_of_waiting_is_told_when_nothing_can_take_effect_any_more()
     let first = world.next().await;
     let table = world.cluster.table.load_full();
     world.cluster.requests(partition()).grow_old(requests::PATIENCE);
-    let effects = world.cluster.requests(partition()).tick(to(&table, partition()), &table);
+    let effects = world.cluster.requests(partition()).tick(to(&table, partition()), &table, false);
     assert!(effects.finished.is_empty() && effects.due.is_empty());
     world.stores.answer(&first, Answer::Refused(Refused::NotServing));
     assert_eq!(waiting.answer().await, Err(Error::Refused(Refusal::Unavailable)));
