@@ -26,7 +26,7 @@ mod timer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
@@ -150,9 +150,11 @@ impl Host {
         let cluster = ClusterId(huntaway_membership::Driver::cluster(&*ledger));
         let ours = Identity::new(cluster, me);
         let address = listener.local_addr().ok();
+        let bytes: Vec<Arc<AtomicUsize>> = (0..disks.count()).map(|_| Arc::default()).collect();
+        let door = |at| Door::new(place(&disks, at, me), Arc::clone(&bytes[disks.number(at)]));
         let shared = Arc::new(Shared {
             me,
-            doors: Partition::all().map(|at| Door::new(place(&disks, at, me))).collect(),
+            doors: Partition::all().map(door).collect(),
             syncs: Syncs::new(disks.count()),
             disks,
             ledger,
@@ -225,7 +227,7 @@ impl Host {
     /// Ceases to serve, for ever, and says so to the other replicas and to the ledger: nobody has to find out, or to wait for leases.
     pub async fn leave(&self) {
         for partition in Partition::all() {
-            self.shared.door(partition).put(Comes::Input(Input::Leave));
+            self.shared.door(partition).put(Comes::Input(Input::Leave), 0);
             // It is said when it is so.
             self.shared.at(partition, |_| {});
         }
@@ -298,10 +300,18 @@ fn now() -> Moment {
     Moment(clock::now().as_micros().try_into().unwrap_or(u64::MAX))
 }
 
+impl Shared {
+    /// A gateway asks for something, which takes so many bytes of memory while it waits.
+    fn requested(&self, partition: Partition, request: Request, answers: Arc<dyn Answers>, bytes: usize) {
+        self.waits.asked(partition, request.id);
+        self.comes(partition, Comes::Request(request, answers), bytes);
+    }
+}
+
 impl Store for Shared {
     fn request(&self, partition: Partition, request: Request, answers: &Arc<dyn Answers>) {
-        self.waits.asked(partition, request.id);
-        self.comes(partition, Comes::Request(request, Arc::clone(answers)));
+        // What it is to write is the gateway's, and stays there until it is answered.
+        self.requested(partition, request, Arc::clone(answers), 0);
     }
 
     fn sync_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {

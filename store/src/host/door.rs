@@ -4,7 +4,7 @@
 //! what he has and goes on, for he has something for other replicas, whose leases hang on it. Whoever is at it takes that in, too.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use huntaway_replica::{Configuration, Input};
@@ -15,6 +15,9 @@ use crate::locking::lock;
 
 /// What waits at most of what is sent again.
 const MOST_WAITING: usize = 256;
+
+/// What that comes to at most for all replicas of a disk, which may be busy all at once: that disk does not answer, then.
+const MOST_WAITING_BYTES: usize = 256 << 20;
 
 /// Something for a replica.
 pub(super) enum Comes {
@@ -46,7 +49,9 @@ impl Comes {
 /// A partition's replica, and what waits for it.
 pub(super) struct Door {
     place: Mutex<Place>,
-    waiting: Mutex<VecDeque<Comes>>,
+    waiting: Mutex<VecDeque<(Comes, usize)>>,
+    /// Bytes that wait for replicas of its disk.
+    bytes: Arc<AtomicUsize>,
     /// Whether this process is to be its primary, as far as the ledger is known.
     pub(super) leads: AtomicBool,
     /// The last record of the ledger that it knows of what concerns it.
@@ -54,29 +59,36 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(place: Place) -> Self {
+    /// `bytes` is what waits for all replicas of its disk.
+    pub(super) fn new(place: Place, bytes: Arc<AtomicUsize>) -> Self {
         let (waiting, leads) = (Mutex::default(), AtomicBool::new(false));
-        Self { place: Mutex::new(place), waiting, leads, configured: AtomicU64::new(0) }
+        Self { place: Mutex::new(place), waiting, bytes, leads, configured: AtomicU64::new(0) }
     }
 
-    /// It waits until the replica is free. What is sent again anyway may be dropped.
-    pub(super) fn put(&self, comes: Comes) {
+    /// It waits until the replica is free, and takes so many bytes of memory meanwhile. What is sent again anyway may be dropped.
+    pub(super) fn put(&self, comes: Comes, bytes: usize) {
         let mut waiting = lock(&self.waiting);
-        let is_too_much = waiting.len() >= MOST_WAITING && comes.is_repeated();
-        if is_too_much || comes.is_tick() && waiting.iter().any(Comes::is_tick) {
+        let is_too_much = waiting.len() >= MOST_WAITING
+            || bytes > 0 && self.bytes.load(Ordering::Relaxed) + bytes > MOST_WAITING_BYTES;
+        if is_too_much && comes.is_repeated()
+            || comes.is_tick() && waiting.iter().any(|(other, _)| other.is_tick())
+        {
             return;
         }
         if let Comes::Configured(..) = comes {
             // Who leads is told of a lease right after it.
-            waiting.retain(|other| !other.is_of_the_ledger());
+            waiting.retain(|(other, _)| !other.is_of_the_ledger());
         } else if comes.is_of_the_ledger() {
-            waiting.pop_back_if(|last| matches!(last, Comes::Input(Input::LedgerLease { .. })));
+            waiting.pop_back_if(|(last, _)| matches!(last, Comes::Input(Input::LedgerLease { .. })));
         }
-        waiting.push_back(comes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        waiting.push_back((comes, bytes));
     }
 
     pub(super) fn next(&self) -> Option<Comes> {
-        lock(&self.waiting).pop_front()
+        let (comes, bytes) = lock(&self.waiting).pop_front()?;
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        Some(comes)
     }
 
     pub(super) fn is_anybody_waiting(&self) -> bool {
@@ -104,5 +116,44 @@ impl Door {
     /// Whether it knows what the ledger had agreed on with that record.
     pub(super) fn knows(&self, number: u64) -> bool {
         self.configured.load(Ordering::Acquire) >= number
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_replica::{Body, Message, Moment, Process, Recovered, Replica};
+    use huntaway_wire::{Incarnation, NodeId, Partition, Pepoch};
+
+    use super::*;
+
+    const PROCESS: Process = Process { node: NodeId([1; 16]), incarnation: Incarnation(1) };
+
+    fn door(bytes: &Arc<AtomicUsize>) -> Door {
+        let replica =
+            Replica::new(Partition::new(0).unwrap(), PROCESS, Moment::default(), Recovered::default());
+        Door::new(Place::new(replica, false), Arc::clone(bytes))
+    }
+
+    fn message() -> Comes {
+        let message = Message { pepoch: Pepoch(1), body: Body::Misses };
+        Comes::Input(Input::Received { from: PROCESS, message })
+    }
+
+    #[test]
+    fn what_is_sent_again_waits_as_far_as_there_is_memory_for_it_for_all_replicas_of_a_disk() {
+        let bytes = Arc::default();
+        let (one, other) = (door(&bytes), door(&bytes));
+        let half = MOST_WAITING_BYTES / 2;
+        one.put(message(), half);
+        other.put(message(), half);
+        other.put(message(), 1);
+        other.put(message(), 0);
+        other.put(Comes::Input(Input::Tick), 0);
+        let waiting = |door: &Door| std::iter::from_fn(|| door.next()).count();
+        assert_eq!(waiting(&other), 3, "what takes no memory is no more than others");
+        other.put(message(), half);
+        other.put(message(), 1);
+        assert_eq!((waiting(&one), waiting(&other)), (1, 1));
+        assert_eq!(bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -126,7 +126,7 @@ impl Shared {
             }
             recovery.configured(now(), partition, self.me, &configuration, bytes);
         }
-        self.comes(partition, Comes::Configured(Arc::new(configuration), known.state.number()));
+        self.comes(partition, Comes::Configured(Arc::new(configuration), known.state.number()), 0);
         if leads {
             self.step(partition, Input::LedgerLease { until: moment(known.leased_until) });
         }

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::Shared;
+use super::door::Comes;
 use crate::locking::lock;
 
 /// Calls every other process that has replicas.
@@ -173,7 +174,8 @@ impl Inbox for Socket {
         match frame.kind {
             Kind::Message => {
                 let (partition, message) = frame.open::<Message>()?;
-                shared.step(partition, Input::Received { from, message });
+                let comes = Comes::Input(Input::Received { from, message });
+                shared.comes(partition, comes, frame.size_bytes());
             }
             Kind::Answer => {
                 let (partition, answered) = frame.open::<Answered>()?;
@@ -217,7 +219,7 @@ impl Inbox for Socket {
                 let (partition, request) = frame.open::<Request>()?;
                 // Its gateway is another one, if it was handed on.
                 let answers: Arc<dyn Answers> = Arc::new(Back(back.clone()));
-                shared.request(partition, request, &answers);
+                shared.requested(partition, request, answers, frame.size_bytes());
             }
         }
         Ok(())

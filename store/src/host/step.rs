@@ -110,11 +110,12 @@ impl Shared {
 
     /// Has the replica take that in, and does what it says: now, or whoever is at it does.
     pub(super) fn step(&self, partition: Partition, input: Input) {
-        self.comes(partition, Comes::Input(input));
+        self.comes(partition, Comes::Input(input), 0);
     }
 
-    pub(super) fn comes(&self, partition: Partition, comes: Comes) {
-        self.door(partition).put(comes);
+    /// The same, of something that takes so many bytes of memory while it waits.
+    pub(super) fn comes(&self, partition: Partition, comes: Comes, bytes: usize) {
+        self.door(partition).put(comes, bytes);
         self.go_on(partition);
     }
 

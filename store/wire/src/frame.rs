@@ -212,6 +212,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// What of it is kept by whoever keeps what it says, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.metadata.len() + self.payload.len()
+    }
+
     /// What it says, and of which partition.
     ///
     /// # Errors
