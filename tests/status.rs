@@ -148,7 +148,7 @@ fn a_directory_without_a_demo_is_told() {
 fn recovery_stands_still_while_it_is_paused() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = scratch.path().join("data");
-    let _demo = three(&directory);
+    let demo = three(&directory);
     until_health(&directory, "ok");
     assert!(said(&directory, &["recovery", "limit", "50MiB"]).contains("50.0MiB/s at most"));
     said(&directory, &["demo", "kill", "2"]);
@@ -168,6 +168,8 @@ fn recovery_stands_still_while_it_is_paused() {
         "{reasons}"
     );
     assert!(said(&directory, &["status"]).contains("recovery is paused"));
+    let metrics = get(&format!("{}/metrics", demo.ready.admin)).body;
+    assert!(metrics.contains("huntaway_cluster_recovery_paused 1"), "{metrics}");
     said(&directory, &["recovery", "resume"]);
     said(&directory, &["recovery", "wait", "--timeout", "100"]);
     let policy: Value = serde_json::from_str(&said(&directory, &["recovery", "show", "-o", "json"])).unwrap();
