@@ -251,7 +251,7 @@ pub enum NotLeased {
     /// It does not know yet what it has to know.
     #[error("this node has not applied record {needed} yet")]
     Behind {
-        /// The record that says that it is there.
+        /// The record that says that it is there, or that it is down.
         needed: u64,
     },
     /// It knows records that the ledger does not have.

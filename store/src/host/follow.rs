@@ -33,6 +33,8 @@ struct Known {
     vdis: Arc<Vdis>,
     /// The lease of the ledger, of which all is known that was said before it.
     leased_until: Duration,
+    /// Whether a failure is to be told before this node asks to be up.
+    waits: bool,
     /// Whose replicas are busy, and will know of a state when they are not: its number.
     behind: Vec<(Partition, u64)>,
 }
@@ -54,7 +56,14 @@ pub(super) async fn follow(shared: Arc<Shared>) {
         }
         // A step that began before may still be under way there.
         known.behind.retain(|(partition, number)| !shared.door(*partition).knows(*number));
-        shared.ledger.wait_to_ask(shared.has_failure_to_tell(&known.state));
+        let waits = shared.has_failure_to_tell(&known.state);
+        if waits && !known.waits {
+            tracing::warn!(
+                "the cluster counts on this node no more: it is to hear of disks that failed before that changes"
+            );
+        }
+        known.waits = waits;
+        shared.ledger.wait_to_ask(waits);
         if known.behind.is_empty() {
             shared.ledger.applied(known.state.number());
         }

@@ -28,15 +28,15 @@ const MOST_WATCHED_US: u64 = 1_000_000;
 /// How long gateways wait for answers, of late. One request is watched from one look to the next.
 #[derive(Default)]
 pub(super) struct Waits {
-    /// Which; [`Waits::NONE`] before, [`Waits::ANSWERED`] after it.
+    /// Which; [`Waits::NONE`] before, [`Waits::ANSWERED`] after it, [`Waits::CHANGES`] between.
     watched: AtomicU64,
-    /// When it came; then, how long it waited.
-    time_us: AtomicU64,
+    came_us: AtomicU64,
+    waited_us: AtomicU64,
 }
 
 impl Waits {
     const NONE: u64 = 0;
-    const COMES: u64 = u64::MAX;
+    const CHANGES: u64 = u64::MAX;
     const ANSWERED: u64 = u64::MAX - 1;
 
     /// Gateways count from 1 in each partition.
@@ -44,22 +44,23 @@ impl Waits {
         id.number.wrapping_mul(u64::from(PARTITIONS)).wrapping_add(u64::from(partition.value()))
     }
 
+    fn becomes(&self, from: u64, to: u64) -> bool {
+        self.watched.load(Ordering::Relaxed) == from
+            && self.watched.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// A request came.
     pub(super) fn asked(&self, partition: Partition, id: RequestId) {
-        let is_next = || {
-            let (from, to) = (Self::NONE, Self::COMES);
-            self.watched.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        };
-        if self.watched.load(Ordering::Relaxed) == Self::NONE && is_next() {
-            self.time_us.store(now().0, Ordering::Relaxed);
+        if self.becomes(Self::NONE, Self::CHANGES) {
+            self.came_us.store(now().0, Ordering::Relaxed);
             self.watched.store(Self::which(partition, id), Ordering::Release);
         }
     }
 
     pub(super) fn answered(&self, partition: Partition, id: RequestId) {
-        if self.watched.load(Ordering::Acquire) == Self::which(partition, id) {
-            let waited_us = now().0.saturating_sub(self.time_us.load(Ordering::Relaxed));
-            self.time_us.store(waited_us, Ordering::Relaxed);
+        if self.becomes(Self::which(partition, id), Self::CHANGES) {
+            let waited_us = now().0.saturating_sub(self.came_us.load(Ordering::Relaxed));
+            self.waited_us.store(waited_us, Ordering::Relaxed);
             self.watched.store(Self::ANSWERED, Ordering::Release);
         }
     }
@@ -67,17 +68,16 @@ impl Waits {
     /// How long the watched one waited, or has waited by now. The next one is watched after that.
     fn look(&self, now: Moment) -> u64 {
         match self.watched.load(Ordering::Acquire) {
-            Self::NONE | Self::COMES => 0,
+            Self::NONE | Self::CHANGES => 0,
             Self::ANSWERED => {
-                let waited_us = self.time_us.load(Ordering::Relaxed);
-                self.watched.store(Self::NONE, Ordering::Release);
+                let waited_us = self.waited_us.load(Ordering::Relaxed);
+                self.becomes(Self::ANSWERED, Self::NONE);
                 waited_us
             }
             watched => {
-                let waits_us = now.0.saturating_sub(self.time_us.load(Ordering::Relaxed));
+                let waits_us = now.0.saturating_sub(self.came_us.load(Ordering::Relaxed));
                 if waits_us > MOST_WATCHED_US {
-                    let (from, to) = (watched, Self::NONE);
-                    let _ = self.watched.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
+                    self.becomes(watched, Self::NONE);
                 }
                 waits_us
             }

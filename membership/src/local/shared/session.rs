@@ -8,7 +8,7 @@ use std::sync::mpsc::SyncSender;
 
 use bytes::BytesMut;
 use huntaway_ledger::keeper::{Follower, HoldEnd, LEDGER_LEASE, MAX_UNANSWERED, Proposal, ProposalAnswer};
-use huntaway_ledger::{DiskRecord, FollowError, Ledger, Over, Record, State};
+use huntaway_ledger::{DiskRecord, FollowError, Ledger, Over, Record, RecordHash, State};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
 
@@ -33,9 +33,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks whose answers may still come.
 const MOST_ASKS: usize = 16;
-
-/// Proposals that the keeper has not answered yet: it remembers no more.
-const MOST_SENT: usize = MAX_UNANSWERED / 2;
 
 /// A proposal is made anew so often.
 const MOST_REFUSALS: u32 = 3;
@@ -76,6 +73,8 @@ pub(super) struct Session {
     /// When it asked what.
     asks: VecDeque<(u64, Duration)>,
     last_ask: u64,
+    /// What it told last of what it holds.
+    told_holds: BTreeMap<u64, RecordHash>,
     /// What came of a snapshot.
     snapshot: BytesMut,
     /// Then all is known that there was when the connection was made, and whether the keeper knows what was proposed before.
@@ -102,6 +101,7 @@ impl Session {
             last_number: 0,
             asks: VecDeque::new(),
             last_ask: 0,
+            told_holds: BTreeMap::new(),
             snapshot: BytesMut::new(),
             caught_up_at: None,
             is_caught_up: false,
@@ -138,6 +138,7 @@ impl Session {
     async fn connected(&mut self) -> Result<(), Cut> {
         (self.is_caught_up, self.caught_up_at) = (false, None);
         (self.asks, self.snapshot) = (VecDeque::new(), BytesMut::new());
+        self.told_holds.clear();
         let tls = self.options.tls.as_ref().map(|tls| (tls, KEEPER));
         let called = link::call(self.options.address, tls);
         let (reader, mut writer) = timeout(PATIENCE, called).await.map_err(|_| Cut::Silent)??;
@@ -175,6 +176,8 @@ impl Session {
         };
         self.last_ask += 1;
         let ask = self.last_ask;
+        // Now and then it is told again.
+        self.told_holds.clear();
         if self.asks.len() >= MOST_ASKS {
             self.asks.pop_front();
         }
@@ -204,10 +207,11 @@ impl Session {
         if let Some(start) = start {
             send(writer, &framed(&ToKeeper::Started(start))).await?;
         }
-        if let Some(process) = process {
-            for (hold, leads) in holds {
+        if let Some(process) = process.filter(|_| holds != self.told_holds) {
+            for (hold, leads) in holds.clone() {
                 send(writer, &framed(&ToKeeper::Holds { process, hold, leads })).await?;
             }
+            self.told_holds = holds;
         }
         if self.is_caught_up {
             self.propose(writer).await?;
@@ -218,9 +222,10 @@ impl Session {
     async fn propose(&mut self, writer: &mut Writer) -> Result<(), Cut> {
         let unanswered_from = self.waiting.keys().next().copied().unwrap_or(0);
         let mut together = Vec::new();
-        let sent = self.waiting.values().filter(|waiting| waiting.is_sent).count();
-        let unsent = self.waiting.iter_mut().filter(|(_, waiting)| !waiting.is_sent);
-        for (number, waiting) in unsent.take(MOST_SENT.saturating_sub(sent)) {
+        // The keeper remembers all answers from the first on that is awaited, and no more than so many.
+        let is_remembered = |number: u64| number < unanswered_from + MAX_UNANSWERED as u64;
+        let first = self.waiting.iter_mut().take_while(|(number, _)| is_remembered(**number));
+        for (number, waiting) in first.filter(|(_, waiting)| !waiting.is_sent) {
             (waiting.is_sent, waiting.was_sent) = (true, true);
             let proposal = waiting.proposal.clone();
             let proposed = ToKeeper::Proposed { number: *number, unanswered_from, proposal };

@@ -31,8 +31,8 @@ const FIRST_PAUSE_US: u64 = 1_000_000;
 /// The longest such pause.
 const LONGEST_PAUSE_US: u64 = 8_000_000;
 
-/// What is gone on with from one tick to the next: stores may answer at once, and all partitions of a node look at the same time.
-const MOST_BETWEEN_TICKS: u32 = 4;
+/// What stores are asked from one tick to the next: they may answer at once, and all partitions of a node ask at the same time.
+const MOST_BETWEEN_TICKS: u32 = 16;
 
 const KINDS: [ObjectKind; 4] =
     [ObjectKind::Data, ObjectKind::Vdi, ObjectKind::Attribute, ObjectKind::VmState];
@@ -55,7 +55,7 @@ pub(super) struct Freeing {
     asked: u64,
     due: Moment,
     pause_us: u64,
-    /// What is left to do until the next tick.
+    /// So much may be asked until the next tick.
     turns: u32,
     /// The VDIs as they were when the pepoch began, for who looks at those, which is wrong.
     first_vdis: Arc<Vdis>,
@@ -65,8 +65,8 @@ pub(super) struct Freeing {
 enum Step {
     #[default]
     Idle,
-    /// It goes on at the next tick.
-    Resting,
+    /// It goes on at the next tick: with the object at hand, or with what comes next.
+    Resting(Option<Looked>),
     /// Which objects of the deleted VDI are here?
     Listing { kind: ObjectKind, vid: Vid, is_first: bool },
     /// What do the versions have that were made from it, where the object is? The first of `rest` is at hand.
@@ -76,6 +76,9 @@ enum Step {
     /// Blocks go.
     Going { op: OpId },
 }
+
+/// An object of a deleted version, those made from it that are still to be asked for, and what others have.
+type Looked = (Oid, VecDeque<Vid>, Own);
 
 /// The blocks that versions have of their own.
 type Own = BTreeMap<Vid, BTreeSet<u32>>;
@@ -151,26 +154,31 @@ impl Freeing {
 
     pub(super) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
         self.turns = MOST_BETWEEN_TICKS;
-        if let Step::Resting = self.step {
-            return self.go_on(site, primary);
+        if let Step::Resting(at) = &mut self.step {
+            return match at.take() {
+                Some((oid, rest, own)) => self.look(site, primary, oid, rest, own),
+                None => self.go_on(site, primary),
+            };
         }
         if !matches!(self.step, Step::Idle) || site.now < self.due || site.has(PlantedBug::NothingFreed) {
             return;
         }
         let deleted = site.configuration.vdis.deleted();
         let all = deleted.flat_map(|vid| KINDS.into_iter().map(move |kind| (kind, vid)));
-        self.waiting = all.filter(|place| !self.empty.contains(place)).collect();
+        // What was deleted long ago is mostly gone, and stays in the tree.
+        let mut waiting: Vec<_> = all.filter(|place| !self.empty.contains(place)).collect();
+        waiting.sort_by_key(|(_, vid)| std::cmp::Reverse(*vid));
+        self.waiting = waiting.into();
         self.pause_us = (2 * self.pause_us).min(LONGEST_PAUSE_US);
         self.go_on(site, primary);
     }
 
     /// The next object, or page of objects, or VDI.
     fn go_on(&mut self, site: &mut Site, primary: &mut Primary) {
-        let Some(turns) = self.turns.checked_sub(1) else {
-            self.step = Step::Resting;
+        if self.turns == 0 {
+            self.step = Step::Resting(None);
             return;
-        };
-        self.turns = turns;
+        }
         if let Some(oid) = self.objects.pop_front() {
             return self.look(site, primary, oid, self.family.descendants(), Own::new());
         }
@@ -190,6 +198,7 @@ impl Freeing {
 
     fn ask(&mut self) -> Pending {
         self.asked += 1;
+        self.turns = self.turns.saturating_sub(1);
         Pending::Freeing { number: self.asked }
     }
 
@@ -208,6 +217,10 @@ impl Freeing {
         if site.has(PlantedBug::FreedWhatChildrenShow) {
             rest.clear();
             self.family.children.clear();
+        }
+        if self.turns == 0 {
+            self.step = Step::Resting(Some((oid, rest, own)));
+            return;
         }
         let Some(vid) = rest.front().copied() else {
             let hidden = self.family.hidden(oid.vid(), &own);
