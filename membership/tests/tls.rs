@@ -4,10 +4,13 @@ mod kept;
 
 use std::sync::Arc;
 
-use huntaway_ledger::Name;
+use huntaway_ledger::keeper::Proposal;
+use huntaway_ledger::{EpochRecord, Name, Record};
+use huntaway_membership::Driver;
 use huntaway_membership::local::shared::{
     Cut, KeeperOptions, KeeperStatus, RemoteDriver, RemoteOptions, StartError,
 };
+use huntaway_wire::Epoch;
 use huntaway_wire::tls::{KEEPER, Pem, Tls};
 use kept::{Disk, Kept, follower, options};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -90,4 +93,14 @@ async fn a_certificate_speaks_for_its_own_node_alone() {
     started.abort();
     let gateway = Arc::new(RemoteDriver::connect(with("gateway-1", 0)).await.expect("it may follow"));
     assert!(gateway.start_gateway(&own("gateway-1")).await.is_ok());
+    // Nor is another node given its name.
+    let state = gateway.state();
+    let mut members = state.members().to_vec();
+    members[1].name = own("gateway-1");
+    let cluster = state.cluster().expect("it has one").clone();
+    let number = Epoch(state.epoch().0 + 1);
+    let epoch = Record::Epoch(EpochRecord { number, cluster, members, voters: state.voters().to_vec() });
+    gateway.propose_unheard(Proposal::Record(epoch));
+    is_told(&gateway).await;
+    assert_eq!(gateway.state().members(), state.members());
 }

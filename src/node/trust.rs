@@ -62,7 +62,7 @@ pub(crate) fn read_tls(config: &Config, base: &Path) -> Result<Option<Tls>, Repo
     };
     let wrong = |problem| Report::new(Arc::clone(&config.source), vec![problem]);
     let name = &config.node.name;
-    if name.value == KEEPER {
+    if name.value.trim_end_matches('.').eq_ignore_ascii_case(KEEPER) {
         let message = format!("with TLS no node is called `{KEEPER}`");
         let cure = "give it another name: whoever has that name's certificate can keep the ledger";
         return Err(wrong(Problem::error(name.span, message, cure)));

@@ -186,8 +186,10 @@ impl Inbox for Socket {
                 }
             }
             Kind::Relayed => {
-                let (partition, Relayed { from, answered }) = frame.open::<Relayed>()?;
-                shared.answered(from, partition, answered);
+                let (partition, Relayed { from: of, answered }) = frame.open::<Relayed>()?;
+                if shared.is_member(from) {
+                    shared.answered(of, partition, answered);
+                }
             }
             Kind::Relay => {
                 let (partition, relay) = frame.open::<Relay>()?;
@@ -217,9 +219,11 @@ impl Inbox for Socket {
             }
             _ => {
                 let (partition, request) = frame.open::<Request>()?;
-                // Its gateway is another one, if it was handed on.
                 let answers: Arc<dyn Answers> = Arc::new(Back(back.clone()));
-                shared.requested(partition, request, answers, frame.size_bytes());
+                // Its gateway is another one, if it was handed on, which members do alone.
+                if request.id.gateway == from || shared.is_member(from) {
+                    shared.requested(partition, request, answers, frame.size_bytes());
+                }
             }
         }
         Ok(())
@@ -227,6 +231,10 @@ impl Inbox for Socket {
 }
 
 impl Shared {
+    fn is_member(&self, process: Process) -> bool {
+        huntaway_membership::Driver::state(&*self.ledger).member(process.node).is_some()
+    }
+
     fn answered(&self, from: Process, partition: Partition, answered: Answered) {
         if let Some(answers) = self.gateway.get().and_then(Weak::upgrade) {
             answers.answered(from, partition, answered);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use huntaway_ledger::keeper::{Follower, Input, Keeper, Output, Proposal, ProposalAnswer};
-use huntaway_ledger::{MAX_RECORD_BYTES, Record};
+use huntaway_ledger::{EpochRecord, MAX_RECORD_BYTES, Member, Name, Record, State};
 use huntaway_wire::NodeId;
 use huntaway_wire::tls::Certificate;
 use tokio::sync::mpsc;
@@ -170,7 +170,8 @@ impl Core {
         }
     }
 
-    /// Whether it speaks for the node or gateway that its certificate is for. Other proposals are anybody's.
+    /// Whether it speaks for the node or gateway that its certificate is for, and gives nobody the name of another. Other proposals are
+    /// anybody's.
     fn is_its_own(&self, from: &Connection, message: &ToKeeper) -> bool {
         let Some(shown) = &from.shown else { return true };
         let process = match message {
@@ -182,6 +183,9 @@ impl Core {
                 proposal: Proposal::Record(Record::GatewayStarted { name, .. }), ..
             } => {
                 return shown.is_for(name.as_str()).is_ok();
+            }
+            ToKeeper::Proposed { proposal: Proposal::Record(Record::Epoch(epoch)), .. } => {
+                return keeps_names(self.keeper.ledger().state(), epoch);
             }
             ToKeeper::Proposed { .. } | ToKeeper::Alive => return true,
         };
@@ -299,6 +303,19 @@ impl Core {
             self.leave(connection);
         }
     }
+}
+
+/// Whether members keep the names that certificates are for, and new ones have others, which differ in more than case.
+fn keeps_names(state: &State, epoch: &EpochRecord) -> bool {
+    let is_kept = |member: &Member| match state.member(member.node) {
+        Some(known) => known.name == member.name,
+        None => {
+            let members = state.members().iter().map(|member| &member.name);
+            let mut taken = members.chain(state.gateways().map(|(name, _)| name)).map(Name::as_str);
+            !taken.any(|name| name.eq_ignore_ascii_case(member.name.as_str()))
+        }
+    };
+    epoch.members.iter().all(is_kept)
 }
 
 #[cfg(test)]
