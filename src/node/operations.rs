@@ -215,19 +215,19 @@ impl Engine {
     async fn resize(&self, vdi: &Vdi, size_bytes: u64) -> Result<Vdi, OperationError> {
         if size_bytes >= vdi.size_bytes {
             let larger = self.storage.grow(vdi, size_bytes).await?;
-            self.show_changed(&larger).await?;
+            self.show_changed(None).await?;
             return Ok(larger);
         }
-        self.show_changed(&Vdi { size_bytes, ..vdi.clone() }).await?;
+        self.show_changed(Some(&Vdi { size_bytes, ..vdi.clone() })).await?;
         Ok(self.storage.shrink(vdi, size_bytes).await?)
     }
 
-    /// Shows initiators `changed` as it is given, and all else as it is.
-    async fn show_changed(&self, changed: &Vdi) -> Result<(), OperationError> {
+    /// Shows initiators all VDIs as they are by now, others may have changed them since, but for one that `shrinks`.
+    async fn show_changed(&self, shrinks: Option<&Vdi>) -> Result<(), OperationError> {
         let state = self.storage.state();
-        let vdi = |name: &str| match changed.name.as_str() == name {
-            true => Some(changed.clone()),
-            false => state.vdi(name).cloned(),
+        let vdi = |name: &str| {
+            let smaller = shrinks.filter(|shrinks| shrinks.name.as_str() == name);
+            smaller.or_else(|| state.vdi(name)).cloned()
         };
         let shown = served(&self.served(), &self.storage, vdi);
         let updated = self.gateway.update(shown).await;

@@ -19,6 +19,9 @@ const MOST_WAITING: usize = 256;
 /// What that comes to at most for all replicas of a disk, which may be busy all at once: that disk does not answer, then.
 const MOST_WAITING_BYTES: usize = 256 << 20;
 
+/// What is smaller counts for nothing there: leases come in it.
+const SMALL_BYTES: usize = 4 << 10;
+
 /// Something for a replica.
 pub(super) enum Comes {
     /// As it is.
@@ -67,9 +70,13 @@ impl Door {
 
     /// It waits until the replica is free, and takes so many bytes of memory meanwhile. What is sent again anyway may be dropped.
     pub(super) fn put(&self, comes: Comes, bytes: usize) {
+        let bytes = if bytes < SMALL_BYTES { 0 } else { bytes };
         let mut waiting = lock(&self.waiting);
+        // Where nobody waits it is taken in at once.
         let is_too_much = waiting.len() >= MOST_WAITING
-            || bytes > 0 && self.bytes.load(Ordering::Relaxed) + bytes > MOST_WAITING_BYTES;
+            || bytes > 0
+                && !waiting.is_empty()
+                && self.bytes.load(Ordering::Relaxed) + bytes > MOST_WAITING_BYTES;
         if is_too_much && comes.is_repeated()
             || comes.is_tick() && waiting.iter().any(|(other, _)| other.is_tick())
         {
@@ -146,13 +153,16 @@ mod tests {
         let half = MOST_WAITING_BYTES / 2;
         one.put(message(), half);
         other.put(message(), half);
-        other.put(message(), 1);
-        other.put(message(), 0);
+        other.put(message(), SMALL_BYTES);
+        other.put(message(), SMALL_BYTES - 1);
         other.put(Comes::Input(Input::Tick), 0);
         let waiting = |door: &Door| std::iter::from_fn(|| door.next()).count();
+        let free = door(&bytes);
+        free.put(message(), half);
+        assert_eq!(waiting(&free), 1, "it is taken in at once");
         assert_eq!(waiting(&other), 3, "what takes no memory is no more than others");
         other.put(message(), half);
-        other.put(message(), 1);
+        other.put(message(), SMALL_BYTES);
         assert_eq!((waiting(&one), waiting(&other)), (1, 1));
         assert_eq!(bytes.load(Ordering::Relaxed), 0);
     }

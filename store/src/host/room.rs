@@ -24,8 +24,8 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// After this it takes of the disk what is kept out of promises.
 const WAITS_FOR_PROMISED: Duration = Duration::from_secs(1);
 
-/// After this its replica is out.
-const MOST_WAITING: Duration = Duration::from_secs(30);
+/// After this its replica is out: until then the node acts on nothing that is new of the ledger, and resets wait for that.
+const MOST_WAITING: Duration = Duration::from_secs(20);
 
 /// What a replica knows is told in time while there is no more than this in doubt of it; else a few beacons later, when it is settled,
 /// for in a log without room it would take the place of others' writes.
