@@ -118,7 +118,9 @@ impl Engine {
         let (shown, now, served) = (self.shown.load(), self.storage.state(), self.served());
         let luns = served.config.targets.iter().flat_map(|target| &target.luns);
         let names: BTreeSet<&str> = luns.map(|lun| lun.vdi.as_str()).collect();
-        let known = |state: &State, name| state.vdi(name).map(|vdi| (vdi.vid, vdi.size_bytes));
+        let known = |state: &State, name| {
+            state.vdi(name).filter(|vdi| vdi.provisioned).map(|vdi| (vdi.vid, vdi.size_bytes))
+        };
         let changed =
             |name| Changed { name: String::from(name), from: known(&shown, name), to: known(&now, name) };
         names.into_iter().map(changed).filter(|changed| changed.from != changed.to).collect()

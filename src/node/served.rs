@@ -12,7 +12,8 @@ use super::loaded::Loaded;
 use super::storage::Storage;
 
 /// All that is to be served. `vdi` knows each VDI that a LUN names. Of one that has yet to become as small as the file says,
-/// initiators see no more than they are to have: what lies beyond may go at any time. In a cluster no VDI becomes smaller.
+/// initiators see no more than they are to have: what lies beyond may go at any time. In a cluster no VDI becomes smaller. A thick one
+/// is not there before all of its space is set aside, by whichever node.
 pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> Option<Vdi>) -> Served {
     let discovery = authentication(
         loaded,
@@ -23,7 +24,7 @@ pub(super) fn served(loaded: &Loaded, storage: &Storage, vdi: impl Fn(&str) -> O
     let size = |lun: &config::Lun| lun.size_bytes.as_ref().map(|size| size.value);
     let sizes: BTreeMap<&str, u64> = luns.filter_map(|lun| Some((lun.vdi.as_str(), size(lun)?))).collect();
     let shown = |name: &str| {
-        let vdi = vdi(name)?;
+        let vdi = vdi(name).filter(|vdi| vdi.provisioned)?;
         let shrinks_to = sizes.get(name).filter(|_| !storage.is_clustered());
         let size_bytes = shrinks_to.map_or(vdi.size_bytes, |size| vdi.size_bytes.min(*size));
         Some(Vdi { size_bytes, ..vdi })
