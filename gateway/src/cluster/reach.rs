@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// So long it is waited: whoever keeps the ledger may be started again meanwhile, and stores have their leases back.
-const LOST_AFTER: Duration = Duration::from_secs(5);
+const LOST_AFTER: Duration = Duration::from_secs(10);
 
 /// A look that comes later than this after the one before it comes after a pause of this process, which says nothing of others.
 const LONGEST_BREAK: Duration = Duration::from_millis(200);
