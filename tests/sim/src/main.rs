@@ -37,6 +37,9 @@ enum Command {
         /// How many seeds are tried
         #[arg(long, default_value_t = 5000)]
         seeds: u64,
+        /// The first of them
+        #[arg(long, default_value_t = 0)]
+        from: u64,
         /// The bugs; by default all that are known to be found
         #[arg(value_parser = bug)]
         bugs: Vec<Bug>,
@@ -50,7 +53,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run { seeds, from } => run(from, seeds),
         Command::Replay { seed, bug } => replay(seed, bug),
-        Command::Mutants { seeds, bugs } => mutants(seeds, bugs),
+        Command::Mutants { seeds, from, bugs } => mutants(from, seeds, bugs),
         Command::Fencing(command) => command.carry_out(),
     }
 }
@@ -108,14 +111,15 @@ fn replay(seed: u64, bug: Option<Bug>) -> ExitCode {
     }
 }
 
-fn mutants(seeds: u64, bugs: Vec<Bug>) -> ExitCode {
+fn mutants(from: u64, seeds: u64, bugs: Vec<Bug>) -> ExitCode {
     let bugs = if bugs.is_empty() { Bug::ALL.to_vec() } else { bugs };
     let mut survived = 0;
     for bug in bugs {
         let run = |seed| Cluster::run(seed, Some(bug), false).err().map(|failure| (seed, failure));
-        match (0..seeds).filter_map(run).find(|(_, failure)| failure.broken.is_seen()) {
+        match (from..from.saturating_add(seeds)).filter_map(run).find(|(_, failure)| failure.broken.is_seen())
+        {
             Some((seed, failure)) => {
-                println!("{:<32} {:>5}  {}", bug.to_string(), seed + 1, failure.broken);
+                println!("{:<32} {:>5}  {}", bug.to_string(), seed - from + 1, failure.broken);
             }
             None => {
                 survived += 1;

@@ -2,10 +2,10 @@
 //! the others have it removed, and the partition is served again while the cut lasts.
 
 use huntaway_replica::{Replica, SILENCE_US};
-use huntaway_wire::Incarnation;
+use huntaway_wire::{Incarnation, NodeId};
 
 use super::event::Event;
-use super::{Broken, Cluster, Endpoint, FAULTS_END, SECOND, endpoint_of, id_of, note};
+use super::{Broken, Cluster, Endpoint, FAULTS_END, SECOND, endpoint_of, id_of, note, partition};
 use crate::clock::Time;
 
 /// How long such a cut lasts.
@@ -24,6 +24,8 @@ pub(crate) struct Shunned {
     primary: Endpoint,
     /// The replicas in sync, each with its process.
     replicas: Vec<(Endpoint, Incarnation)>,
+    /// The nodes that were to keep it when the cut began.
+    target: Vec<NodeId>,
     since: Time,
     /// How often the network had changed when it began.
     changes: u64,
@@ -57,8 +59,9 @@ impl Cluster {
             }
         }
         self.undisturbed_until = self.time + CUT;
-        let shunned =
-            Shunned { partition, primary, replicas, since: self.time, changes: self.network.changes };
+        let target = self.target_of(partition);
+        let (since, changes) = (self.time, self.network.changes);
+        let shunned = Shunned { partition, primary, replicas, target, since, changes };
         // With each change of placement a pepoch begins, and whoever misses somebody begins to wait.
         if self.shape.placement_every == 0 {
             self.at(SERVED_AFTER, Event::Shunned(shunned));
@@ -66,9 +69,13 @@ impl Cluster {
         self.at(CUT, Event::Reconnect);
     }
 
+    fn target_of(&self, number: u16) -> Vec<NodeId> {
+        self.ledger.sets().set(partition(number)).map_or_else(Vec::new, |set| set.target.clone())
+    }
+
     /// Whether the partition is served by now, unless something else went wrong.
     pub(crate) fn mind_shunned(&mut self, shunned: &Shunned) {
-        let Shunned { partition, primary: shunned, replicas, since, changes } = shunned;
+        let Shunned { partition, primary: shunned, replicas, target, since, changes } = shunned;
         let is_slow = self.network.slow.iter().any(|slow| *slow > 0)
             || self.network.late_news.iter().any(|until| until > since);
         let is_well = |(node, incarnation): &(Endpoint, Incarnation)| {
@@ -81,7 +88,9 @@ impl Cluster {
                 && !self.ledger.is_going_down(*node)
                 && self.ledger.sets().node(id_of(*node)).is_some_and(|known| known.is_up)
         };
-        if is_slow || self.network.changes != *changes || !replicas.iter().all(is_well) {
+        // With another placement a pepoch began, and the waiting anew.
+        let is_as_placed = self.target_of(*partition) == *target;
+        if is_slow || self.network.changes != *changes || !is_as_placed || !replicas.iter().all(is_well) {
             return;
         }
         let row = &self.ledger.rows[usize::from(*partition)];
