@@ -2,9 +2,9 @@
 
 mod support;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{env, fs};
 
 use support::needs::{Need, available};
 use support::script::Script;
@@ -32,7 +32,7 @@ fn a_package_is_installed_used_upgraded_and_purged_and_its_data_stays() {
     Script::new("clients/package").args([first, newer]).limit(Duration::from_secs(240)).run();
 }
 
-/// Builds the package with the version that it is to have, of the binary that is tested.
+/// Builds the package with the version that it is to have, in the profile that is asked for or else of the binary that is tested.
 fn build(version: &str, directory: &Path) -> PathBuf {
     let package = directory.join(format!("huntaway-{version}.deb"));
     let binary = Path::new(env!("CARGO_BIN_EXE_huntaway"));
@@ -43,8 +43,9 @@ fn build(version: &str, directory: &Path) -> PathBuf {
         "debug" => "dev",
         name => name,
     };
+    let profile = env::var("HUNTAWAY_PACKAGE_PROFILE").unwrap_or_else(|_| profile.to_owned());
     Script::program(concat!(env!("CARGO_MANIFEST_DIR"), "/config/debian/build"))
-        .args([profile, "--fast", "--deb-version", version, "--output"])
+        .args([&*profile, "--fast", "--deb-version", version, "--output"])
         .args([&package])
         .env("CARGO_TARGET_DIR", target)
         .limit(Duration::from_secs(180))

@@ -18,12 +18,14 @@ pub(crate) fn until<T>(what: &str, limit: Duration, condition: impl FnMut() -> O
 pub(crate) fn try_until<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
+        let begin = Instant::now();
         if let Some(value) = condition() {
             return Some(value);
         }
         if Instant::now() >= deadline {
             return None;
         }
-        thread::sleep(LOOK_EVERY);
+        // To look may cost much, and takes it from what is waited for.
+        thread::sleep(LOOK_EVERY.max(2 * begin.elapsed()));
     }
 }
