@@ -164,6 +164,7 @@ fn what_one_node_does_with_a_disk_all_show_and_none_undoes() {
     a_growth_that_was_interrupted_goes_on(&cluster);
     nothing_shrinks(&cluster);
     a_deleted_disk_is_gone_everywhere(&cluster);
+    a_deleted_disk_comes_back_only_by_a_file_that_is_read_again(&cluster);
     modes_are_fixed(&cluster);
 }
 
@@ -297,6 +298,24 @@ fn a_deleted_disk_is_gone_everywhere(cluster: &Cluster) {
     }
     wait::until("its space to be free", LIMIT, || (cluster.files_of(object) == 0).then_some(()));
     cluster.log_has(&["another process has deleted a VDI"]);
+}
+
+fn a_deleted_disk_comes_back_only_by_a_file_that_is_read_again(cluster: &Cluster) {
+    const MENDED: &str = "a change that was interrupted: what is left of it is put right";
+    let mended = || cluster.nodes.demo().log().matches(MENDED).count();
+    let is_there = |name: &str| cluster.said(1, &["vdi", "list"]).contains(name);
+    // What its file says cannot be done to its end when it starts: that is tried again.
+    let says = "vdi: absent}\n      - {lun: 2, vdi: spare, size: 8MiB}";
+    cluster.start_with(2, &[("vdi: extra}", says)]);
+    wait::until("the node's disk", LIMIT, || is_there("spare").then_some(()));
+    let before = mended();
+    cluster.said(1, &["vdi", "delete", "spare", "--yes"]);
+    cluster.said(1, &["vdi", "create", "absent", "--size", "8MiB"]);
+    wait::until("the next try", LIMIT, || (mended() > before).then_some(()));
+    assert!(!is_there("spare"));
+    cluster.log_has(&["VDI `spare` was deleted since"]);
+    cluster.apply(2, &[]);
+    assert!(is_there("spare"));
 }
 
 /// Writes to LUN 1 as long as that is taken.

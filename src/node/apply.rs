@@ -144,7 +144,7 @@ impl Changed {
                 vdi = name,
                 bytes = from,
                 "another process has deleted a VDI, and its LUNs are gone: take them out of {file}, or an empty VDI of that \
-                 name is made when it is read again"
+                 name is made when it changes, is applied again, or a process starts with it"
             ),
             (_, Some((_, bytes))) => {
                 tracing::info!(vdi = name, bytes, "another process has made or changed a VDI: LUNs show it");

@@ -1,5 +1,6 @@
 //! A node at work: the parts that are open, and what is in force.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -93,6 +94,7 @@ impl Engine {
             missing_disk,
             is_unfinished: false,
             is_clustered,
+            existed: &BTreeSet::new(),
         };
         let plan = plan(current, &loaded)?;
         let warnings = plan.warnings(&loaded);
@@ -123,11 +125,12 @@ impl Engine {
             shown: ArcSwap::new(state),
             portals: OpenPortals::default(),
             unfinished: AtomicBool::new(false),
-            changing: Mutex::new(LastReload::begin(seen)),
+            changing: Mutex::new(LastReload::begin(seen, Arc::clone(&loaded.config.source))),
             stopping: watch::Sender::new(false),
             phase: watch::Sender::new(Phase::Reloading),
         };
         engine.carry_out(&plan, &loaded).await?;
+        engine.remember_vdis(&mut *engine.changing.lock().await);
         engine.tell_what_is_served(true);
         Ok(engine)
     }

@@ -2,11 +2,12 @@
 //!
 //! All or nothing: what has any error is refused whole, and what was in force stays so.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use huntaway_config::Report;
+use huntaway_config::{Report, Source};
 
 use super::apply::ApplyError;
 use super::engine::{Engine, Stopping};
@@ -31,6 +32,10 @@ pub(super) struct LastReload {
     tried: Instant,
     /// How often in a row it was interrupted.
     interruptions: u32,
+    /// What it was to follow.
+    source: Arc<Source>,
+    /// Names of VDIs that there were since that was new, or asked for: it does not make again by itself what was deleted meanwhile.
+    existed: BTreeSet<String>,
 }
 
 /// A configuration that can be followed.
@@ -82,8 +87,9 @@ impl From<ApplyError> for ReloadError {
 
 impl LastReload {
     /// The configuration in force was read when the files were as they were `seen`.
-    pub(super) fn begin(seen: FilesSeen) -> Self {
-        Self { files: FilesFollowed::new(seen), failure: None, tried: Instant::now(), interruptions: 0 }
+    pub(super) fn begin(seen: FilesSeen, source: Arc<Source>) -> Self {
+        let (files, tried) = (FilesFollowed::new(seen), Instant::now());
+        Self { files, failure: None, tried, interruptions: 0, source, existed: BTreeSet::new() }
     }
 }
 
@@ -121,6 +127,9 @@ impl Engine {
             })
             .await;
             last.files = files;
+            if self.is_unfinished() {
+                self.remember_vdis(&mut last);
+            }
             let is_due = self.is_unfinished() && last.is_due();
             if news == News::Changed || (is_due && news == News::None) {
                 // what changed just while it was read may be half of what somebody writes
@@ -143,7 +152,7 @@ impl Engine {
     pub(crate) async fn plan_for(&self, name: String, text: String) -> Result<Planned, ReloadError> {
         let base = self.base().to_owned();
         let wanted = blocking(move || Loaded::of(&name, &text, &base)).await?;
-        let plan = self.plan_to(&wanted)?;
+        let plan = self.plan_to(&wanted, &BTreeSet::new())?;
         let open = self.portals.all();
         // they are closed at once: this only tells whether they can be had
         open_all(&changes(&open, &wanted.config.node.portals).added).map_err(|problems| {
@@ -156,7 +165,7 @@ impl Engine {
         self.served().config.source.text != wanted.config.source.text
     }
 
-    fn plan_to(&self, wanted: &Loaded) -> Result<Plan, ReloadError> {
+    fn plan_to(&self, wanted: &Loaded, existed: &BTreeSet<String>) -> Result<Plan, ReloadError> {
         let (served, state) = (self.served(), self.storage.state());
         let free_bytes = self.storage.free_bytes();
         let missing_disk = self.storage.missing_disk();
@@ -165,12 +174,17 @@ impl Engine {
         let is_clustered = self.storage.is_clustered();
         let served = Some(&*served);
         let current =
-            Current { served, state: &state, free_bytes, missing_disk, is_unfinished, is_clustered };
+            Current { served, state: &state, free_bytes, missing_disk, is_unfinished, is_clustered, existed };
         plan(current, wanted).map_err(|report| match is_unfinished && !self.is_other_text(wanted) {
             // initiators see what it says already
             true => ReloadError::Interrupted(report.to_string()),
             false => ReloadError::Refused(report.to_string()),
         })
+    }
+
+    /// What there is now, for the next time.
+    pub(super) fn remember_vdis(&self, last: &mut LastReload) {
+        last.existed.extend(self.storage.state().vdis().map(|vdi| vdi.name.to_string()));
     }
 
     /// Reads the files, and looks whether they are still as they were.
@@ -193,17 +207,24 @@ impl Engine {
         asked: Asked,
         read: Result<Loaded, Unusable>,
     ) -> Result<Planned, ReloadError> {
+        if let Ok(Loaded { config, .. }) = &read
+            && (asked == Asked::Explicitly || config.source != last.source)
+        {
+            last.source = Arc::clone(&config.source);
+            last.existed.clear();
+        }
         let done = match read {
-            Ok(loaded) => self.change_to(loaded).await,
+            Ok(loaded) => self.change_to(loaded, &last.existed).await,
             Err(error) => Err(error.into()),
         };
+        self.remember_vdis(last);
         self.conclude(last, asked, &done);
         self.tell_what_is_served(last.failure.is_none());
         done
     }
 
-    async fn change_to(&self, wanted: Loaded) -> Result<Planned, ReloadError> {
-        let plan = self.plan_to(&wanted)?;
+    async fn change_to(&self, wanted: Loaded, existed: &BTreeSet<String>) -> Result<Planned, ReloadError> {
+        let plan = self.plan_to(&wanted, existed)?;
         let planned =
             Planned { warnings: warnings(&plan, &wanted), plan, is_other_text: self.is_other_text(&wanted) };
         let wanted = Arc::new(wanted);

@@ -4,6 +4,7 @@ mod changes;
 mod restart;
 mod vdi_steps;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub(crate) struct Current<'a> {
     pub(crate) is_unfinished: bool,
     /// Other processes serve the same VDIs.
     pub(crate) is_clustered: bool,
+    /// Names of VDIs that there were since the configuration was new, or asked for: one that is gone was deleted, and is not made.
+    pub(crate) existed: &'a BTreeSet<String>,
 }
 
 impl Current<'_> {
@@ -235,6 +238,7 @@ cluster: {name: test}
             missing_disk: None,
             is_unfinished: false,
             is_clustered: false,
+            existed: const { &BTreeSet::new() },
         }
     }
 
@@ -444,6 +448,18 @@ cluster: {name: test}
         let current = Current { is_unfinished: true, ..current(Some(&same), &state) };
         assert_eq!(plan(current, &same).unwrap().to_string(), format!("~ {UNFINISHED}"));
         assert!(planned(Some(&same), &same).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_deleted_since_the_file_was_read_is_not_made_again() {
+        let state = state();
+        let existed = ["spare", "thin"].map(String::from).into();
+        let wanted =
+            luns("{lun: 0, vdi: spare, size: 1GiB}, {lun: 1, vdi: thin}, {lun: 2, vdi: new, size: 1GiB}");
+        let plan = plan(Current { existed: &existed, ..current(None, &state) }, &wanted).unwrap();
+        assert!(matches!(&*plan.vdis, [VdiStep::Create { name, .. }] if name.as_str() == "new"));
+        let told = plan.warnings(&wanted).to_string();
+        assert!(told.contains("huntaway.yaml:7:") && told.contains("VDI `spare` was deleted"), "{told}");
     }
 
     #[test]

@@ -82,6 +82,10 @@ pub(super) fn steps(config: &Config, current: Current<'_>) -> Steps {
         let problems = found.problems.len();
         let step = match current.state.vdi(name) {
             Some(vdi) => existing(&asked, vdi, current.is_clustered, &mut found),
+            None if current.existed.contains(name.as_str()) => {
+                found.warnings.push(stays_deleted(name));
+                None
+            }
             None => new(&asked, name, &mut found.problems),
         };
         let Some(step) = step.filter(|_| found.problems.len() == problems) else { continue };
@@ -236,6 +240,14 @@ fn existing(asked: &Asked<'_>, vdi: &Vdi, is_clustered: bool, found: &mut Steps)
             None
         }
     }
+}
+
+fn stays_deleted(name: &At<String>) -> Problem {
+    Problem::warning(
+        name.span,
+        format!("VDI `{}` was deleted since this was read, and is not made again by itself", **name),
+        "take its LUN out of the file; or `huntaway apply` it again, and an empty VDI of that name is made",
+    )
 }
 
 fn stays_larger(span: Span, vdi: &Vdi, wanted: u64) -> Problem {
