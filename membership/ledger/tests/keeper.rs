@@ -235,8 +235,22 @@ fn no_disk_becomes_smaller_for_whoever_knows_it_smaller() {
     };
     assert!(matches!(resize(1, 4 << 30), Some(ProposalAnswer::Agreed { .. })));
     assert_eq!(resize(2, 3 << 30), Some(ProposalAnswer::NotProposable));
-    assert!(matches!(resize(3, 4 << 30), Some(ProposalAnswer::Refused { .. })), "it has that size");
+    assert_eq!(resize(3, 4 << 30), Some(ProposalAnswer::NotProposable), "it has that size");
     assert_eq!(keeper.ledger().state().vdi("disk").map(|vdi| vdi.size_bytes), Some(4 << 30));
+}
+
+#[test]
+fn a_growth_that_ends_late_ends_no_other() {
+    let mut keeper = keeper();
+    let has_bytes = keeper.ledger().state().vdi("disk").map(|vdi| vdi.size_bytes).expect("there is one");
+    let grow = Record::GrowVdi { vid: vid(1), size_bytes: 2 * has_bytes };
+    let begun = propose(&mut keeper, ms(710), 1, Proposal::Record(grow));
+    assert!(matches!(begun, Some(ProposalAnswer::Agreed { .. })), "{begun:?}");
+    let late = Record::ResizeVdi { vid: vid(1), size_bytes: has_bytes };
+    let ended = propose(&mut keeper, ms(720), 2, Proposal::Record(late));
+    assert_eq!(ended, Some(ProposalAnswer::NotProposable));
+    let goes_on_to = keeper.ledger().state().vdi("disk").and_then(|vdi| vdi.growing_to_bytes);
+    assert_eq!(goes_on_to, Some(2 * has_bytes));
 }
 
 #[test]

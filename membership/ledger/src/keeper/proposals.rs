@@ -91,14 +91,14 @@ impl Keeper {
     }
 
     fn decide(&mut self, record: Record) -> ProposalAnswer {
-        // Whoever wants a VDI to grow may not know that it is larger by now, and in use.
-        let is_smaller = match &record {
+        // Whoever wants a VDI to grow may not know that it is as large or larger by now, in use, and growing further.
+        let grows_no_more = match &record {
             Record::ResizeVdi { vid, size_bytes } => {
-                self.ledger.state().vdi_by_vid(*vid).is_some_and(|vdi| *size_bytes < vdi.size_bytes)
+                self.ledger.state().vdi_by_vid(*vid).is_some_and(|vdi| *size_bytes <= vdi.size_bytes)
             }
             _ => false,
         };
-        if is_smaller || !is_proposable(&record) {
+        if grows_no_more || !is_proposable(&record) {
             return ProposalAnswer::NotProposable;
         }
         let record = match self.ledger.state().disks().next() {
