@@ -24,7 +24,8 @@ pub(crate) enum VdiCommand {
     Create(CreateArgs),
     /// Make a VDI larger, or smaller with --allow-shrink; initiators see it at once
     Resize(ResizeArgs),
-    /// Delete a VDI that no LUN shows, with all its data
+    /// Delete a VDI that no LUN of this node shows, with all its data; in a cluster other nodes and gateways are not asked, and LUNs
+    /// of theirs that show it are gone at once
     Delete(DeleteArgs),
 }
 

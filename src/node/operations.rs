@@ -120,7 +120,7 @@ impl Engine {
         Ok(self.with_mappings(vdi))
     }
 
-    /// Deletes a VDI that no LUN shows, with all its data.
+    /// Deletes a VDI that no LUN of this node shows, with all its data.
     ///
     /// # Errors
     /// See [`OperationError`].
