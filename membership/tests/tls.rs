@@ -2,7 +2,7 @@
 
 mod kept;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use huntaway_ledger::keeper::Proposal;
 use huntaway_ledger::{EpochRecord, Name, Record};
@@ -14,7 +14,7 @@ use huntaway_wire::Epoch;
 use huntaway_wire::tls::{KEEPER, Pem, Tls};
 use kept::{Disk, Kept, follower, options};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::time::timeout;
 
 struct Ca {
@@ -71,6 +71,9 @@ async fn followers_are_taken_by_their_certificates() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_speaks_for_its_own_node_alone() {
     let (ca, dir) = (Ca::new(), TempDir::new().expect("a directory"));
+    let logged = NamedTempFile::new().expect("a file");
+    let log = logged.reopen().expect("it is there");
+    tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(log)).init();
     let kept = Kept::new(dir.path(), KeeperOptions { tls: ca.tls(KEEPER), ..options(2) }).await;
     let with = |name: &str, number: u8| RemoteOptions { tls: ca.tls(name), ..follower(kept.address, number) };
     let is_told = async |driver: &RemoteDriver| {
@@ -103,4 +106,14 @@ async fn a_certificate_speaks_for_its_own_node_alone() {
     gateway.propose_unheard(Proposal::Record(epoch));
     is_told(&gateway).await;
     assert_eq!(gateway.state().members(), state.members());
+    // Whoever looks after the cluster finds out who that was.
+    let log = std::fs::read_to_string(logged.path()).expect("it is text");
+    for words in [
+        "valid for name \"node-1\"; certificate is only valid for DnsName(\"node-2\")",
+        "valid for name \"gateway-1\"; certificate is only valid for DnsName(\"node-2\")",
+        "gives a node the name of another",
+        "cut off address=Some(127.0.0.1:",
+    ] {
+        assert!(log.contains(words), "{words} is not in:\n{log}");
+    }
 }

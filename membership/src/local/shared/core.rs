@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use huntaway_ledger::keeper::{Follower, Input, Keeper, Output, Proposal, ProposalAnswer};
 use huntaway_ledger::{EpochRecord, MAX_RECORD_BYTES, Member, Name, Record, State};
 use huntaway_wire::NodeId;
-use huntaway_wire::tls::Certificate;
+use huntaway_wire::tls::{Certificate, Untrusted};
 use tokio::sync::mpsc;
 
 use super::frame::framed;
@@ -30,7 +31,7 @@ const RETRY_BYTES: u64 = 1 << 20;
 /// What happens on connections, each of which has a number.
 #[derive(Debug)]
 pub(super) enum Event {
-    Connected { connection: u64, called: Called, shown: Option<Certificate>, outbox: mpsc::Sender<Sent> },
+    Connected { connection: u64, called: Called, shown: Shown, outbox: mpsc::Sender<Sent> },
     Came { connection: u64, message: ToKeeper },
     Gone { connection: u64 },
     Tick,
@@ -47,9 +48,26 @@ pub(super) enum Sent {
 #[derive(Debug)]
 struct Connection {
     follower: Follower,
-    /// With TLS it speaks for nobody else.
-    shown: Option<Certificate>,
+    shown: Shown,
     outbox: mpsc::Sender<Sent>,
+}
+
+/// What a caller shows of who it is.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// Where it calls from.
+    pub(super) address: Option<SocketAddr>,
+    /// With TLS it speaks for nobody else.
+    pub(super) certificate: Option<Certificate>,
+}
+
+/// What is not for a follower to say.
+#[derive(Debug, thiserror::Error)]
+enum Foreign {
+    #[error("it speaks for {name}: {why}")]
+    Speaks { name: Name, why: Untrusted },
+    #[error("it gives a node the name of another, or another name than it had")]
+    Names,
 }
 
 /// Which file is cut, whose it is, and from which length on.
@@ -104,8 +122,14 @@ impl Core {
             }
             Event::Came { connection, message } => {
                 if let Some(from) = self.connections.get(&connection) {
-                    let (by, is_its_own) = (from.follower, self.is_its_own(from, &message));
-                    if is_its_own { self.came(connection, by, message) } else { self.reject(connection) }
+                    match self.check_its_own(&from.shown, &message) {
+                        Ok(()) => self.came(connection, from.follower, message),
+                        Err(why) => {
+                            let address = from.shown.address;
+                            tracing::warn!(?address, %why, "a follower of the ledger is cut off");
+                            self.reject(connection);
+                        }
+                    }
                 }
             }
             Event::Gone { connection } => self.leave(connection),
@@ -120,13 +144,7 @@ impl Core {
     }
 
     /// The connection takes the place of an earlier one of the follower's.
-    fn enter(
-        &mut self,
-        connection: u64,
-        called: Called,
-        shown: Option<Certificate>,
-        outbox: mpsc::Sender<Sent>,
-    ) {
+    fn enter(&mut self, connection: u64, called: Called, shown: Shown, outbox: mpsc::Sender<Sent>) {
         let Called { follower: by, last, hash } = called;
         let catch_up = self.history.catch_up(last, hash);
         let own = self.durable.state().number();
@@ -172,8 +190,13 @@ impl Core {
 
     /// Whether it speaks for the node or gateway that its certificate is for, and gives nobody the name of another. Other proposals are
     /// anybody's.
-    fn is_its_own(&self, from: &Connection, message: &ToKeeper) -> bool {
-        let Some(shown) = &from.shown else { return true };
+    fn check_its_own(&self, shown: &Shown, message: &ToKeeper) -> Result<(), Foreign> {
+        let Some(certificate) = &shown.certificate else { return Ok(()) };
+        let is_for = |name: &Name| {
+            let refused = |why| Foreign::Speaks { name: name.clone(), why };
+            certificate.is_for(name.as_str()).map_err(refused)
+        };
+        let state = self.keeper.ledger().state();
         let process = match message {
             ToKeeper::Started(start) => start.process,
             ToKeeper::AskedLease { process, .. }
@@ -182,21 +205,17 @@ impl Core {
             ToKeeper::Proposed {
                 proposal: Proposal::Record(Record::GatewayStarted { name, .. }), ..
             } => {
-                return shown.is_for(name.as_str()).is_ok();
+                return is_for(name);
             }
             ToKeeper::Proposed { proposal: Proposal::Record(Record::Epoch(epoch)), .. } => {
-                return keeps_names(self.keeper.ledger().state(), epoch);
+                return if keeps_names(state, epoch) { Ok(()) } else { Err(Foreign::Names) };
             }
-            ToKeeper::Proposed { .. } | ToKeeper::Alive => return true,
+            ToKeeper::Proposed { .. } | ToKeeper::Alive => return Ok(()),
         };
-        let name = self.keeper.ledger().state().name_of(process.node);
-        name.is_none_or(|name| shown.is_for(name.as_str()).is_ok())
+        state.name_of(process.node).map_or(Ok(()), is_for)
     }
 
     fn reject(&mut self, connection: u64) {
-        tracing::warn!(
-            "a follower of the ledger speaks for another node than its certificate is for: it is cut off"
-        );
         self.send(connection, framed(&FromKeeper::Rejected(Rejection::Certificate)));
         self.leave(connection);
     }
@@ -347,7 +366,8 @@ mod tests {
         let cutting = Cutting { dir: dir.into(), node, cut_bytes: u64::MAX };
         let mut core = Core::new(Keeper::new(clock::now(), found.ledger, SILENCE), log, history, cutting);
         let (outbox, mut sent) = mpsc::channel(16);
-        core.take(Event::Connected { connection: 1, called, shown: None, outbox }).unwrap();
+        let shown = Shown { address: None, certificate: None };
+        core.take(Event::Connected { connection: 1, called, shown, outbox }).unwrap();
         assert!(sent.try_recv().is_ok());
         (core, sent)
     }

@@ -1,6 +1,7 @@
 //! A keeper's socket: takes followers, and brings the core what they say.
 
 use core::time::Duration;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,14 +9,14 @@ use bytes::Bytes;
 use huntaway_ledger::keeper::Keeper;
 use huntaway_ledger::{Cluster, EpochRecord, Ledger, Member, Name, Next, Record};
 use huntaway_wire::link::{self, Guest, Reader, Threshold, Writer};
-use huntaway_wire::tls::{Certificate, Tls};
+use huntaway_wire::tls::Tls;
 use huntaway_wire::{ClusterKey, Epoch, NodeId};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::core::{Core, Cutting, Event, Sent};
+use super::core::{Core, Cutting, Event, Sent, Shown};
 use super::frame::{Cut, Messages, SIGN_OF_LIFE, framed, send};
 use super::handshake::{self, Called};
 use super::history::History;
@@ -194,7 +195,7 @@ struct Host {
 /// A follower, and its connection.
 struct Taken {
     called: Called,
-    shown: Option<Certificate>,
+    shown: Shown,
     messages: Messages<Reader>,
     writer: Writer,
 }
@@ -235,7 +236,7 @@ impl Host {
     async fn host(&self, connection: u64, stream: TcpStream, guest: Guest) {
         let address = stream.peer_addr().ok();
         let taken = tokio::select! {
-            taken = self.taken(stream) => taken,
+            taken = self.taken(stream, address) => taken,
             () = guest.displaced() => Err(Cut::Displaced),
         };
         drop(guest);
@@ -252,12 +253,12 @@ impl Host {
     }
 
     /// Whoever has the key.
-    async fn taken(&self, stream: TcpStream) -> Result<Taken, Cut> {
+    async fn taken(&self, stream: TcpStream, address: Option<SocketAddr>) -> Result<Taken, Cut> {
         let answered = timeout(handshake::DEADLINE, link::answer(stream, self.tls.as_ref()));
-        let ((reader, mut writer), shown) = answered.await.map_err(|_| Cut::Silent)??;
+        let ((reader, mut writer), certificate) = answered.await.map_err(|_| Cut::Silent)??;
         let mut messages = Messages::new(reader);
         let called = handshake::answer(&mut messages, &mut writer, &self.key, self.cluster).await?;
-        Ok(Taken { called, shown, messages, writer })
+        Ok(Taken { called, shown: Shown { address, certificate }, messages, writer })
     }
 
     async fn connected(&self, connection: u64, taken: Taken) -> Cut {
