@@ -1,5 +1,6 @@
 //! What requests about members of the cluster do, and about what recovery may take: each is a record.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use huntaway_ledger::{EpochRecord, MAX_VOTERS, MAX_WEIGHT, Member, Name, Record, RecoveryPolicy, State};
@@ -62,6 +63,7 @@ pub(super) async fn add(storage: &Storage, new: NewMember) -> Result<NodeStatus,
 /// The epoch with one node more.
 fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
     let NewMember { name, address, zone, weight } = new;
+    let address = canonical(address);
     let checked = |text: &str| {
         Name::new(text).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, &format!("`{text}`: {error}")))
     };
@@ -82,7 +84,7 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
         );
         return Err(Refusal::new(StatusCode::BAD_REQUEST, &report));
     }
-    let is_elsewhere = |other: &&Member| other.addresses.iter().any(|at| !at.ip().is_loopback());
+    let is_elsewhere = |other: &&Member| other.addresses.iter().any(|at| !canonical(*at).ip().is_loopback());
     if address.ip().is_loopback()
         && let Some(other) = state.members().iter().find(is_elsewhere)
     {
@@ -98,7 +100,8 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
     if state.gateway(&name).is_some() {
         return taken(format!("a gateway without data is called `{name}`: take another name"));
     }
-    if let Some(known) = state.members().iter().find(|member| member.addresses.contains(&address)) {
+    let is_there = |member: &&Member| member.addresses.iter().any(|at| canonical(*at) == address);
+    if let Some(known) = state.members().iter().find(is_there) {
         return taken(format!("{} has the address {address}: give the new node one of its own", known.name));
     }
     let cluster = state.cluster().cloned();
@@ -113,6 +116,11 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
     }
     let members: Vec<Member> = state.members().iter().cloned().chain([new]).collect();
     Ok(EpochRecord { number: next(state), cluster, members, voters })
+}
+
+/// The same, of an IPv4 address that is written as one of IPv6.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Has a node belong to the cluster no more. Its uuid never comes back.
@@ -182,11 +190,14 @@ mod tests {
     #[test]
     fn a_node_that_others_cannot_reach_is_not_added() {
         let elsewhere = ["192.0.2.1:7000", "192.0.2.2:7000"];
-        for address in ["127.0.0.1:7000", "[::1]:7000"] {
+        for address in ["127.0.0.1:7000", "[::1]:7000", "[::ffff:127.0.0.1]:7000"] {
             let refused = added_to(&elsewhere, address).unwrap_err();
             assert!(refused.contains("node-1 at 192.0.2.1:7000 cannot reach `new`"), "{refused}");
         }
         assert!(added_to(&elsewhere, "192.0.2.3:7000").is_ok());
         assert!(added_to(&["127.0.0.1:7001"], "127.0.0.1:7000").is_ok());
+        assert!(added_to(&["[::ffff:127.0.0.1]:7001"], "127.0.0.1:7000").is_ok());
+        assert!(added_to(&elsewhere, "[::ffff:0.0.0.0]:7000").is_err());
+        assert!(added_to(&elsewhere, "[::ffff:192.0.2.2]:7000").is_err(), "node-2 is there");
     }
 }
