@@ -109,8 +109,11 @@ async fn serve(server: KeeperServer, args: &KeeperArgs) -> Result<(), Box<dyn Er
 fn new_cluster(name: &Name, copies: Option<usize>, nodes: &[NewNode]) -> Result<NewCluster, Box<dyn Error>> {
     let mut members: Vec<Member> = Vec::new();
     for NewNode { name, address, zone, weight } in nodes {
-        if members.iter().any(|member| member.name == *name || member.addresses == [address.0]) {
-            return Err(format!("node {name} or its address is given twice").into());
+        // On certificates upper and lower case are the same.
+        let is_name = |member: &Member| member.name.as_str().eq_ignore_ascii_case(name.as_str());
+        if members.iter().any(|member| is_name(member) || member.addresses == [address.0]) {
+            let why = "or its address is given twice (in names, upper and lower case are the same)";
+            return Err(format!("node {name} {why}").into());
         }
         members.push(member(name.clone(), address.0, zone.clone(), *weight)?);
     }
@@ -159,6 +162,9 @@ mod tests {
         assert_eq!(numbers, [(2, 1), (3, 2), (3, 2)]);
         assert!(made(Some(3), 2).is_err());
         assert!(new_cluster(&name, None, &[nodes(1), nodes(1)].concat()).is_err());
+        let twice = ["a=192.0.2.1:3271", "A=192.0.2.2:3271"].map(|node| node.parse().unwrap());
+        let refused = new_cluster(&name, None, &twice).unwrap_err().to_string();
+        assert!(refused.contains("upper and lower case"), "{refused}");
     }
 
     #[test]

@@ -71,10 +71,13 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
     if weight > MAX_WEIGHT {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, &format!("a weight is {MAX_WEIGHT} at most")));
     }
-    if let Some(known) = state.members().iter().find(|member| member.name.as_str() == name) {
+    // On certificates upper and lower case are the same.
+    let is_name = |known: &Name| known.as_str().eq_ignore_ascii_case(&name);
+    if let Some(known) = state.members().iter().find(|member| is_name(&member.name)) {
         let addresses: Vec<String> = known.addresses.iter().map(ToString::to_string).collect();
         return taken(format!(
-            "the cluster has a node `{name}` at {}: start it, or take another name",
+            "the cluster has a node `{}` at {}: start it, or take another name (upper and lower case are the same)",
+            known.name,
             addresses.join(" ")
         ));
     }
@@ -97,8 +100,10 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
         );
         return Err(Refusal::new(StatusCode::BAD_REQUEST, &report));
     }
-    if state.gateway(&name).is_some() {
-        return taken(format!("a gateway without data is called `{name}`: take another name"));
+    if let Some((known, _)) = state.gateways().find(|(known, _)| is_name(known)) {
+        return taken(format!(
+            "a gateway without data is called `{known}`: take another name (upper and lower case are the same)"
+        ));
     }
     let is_there = |member: &&Member| member.addresses.iter().any(|at| canonical(*at) == address);
     if let Some(known) = state.members().iter().find(is_there) {
@@ -169,11 +174,18 @@ pub(super) async fn pace_recovery(storage: &Arc<Storage>, new: NewPolicy) -> Res
 
 #[cfg(test)]
 mod tests {
+    use huntaway_ledger::{Incarnation, StartId};
+    use huntaway_wire::NodeId;
+
     use super::*;
     use crate::cluster::fixture;
 
     /// What is said to a node at that address, in a cluster whose nodes are at these.
     fn added_to(others: &[&str], address: &str) -> Result<EpochRecord, String> {
+        added_as("new", others, address)
+    }
+
+    fn added_as(name: &str, others: &[&str], address: &str) -> Result<EpochRecord, String> {
         let mut state = fixture::state(others.len() as u8, 1, 1);
         let mut members = state.members().to_vec();
         for (member, address) in members.iter_mut().zip(others) {
@@ -182,9 +194,24 @@ mod tests {
         let cluster = state.cluster().cloned().unwrap();
         let epoch = EpochRecord { number: next(&state), cluster, members, voters: state.voters().to_vec() };
         state.apply(&Record::Epoch(epoch)).unwrap();
-        let (name, zone) = ("new".to_owned(), "new".to_owned());
+        let gateway = Record::GatewayStarted {
+            name: Name::new("gateway-1").unwrap(),
+            node: NodeId([9; 16]),
+            incarnation: Incarnation(1),
+            start: StartId(1),
+        };
+        state.apply(&gateway).unwrap();
+        let (name, zone) = (name.to_owned(), "new".to_owned());
         let new = NewMember { name, address: address.parse().unwrap(), zone, weight: 1 };
         added(&state, new).map_err(|refusal| refusal.report)
+    }
+
+    #[test]
+    fn names_differ_in_more_than_case() {
+        for name in ["node-1", "Node-1", "gateway-1", "GATEWAY-1"] {
+            let refused = added_as(name, &["192.0.2.1:7000"], "192.0.2.2:7000").unwrap_err();
+            assert!(refused.contains(&name.to_lowercase()), "{refused}");
+        }
     }
 
     #[test]
