@@ -1,11 +1,11 @@
-//! `huntaway cluster show|verify|force`: the cluster as a whole.
+//! `huntaway cluster show|set|verify|force`: the cluster as a whole.
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::process::ExitCode;
 
-use crate::cluster::{Closed, ClusterStatus, Force, may_be_lost};
+use crate::cluster::{Closed, ClusterStatus, CopiesStatus, Force, NewCopies, may_be_lost};
 use crate::node_address::ClusterAddress;
 use crate::status_command::nodes;
 use crate::table::Form;
@@ -19,6 +19,8 @@ const MOST_NAMED: usize = 8;
 pub(crate) enum ClusterCommand {
     /// Show what the cluster is: its epoch, its copies, its nodes
     Show(ShowArgs),
+    /// Say how many copies of everything there are to be, and how many of them writes need: what is lacking is copied from then on
+    Set(SetArgs),
     /// Compare all copies, block by block, while the cluster works (64 MiB in a second of each node): what differs is told, and put
     /// right
     Verify(VerifyArgs),
@@ -29,6 +31,26 @@ pub(crate) enum ClusterCommand {
 /// Arguments of `huntaway cluster show`.
 #[derive(clap::Args)]
 pub(crate) struct ShowArgs {
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
+    #[command(flatten)]
+    cluster: ClusterAddress,
+}
+
+/// Arguments of `huntaway cluster set`.
+#[derive(clap::Args)]
+#[group(required = true, multiple = true, args = ["copies", "min_copies"])]
+pub(crate) struct SetArgs {
+    /// Copies of everything, each on another node; with zones, each in another zone as far as there are so many
+    #[arg(long, value_name = "N")]
+    copies: Option<usize>,
+
+    /// So many of them have to be in sync, or nothing is written: more of them survive more at once, fewer go on with less
+    #[arg(long, value_name = "N")]
+    min_copies: Option<usize>,
+
     /// How the result is printed
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
     output: Form,
@@ -56,6 +78,11 @@ pub(crate) fn run(command: &ClusterCommand) -> Result<ExitCode, Box<dyn Error>> 
             let text = output.text(&status, || page(&status))?;
             stdout().write_all(text.as_bytes())?;
         }
+        ClusterCommand::Set(SetArgs { copies, min_copies, output, cluster }) => {
+            let new = NewCopies { copies: *copies, min_copies: *min_copies };
+            let set = cluster.client()?.set_copies(new)?;
+            stdout().write_all(output.text(&set, || for_people(set))?.as_bytes())?;
+        }
         ClusterCommand::Verify(args) => return verify_command::run(args),
         ClusterCommand::Force(args) => force(args)?,
     }
@@ -69,6 +96,12 @@ fn page(status: &ClusterStatus) -> String {
          min_copies  {min_copies}\npartitions  {}\n\n{}",
         partitions.all(),
         nodes(&status.nodes)
+    )
+}
+
+fn for_people(CopiesStatus { copies, min_copies }: CopiesStatus) -> String {
+    format!(
+        "everything is to have {copies} copies, and writes need {min_copies} of them (huntaway recovery wait waits until it is so)\n"
     )
 }
 

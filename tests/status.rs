@@ -3,7 +3,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -114,6 +114,42 @@ fn a_node_is_drained_and_the_last_ones_are_not() {
     assert!(said(&directory, &["node", "show", "node-2"]).contains("to keep    4096 partitions"));
     assert!(said(&directory, &["node", "list"]).contains("node-3"));
     assert!(said(&directory, &["cluster", "show"]).contains("epoch       3"));
+}
+
+#[test]
+fn there_are_as_many_copies_as_are_asked_for() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let demo = three(&directory);
+    until_health(&directory, "ok");
+    let in_sync = || -> usize {
+        let place = said(&directory, &["object", "where", "demo-0", "0", "-o", "json"]);
+        serde_json::from_str::<Value>(&place).unwrap()["in_sync"].as_array().unwrap().len()
+    };
+    // Somebody writes, reads and compares meanwhile.
+    let target = format!("portal={},iqn={},lun=0", demo.portal(), demo.target());
+    let mut load = huntaway();
+    load.args(["bench", "--destroy-data", "--verify", "--rounds", "0", "--warm", "0", "--seconds", "10"]);
+    let load = load.args(["--loads", "write 4k q1,read 4k q32", "--target", &target]);
+    let load = load.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let set = said(&directory, &["cluster", "set", "--copies", "2", "--min-copies", "1"]);
+    assert!(set.contains("2 copies, and writes need 1 of them"), "{set}");
+    wait::until("the third copy to go", LIMIT, || (in_sync() == 2).then_some(()));
+    assert!(refused(&directory, &["cluster", "set"]).contains("--copies"));
+    assert!(refused(&directory, &["cluster", "set", "--copies", "4"]).contains("node add"));
+    assert!(
+        refused(&directory, &["cluster", "set", "--copies", "3", "--min-copies", "3"])
+            .contains("recovery wait")
+    );
+    said(&directory, &["cluster", "set", "--copies", "3"]);
+    said(&directory, &["recovery", "wait", "--timeout", "120"]);
+    assert_eq!(in_sync(), 3);
+    assert!(said(&directory, &["cluster", "show"]).contains("copies      3\nmin_copies  1\n"));
+    said(&directory, &["cluster", "set", "--min-copies", "2"]);
+    let verified = said(&directory, &["cluster", "verify"]);
+    assert!(verified.contains("all copies are the same"), "{verified}");
+    let load = load.wait_with_output().unwrap();
+    assert!(load.status.success(), "{}", String::from_utf8_lossy(&load.stderr));
 }
 
 #[test]

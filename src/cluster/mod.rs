@@ -13,8 +13,8 @@ mod sight;
 pub(crate) use closed::{closed, forced, may_be_lost};
 pub(crate) use explanation::{ago, explanation};
 pub(crate) use report::{
-    Closed, ClusterStatus, Comparison, Explanation, Force, Forced, Health, Loss, LunStatus, NewMember,
-    NewPolicy, NewWeight, NodeStatus, ObjectPlace, PolicyStatus, Round,
+    Closed, ClusterStatus, Comparison, CopiesStatus, Explanation, Force, Forced, Health, Loss, LunStatus,
+    NewCopies, NewMember, NewPolicy, NewWeight, NodeStatus, ObjectPlace, PolicyStatus, Round,
 };
 #[cfg(test)]
 pub(crate) use report::{DifferenceFound, Party};

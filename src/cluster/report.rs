@@ -204,6 +204,25 @@ pub(crate) struct NewMember {
     pub(crate) weight: u32,
 }
 
+/// How many copies there are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CopiesStatus {
+    /// Copies that each partition shall have.
+    pub(crate) copies: usize,
+    /// Copies that have to be in sync for writes to be taken.
+    pub(crate) min_copies: usize,
+}
+
+/// What is to be different about it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct NewCopies {
+    /// Copies that each partition shall have.
+    pub(crate) copies: Option<usize>,
+    /// Copies that have to be in sync for writes to be taken.
+    pub(crate) min_copies: Option<usize>,
+}
+
 /// What recovery may take, in the whole cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PolicyStatus {

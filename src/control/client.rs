@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 
 use super::protocol::{Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus};
 use crate::cluster::{
-    Closed, ClusterStatus, Comparison, Explanation, Force, Forced, NewMember, NewPolicy, NewWeight,
-    NodeStatus, ObjectPlace, PolicyStatus, Round,
+    Closed, ClusterStatus, Comparison, CopiesStatus, Explanation, Force, Forced, NewCopies, NewMember,
+    NewPolicy, NewWeight, NodeStatus, ObjectPlace, PolicyStatus, Round,
 };
 
 /// Longest answer that is read, in bytes: the list of as many VDIs as there can be.
@@ -213,6 +213,14 @@ impl Client {
         let _: serde_json::Value =
             self.call("DELETE", &format!("/v1/cluster/nodes/{node}"), None, String::new())?;
         Ok(())
+    }
+
+    /// Says how many copies there are to be.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn set_copies(&self, new: NewCopies) -> Result<CopiesStatus, CallError> {
+        self.call("PATCH", "/v1/cluster", None, self.json(&new)?)
     }
 
     /// Says what recovery may take.

@@ -10,7 +10,7 @@ use huntaway_membership::local::shared::NotDone;
 use hyper::{Method, StatusCode};
 use tokio::time::{Instant, sleep};
 
-use super::membership::{add, pace_recovery, remove, weigh};
+use super::membership::{add, pace_recovery, remove, set_copies, weigh};
 use super::routes::{Answer, Refusal, json, parse};
 use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, Round, closed, explanation, forced};
 use crate::node::{Engine, Storage};
@@ -43,6 +43,7 @@ pub(super) async fn route(
     let words: Vec<&str> = path.split('/').skip(1).collect();
     match (method.as_str(), &*words) {
         ("GET", ["v1", "cluster"]) => json(StatusCode::OK, &storage.sight().status(luns(engine))),
+        ("PATCH", ["v1", "cluster"]) => json(StatusCode::OK, &set_copies(storage, parse(body)?).await?),
         ("GET", ["v1", "cluster", "explanation"]) => json(StatusCode::OK, &explanation(&storage.sight())),
         ("GET", ["v1", "cluster", "closed"]) => json(StatusCode::OK, &closed(&storage.state())),
         ("POST", ["v1", "cluster", "force"]) => {

@@ -1,4 +1,4 @@
-//! What requests about members of the cluster do, and about what recovery may take: each is a record.
+//! What requests about members of the cluster do, about its copies, and about what recovery may take: each is a record.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use hyper::StatusCode;
 
 use super::cluster_routes::propose;
 use super::routes::Refusal;
-use crate::cluster::{NewMember, NewPolicy, NodeStatus, PolicyStatus};
+use crate::cluster::{CopiesStatus, NewCopies, NewMember, NewPolicy, NodeStatus, PolicyStatus};
 use crate::new_node::member;
 use crate::node::Storage;
 
@@ -157,6 +157,43 @@ fn removed(state: &State, name: &str) -> Result<EpochRecord, Refusal> {
     Ok(EpochRecord { number: next(state), cluster, members, voters })
 }
 
+/// Says how many copies there are to be from now on.
+pub(super) async fn set_copies(storage: &Arc<Storage>, new: NewCopies) -> Result<CopiesStatus, Refusal> {
+    let state = storage.state();
+    let CopiesStatus { copies, min_copies } = with_copies(&state, new)?;
+    if (copies, min_copies) != (state.sets().copies(), state.sets().min_copies()) {
+        let said = |why: String| format!("there are as many copies as before: {why}");
+        propose(storage, Record::Copies { copies, min_copies }, said).await?;
+    }
+    Ok(CopiesStatus { copies, min_copies })
+}
+
+/// As many as are asked for, if there can be so many, and nothing stops being written for it.
+fn with_copies(state: &State, new: NewCopies) -> Result<CopiesStatus, Refusal> {
+    let sets = state.sets();
+    let copies = new.copies.unwrap_or(sets.copies());
+    let min_copies = new.min_copies.unwrap_or(sets.min_copies());
+    let not_so = |report: String| Err(Refusal::new(StatusCode::CONFLICT, &report));
+    if !(1..=copies).contains(&min_copies) {
+        return not_so(format!(
+            "writes can need 1 to {copies} of {copies} copies, not {min_copies}: say --min-copies as well"
+        ));
+    }
+    let keepers = state.members().iter().filter(|member| member.weight > 0).count();
+    if copies > keepers && copies > sets.copies() {
+        return not_so(format!(
+            "there can be {keepers} copies of everything, for so many nodes keep data, not {copies}: `huntaway node add` and              start another one first"
+        ));
+    }
+    let lacking = sets.sets().filter(|(_, set)| set.in_sync.len() < min_copies).count();
+    if lacking > 0 && min_copies > sets.min_copies() {
+        return not_so(format!(
+            "{lacking} partitions have fewer than {min_copies} copies in sync by now, and would not be written to:              `huntaway recovery wait` first"
+        ));
+    }
+    Ok(CopiesStatus { copies, min_copies })
+}
+
 /// Says what recovery may take from now on.
 pub(super) async fn pace_recovery(storage: &Arc<Storage>, new: NewPolicy) -> Result<PolicyStatus, Refusal> {
     let before = storage.state().recovery();
@@ -179,6 +216,22 @@ mod tests {
 
     use super::*;
     use crate::cluster::fixture;
+
+    #[test]
+    fn there_are_as_many_copies_as_nodes_keep_and_writes_need_no_more_than_there_are() {
+        let state = fixture::state(3, 2, 1);
+        let set = |copies, min_copies| {
+            let set = with_copies(&state, NewCopies { copies, min_copies });
+            set.map(|set| (set.copies, set.min_copies)).map_err(|refusal| refusal.report)
+        };
+        assert_eq!(set(Some(3), None), Ok((3, 1)));
+        assert_eq!(set(None, Some(2)), Ok((2, 2)));
+        assert!(set(Some(4), None).unwrap_err().contains("for so many nodes keep data"));
+        assert!(set(Some(1), Some(2)).unwrap_err().contains("1 to 1 of 1 copies, not 2"));
+        assert!(set(None, Some(0)).unwrap_err().contains("say --min-copies"));
+        // The third copies are not there yet.
+        assert!(set(Some(3), Some(3)).unwrap_err().contains("recovery wait"), "{:?}", set(Some(3), Some(3)));
+    }
 
     /// What is said to a node at that address, in a cluster whose nodes are at these.
     fn added_to(others: &[&str], address: &str) -> Result<EpochRecord, String> {

@@ -10,6 +10,7 @@
 //! | `POST /v1/plan` | YAML | [`PlanAnswer`] |
 //! | `POST /v1/reload` | | [`PlanAnswer`] |
 //! | `GET /v1/cluster` | | [`ClusterStatus`](crate::cluster::ClusterStatus) |
+//! | `PATCH /v1/cluster` | [`NewCopies`](crate::cluster::NewCopies) | [`CopiesStatus`](crate::cluster::CopiesStatus) |
 //! | `GET /v1/cluster/explanation` | | [`Explanation`](crate::cluster::Explanation) |
 //! | `GET /v1/cluster/closed` | | a list of [`Closed`](crate::cluster::Closed) |
 //! | `POST /v1/cluster/force` | [`Force`](crate::cluster::Force) | [`Forced`](crate::cluster::Forced) |
