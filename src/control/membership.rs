@@ -182,13 +182,15 @@ fn with_copies(state: &State, new: NewCopies) -> Result<CopiesStatus, Refusal> {
     let keepers = state.members().iter().filter(|member| member.weight > 0).count();
     if copies > keepers && copies > sets.copies() {
         return not_so(format!(
-            "there can be {keepers} copies of everything, for so many nodes keep data, not {copies}: `huntaway node add` and              start another one first"
+            "there can be {keepers} copies of everything, for so many nodes keep data, not {copies}: `huntaway node add` and \
+             start another one first"
         ));
     }
     let lacking = sets.sets().filter(|(_, set)| set.in_sync.len() < min_copies).count();
     if lacking > 0 && min_copies > sets.min_copies() {
         return not_so(format!(
-            "{lacking} partitions have fewer than {min_copies} copies in sync by now, and would not be written to:              `huntaway recovery wait` first"
+            "{lacking} partitions have fewer than {min_copies} copies in sync by now, and would not be written to: \
+             `huntaway recovery wait` first"
         ));
     }
     Ok(CopiesStatus { copies, min_copies })
