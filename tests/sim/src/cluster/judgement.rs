@@ -504,6 +504,11 @@ impl Cluster {
             let nodes: Vec<_> = in_sync.iter().map(|process| endpoint_of(process.node)).collect();
             return Some(format!("partition {number} has {nodes:?}, {} of them doubtful", doubtful.len()));
         }
+        // A store that nobody has opened since its process died is not judged.
+        let mut nodes = configuration.in_sync.iter().map(|process| endpoint_of(process.node));
+        if let Some(dead) = nodes.find(|node| !self.nodes[*node].is_alive()) {
+            return Some(format!("node {dead} of partition {number} is not there"));
+        }
         let node = endpoint_of(configuration.primary);
         match self.nodes[node].replica(number).filter(|primary| primary.is_open()) {
             Some(primary) if primary.is_settled() => None,
