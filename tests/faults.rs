@@ -1,6 +1,6 @@
-//! Several initiators with paths through all gateways of a cluster, while its nodes are killed, hang and come back: what they
-//! see of each block is what one disk would show. In the end everything has all its copies, all gateways show the same, and
-//! so do all copies.
+//! Several initiators with paths through all gateways of a cluster, while its nodes are killed, hang and come back, one now and
+//! then with an old copy of its disk, and the disk of another fails: what they see of each block is what one disk would show. In
+//! the end everything has all its copies, all gateways show the same, and so do all copies.
 //!
 //! `HUNTAWAY_FAULTS_SECONDS` is how long that goes on (180 unless told), `HUNTAWAY_FAULTS_SEED` what is drawn (printed). The
 //! same seed draws the same faults and commands; how processes and threads take turns is the kernel's. If something is wrong,
@@ -17,19 +17,28 @@ use std::time::{Duration, Instant};
 
 use huntaway_judge::{Effect, Random};
 use rustix::process::Signal;
-use support::cluster::Nodes;
+use serde_json::Value;
+use support::cluster::{Nodes, copy};
 use support::multipath::{Multipath, Seen, judge, work_during};
+use support::needs::{Need, available};
+use support::script::break_log;
 use support::wait;
 use tempfile::TempDir;
 
 const NODES: u8 = 5;
 const INITIATORS: u64 = 12;
+/// The disk of this one fails now and then.
+const FAILING: u8 = 4;
+/// This one comes back with an old copy of its disk now and then. If more did, nobody might have what was acknowledged.
+const FORGETFUL: u8 = 5;
 /// Unless told.
 const SECONDS: u64 = 180;
 /// Most nodes that are down or hang at a time.
 const MOST_DOWN: usize = 2;
 /// Time in which a node that was killed has to serve again, however often it has to be started.
 const START_LIMIT: Duration = Duration::from_secs(90);
+/// Time in which others know that a node is down, or it is not waited for.
+const KNOWN_LIMIT: Duration = Duration::from_secs(5);
 
 #[test]
 fn what_clients_see_under_faults_is_what_one_disk_would_show() {
@@ -37,6 +46,7 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
     let time = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64);
     let seed = number("HUNTAWAY_FAULTS_SEED").unwrap_or(time);
     println!("HUNTAWAY_FAULTS_SEED={seed} HUNTAWAY_FAULTS_SECONDS={seconds}");
+    let has_strace = available(&[Need::Program("strace")]);
     let scratch = Kept(Some(tempfile::tempdir().unwrap()));
     let mut nodes = Nodes::start(NODES, &scratch.path().join("data"));
     let portals: Vec<String> = nodes.numbers().map(|node| nodes.portal(node).to_owned()).collect();
@@ -48,7 +58,8 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
         (0..INITIATORS).map(|number| Multipath::new(number, target, &portals, draw(), began)).collect();
     let nodes_draw: Vec<Random> = nodes.numbers().map(|_| draw()).collect();
     work_during(&mut initiators, || {
-        let faults = break_and_heal(&nodes, nodes_draw, Duration::from_secs(seconds));
+        let breaker = Breaker { nodes: &nodes, old: &scratch.path().join("old"), has_strace };
+        let faults = breaker.break_and_heal(nodes_draw, Duration::from_secs(seconds));
         println!("{faults} faults; waiting until all copies are whole");
         nodes.until_healthy();
     });
@@ -67,6 +78,8 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
     let attempts: usize = seen.iter().flat_map(|seen| seen.values()).map(Vec::len).sum();
     println!("{attempts} reads and writes of blocks are explained");
     assert!(shown.windows(2).all(|pair| pair[0] == pair[1]), "gateways show different blocks");
+    let (is_well, found) = nodes.verify();
+    assert!(is_well && found["differing_blocks"] == 0, "{found:#}");
     let copies = nodes.copies();
     nodes.stop();
     nodes.compare(&copies);
@@ -76,52 +89,108 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
 
-/// For so long, kills and stops nodes at random, and lets them come back. Returns how often.
-fn break_and_heal(nodes: &Nodes, random: Vec<Random>, time: Duration) -> usize {
-    let (is_over, down) = (&AtomicBool::new(false), &AtomicUsize::new(0));
-    thread::scope(|scope| {
-        let broken: Vec<_> = nodes
-            .numbers()
-            .zip(random)
-            .map(|(node, random)| scope.spawn(move || break_and_heal_one(nodes, node, random, is_over, down)))
-            .collect();
-        thread::sleep(time);
-        is_over.store(true, Ordering::Release);
-        broken.into_iter().map(|thread| thread.join().expect("a node comes back")).sum()
-    })
+/// Who breaks the nodes.
+#[derive(Clone, Copy)]
+struct Breaker<'a> {
+    nodes: &'a Nodes,
+    /// Where an old copy of a node's files is kept.
+    old: &'a Path,
+    has_strace: bool,
 }
 
-fn break_and_heal_one(
-    nodes: &Nodes,
-    node: u8,
-    mut random: Random,
-    is_over: &AtomicBool,
-    down: &AtomicUsize,
-) -> usize {
-    let mut faults = 0;
-    pause(&mut random, 0, 8000);
-    while !is_over.load(Ordering::Acquire) {
-        let one_more = |down| (down < MOST_DOWN).then_some(down + 1);
-        if down.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_err() {
-            pause(&mut random, 100, 1000);
-            continue;
-        }
-        faults += 1;
-        if random.percent(40) {
-            nodes.kill(&[node]);
-            pause(&mut random, 0, 5000);
-            start(nodes, node);
-        } else {
-            // Half of the time long enough for initiators to go on elsewhere, with what it holds sent again there.
-            let (least, most) = if random.percent(50) { (3000, 9000) } else { (50, 3000) };
-            nodes.signal(node, Signal::STOP);
-            pause(&mut random, least, most);
-            nodes.signal(node, Signal::CONT);
-        }
-        down.fetch_sub(1, Ordering::AcqRel);
-        pause(&mut random, 1000, 20_000);
+impl Breaker<'_> {
+    /// For so long, breaks nodes at random, and lets them come back. Returns how often.
+    fn break_and_heal(self, random: Vec<Random>, time: Duration) -> usize {
+        let (is_over, down) = (&AtomicBool::new(false), &AtomicUsize::new(0));
+        thread::scope(|scope| {
+            let broken: Vec<_> = self
+                .nodes
+                .numbers()
+                .zip(random)
+                .map(|(node, random)| {
+                    scope.spawn(move || self.break_and_heal_one(node, random, is_over, down))
+                })
+                .collect();
+            thread::sleep(time);
+            is_over.store(true, Ordering::Release);
+            broken.into_iter().map(|thread| thread.join().expect("a node comes back")).sum()
+        })
     }
-    faults
+
+    fn break_and_heal_one(
+        self,
+        node: u8,
+        mut random: Random,
+        is_over: &AtomicBool,
+        down: &AtomicUsize,
+    ) -> usize {
+        let mut faults = 0;
+        pause(&mut random, 0, 8000);
+        while !is_over.load(Ordering::Acquire) {
+            let one_more = |down| (down < MOST_DOWN).then_some(down + 1);
+            if down.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_err() {
+                pause(&mut random, 100, 1000);
+                continue;
+            }
+            faults += 1;
+            if random.percent(40) {
+                self.break_and_start(node, &mut random);
+            } else {
+                // Half of the time long enough for initiators to go on elsewhere, with what it holds sent again there.
+                let (least, most) = if random.percent(50) { (3000, 9000) } else { (50, 3000) };
+                self.nodes.signal(node, Signal::STOP);
+                pause(&mut random, least, most);
+                self.nodes.signal(node, Signal::CONT);
+            }
+            down.fetch_sub(1, Ordering::AcqRel);
+            pause(&mut random, 1000, 20_000);
+        }
+        faults
+    }
+
+    /// Whether others know that this node is down, and serve all that it had: where it was the last one, an old copy of its disk
+    /// holds nothing, and is not made whole.
+    fn can_do_without(self, node: u8, before: u64) -> bool {
+        let name = format!("node-{node}");
+        let is_down = |status: &Value| {
+            let mut nodes = status["nodes"].as_array().into_iter().flatten();
+            nodes.any(|node| node["name"] == *name && node["is_up"] == false)
+        };
+        let is_known = |status: &Value| status["record"].as_u64() > Some(before) && is_down(status);
+        let others: Vec<u8> = self.nodes.numbers().filter(|other| *other != node).collect();
+        let mut others = others.into_iter().cycle();
+        let known = wait::try_until(KNOWN_LIMIT, || {
+            others.next().and_then(|other| self.nodes.status(other)).filter(is_known)
+        });
+        known.is_some_and(|status| status["partitions"]["down"] == 0)
+    }
+
+    fn break_and_start(self, node: u8, random: &mut Random) {
+        let is_worse = random.percent(60);
+        let fails = (is_worse && node == FAILING && self.has_strace).then(|| {
+            let pid = self.nodes.pid(node).expect("it runs").as_raw_pid();
+            let disk = fs::canonicalize(self.nodes.directory(node).join("disk")).expect("it is there");
+            println!("the disk of node {node} fails");
+            let fails = break_log(pid, &disk);
+            pause(random, 500, 6000);
+            fails
+        });
+        let before = self.nodes.status(node).and_then(|status| status["record"].as_u64());
+        self.nodes.kill(&[node]);
+        drop(fails);
+        if is_worse && node == FORGETFUL && before.is_some_and(|before| self.can_do_without(node, before)) {
+            let now = self.nodes.directory(node);
+            if self.old.exists() {
+                println!("node {node} comes back with an old copy");
+                fs::remove_dir_all(&now).expect("it can be removed");
+                copy(self.old, &now);
+            } else {
+                copy(&now, self.old);
+            }
+        }
+        pause(random, 0, 5000);
+        start(self.nodes, node);
+    }
 }
 
 fn pause(random: &mut Random, least_ms: u64, most_ms: u64) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use huntaway_judge::Random;
 use rustix::process::Signal;
 use serde_json::Value;
-use support::cluster::Nodes;
+use support::cluster::{Nodes, copy};
 use support::demo::refused;
 use support::multipath::{MOST_BLOCKS, Multipath, OBJECT_BLOCKS, OBJECTS, Seen, judge, work_during};
 use support::needs::{Need, available, skip};
@@ -569,9 +569,4 @@ fn flip((object, was): &(PathBuf, u8)) {
 
 fn is_flipped((object, was): &(PathBuf, u8)) -> bool {
     byte(object) != *was
-}
-
-fn copy(from: &Path, to: &Path) {
-    let status = std::process::Command::new("cp").arg("-a").args([from, to]).status();
-    assert!(status.is_ok_and(|status| status.success()), "cp -a {} {}", from.display(), to.display());
 }
