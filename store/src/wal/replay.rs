@@ -192,7 +192,10 @@ pub(super) fn replay<D: Disk, E: From<WalError>>(
         let next = found.live.get(place + 1);
         end.segment = place;
         while next.is_none_or(|next| next.base != end.lsn) {
-            let raw = read(disk, segment, end.lsn, how)?;
+            // What goes on where the next segment begins was passed over by an earlier start, and can be read again.
+            let fits =
+                |raw: &Raw| next.is_none_or(|next| end.lsn.0 + raw.fixed.logged_bytes() <= next.base.0);
+            let raw = read(disk, segment, end.lsn, how)?.filter(fits);
             let fixed = raw.as_ref().map(|raw| raw.fixed.clone());
             let whole = raw.and_then(|raw| {
                 let record = raw.fixed.complete(raw.rest.clone(), &mut table)?;
@@ -293,7 +296,7 @@ fn meet_unreadable<D: Disk>(
     let is_known = |hole: &Hole| hole.to == lsn && hole.partition.is_none();
     let is_damaged_behind = found.is_damaged_behind(place) && !end.holes.last().is_some_and(is_known);
     let next = found.live.get(place + 1).map(|next| next.base);
-    let bytes = fixed.map_or(0, Fixed::logged_bytes);
+    let bytes = fixed.map_or(ALIGNMENT_BYTES, Fixed::logged_bytes);
     let readable = first_header(disk, segment, segment.offset(lsn) + bytes, how).map_err(fail)?;
     let is_followed = marks.is_all_there && (readable.is_some() || next.is_some());
     if known_durable <= lsn && !is_damaged_behind && !is_followed {
@@ -314,7 +317,8 @@ fn meet_unreadable<D: Disk>(
             (to, None)
         }
     };
-    if to <= lsn || next.is_some_and(|next| to > next) {
+    let to = next.map_or(to, |next| next.min(to));
+    if to <= lsn {
         return Err(damaged);
     }
     end.skip(to, partition);

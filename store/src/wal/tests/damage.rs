@@ -193,6 +193,37 @@ fn what_follows_a_bad_record_was_there_if_no_power_was_lost() {
     }
 }
 
+/// A sector that could not be read at one start, and can be at the next.
+#[test]
+fn what_was_passed_over_stays_so_though_it_can_be_read_again() {
+    let options = WalOptions { may_be_new: false, skips_damage: true, ..OPTIONS };
+    let open = |disk: &Arc<SimulatedDisk>| {
+        let mut seen = Vec::new();
+        let wal = Wal::open(disk.clone(), options, &mut |_, record: Record<'_>| {
+            seen.push(record.header.version.seq);
+            Ok::<(), WalError>(())
+        });
+        wal.map(|wal| (wal, seen))
+    };
+    for (durable, expected) in [(2, &[1, 2, 50][..]), (3, &[1, 2, 3, 50])] {
+        let disk = log(3, durable);
+        // The segment's header.
+        flip(&disk, &path(1), 20);
+        let (wal, seen) = open(&disk).unwrap();
+        assert_eq!((seen, wal.holes().len()), (vec![], 1));
+        append(&wal, 50, 1).unwrap();
+        wal.sync().unwrap();
+        disk.crash(Crash::Process, 0);
+        flip(&disk, &path(1), 20);
+        for _ in 0..2 {
+            let (wal, seen) = open(&disk).unwrap();
+            // The log goes on where that began which was written then.
+            assert_eq!((&*seen, wal.holes().len()), (expected, 1));
+            disk.crash(Crash::Power, 1);
+        }
+    }
+}
+
 /// What tells of a hole is destroyed with what lies beyond the log's end: a segment without a header, a record behind a bad one.
 #[test]
 fn who_dies_while_a_damaged_log_is_opened_takes_no_hole_along() {
