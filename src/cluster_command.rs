@@ -47,9 +47,14 @@ pub(crate) struct SetArgs {
     #[arg(long, value_name = "N")]
     copies: Option<usize>,
 
-    /// So many of them have to be in sync, or nothing is written: more of them survive more at once, fewer go on with less
+    /// So many of them have to be in sync, or nothing is written: more of them survive more at once, fewer go on with less. Fewer
+    /// copies need half of them, rounded up, unless told
     #[arg(long, value_name = "N")]
     min_copies: Option<usize>,
+
+    /// Do not ask when there are to be fewer copies
+    #[arg(long)]
+    yes: bool,
 
     /// How the result is printed
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
@@ -78,11 +83,7 @@ pub(crate) fn run(command: &ClusterCommand) -> Result<ExitCode, Box<dyn Error>> 
             let text = output.text(&status, || page(&status))?;
             stdout().write_all(text.as_bytes())?;
         }
-        ClusterCommand::Set(SetArgs { copies, min_copies, output, cluster }) => {
-            let new = NewCopies { copies: *copies, min_copies: *min_copies };
-            let set = cluster.client()?.set_copies(new)?;
-            stdout().write_all(output.text(&set, || for_people(set))?.as_bytes())?;
-        }
+        ClusterCommand::Set(args) => set(args)?,
         ClusterCommand::Verify(args) => return verify_command::run(args),
         ClusterCommand::Force(args) => force(args)?,
     }
@@ -97,6 +98,20 @@ fn page(status: &ClusterStatus) -> String {
         partitions.all(),
         nodes(&status.nodes)
     )
+}
+
+fn set(SetArgs { copies, min_copies, yes, output, cluster }: &SetArgs) -> Result<(), Box<dyn Error>> {
+    let client = cluster.client()?;
+    let before = client.cluster()?.copies;
+    if let Some(copies) = copies.filter(|copies| *copies < before && !yes) {
+        let what = format!("Keep {copies} copies of everything, and remove the others of {before}?");
+        if !is_confirmed("that gives up copies", &what)? {
+            return Err("there are as many copies as before".into());
+        }
+    }
+    let set = client.set_copies(NewCopies { copies: *copies, min_copies: *min_copies })?;
+    stdout().write_all(output.text(&set, || for_people(set))?.as_bytes())?;
+    Ok(())
 }
 
 fn for_people(CopiesStatus { copies, min_copies }: CopiesStatus) -> String {
@@ -120,7 +135,8 @@ fn force(ForceArgs { yes, cluster }: &ForceArgs) -> Result<(), Box<dyn Error>> {
     println!(
         "\nWho is absent and can still be started has what is lost otherwise: start it instead if you can."
     );
-    if !yes && !is_confirmed(can_be)? {
+    let what = format!("Open {can_be} partitions all the same?");
+    if !yes && !is_confirmed("that may lose data for good", &what)? {
         return Err("nothing was opened".into());
     }
     let forced = client.force(&Force { closed })?;
@@ -148,11 +164,11 @@ fn plights(closed: &[Closed]) -> String {
     plights.into_iter().map(line).collect()
 }
 
-fn is_confirmed(partitions: usize) -> Result<bool, Box<dyn Error>> {
+fn is_confirmed(consequence: &str, what: &str) -> Result<bool, Box<dyn Error>> {
     if !stdin().is_terminal() {
-        return Err("that may lose data for good, and there is no terminal to ask at: say --yes".into());
+        return Err(format!("{consequence}, and there is no terminal to ask at: say --yes").into());
     }
-    print!("Open {partitions} partitions all the same? Type yes: ");
+    print!("{what} Type yes: ");
     stdout().flush()?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;

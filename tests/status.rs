@@ -132,7 +132,8 @@ fn there_are_as_many_copies_as_are_asked_for() {
     load.args(["bench", "--destroy-data", "--verify", "--rounds", "0", "--warm", "0", "--seconds", "10"]);
     let load = load.args(["--loads", "write 4k q1,read 4k q32", "--target", &target]);
     let load = load.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let set = said(&directory, &["cluster", "set", "--copies", "2", "--min-copies", "1"]);
+    assert!(refused(&directory, &["cluster", "set", "--copies", "2"]).contains("--yes"));
+    let set = said(&directory, &["cluster", "set", "--copies", "2", "--yes"]);
     assert!(set.contains("2 copies, and writes need 1 of them"), "{set}");
     wait::until("the third copy to go", LIMIT, || (in_sync() == 2).then_some(()));
     assert!(refused(&directory, &["cluster", "set"]).contains("--copies"));

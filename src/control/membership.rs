@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use huntaway_ledger::{EpochRecord, MAX_VOTERS, MAX_WEIGHT, Member, Name, Record, RecoveryPolicy, State};
+use huntaway_ledger::{
+    EpochRecord, MAX_COPIES, MAX_VOTERS, MAX_WEIGHT, Member, Name, Record, RecoveryPolicy, State,
+};
 use huntaway_wire::Epoch;
 use hyper::StatusCode;
 
@@ -172,11 +174,16 @@ pub(super) async fn set_copies(storage: &Arc<Storage>, new: NewCopies) -> Result
 fn with_copies(state: &State, new: NewCopies) -> Result<CopiesStatus, Refusal> {
     let sets = state.sets();
     let copies = new.copies.unwrap_or(sets.copies());
-    let min_copies = new.min_copies.unwrap_or(sets.min_copies());
+    // Of fewer copies fewer are needed, as in a new cluster, or one node that is away would keep everything from being written.
+    let most = if copies < sets.copies() { copies.div_ceil(2) } else { copies };
+    let min_copies = new.min_copies.unwrap_or(sets.min_copies().min(most));
     let not_so = |report: String| Err(Refusal::new(StatusCode::CONFLICT, &report));
+    if !(1..=MAX_COPIES).contains(&copies) {
+        return not_so(format!("there are 1 to {MAX_COPIES} copies of everything, not {copies}"));
+    }
     if !(1..=copies).contains(&min_copies) {
         return not_so(format!(
-            "writes can need 1 to {copies} of {copies} copies, not {min_copies}: say --min-copies as well"
+            "writes can need 1 to {copies} of {copies} copies, not {min_copies}: say another --min-copies"
         ));
     }
     let keepers = state.members().iter().filter(|member| member.weight > 0).count();
@@ -189,8 +196,8 @@ fn with_copies(state: &State, new: NewCopies) -> Result<CopiesStatus, Refusal> {
     let lacking = sets.sets().filter(|(_, set)| set.in_sync.len() < min_copies).count();
     if lacking > 0 && min_copies > sets.min_copies() {
         return not_so(format!(
-            "{lacking} partitions have fewer than {min_copies} copies in sync by now, and would not be written to: \
-             `huntaway recovery wait` first"
+            "partitions with fewer than {min_copies} copies in sync, {lacking} by now, would not be written to: `huntaway recovery \
+             wait` first"
         ));
     }
     Ok(CopiesStatus { copies, min_copies })
@@ -221,16 +228,22 @@ mod tests {
 
     #[test]
     fn there_are_as_many_copies_as_nodes_keep_and_writes_need_no_more_than_there_are() {
-        let state = fixture::state(3, 2, 1);
-        let set = |copies, min_copies| {
-            let set = with_copies(&state, NewCopies { copies, min_copies });
+        let (state, whole) = (fixture::state(3, 2, 1), fixture::state(3, 3, 2));
+        let set_of = |state: &State, copies, min_copies| {
+            let set = with_copies(state, NewCopies { copies, min_copies });
             set.map(|set| (set.copies, set.min_copies)).map_err(|refusal| refusal.report)
         };
+        let set = |copies, min_copies| set_of(&state, copies, min_copies);
         assert_eq!(set(Some(3), None), Ok((3, 1)));
+        // One of two that is away stops nothing, unless that is asked for.
+        assert_eq!(set_of(&whole, Some(2), None), Ok((2, 1)));
+        assert_eq!(set_of(&whole, Some(2), Some(2)), Ok((2, 2)));
+        assert_eq!(set_of(&whole, Some(3), None), Ok((3, 2)));
+        assert!(set(Some(0), None).unwrap_err().contains("1 to 8 copies"));
         assert_eq!(set(None, Some(2)), Ok((2, 2)));
         assert!(set(Some(4), None).unwrap_err().contains("for so many nodes keep data"));
         assert!(set(Some(1), Some(2)).unwrap_err().contains("1 to 1 of 1 copies, not 2"));
-        assert!(set(None, Some(0)).unwrap_err().contains("say --min-copies"));
+        assert!(set(None, Some(0)).unwrap_err().contains("say another --min-copies"));
         // The third copies are not there yet.
         assert!(set(Some(3), Some(3)).unwrap_err().contains("recovery wait"), "{:?}", set(Some(3), Some(3)));
     }

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The same, if to look takes long.
+const LEAST_OFTEN: Duration = Duration::from_secs(1);
 
 /// Looks until `condition` gives a value, and returns it.
 ///
@@ -26,6 +28,6 @@ pub(crate) fn try_until<T>(limit: Duration, mut condition: impl FnMut() -> Optio
             return None;
         }
         // To look may cost much, and takes it from what is waited for.
-        thread::sleep(LOOK_EVERY.max(2 * begin.elapsed()));
+        thread::sleep((2 * begin.elapsed()).clamp(LOOK_EVERY, LEAST_OFTEN));
     }
 }
