@@ -138,6 +138,11 @@ fn a_replica_that_finds_no_room_for_a_while_takes_part_again_when_there_is_some(
     let takes_part =
         |state: &State, at| state.sets().set(at).is_some_and(|set| set.in_sync.contains(&id(node)));
     flock.until("it is left out", |state| partitions.iter().all(|at| !takes_part(state, *at)));
+    // What waits there is nothing that resets, or leases from the ledger, wait for.
+    let number = flock.state().number();
+    flock.until("its node acts on that", |_| flock.known_by_all(node) >= number);
+    let has_failed = |at| flock.state().sets().set(at).is_some_and(|set| set.failed.contains(&id(node)));
+    assert!(!partitions.iter().any(|at| has_failed(*at)), "it waits no more");
     flock.is_full(node, false);
     flock.until_whole(&partitions);
     (1..=3).filter(|other| *other != node).for_each(|other| flock.kill(other));

@@ -43,9 +43,14 @@ impl Comes {
         matches!(self, Self::Input(Input::Tick))
     }
 
-    /// Whether a newer state of the ledger says it as well, or its lease does not rest on that.
-    fn is_of_the_ledger(&self) -> bool {
-        matches!(self, Self::Configured(..) | Self::Input(Input::LedgerLease { .. }))
+    /// Whether it is a state of the ledger: a newer one says all of that.
+    fn is_state(&self) -> bool {
+        matches!(self, Self::Configured(..))
+    }
+
+    /// Whether it is a lease of the ledger, which rests on a state.
+    fn is_lease(&self) -> bool {
+        matches!(self, Self::Input(Input::LedgerLease { .. }))
     }
 }
 
@@ -82,11 +87,16 @@ impl Door {
         {
             return;
         }
-        if let Comes::Configured(..) = comes {
+        if comes.is_state() {
             // Who leads is told of a lease right after it.
-            waiting.retain(|(other, _)| !other.is_of_the_ledger());
-        } else if comes.is_of_the_ledger() {
-            waiting.pop_back_if(|(last, _)| matches!(last, Comes::Input(Input::LedgerLease { .. })));
+            waiting.retain(|(other, _)| !other.is_lease());
+            // What came behind an older one is not taken in before what that said.
+            if let Some((older, _)) = waiting.iter_mut().find(|(other, _)| other.is_state()) {
+                *older = comes;
+                return;
+            }
+        } else if comes.is_lease() {
+            waiting.pop_back_if(|(last, _)| last.is_lease());
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         waiting.push_back((comes, bytes));
@@ -144,6 +154,25 @@ mod tests {
     fn message() -> Comes {
         let message = Message { pepoch: Pepoch(1), body: Body::Misses };
         Comes::Input(Input::Received { from: PROCESS, message })
+    }
+
+    #[test]
+    fn what_came_behind_an_older_state_of_the_ledger_is_taken_in_behind_the_newest() {
+        let door = door(&Arc::default());
+        let configuration = Arc::new(door.place().replica.configuration().clone());
+        let configured = |number| Comes::Configured(Arc::clone(&configuration), number);
+        let lease = || Comes::Input(Input::LedgerLease { until: Moment(1) });
+        let coming =
+            [lease(), Comes::Input(Input::Leave), configured(1), lease(), message(), configured(2), lease()];
+        coming.into_iter().for_each(|comes| door.put(comes, 0));
+        let told = |comes: Comes| match comes {
+            Comes::Configured(_, number) => format!("state {number}"),
+            Comes::Input(Input::LedgerLease { .. }) => "lease".into(),
+            Comes::Input(Input::Received { .. }) => "message".into(),
+            _ => "leave".to_owned(),
+        };
+        let waited: Vec<String> = std::iter::from_fn(|| door.next()).map(told).collect();
+        assert_eq!(waited, ["leave", "state 2", "message", "lease"]);
     }
 
     #[test]

@@ -55,7 +55,9 @@ pub(super) async fn follow(shared: Arc<Shared>) {
             shared.teach();
         }
         // A step that began before may still be under way there.
-        known.behind.retain(|(partition, number)| !shared.door(*partition).knows(*number));
+        known.behind.retain(|(partition, number)| {
+            !shared.door(*partition).knows(*number) && !shared.waits_in_vain(*partition)
+        });
         let waits = shared.has_failure_to_tell(&known.state);
         if waits && !known.waits {
             tracing::warn!(
@@ -142,6 +144,16 @@ impl Shared {
         if !is_kept && self.has_objects(partition) {
             self.step(partition, Input::Forget);
         }
+    }
+
+    /// Whether the replica waits for room although the ledger has another one lead: then its node acts on what the ledger said all the
+    /// same, and neither resets nor leases wait for that. Only who leads has requests begin. What this one may begin yet is of an
+    /// older pepoch, and is done while its leases last, before the next primary opens, or reaches nobody; since it answered nobody
+    /// while it waited, nobody can tell that from what was done before. It gets no lease before what the ledger said, and whatever comes
+    /// to it from now on is taken in behind that (see [`Door::put`](super::door::Door::put)).
+    fn waits_in_vain(&self, partition: Partition) -> bool {
+        !self.door(partition).leads.load(Ordering::Acquire)
+            && self.try_at(partition, |place| !place.is_through()) == Some(true)
     }
 
     /// Whether this node is down, and the ledger has not heard of all that failed here: it would count on that as soon as it is up.

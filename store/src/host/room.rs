@@ -24,7 +24,7 @@ pub(super) const PAUSE: Duration = Duration::from_millis(100);
 /// After this it takes of the disk what is kept out of promises.
 const WAITS_FOR_PROMISED: Duration = Duration::from_secs(1);
 
-/// After this its replica is out: until then the node acts on nothing that is new of the ledger, and resets wait for that.
+/// After this its replica is out: until then, if it leads, the node acts on nothing that is new of the ledger, and resets wait for that.
 const MOST_WAITING: Duration = Duration::from_secs(20);
 
 /// What a replica knows is told in time while there is no more than this in doubt of it; else a few beacons later, when it is settled,
