@@ -246,6 +246,7 @@ impl Cluster {
                 let is_awake = state.is_alive() && state.paused_until <= state.failed_at;
                 state.disk_failed
                     && is_awake
+                    && self.knows_itself(endpoint_of(**node))
                     && state.failed_at + TOLD_WITHIN <= self.time
                     && !set.doubtful.contains(node)
             };
