@@ -244,9 +244,10 @@ impl Cluster {
             let said_so = |node: &&NodeId| {
                 let state = &self.nodes[endpoint_of(**node)];
                 let is_awake = state.is_alive() && state.paused_until <= state.failed_at;
+                // Whoever has not heard of its own start yet has nobody to tell it of.
                 state.disk_failed
                     && is_awake
-                    && self.knows_itself(endpoint_of(**node))
+                    && state.applied > 0
                     && state.failed_at + TOLD_WITHIN <= self.time
                     && !set.doubtful.contains(node)
             };

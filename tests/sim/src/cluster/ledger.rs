@@ -132,13 +132,8 @@ impl Cluster {
         let state = self.ledger.sets().node(id_of(node));
         self.is_near_ledger(node)
             && !self.ledger.going_down[node]
-            && self.knows_itself(node)
+            && self.nodes[node].applied >= self.ledger.there_since[node]
             && state.is_some_and(|known| known.is_up && known.incarnation == self.nodes[node].incarnation)
-    }
-
-    /// Whether the process has heard what the ledger said when it recorded its start.
-    pub(crate) fn knows_itself(&self, node: usize) -> bool {
-        self.nodes[node].applied >= self.ledger.there_since[node]
     }
 
     fn is_near_ledger(&self, endpoint: Endpoint) -> bool {
@@ -298,7 +293,7 @@ impl Cluster {
             } else if answers
                 && !is_up
                 && !self.ledger.going_down[node]
-                && self.knows_itself(node)
+                && self.nodes[node].applied >= self.ledger.there_since[node]
                 && !self.has_failure_to_tell(node)
             {
                 self.record_arrives(node, &SetRecord::NodeUp { node: id_of(node) });

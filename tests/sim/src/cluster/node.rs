@@ -53,7 +53,7 @@ pub(crate) struct Node {
     pub(crate) damaged_at: BTreeMap<(u16, Oid), Time>,
     /// The disk failed, under the process that runs.
     pub(crate) disk_failed: bool,
-    /// When it did last, and the process could tell: it had heard of its own start.
+    /// When it did last, and its process had heard of its own start.
     pub(crate) failed_at: Time,
     /// What is left of what was acknowledged, since the ledger last heard of it.
     pub(crate) memory: Memory,
@@ -363,10 +363,9 @@ impl Cluster {
             self.recovery_configured(node, partition(number));
         }
         self.teach(node);
-        if !self.knows_itself(node) {
-            self.nodes[node].failed_at = self.time;
-        }
-        self.nodes[node].applied = self.ledger.sequence;
+        let state = &mut self.nodes[node];
+        state.failed_at = if state.applied == 0 { self.time } else { state.failed_at };
+        state.applied = self.ledger.sequence;
         self.make_room(node);
     }
 
