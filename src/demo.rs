@@ -1,5 +1,6 @@
 //! `huntaway demo`: one node from nothing, in one command; or several.
 
+mod child;
 mod control;
 mod nodes;
 
