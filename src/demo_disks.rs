@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 
 use huntaway_gateway::{MAX_LUNS, UnitConfig};
-use huntaway_ledger::{Name, Vdi, VdiOptions};
+use huntaway_ledger::{Name, State, Vdi, VdiOptions};
 use huntaway_store::DiskDirectory;
 use prometheus::Registry;
 
@@ -17,7 +17,7 @@ use crate::node::{Storage, StorageOptions, VdiError, check_empty};
 const NAME: &str = "demo";
 
 /// What comes before the LUN in the name of a demo's disk.
-const NAME_PREFIX: &str = "demo-";
+pub(crate) const NAME_PREFIX: &str = "demo-";
 
 /// A disk that is ready to be served.
 pub(crate) struct Disk {
@@ -95,12 +95,8 @@ pub(crate) fn open(dir: &Path, open_objects: usize, registry: &Registry) -> Resu
 pub(crate) async fn disks(storage: &Storage, options: &[DiskOption]) -> Result<Vec<Disk>, Box<dyn Error>> {
     check_count(options.len())?;
     storage.settle_all(|_| None).await;
-    let existing = existing(storage);
-    let wanted: Vec<(u16, DiskOption)> = match options {
-        [] if existing.is_empty() => vec![(0, DiskOption::default())],
-        [] => existing.keys().map(|lun| (*lun, DiskOption::default())).collect(),
-        options => (0..).zip(options.iter().cloned()).collect(),
-    };
+    let existing = existing(&storage.state());
+    let wanted = wanted(options, &existing);
     check(&wanted, &existing, storage.free_bytes())?;
     let mut disks = Vec::new();
     for (lun, option) in wanted {
@@ -135,13 +131,22 @@ pub(crate) fn unit(storage: &Storage, disk: &Disk) -> UnitConfig {
     storage.unit(*lun, vdi, option.is_read_only(), option.has_write_cache())
 }
 
-fn existing(storage: &Storage) -> BTreeMap<u16, Vdi> {
-    let state = storage.state();
+/// The disks that there are, by their LUNs.
+pub(crate) fn existing(state: &State) -> BTreeMap<u16, Vdi> {
     let numbered = |vdi: &Vdi| {
         let lun = vdi.name.as_str().strip_prefix(NAME_PREFIX)?.parse().ok()?;
         Some((lun, vdi.clone()))
     };
     state.vdis().filter_map(numbered).collect()
+}
+
+/// What is asked for; if nothing is, whatever there is, or one disk of the default kind.
+pub(crate) fn wanted(options: &[DiskOption], existing: &BTreeMap<u16, Vdi>) -> Vec<(u16, DiskOption)> {
+    match options {
+        [] if existing.is_empty() => vec![(0, DiskOption::default())],
+        [] => existing.keys().map(|lun| (*lun, DiskOption::default())).collect(),
+        options => (0..).zip(options.iter().cloned()).collect(),
+    }
 }
 
 /// Whether a target can have that many disks.
@@ -153,7 +158,10 @@ pub(crate) fn check_count(disks: usize) -> Result<(), Unsuitable> {
 }
 
 /// Whether all wanted disks can be had: those that exist as they are, and those that do not as new ones.
-fn check(
+///
+/// # Errors
+/// [`Unsuitable`].
+pub(crate) fn check(
     wanted: &[(u16, DiskOption)],
     existing: &BTreeMap<u16, Vdi>,
     free_bytes: u64,
@@ -187,7 +195,8 @@ fn prepare(dir: &Path) -> Result<(), Box<dyn Error>> {
     Ok(check_empty(dir).map_err(|reason| format!("{reason}, or a new --dir"))?)
 }
 
-fn options_of(vdi: &Vdi) -> VdiOptions {
+/// What a disk was made with, and has grown to.
+pub(crate) fn options_of(vdi: &Vdi) -> VdiOptions {
     VdiOptions {
         size_bytes: vdi.size_bytes,
         block_size: vdi.block_size,

@@ -8,20 +8,63 @@ use std::path::{self, Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use huntaway_ledger::{State, VdiOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::nodes::luns;
 use super::{DemoArgs, TARGET};
+use crate::demo_disks::{self, NAME_PREFIX, Unsuitable};
+use crate::disk_option::DiskOption;
 
 /// How long a node may take to start.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// How long a node may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the configurations of all nodes have in common.
+pub(super) struct Common<'a> {
+    pub(super) args: &'a DemoArgs,
+    /// Where the demo keeps everything.
+    pub(super) dir: PathBuf,
+    /// Where its ledger is kept.
+    pub(super) keeper: SocketAddr,
+    pub(super) disks: Vec<Disk>,
+}
+
+/// A disk that every node serves.
+pub(super) struct Disk {
+    pub(super) lun: u16,
+    pub(super) vdi: String,
+    /// How it is served.
+    pub(super) option: DiskOption,
+    /// What it is, or is to be made with.
+    pub(super) properties: VdiOptions,
+    /// The ledger has it not yet.
+    is_new: bool,
+}
+
+impl Disk {
+    /// Those that are asked for; if none are, those that the ledger has, or one of the default kind.
+    ///
+    /// # Errors
+    /// One is there already, and is another one.
+    pub(super) fn all(asked: &[DiskOption], state: &State) -> Result<Vec<Self>, Unsuitable> {
+        let existing = demo_disks::existing(state);
+        let wanted = demo_disks::wanted(asked, &existing);
+        // Nodes themselves refuse what does not fit.
+        demo_disks::check(&wanted, &existing, u64::MAX)?;
+        let disk = |(lun, option): (u16, DiskOption)| {
+            let known = existing.get(&lun).map(demo_disks::options_of);
+            let (is_new, properties) = (known.is_none(), known.unwrap_or_else(|| option.for_new_disk()));
+            Self { lun, vdi: format!("{NAME_PREFIX}{lun}"), option, properties, is_new }
+        };
+        Ok(wanted.into_iter().map(disk).collect())
+    }
+}
 
 /// A node, running or not.
 pub(super) struct Node {
@@ -48,14 +91,12 @@ pub(super) fn node_dir(dir: &Path, number: u8) -> PathBuf {
 impl Node {
     /// Writes its configuration; it is not started.
     pub(super) fn configured(
-        args: &DemoArgs,
-        dir: &Path,
+        common: &Common<'_>,
         number: u8,
         portal: SocketAddr,
-        keeper: SocketAddr,
     ) -> Result<Self, Box<dyn Error>> {
-        let config = node_dir(dir, number).join("huntaway.yaml");
-        fs::write(&config, yaml(args, number, portal, keeper)?)?;
+        let config = node_dir(&common.dir, number).join("huntaway.yaml");
+        fs::write(&config, yaml(common, number, portal)?)?;
         Ok(Self { number, config, child: None, is_paused: false, portals: Vec::new(), admin: None })
     }
 
@@ -123,12 +164,8 @@ impl Node {
 }
 
 /// A node's configuration.
-fn yaml(
-    args: &DemoArgs,
-    number: u8,
-    portal: SocketAddr,
-    keeper: SocketAddr,
-) -> Result<String, Box<dyn Error>> {
+fn yaml(common: &Common<'_>, number: u8, portal: SocketAddr) -> Result<String, Box<dyn Error>> {
+    let Common { args, keeper, disks, .. } = common;
     let mut text = String::new();
     writeln!(text, "# Written anew whenever the demo starts.")?;
     writeln!(text, "node:\n  name: node-{number}\n  zone: node-{number}\n  state_directory: state")?;
@@ -150,11 +187,14 @@ fn yaml(
         }
     }
     writeln!(text, "    luns:")?;
-    for (lun, option) in luns(args) {
-        let new = option.for_new_disk();
-        let (size, thin) = (new.size_bytes, new.thin);
-        write!(text, "      - {{lun: {lun}, vdi: demo-{lun}, size: {size}, thin: {thin}")?;
-        write!(text, ", block_size: {}, physical_block_size: {}", new.block_size, new.physical_block_size)?;
+    for Disk { lun, vdi, option, properties, is_new } in disks {
+        write!(text, "      - {{lun: {lun}, vdi: {vdi}")?;
+        // One that is there keeps what it has, and may have grown.
+        if *is_new {
+            let VdiOptions { size_bytes, block_size, physical_block_size, thin } = properties;
+            write!(text, ", size: {size_bytes}, thin: {thin}")?;
+            write!(text, ", block_size: {block_size}, physical_block_size: {physical_block_size}")?;
+        }
         let cache = if option.has_write_cache() { "writeback" } else { "writethrough" };
         writeln!(text, ", read_only: {}, cache: {cache}}}", option.is_read_only())?;
     }

@@ -7,18 +7,17 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
-use huntaway_ledger::Name;
+use huntaway_ledger::{Name, VdiOptions};
 use huntaway_membership::local::shared::{ClusterKey, KeeperOptions, KeeperServer, NewCluster};
 use rustix::process::{Signal, kill_process};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use super::child::{Node, node_dir};
+use super::child::{Common, Disk, Node, node_dir};
 use super::control::{Action, Control};
 use super::{DEFAULT_PORTAL_PORT, DemoArgs, PORTS_TRIED, Ready, ReadyLun, TARGET};
 use crate::cluster::NewMember;
 use crate::control::Client;
-use crate::disk_option::DiskOption;
 use crate::keeper_command::{DEFAULT_COPIES, key};
 use crate::new_node::member;
 use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
@@ -29,10 +28,7 @@ const MOST_NODES: u8 = 9;
 
 /// A demo of several nodes.
 struct Demo<'a> {
-    args: &'a DemoArgs,
-    dir: PathBuf,
-    /// Where its ledger is kept.
-    keeper: SocketAddr,
+    common: Common<'a>,
     nodes: Vec<Node>,
 }
 
@@ -80,16 +76,18 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     let key = key(&dir.join("cluster.key"))?;
     let server = KeeperServer::open(&dir.join("ledger"), keeper_options(&dir, nodes, key)?)?;
+    let disks = Disk::all(&args.lun, server.state())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let keeper = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let mut kept = tokio::spawn(server.serve(listener, async move { _ = stopped.await }));
     let control = Control::listen(&dir)?;
     let portals = portals(args, nodes)?;
+    let common = Common { args, dir, keeper, disks };
     let configured =
-        (1..=nodes).zip(portals).map(|(number, portal)| Node::configured(args, &dir, number, portal, keeper));
+        (1..=nodes).zip(portals).map(|(number, portal)| Node::configured(&common, number, portal));
     let nodes = configured.collect::<Result<Vec<Node>, Box<dyn Error>>>()?;
-    let mut demo = Demo { args, dir, keeper, nodes };
+    let mut demo = Demo { common, nodes };
     let began = tokio::select! {
         began = demo.start_all() => began,
         signal = signals.next() => Err(format!("stopped by {signal} before all nodes served").into()),
@@ -98,7 +96,7 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
         demo.stop_all().await;
         return Err(error);
     }
-    announce(args, &demo)?;
+    announce(&demo)?;
     loop {
         tokio::select! {
             signal = signals.next() => {
@@ -140,7 +138,8 @@ impl Demo<'_> {
             return self.add().await.map_err(|error| error.to_string());
         };
         let node = usize::from(number).checked_sub(1).and_then(|place| self.nodes.get_mut(place));
-        let node = node.ok_or_else(|| format!("there are nodes 1 to {count} in {}", self.dir.display()))?;
+        let node =
+            node.ok_or_else(|| format!("there are nodes 1 to {count} in {}", self.common.dir.display()))?;
         let number = node.number;
         match (action, node.pid(), node.is_paused) {
             (Action::Kill(_), Some(_), _) => {
@@ -174,16 +173,16 @@ impl Demo<'_> {
         if number > MOST_NODES {
             return Err(format!("a demo has {MOST_NODES} nodes at most").into());
         }
-        let portal = if self.args.listen.is_empty() { free_portals(1)?[0] } else { free_address()? };
-        let dir = node_dir(&self.dir, number);
+        let portal = if self.common.args.listen.is_empty() { free_portals(1)?[0] } else { free_address()? };
+        let dir = node_dir(&self.common.dir, number);
         fs::create_dir_all(&dir)?;
-        let node = Node::configured(self.args, &self.dir, number, portal, self.keeper)?;
+        let node = Node::configured(&self.common, number, portal)?;
         let name = format!("node-{number}");
         let new = NewMember { zone: name.clone(), name, address: free_address()?, weight: 1 };
         let sockets: Vec<PathBuf> = self
             .nodes
             .iter()
-            .map(|node| node_dir(&self.dir, node.number).join("state/control.sock"))
+            .map(|node| node_dir(&self.common.dir, node.number).join("state/control.sock"))
             .collect();
         let added = tokio::task::spawn_blocking(move || admit(&sockets, &new)).await?;
         if let Err(error) = added {
@@ -198,7 +197,7 @@ impl Demo<'_> {
         Ok(format!(
             "node {number} is added, and serves every disk at {portals}; its share of the data moves after the delay that \
              huntaway recovery show --dir {} tells",
-            self.dir.display()
+            self.common.dir.display()
         ))
     }
 }
@@ -259,32 +258,27 @@ fn free_portals(nodes: u8) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
     Ok(free)
 }
 
-pub(super) fn luns(args: &DemoArgs) -> Vec<(u16, DiskOption)> {
-    let given = if args.lun.is_empty() { vec![DiskOption::default()] } else { args.lun.clone() };
-    (0..).zip(given).collect()
-}
-
 /// Tells a program (`--json`) or a person how to reach the disks.
-fn announce(args: &DemoArgs, demo: &Demo) -> Result<(), Box<dyn Error>> {
-    let portals: Vec<String> = demo.nodes.iter().flat_map(|node| node.portals.clone()).collect();
-    let admin = demo.nodes.first().and_then(|node| node.admin.clone()).unwrap_or_default();
-    let names: Vec<String> = luns(args).iter().map(|(lun, _)| format!("demo-{lun}")).collect();
+fn announce(Demo { common, nodes }: &Demo<'_>) -> Result<(), Box<dyn Error>> {
+    let Common { args, dir, disks, .. } = common;
+    let portals: Vec<String> = nodes.iter().flat_map(|node| node.portals.clone()).collect();
+    let admin = nodes.first().and_then(|node| node.admin.clone()).unwrap_or_default();
     let mut out = std::io::stdout().lock();
     if args.json {
-        let luns = luns(args).into_iter().zip(&names).map(|((lun, option), vdi)| {
-            let new = option.for_new_disk();
-            ReadyLun { lun, vdi, bytes: new.size_bytes, block_size: new.block_size }
+        let luns = disks.iter().map(|Disk { lun, vdi, properties, .. }| {
+            let VdiOptions { size_bytes: bytes, block_size, .. } = *properties;
+            ReadyLun { lun: *lun, vdi, bytes, block_size }
         });
         let ready = Ready { portals, target: TARGET, luns: luns.collect(), admin, pid: std::process::id() };
         writeln!(out, "{}", serde_json::to_string(&ready)?)?;
         return Ok(out.flush()?);
     }
-    let (count, dir) = (demo.nodes.len(), demo.dir.display());
+    let (count, dir) = (nodes.len(), dir.display());
     writeln!(out, "Huntaway serves {TARGET} from {count} nodes in {dir}, each of which serves every disk:")?;
-    for (lun, option) in luns(args) {
-        writeln!(out, "  LUN {lun}: {} MiB", option.for_new_disk().size_bytes >> 20)?;
+    for Disk { lun, properties, .. } in disks {
+        writeln!(out, "  LUN {lun}: {} MiB", properties.size_bytes >> 20)?;
     }
-    write!(out, "{}", recipes::for_people(&recipe(args, portals), &admin))?;
+    write!(out, "{}", recipes::for_people(&recipe(common, portals), &admin))?;
     writeln!(out, "\nSee it heal, from another terminal:")?;
     let given = args.dir.display();
     for action in ["kill 2 ", "start 2", "pause 3", "start 3", "add    "] {
@@ -294,21 +288,21 @@ fn announce(args: &DemoArgs, demo: &Demo) -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
-fn recipe(args: &DemoArgs, portals: Vec<String>) -> Recipe {
+fn recipe(Common { args, disks, .. }: &Common<'_>, portals: Vec<String>) -> Recipe {
     let account = |account: &crate::account_file::AccountFile| ChapRecipe {
         user: account.user.clone(),
         secret_file: path::absolute(&account.file).unwrap_or_else(|_| account.file.clone()),
     };
-    let lun = |(number, option): (u16, DiskOption)| LunRecipe {
-        number,
-        vdi: format!("demo-{number}"),
-        size_bytes: Some(option.for_new_disk().size_bytes),
+    let lun = |Disk { lun, vdi, option, properties, .. }: &Disk| LunRecipe {
+        number: *lun,
+        vdi: vdi.clone(),
+        size_bytes: Some(properties.size_bytes),
         read_only: option.is_read_only(),
     };
     Recipe {
         portals,
         target: TARGET.into(),
-        luns: luns(args).into_iter().map(lun).collect(),
+        luns: disks.iter().map(lun).collect(),
         initiator: None,
         allowed: vec!["*".into()],
         chap: args.chap.as_ref().map(account),

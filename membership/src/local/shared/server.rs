@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use huntaway_ledger::keeper::Keeper;
-use huntaway_ledger::{Cluster, EpochRecord, Ledger, Member, Name, Next, Record};
+use huntaway_ledger::{Cluster, EpochRecord, Ledger, Member, Name, Next, Record, State};
 use huntaway_wire::link::{self, Guest, Reader, Threshold, Writer};
 use huntaway_wire::tls::Tls;
 use huntaway_wire::{ClusterKey, Epoch, NodeId};
@@ -138,6 +138,11 @@ impl KeeperServer {
     /// The cluster's uuid.
     pub fn cluster(&self) -> [u8; 16] {
         self.cluster
+    }
+
+    /// What the ledger says as it is opened.
+    pub fn state(&self) -> &State {
+        self.opened.ledger.state()
     }
 
     /// Takes followers until `stop` ends. The directory is free when this returns.
