@@ -67,7 +67,7 @@ pub(crate) struct DemoArgs {
     listen: Vec<Address>,
 
     /// Where /metrics, /healthz and /readyz are served, of several nodes by the first one [default: 127.0.0.1:9326, or the next free
-    /// port; of several nodes any free one]
+    /// port]
     #[arg(long, value_name = "ADDR:PORT")]
     admin: Option<Address>,
 
@@ -124,8 +124,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, Box<dyn Error>> {
         return control::ask(&args.dir, *action);
     }
     demo_disks::check_count(args.lun.len())?;
-    if let Some(nodes) = nodes::wanted(args)? {
-        return nodes::run(args, nodes);
+    let nodes = nodes::wanted(args)?;
+    if !nodes.is_empty() {
+        return nodes::run(args, &nodes);
     }
     let files = OpenFiles::take()?;
     let authentication = authentication(args)?;

@@ -65,22 +65,32 @@ impl ClusterAddress {
     /// There is none that answers.
     pub(crate) fn client(&self) -> Result<Client, Box<dyn Error>> {
         let Some(dir) = &self.dir else { return self.node.client() };
-        let mut without_lease = None;
-        let mut last: Option<Box<dyn Error>> = None;
-        for file in (1..=9).map(|number| dir.join(format!("node-{number}/huntaway.yaml"))) {
-            if !file.exists() {
-                continue;
-            }
-            let node = NodeAddress { config: file.clone(), socket: None };
-            let answered =
-                node.client().and_then(|mut client| Ok((client.cluster_within(PATIENCE)?, client)));
-            match answered {
-                Ok((status, client)) if status.has_ledger_lease => return Ok(client),
-                Ok((_, client)) => without_lease = without_lease.or(Some(client)),
-                Err(error) => last = Some(error),
-            }
+        let files = (1..=9).map(|number| dir.join(format!("node-{number}/huntaway.yaml")));
+        let found = first_that_answers(files.filter(|file| file.exists()))?;
+        found.ok_or_else(|| format!("there is no demo of several nodes in {}", dir.display()).into())
+    }
+}
+
+/// The way to one of the nodes that these files describe, one that has a lease of the ledger if there is one; `None`: there are no files.
+///
+/// # Errors
+/// None of them answers.
+pub(crate) fn first_that_answers(
+    files: impl IntoIterator<Item = PathBuf>,
+) -> Result<Option<Client>, Box<dyn Error>> {
+    let mut without_lease = None;
+    let mut last: Option<Box<dyn Error>> = None;
+    for config in files {
+        let node = NodeAddress { config, socket: None };
+        let answered = node.client().and_then(|mut client| Ok((client.cluster_within(PATIENCE)?, client)));
+        match answered {
+            Ok((status, client)) if status.has_ledger_lease => return Ok(Some(client)),
+            Ok((_, client)) => without_lease = without_lease.or(Some(client)),
+            Err(error) => last = Some(error),
         }
-        let none = || format!("there is no demo of several nodes in {}", dir.display()).into();
-        without_lease.ok_or_else(|| last.unwrap_or_else(none))
+    }
+    match (without_lease, last) {
+        (None, Some(error)) => Err(error),
+        (found, _) => Ok(found),
     }
 }

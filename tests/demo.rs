@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use support::cluster::process_with;
 use support::demo::{Demo, huntaway, lun, refused, write_secret};
 use support::discovery::{LoggedIn, send_targets};
 use support::http::get;
@@ -21,6 +22,8 @@ use support::{load, wait};
 
 /// Time for small things.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Time for what a cluster does by itself.
+const WHOLE_LIMIT: Duration = Duration::from_secs(240);
 const ISCSI_INQ: &[Need] = &[Need::Program("iscsi-inq")];
 
 #[test]
@@ -324,6 +327,69 @@ fn a_person_gets_lines_to_copy() {
     for word in ["iscsiadm", "qemu-img", "iscsi-direct", "curl"] {
         assert!(text.contains(word), "{word} is not in:\n{text}");
     }
+}
+
+#[test]
+fn nodes_come_and_go_and_the_disks_stay() {
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("data");
+    let start =
+        |more: &[String]| Demo::builder().portals(0).directory(&directory).args(more.to_vec()).start();
+    let luns = |demo: &Demo| -> Vec<_> {
+        demo.ready.luns.iter().map(|lun| (lun.lun, lun.bytes, lun.block_size)).collect()
+    };
+    let listen =
+        |nodes| ["--listen", "127.0.0.1:0"].repeat(nodes).into_iter().map(String::from).collect::<Vec<_>>();
+    let three = ["--nodes".to_owned(), "3".to_owned()];
+    let disks = [lun("size=64MiB"), lun("size=32MiB,block_size=4096,thin=false")].concat();
+    let mut demo = start(&[&three[..], &disks, &listen(3)].concat());
+    let made = luns(&demo);
+    assert_eq!(made, [(0, 64 << 20, 512), (1, 32 << 20, 4096)]);
+    let ask = |words: &[&str], place: &Path| {
+        let output = huntaway().args(words).arg(place).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        if output.status.success() { Ok(said) } else { Err(said) }
+    };
+    let cluster = |words: &[&str]| ask(&[words, &["--dir"]].concat(), &directory);
+
+    // One that hangs is not asked, and keeps nobody waiting.
+    cluster(&["demo", "pause", "1"]).unwrap();
+    let added = cluster(&["demo", "add"]).unwrap();
+    assert!(added.contains("node 4 is added"), "{added}");
+    cluster(&["demo", "start", "1"]).unwrap();
+    cluster(&["demo", "kill", "2"]).unwrap();
+    cluster(&["node", "drain", "node-2"]).unwrap();
+    wait::until("node 2 to be no member", WHOLE_LIMIT, || cluster(&["node", "remove", "node-2"]).ok());
+    // A signal is heard while a node starts that does not find its keeper.
+    cluster(&["demo", "pause", "1"]).unwrap();
+    cluster(&["demo", "kill", "3"]).unwrap();
+    let third = directory.join("node-3/huntaway.yaml");
+    let says = fs::read_to_string(&third).unwrap();
+    let (before, (_, after)) =
+        says.split_once("keeper: \"").map(|(a, b)| (a, b.split_once('"').unwrap())).unwrap();
+    fs::write(&third, format!("{before}keeper: \"127.0.0.1:1\"{after}")).unwrap();
+    let mut starting = huntaway().args(["demo", "start", "3", "--dir"]).arg(&directory).spawn().unwrap();
+    wait::until("node 3 to start", LIMIT, || process_with(&third));
+    assert!(demo.stop().success(), "{}", demo.log());
+    assert!(!starting.wait().unwrap().success());
+
+    let mut demo = start(&listen(3));
+    assert_eq!((luns(&demo), demo.ready.portals.len()), (made.clone(), 3), "{}", demo.log());
+    assert!(demo.log().contains("belongs to the cluster no more"), "{}", demo.log());
+    let config = directory.join("node-1/huntaway.yaml");
+    let vdis = ask(&["vdi", "list", "-o", "json", "--config"], &config).unwrap();
+    let vdis: Value = serde_json::from_str(&vdis).unwrap();
+    assert_eq!((&vdis[0]["size_bytes"], &vdis[1]["thin"]), (&(64 << 20).into(), &false.into()), "{vdis}");
+    assert!(demo.stop().success(), "{}", demo.log());
+    let refused =
+        refused_in(&directory, &[&["--lun", "size=1GiB"], &*["--listen", "127.0.0.1:0"].repeat(3)].concat());
+    assert!(refused.contains("LUN 0: size is 1073741824"), "{refused}");
+
+    // Its disk is gone, the others serve.
+    fs::remove_dir_all(directory.join("node-4/disk")).unwrap();
+    fs::create_dir(directory.join("node-4/disk")).unwrap();
+    let demo = start(&listen(3));
+    assert_eq!((luns(&demo), demo.ready.portals.len()), (made, 2), "{}", demo.log());
 }
 
 /// What `huntaway demo` says when it refuses these arguments.

@@ -352,8 +352,8 @@ fn a_directory_has_one_demo_and_nodes_that_are_not_there_are_told() {
     assert!(said.contains(&directory), "{said}");
 
     for (action, node, word) in [
-        ("kill", 9, "there are nodes 1 to 3"),
-        ("pause", 0, "there are nodes 1 to 3"),
+        ("kill", 9, "there are nodes 1, 2, 3 "),
+        ("pause", 0, "there are nodes 1, 2, 3 "),
         ("start", 2, "node 2 runs already"),
     ] {
         let said = cluster.nodes.ask(action, node).unwrap_err();

@@ -33,6 +33,8 @@ pub(super) struct Common<'a> {
     /// Where its ledger is kept.
     pub(super) keeper: SocketAddr,
     pub(super) disks: Vec<Disk>,
+    /// Where that node serves /metrics, always; the others do so anywhere.
+    pub(super) admin: (u8, SocketAddr),
 }
 
 /// A disk that every node serves.
@@ -69,7 +71,9 @@ impl Disk {
 /// A node, running or not.
 pub(super) struct Node {
     pub(super) number: u8,
-    config: PathBuf,
+    /// Where it is to listen.
+    pub(super) portal: SocketAddr,
+    pub(super) config: PathBuf,
     child: Option<Child>,
     pub(super) is_paused: bool,
     pub(super) portals: Vec<String>,
@@ -97,7 +101,7 @@ impl Node {
     ) -> Result<Self, Box<dyn Error>> {
         let config = node_dir(&common.dir, number).join("huntaway.yaml");
         fs::write(&config, yaml(common, number, portal)?)?;
-        Ok(Self { number, config, child: None, is_paused: false, portals: Vec::new(), admin: None })
+        Ok(Self { number, portal, config, child: None, is_paused: false, portals: Vec::new(), admin: None })
     }
 
     pub(super) fn pid(&mut self) -> Option<Pid> {
@@ -133,6 +137,7 @@ impl Node {
             }
             Ok(_) => Err(format!("node {number} ended before it served: its messages are above").into()),
             Err(_) => {
+                self.kill().await;
                 Err(format!("node {number} did not serve within {} s", START_DEADLINE.as_secs()).into())
             }
         }
@@ -171,7 +176,8 @@ fn yaml(common: &Common<'_>, number: u8, portal: SocketAddr) -> Result<String, B
     writeln!(text, "node:\n  name: node-{number}\n  zone: node-{number}\n  state_directory: state")?;
     writeln!(text, "  data_directories: [{{path: disk, weight: 1}}]\n  portals: [{{listen: \"{portal}\"}}]")?;
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let admin = args.admin.filter(|_| number == 1).map_or(any, |address| address.0);
+    let (first, address) = common.admin;
+    let admin = if number == first { address } else { any };
     writeln!(text, "  admin: \"{admin}\"")?;
     writeln!(text, "cluster:\n  name: demo\n  ledger: {{keeper: \"{keeper}\", key_file: ../cluster.key}}")?;
     writeln!(text, "targets:\n  - iqn: {TARGET}\n    initiators: [\"*\"]")?;

@@ -1,5 +1,6 @@
 //! The demo of several nodes, each a child: this process keeps their ledger, and starts and ends them.
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::fs;
 use std::io::Write as _;
@@ -7,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
 use std::path::{self, Path, PathBuf};
 use std::process::ExitCode;
 
-use huntaway_ledger::{Name, VdiOptions};
+use huntaway_ledger::{Name, State, VdiOptions};
 use huntaway_membership::local::shared::{ClusterKey, KeeperOptions, KeeperServer, NewCluster};
 use rustix::process::{Signal, kill_process};
 use tokio::net::TcpListener;
@@ -15,11 +16,11 @@ use tokio::sync::oneshot;
 
 use super::child::{Common, Disk, Node, node_dir};
 use super::control::{Action, Control};
-use super::{DEFAULT_PORTAL_PORT, DemoArgs, PORTS_TRIED, Ready, ReadyLun, TARGET};
+use super::{DEFAULT_ADMIN_PORT, DEFAULT_PORTAL_PORT, DemoArgs, PORTS_TRIED, Ready, ReadyLun, TARGET};
 use crate::cluster::NewMember;
-use crate::control::Client;
 use crate::keeper_command::{DEFAULT_COPIES, key};
 use crate::new_node::member;
+use crate::node_address::first_that_answers;
 use crate::recipes::{self, ChapRecipe, LunRecipe, Recipe};
 use crate::signals::Signals;
 
@@ -32,37 +33,33 @@ struct Demo<'a> {
     nodes: Vec<Node>,
 }
 
-/// How many nodes are to run, if not one in this process.
+/// The nodes whose directories there are; of a new demo, those that are to be made. None: one in this process.
 ///
 /// # Errors
 /// The directory has another demo.
-pub(super) fn wanted(args: &DemoArgs) -> Result<Option<u8>, Box<dyn Error>> {
+pub(super) fn wanted(args: &DemoArgs) -> Result<Vec<u8>, Box<dyn Error>> {
     let dir = args.dir.display();
-    let known = (1..=MOST_NODES).take_while(|number| node_dir(&args.dir, *number).exists()).last();
-    match (args.nodes, known) {
-        (None, known) => Ok(known),
-        (Some(_), None) if args.dir.join("epoch").exists() => {
-            Err(format!("{dir} has a demo of one node in one process: give another --dir").into())
-        }
-        (Some(nodes), Some(known)) if nodes != known => Err(format!(
-            "the demo in {dir} has {known} nodes, not {nodes}: give --nodes {known} or another --dir"
-        )
-        .into()),
-        (Some(nodes), _) => Ok(Some(nodes)),
+    let known: Vec<u8> = (1..=MOST_NODES).filter(|number| node_dir(&args.dir, *number).exists()).collect();
+    let Some(nodes) = args.nodes.filter(|_| known.is_empty()) else { return Ok(known) };
+    if args.dir.join("epoch").exists() {
+        return Err(format!("{dir} has a demo of one node in one process: give another --dir").into());
     }
+    check_portals(args, nodes.into())?;
+    Ok((1..=nodes).collect())
+}
+
+fn check_portals(args: &DemoArgs, nodes: usize) -> Result<(), String> {
+    let given = args.listen.len();
+    if given == 0 || given == nodes {
+        return Ok(());
+    }
+    Err(format!("{given} portals for {nodes} nodes: give --listen once for each node, or not at all"))
 }
 
 /// Serves until it is told to stop.
-pub(super) fn run(args: &DemoArgs, nodes: u8) -> Result<ExitCode, Box<dyn Error>> {
+pub(super) fn run(args: &DemoArgs, nodes: &[u8]) -> Result<ExitCode, Box<dyn Error>> {
     if !args.advertise.is_empty() {
         return Err("--advertise is for a demo of one node".into());
-    }
-    if !args.listen.is_empty() && args.listen.len() != usize::from(nodes) {
-        let given = args.listen.len();
-        return Err(format!(
-            "{given} portals for {nodes} nodes: give --listen once for each node, or not at all"
-        )
-        .into());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(serve(args, nodes))?;
@@ -70,22 +67,24 @@ pub(super) fn run(args: &DemoArgs, nodes: u8) -> Result<ExitCode, Box<dyn Error>
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
+async fn serve(args: &DemoArgs, nodes: &[u8]) -> Result<(), Box<dyn Error>> {
     let dir = path::absolute(&args.dir)?;
     let mut signals = Signals::listen()?;
     fs::create_dir_all(&dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
     let key = key(&dir.join("cluster.key"))?;
     let server = KeeperServer::open(&dir.join("ledger"), keeper_options(&dir, nodes, key)?)?;
     let disks = Disk::all(&args.lun, server.state())?;
+    let nodes = members(args, nodes, server.state())?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let keeper = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
     let mut kept = tokio::spawn(server.serve(listener, async move { _ = stopped.await }));
     let control = Control::listen(&dir)?;
-    let portals = portals(args, nodes)?;
-    let common = Common { args, dir, keeper, disks };
+    let portals = portals(args, nodes.len())?;
+    let first = *nodes.first().ok_or("there are no nodes")?;
+    let common = Common { args, dir, keeper, disks, admin: (first, admin(args)?) };
     let configured =
-        (1..=nodes).zip(portals).map(|(number, portal)| Node::configured(&common, number, portal));
+        nodes.into_iter().zip(portals).map(|(number, portal)| Node::configured(&common, number, portal));
     let nodes = configured.collect::<Result<Vec<Node>, Box<dyn Error>>>()?;
     let mut demo = Demo { common, nodes };
     let began = tokio::select! {
@@ -97,23 +96,16 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
         return Err(error);
     }
     announce(&demo)?;
-    loop {
-        tokio::select! {
-            signal = signals.next() => {
-                tracing::info!(signal, "stopping all nodes; a second signal stops at once");
-                break;
-            }
-            ended = &mut kept => {
-                demo.stop_all().await;
-                ended??;
-                return Err("the keeper of the ledger ended".into());
-            }
-            (action, asker) = control.next() => {
-                let done = demo.carry_out(action).await;
-                asker.answer(&done).await;
-            }
+    let signal = tokio::select! {
+        signal = signals.next() => signal,
+        ended = &mut kept => {
+            demo.stop_all().await;
+            ended??;
+            return Err("the keeper of the ledger ended".into());
         }
-    }
+        never = demo.obey(&control) => match never {},
+    };
+    tracing::info!(signal, "stopping all nodes; a second signal stops at once");
     signals.end_at_the_next();
     demo.stop_all().await;
     drop(stop);
@@ -121,11 +113,70 @@ async fn serve(args: &DemoArgs, nodes: u8) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Those of the nodes that the ledger has as well.
+///
+/// # Errors
+/// There are none, or not as many as are asked for.
+fn members(args: &DemoArgs, nodes: &[u8], state: &State) -> Result<Vec<u8>, Box<dyn Error>> {
+    let is_member = |node: &u8| state.members().iter().any(|member| member.name.as_str() == name(*node));
+    let (members, strangers): (Vec<u8>, Vec<u8>) = nodes.iter().partition(|node| is_member(node));
+    let dir = args.dir.display();
+    for node in strangers {
+        let place = node_dir(&args.dir, node);
+        tracing::warn!(node, directory = %place.display(), "a node that belongs to the cluster no more is not started: its \
+            directory can be removed");
+    }
+    for node in (1..=MOST_NODES).filter(|node| is_member(node) && !members.contains(node)) {
+        let place = node_dir(&args.dir, node);
+        tracing::warn!(node, directory = %place.display(), "a node whose directory is not there is not started: without it the \
+            cluster lacks a node until huntaway node drain and node remove take it out");
+    }
+    if members.is_empty() {
+        return Err(
+            format!("{dir} has the directory of no node that its cluster knows: give another --dir").into()
+        );
+    }
+    let found = members.len();
+    if let Some(asked) = args.nodes.filter(|asked| usize::from(*asked) != found) {
+        return Err(format!(
+            "the demo in {dir} has {found} nodes, not {asked}: give --nodes {found} or another --dir"
+        )
+        .into());
+    }
+    check_portals(args, found)?;
+    Ok(members)
+}
+
+fn name(node: u8) -> String {
+    format!("node-{node}")
+}
+
 impl Demo<'_> {
+    /// Starts those that start.
+    ///
+    /// # Errors
+    /// None does.
     async fn start_all(&mut self) -> Result<(), Box<dyn Error>> {
         // At the same time: none serves before most are there.
-        futures_util::future::try_join_all(self.nodes.iter_mut().map(Node::start)).await?;
+        let started = futures_util::future::join_all(self.nodes.iter_mut().map(Node::start)).await;
+        let failed: Vec<String> =
+            started.into_iter().filter_map(|started| Some(started.err()?.to_string())).collect();
+        if failed.len() == self.nodes.len() {
+            return Err(failed.join("\n").into());
+        }
+        for why in failed {
+            tracing::warn!(why, "the other nodes go on without it: huntaway demo start tries it again");
+        }
         Ok(())
+    }
+
+    /// Does what is asked for, one after another.
+    async fn obey(&mut self, control: &Control) -> Infallible {
+        loop {
+            let (action, asker) = control.next().await;
+            let done = self.carry_out(action).await;
+            asker.answer(&done).await;
+        }
     }
 
     async fn stop_all(&mut self) {
@@ -133,14 +184,13 @@ impl Demo<'_> {
     }
 
     async fn carry_out(&mut self, action: Action) -> Result<String, String> {
-        let count = self.nodes.len();
         let Some(number) = action.node() else {
             return self.add().await.map_err(|error| error.to_string());
         };
-        let node = usize::from(number).checked_sub(1).and_then(|place| self.nodes.get_mut(place));
-        let node =
-            node.ok_or_else(|| format!("there are nodes 1 to {count} in {}", self.common.dir.display()))?;
-        let number = node.number;
+        let known: Vec<String> = self.nodes.iter().map(|node| node.number.to_string()).collect();
+        let node = self.nodes.iter_mut().find(|node| node.number == number);
+        let there_are = || format!("there are nodes {} in {}", known.join(", "), self.common.dir.display());
+        let node = node.ok_or_else(there_are)?;
         match (action, node.pid(), node.is_paused) {
             (Action::Kill(_), Some(_), _) => {
                 node.kill().await;
@@ -169,26 +219,29 @@ impl Demo<'_> {
 
     /// Has another node belong to the cluster, and starts it.
     async fn add(&mut self) -> Result<String, Box<dyn Error>> {
-        let number = self.nodes.last().map_or(1, |node| node.number + 1);
-        if number > MOST_NODES {
-            return Err(format!("a demo has {MOST_NODES} nodes at most").into());
-        }
-        let portal = if self.common.args.listen.is_empty() { free_portals(1)?[0] } else { free_address()? };
-        let dir = node_dir(&self.common.dir, number);
+        let dir = |number: &u8| node_dir(&self.common.dir, *number);
+        let is_free =
+            |number: &u8| !dir(number).exists() && self.nodes.iter().all(|node| node.number != *number);
+        let number = (1..=MOST_NODES).find(is_free);
+        let number = number.ok_or_else(|| format!("a demo has {MOST_NODES} nodes at most"))?;
+        let dir = dir(&number);
+        let taken: Vec<SocketAddr> = self.nodes.iter().map(|node| node.portal).collect();
+        let portal =
+            if self.common.args.listen.is_empty() { free_portals(1, &taken)?[0] } else { free_address()? };
         fs::create_dir_all(&dir)?;
         let node = Node::configured(&self.common, number, portal)?;
-        let name = format!("node-{number}");
-        let new = NewMember { zone: name.clone(), name, address: free_address()?, weight: 1 };
-        let sockets: Vec<PathBuf> = self
-            .nodes
-            .iter()
-            .map(|node| node_dir(&self.common.dir, node.number).join("state/control.sock"))
-            .collect();
-        let added = tokio::task::spawn_blocking(move || admit(&sockets, &new)).await?;
-        if let Err(error) = added {
-            // It would count as one that is there.
-            fs::remove_dir_all(&dir)?;
-            return Err(error.into());
+        let (name, zone) = (name(number), name(number));
+        let new = NewMember { zone, name, address: free_address()?, weight: 1 };
+        // Whoever is paused takes the question, and does not answer.
+        let at_work =
+            |node: &mut Node| (!node.is_paused && node.pid().is_some()).then(|| node.config.clone());
+        let configurations: Vec<PathBuf> = self.nodes.iter_mut().filter_map(at_work).collect();
+        let added = tokio::task::spawn_blocking(move || admit(configurations, &new)).await?;
+        if let Err(NotAdmitted { why, may_be_done }) = added {
+            if !may_be_done {
+                fs::remove_dir_all(&dir)?;
+            }
+            return Err(why.into());
         }
         self.nodes.push(node);
         let node = self.nodes.last_mut().ok_or("it was put there")?;
@@ -202,17 +255,20 @@ impl Demo<'_> {
     }
 }
 
+/// Why a node does not belong to the cluster.
+struct NotAdmitted {
+    why: String,
+    /// It may do so later.
+    may_be_done: bool,
+}
+
 /// Has the first node that answers have the ledger have it.
-fn admit(sockets: &[PathBuf], new: &NewMember) -> Result<(), String> {
-    let mut last = "no node runs: start one".to_owned();
-    for socket in sockets {
-        match Client::new(socket).map_err(|error| error.to_string())?.add(new) {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_refusal() => return Err(error.to_string()),
-            Err(error) => last = error.to_string(),
-        }
-    }
-    Err(last)
+fn admit(configurations: Vec<PathBuf>, new: &NewMember) -> Result<(), NotAdmitted> {
+    let not_asked = |why: String| NotAdmitted { why, may_be_done: false };
+    let asked = first_that_answers(configurations).map_err(|error| not_asked(error.to_string()))?;
+    let asked = asked.ok_or_else(|| not_asked("no node runs: start one".to_owned()))?;
+    let added = asked.add(new).map(drop);
+    added.map_err(|error| NotAdmitted { may_be_done: !error.is_refusal(), why: error.to_string() })
 }
 
 /// An address of this machine that nobody has.
@@ -220,49 +276,59 @@ fn free_address() -> std::io::Result<SocketAddr> {
     StdListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn keeper_options(dir: &Path, nodes: u8, key: ClusterKey) -> Result<KeeperOptions, Box<dyn Error>> {
+fn keeper_options(dir: &Path, nodes: &[u8], key: ClusterKey) -> Result<KeeperOptions, Box<dyn Error>> {
     let mut options = KeeperOptions::new(key);
     let mut members = Vec::new();
     // All at once, so that each gets another port.
     let mut listeners = Vec::new();
-    for number in 1..=nodes {
+    for number in nodes {
         let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let name = Name::new(format!("node-{number}"))?;
-        fs::create_dir_all(node_dir(dir, number))?;
+        let name = Name::new(name(*number))?;
+        fs::create_dir_all(node_dir(dir, *number))?;
         members.push(member(name.clone(), listener.local_addr()?, name, 1)?);
         listeners.push(listener);
     }
-    let copies = DEFAULT_COPIES.min(nodes.into());
+    let copies = DEFAULT_COPIES.min(nodes.len());
     let (name, min_copies) = (Name::new("demo")?, copies.div_ceil(2));
     options.make = Some(NewCluster { name, members, copies, min_copies });
     Ok(options)
 }
 
 /// Where each node's gateway listens.
-fn portals(args: &DemoArgs, nodes: u8) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
+fn portals(args: &DemoArgs, nodes: usize) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
     if args.listen.is_empty() {
-        return free_portals(nodes);
+        return free_portals(nodes, &[]);
     }
     Ok(args.listen.iter().map(|address| address.0).collect())
 }
 
-/// So many free ports, from the default one on.
-fn free_portals(nodes: u8) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
-    let free = (DEFAULT_PORTAL_PORT..DEFAULT_PORTAL_PORT + PORTS_TRIED)
-        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .filter(|address| StdListener::bind(address).is_ok());
-    let free: Vec<SocketAddr> = free.take(nodes.into()).collect();
-    if free.len() < usize::from(nodes) {
+/// So many free ports, from the default one on; those that are taken are somebody's who may not listen there just now.
+fn free_portals(count: usize, taken: &[SocketAddr]) -> Result<Vec<SocketAddr>, Box<dyn Error>> {
+    let free: Vec<SocketAddr> = free_from(DEFAULT_PORTAL_PORT, taken).take(count).collect();
+    if free.len() < count {
         return Err("too few ports are free: give --listen for each node".into());
     }
     Ok(free)
+}
+
+fn free_from(port: u16, taken: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
+    (port..port + PORTS_TRIED)
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .filter(|address| !taken.contains(address) && StdListener::bind(address).is_ok())
+}
+
+/// Where the first node serves /metrics: there again when it is started again.
+fn admin(args: &DemoArgs) -> Result<SocketAddr, &'static str> {
+    let free = || free_from(DEFAULT_ADMIN_PORT, &[]).next();
+    let address = args.admin.map(|address| address.0).or_else(free);
+    address.ok_or("too few ports are free: give --admin")
 }
 
 /// Tells a program (`--json`) or a person how to reach the disks.
 fn announce(Demo { common, nodes }: &Demo<'_>) -> Result<(), Box<dyn Error>> {
     let Common { args, dir, disks, .. } = common;
     let portals: Vec<String> = nodes.iter().flat_map(|node| node.portals.clone()).collect();
-    let admin = nodes.first().and_then(|node| node.admin.clone()).unwrap_or_default();
+    let admin = nodes.iter().find_map(|node| node.admin.clone()).unwrap_or_default();
     let mut out = std::io::stdout().lock();
     if args.json {
         let luns = disks.iter().map(|Disk { lun, vdi, properties, .. }| {
@@ -308,5 +374,45 @@ fn recipe(Common { args, disks, .. }: &Common<'_>, portals: Vec<String>) -> Reci
         chap: args.chap.as_ref().map(account),
         mutual_chap: args.mutual_chap.as_ref().map(account),
         digests_required: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cluster::fixture;
+
+    #[test]
+    fn a_portal_of_a_node_that_does_not_run_is_not_free() {
+        let first = free_portals(2, &[]).unwrap();
+        let others = free_portals(2, &first).unwrap();
+        assert!(others.iter().all(|portal| !first.contains(portal)), "{first:?} {others:?}");
+    }
+
+    #[test]
+    fn nodes_that_are_no_members_or_have_no_directory_are_not_started() {
+        let state = fixture::state(3, 3, 2);
+        let args = |more: &[&str]| Args::parse_from(["demo"].iter().chain(more)).demo;
+        assert_eq!(members(&args(&[]), &[1, 3, 4], &state).unwrap(), [1, 3]);
+        assert_eq!(members(&args(&["--nodes", "2"]), &[1, 3, 4], &state).unwrap(), [1, 3]);
+        let refused =
+            |more: &[&str], nodes: &[u8]| members(&args(more), nodes, &state).unwrap_err().to_string();
+        assert!(refused(&["--nodes", "3"], &[1, 3, 4]).contains("has 2 nodes, not 3"));
+        assert!(refused(&["--listen", "127.0.0.1:0"], &[1, 3]).contains("1 portals for 2 nodes"));
+        assert!(refused(&[], &[4]).contains("no node that its cluster knows"));
+    }
+
+    #[test]
+    fn metrics_are_served_where_they_were_before() {
+        let free = admin(&Args::parse_from(["demo"]).demo).unwrap();
+        assert!(free.port() >= DEFAULT_ADMIN_PORT, "{free}");
+    }
+
+    #[derive(clap::Parser)]
+    struct Args {
+        #[command(flatten)]
+        demo: DemoArgs,
     }
 }

@@ -71,7 +71,12 @@ impl Nodes {
             let portals = free_portals(count).into_iter();
             arguments.extend(portals.flat_map(|portal| ["--listen".to_owned(), portal]));
             let builder = Demo::builder().started_by(wrapper.iter().copied());
-            builder.directory(directory).portals(0).args(arguments).try_start()
+            let mut demo = builder.directory(directory).portals(0).args(arguments).try_start()?;
+            if demo.ready.portals.len() == usize::from(count) {
+                return Ok(demo);
+            }
+            demo.stop();
+            Err(demo.log())
         };
         // A port that was free may be taken by whoever calls somebody from it, before a node listens there.
         let is_taken = |said: &String| said.contains("Address already in use");
@@ -197,15 +202,7 @@ impl Nodes {
 
     /// The node's process: the one that was started with its configuration.
     pub(crate) fn pid(&self, node: u8) -> Option<Pid> {
-        let config = self.config(node);
-        let processes = fs::read_dir("/proc").expect("processes can be listed");
-        let mut numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-        let has_it = |number: &i32| {
-            let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
-            let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-            words.clone().any(|word| word == "node") && words.any(|word| OsStr::new(&*word) == config)
-        };
-        numbers.find(has_it).and_then(Pid::from_raw)
+        process_with(&self.config(node))
     }
 
     /// `huntaway status` of that node; `None` if it does not answer.
@@ -319,6 +316,18 @@ impl Nodes {
         }
         assert!(compared > 0, "nothing was compared");
     }
+}
+
+/// The node that was started with that configuration.
+pub(crate) fn process_with(config: &Path) -> Option<Pid> {
+    let processes = fs::read_dir("/proc").expect("processes can be listed");
+    let mut numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let has_it = |number: &i32| {
+        let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+        words.clone().any(|word| word == "node") && words.any(|word| OsStr::new(&*word) == config)
+    };
+    numbers.find(has_it).and_then(Pid::from_raw)
 }
 
 /// Who has an object.
