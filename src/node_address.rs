@@ -82,7 +82,7 @@ pub(crate) fn first_that_answers(
     let mut last: Option<Box<dyn Error>> = None;
     for config in files {
         let node = NodeAddress { config, socket: None };
-        let answered = node.client().and_then(|mut client| Ok((client.cluster_within(PATIENCE)?, client)));
+        let answered = node.client().and_then(|client| Ok((client.cluster_within(PATIENCE)?, client)));
         match answered {
             Ok((status, client)) if status.has_ledger_lease => return Ok(Some(client)),
             Ok((_, client)) => without_lease = without_lease.or(Some(client)),

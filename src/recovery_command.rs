@@ -123,7 +123,10 @@ fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error
     let began = Instant::now();
     let mut line = ProgressLine::new();
     loop {
-        let status = client.cluster()?;
+        let left = timeout.map_or(Duration::MAX, |seconds| {
+            Duration::from_secs(seconds).saturating_sub(began.elapsed()).max(LOOK)
+        });
+        let status = client.cluster_within(left)?;
         let whole = status.partitions.whole;
         if whole == status.partitions.all() && status.health == Health::Ok {
             line.clear();
@@ -172,6 +175,15 @@ mod tests {
         assert_eq!(parse_pace("50MiB"), Ok(50 << 20));
         assert!(parse_pace("0").unwrap_err().contains("recovery pause"));
         assert!(parse_pace("fast").is_err());
+    }
+
+    #[test]
+    fn a_node_that_hangs_is_not_waited_for_longer_than_was_said() {
+        let scratch = tempfile::tempdir().unwrap();
+        let socket = scratch.path().join("control.sock");
+        let _hangs = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let late = wait(&Client::new(&socket).unwrap(), Some(1)).unwrap_err().to_string();
+        assert!(late.contains("has not answered within 1 s"), "{late}");
     }
 
     #[test]

@@ -21,14 +21,42 @@ use crate::cluster::{
 /// Longest answer that is read, in bytes: the list of as many VDIs as there can be.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// Time that an answer may take. Setting the space of a large thick VDI aside takes long.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Time that answers may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Of what the node knows.
+    look: Duration,
+    /// Of what the ledger is to have: the node itself waits for its keeper.
+    record: Duration,
+    /// Setting the space of a large thick VDI aside takes long, and so does opening all partitions by force.
+    work: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    look: Duration::from_secs(10),
+    record: Duration::from_secs(15),
+    work: Duration::from_secs(3600),
+};
+
+impl Patience {
+    fn of(self, method: &str, path: &str) -> Duration {
+        match method {
+            "GET" => self.look,
+            _ if is_work(path) => self.work,
+            _ => self.record,
+        }
+    }
+}
+
+fn is_work(path: &str) -> bool {
+    path.starts_with("/v1/vdis") || matches!(path, "/v1/plan" | "/v1/reload" | "/v1/cluster/force")
+}
 
 /// A node's control socket.
 pub(crate) struct Client {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
-    patience: Duration,
+    patience: Patience,
 }
 
 impl CallError {
@@ -57,7 +85,20 @@ pub(crate) enum CallError {
         /// Why.
         reason: io::Error,
     },
-    /// What it says makes no sense, or nothing came. What was asked for may have been done.
+    /// Nothing came.
+    #[error(
+        "the node at {} has not answered within {} s: it hangs, or its machine has too much to do; see its log, and ask another \
+         node how the cluster is{}", socket.display(), waited.as_millis().div_ceil(1000), doubt(*changes)
+    )]
+    Late {
+        /// Where it is.
+        socket: PathBuf,
+        /// For so long.
+        waited: Duration,
+        /// Whether something was to be done: it may have been, or be done yet.
+        changes: bool,
+    },
+    /// What it says makes no sense, or it did not say all of it. What was asked for may have been done.
     #[error("the node at {} did not answer as it should: {reason}", socket.display())]
     NoAnswer {
         /// Where it is.
@@ -65,6 +106,10 @@ pub(crate) enum CallError {
         /// What is wrong.
         reason: String,
     },
+}
+
+fn doubt(changes: bool) -> &'static str {
+    if changes { " (what was asked for may have been done, or be done yet)" } else { "" }
 }
 
 fn cure(reason: &io::Error) -> &'static str {
@@ -81,7 +126,7 @@ impl Client {
     /// The operating system's.
     pub(crate) fn new(socket: &Path) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { socket: socket.to_owned(), runtime, patience: ANSWER_TIMEOUT })
+        Ok(Self { socket: socket.to_owned(), runtime, patience: PATIENCE })
     }
 
     /// What another configuration, called `name` in reports, would change.
@@ -243,11 +288,8 @@ impl Client {
     ///
     /// # Errors
     /// [`CallError`].
-    pub(crate) fn cluster_within(&mut self, patience: Duration) -> Result<ClusterStatus, CallError> {
-        self.patience = patience;
-        let answer = self.cluster();
-        self.patience = ANSWER_TIMEOUT;
-        answer
+    pub(crate) fn cluster_within(&self, patience: Duration) -> Result<ClusterStatus, CallError> {
+        self.call_within(patience.min(self.patience.look), "GET", "/v1/cluster", None, String::new())
     }
 
     fn json(&self, value: &impl Serialize) -> Result<String, CallError> {
@@ -265,13 +307,22 @@ impl Client {
         name: Option<&str>,
         body: String,
     ) -> Result<T, CallError> {
-        let exchange = async {
-            let late = || self.no_answer(&format!("nothing came within {} s", self.patience.as_secs()));
-            tokio::time::timeout(self.patience, self.exchange(method, path, name, body))
-                .await
-                .map_err(|_| late())?
-        };
-        let (status, text) = self.runtime.block_on(exchange)?;
+        if method != "GET" && is_work(path) {
+            // Nobody waits for so long for one that hangs.
+            self.answer(self.patience.look, "GET", "/v1/status", None, String::new())?;
+        }
+        self.call_within(self.patience.of(method, path), method, path, name, body)
+    }
+
+    fn call_within<T: DeserializeOwned>(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        name: Option<&str>,
+        body: String,
+    ) -> Result<T, CallError> {
+        let (status, text) = self.answer(patience, method, path, name, body)?;
         if status.is_success() {
             return serde_json::from_slice(&text).map_err(|error| self.no_answer(&error));
         }
@@ -279,6 +330,22 @@ impl Client {
             Ok(Failure { report }) => Err(CallError::Refused { status, report }),
             Err(_) => Err(self.no_answer(&status)),
         }
+    }
+
+    fn answer(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        name: Option<&str>,
+        body: String,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let changes = method != "GET";
+        self.runtime.block_on(async {
+            let answered = tokio::time::timeout(patience, self.exchange(method, path, name, body)).await;
+            let late = |_| CallError::Late { socket: self.socket.clone(), waited: patience, changes };
+            answered.map_err(late)?
+        })
     }
 
     async fn exchange(
@@ -303,5 +370,39 @@ impl Client {
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         Ok((status, body.map_err(|error| self.no_answer(&error))?.to_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_long_for_a_node_that_hangs() {
+        let scratch = tempfile::tempdir().unwrap();
+        let socket = scratch.path().join("control.sock");
+        let _hangs = UnixListener::bind(&socket).unwrap();
+        let mut client = Client::new(&socket).unwrap();
+        client.patience.look = Duration::from_millis(100);
+        let new = NewSize { size_bytes: 1 << 30, allow_shrink: false };
+        for late in [client.resize("root", &new).map(drop), client.vdis().map(drop)] {
+            let late = late.unwrap_err();
+            assert!(matches!(late, CallError::Late { changes: false, .. }), "{late}");
+        }
+        client.patience.record = Duration::from_millis(100);
+        let late = client.weigh("node-1", NewWeight { weight: 1 }).unwrap_err().to_string();
+        assert!(late.contains("may have been done"), "{late}");
+    }
+
+    #[test]
+    fn work_is_waited_for() {
+        let patience = |method, path| PATIENCE.of(method, path).as_secs();
+        for work in ["/v1/vdis", "/v1/vdis/root", "/v1/reload", "/v1/cluster/force"] {
+            assert_eq!(patience("POST", work), 3600, "{work}");
+        }
+        assert_eq!(patience("GET", "/v1/vdis/root"), 10);
+        assert_eq!(patience("POST", "/v1/cluster/comparison"), 15);
     }
 }
