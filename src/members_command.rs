@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use huntaway_ledger::MAX_WEIGHT;
+use huntaway_ledger::{MAX_WEIGHT, Name};
 
 use crate::cluster::{NewMember, NewWeight, NodeStatus};
 use crate::control::Client;
@@ -12,6 +12,7 @@ use crate::new_node::NewNode;
 use crate::node_address::ClusterAddress;
 use crate::status_command::{amount, nodes};
 use crate::table::Form;
+use crate::vdi_command::parse_name;
 
 /// What can be done with the nodes of a cluster.
 #[derive(clap::Subcommand)]
@@ -54,7 +55,8 @@ pub(crate) struct ListArgs {
 #[derive(clap::Args)]
 pub(crate) struct ShowArgs {
     /// Its name
-    node: String,
+    #[arg(value_parser = parse_name)]
+    node: Name,
 
     #[command(flatten)]
     common: Common,
@@ -75,7 +77,8 @@ pub(crate) struct AddArgs {
 #[derive(clap::Args)]
 pub(crate) struct RemoveArgs {
     /// Its name
-    node: String,
+    #[arg(value_parser = parse_name)]
+    node: Name,
 
     #[command(flatten)]
     cluster: ClusterAddress,
@@ -85,7 +88,8 @@ pub(crate) struct RemoveArgs {
 #[derive(clap::Args)]
 pub(crate) struct DrainArgs {
     /// Its name
-    node: String,
+    #[arg(value_parser = parse_name)]
+    node: Name,
 
     #[command(flatten)]
     common: Common,
@@ -95,7 +99,8 @@ pub(crate) struct DrainArgs {
 #[derive(clap::Args)]
 pub(crate) struct UndrainArgs {
     /// Its name
-    node: String,
+    #[arg(value_parser = parse_name)]
+    node: Name,
 
     /// Its weight from now on; what it had before is not remembered
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_WEIGHT)))]
@@ -109,7 +114,8 @@ pub(crate) struct UndrainArgs {
 #[derive(clap::Args)]
 pub(crate) struct WeightArgs {
     /// Its name
-    node: String,
+    #[arg(value_parser = parse_name)]
+    node: Name,
 
     /// Its weight from now on, 100 at most; 0 drains it
     #[arg(value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_WEIGHT)))]
@@ -132,7 +138,7 @@ pub(crate) fn run(command: &MembersCommand) -> Result<ExitCode, Box<dyn Error>> 
         }
         MembersCommand::Add(AddArgs { node, common }) => add(common, node),
         MembersCommand::Remove(RemoveArgs { node, cluster }) => {
-            cluster.client()?.remove(node)?;
+            cluster.client()?.remove(node.as_str())?;
             print(&format!("{node} belongs to the cluster no more: its directories can be removed\n"))
         }
         MembersCommand::Drain(DrainArgs { node, common }) => weigh(common, node, 0),
@@ -168,15 +174,15 @@ fn add(Common { output, cluster }: &Common, node: &NewNode) -> Result<ExitCode, 
     print(&output.text(&status, said)?)
 }
 
-fn find(client: &Client, name: &str) -> Result<NodeStatus, Box<dyn Error>> {
+fn find(client: &Client, name: &Name) -> Result<NodeStatus, Box<dyn Error>> {
     let nodes = client.cluster()?.nodes;
     let known: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
-    let found = nodes.into_iter().find(|node| node.name == name);
+    let found = nodes.into_iter().find(|node| node.name == name.as_str());
     found.ok_or_else(|| format!("the cluster has no node `{name}`, but {}", known.join(", ")).into())
 }
 
-fn weigh(Common { output, cluster }: &Common, node: &str, weight: u32) -> Result<ExitCode, Box<dyn Error>> {
-    let status = cluster.client()?.weigh(node, NewWeight { weight })?;
+fn weigh(Common { output, cluster }: &Common, node: &Name, weight: u32) -> Result<ExitCode, Box<dyn Error>> {
+    let status = cluster.client()?.weigh(node.as_str(), NewWeight { weight })?;
     let said = || match status.weight {
         0 if status.kept == 0 => format!(
             "{node} keeps nothing any more; `huntaway status` tells whether there are enough others for all copies\n"

@@ -4,10 +4,13 @@ use std::error::Error;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
+use huntaway_ledger::Name;
+
 use crate::cluster::ObjectPlace;
 use crate::disk_option::{SIZE, parse_size};
 use crate::node_address::ClusterAddress;
 use crate::table::Form;
+use crate::vdi_command::parse_name;
 
 /// What can be asked of objects.
 #[derive(clap::Subcommand)]
@@ -20,7 +23,8 @@ pub(crate) enum ObjectCommand {
 #[derive(clap::Args)]
 pub(crate) struct WhereArgs {
     /// The VDI's name
-    vdi: String,
+    #[arg(value_parser = parse_name)]
+    vdi: Name,
 
     /// The place in it, in bytes, or such as 20GiB
     #[arg(value_parser = parse_offset)]
@@ -37,7 +41,7 @@ pub(crate) struct WhereArgs {
 /// Asks a node of the cluster.
 pub(crate) fn run(command: &ObjectCommand) -> Result<ExitCode, Box<dyn Error>> {
     let ObjectCommand::Where(WhereArgs { vdi, offset, output, cluster }) = command;
-    let place = cluster.client()?.object(vdi, *offset)?;
+    let place = cluster.client()?.object(vdi.as_str(), *offset)?;
     stdout().write_all(output.text(&place, || page(&place))?.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -200,7 +200,11 @@ fn row(vdi: &VdiStatus) -> [String; 6] {
     [vdi.name.clone(), size(vdi.size_bytes), kind.to_owned(), vdi.block_size.to_string(), state, luns]
 }
 
-fn parse_name(text: &str) -> Result<Name, String> {
+/// A name on the command line: it becomes a part of a path, so it has to be one.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_name(text: &str) -> Result<Name, String> {
     Name::new(text).map_err(|error| error.to_string())
 }
 

@@ -4,7 +4,7 @@ mod support;
 
 use std::fs;
 
-use support::demo::huntaway;
+use support::demo::{huntaway, refused};
 use support::script::Script;
 
 /// The text that `huntaway` prints.
@@ -49,4 +49,19 @@ fn manual_pages_are_written_where_they_are_wanted() {
         assert!(page.contains(".SH SYNOPSIS"), "{name}: {page}");
     }
     assert!(fs::read_to_string(directory.join("huntaway.1")).unwrap().contains("HUNTAWAY_LOG"));
+}
+
+#[test]
+fn names_become_no_other_path() {
+    for command in [
+        &["node", "drain", "node-2#old"][..],
+        &["node", "show", "node-2?"],
+        &["node", "remove", "a/b"],
+        &["node", "undrain", ""],
+        &["node", "weight", "a b", "2"],
+        &["object", "where", "root/5#", "0"],
+    ] {
+        let said = refused(command);
+        assert!(said.contains("invalid value"), "{command:?}: {said}");
+    }
 }
