@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use crate::address::Address;
-use crate::new_node::{NewNode, member};
+use crate::new_node::{NewNode, canonical, check_address, member};
 use crate::node::{cannot_listen, keeper_tls, read_key};
 use crate::signals::Signals;
 
@@ -111,13 +111,22 @@ fn new_cluster(name: &Name, copies: Option<usize>, nodes: &[NewNode]) -> Result<
     for NewNode { name, address, zone, weight } in nodes {
         // On certificates upper and lower case are the same.
         let is_name = |member: &Member| member.name.as_str().eq_ignore_ascii_case(name.as_str());
-        if members.iter().any(|member| is_name(member) || member.addresses == [address.0]) {
-            let why = "or its address is given twice (in names, upper and lower case are the same)";
-            return Err(format!("node {name} {why}").into());
+        if members.iter().any(is_name) {
+            return Err(format!("node {name} is given twice (upper and lower case are the same)").into());
         }
-        members.push(member(name.clone(), address.0, zone.clone(), *weight)?);
+        members.push(member(name.clone(), canonical(address.0), zone.clone(), *weight)?);
+    }
+    for member in &members {
+        let others = members.iter().filter(|other| other.name != member.name);
+        member
+            .addresses
+            .iter()
+            .try_for_each(|at| check_address(member.name.as_str(), *at, others.clone()))?;
     }
     let keepers = members.iter().filter(|member| member.weight > 0).count();
+    if keepers == 0 {
+        return Err("no node is to keep data: give one a weight".into());
+    }
     let copies = copies.unwrap_or(DEFAULT_COPIES.min(keepers));
     if copies > keepers {
         return Err(format!("{copies} copies take as many nodes with a weight, not {keepers}").into());
@@ -165,6 +174,33 @@ mod tests {
         let twice = ["a=192.0.2.1:3271", "A=192.0.2.2:3271"].map(|node| node.parse().unwrap());
         let refused = new_cluster(&name, None, &twice).unwrap_err().to_string();
         assert!(refused.contains("upper and lower case"), "{refused}");
+    }
+
+    #[test]
+    fn nodes_reach_one_another() {
+        let name = Name::new("lab").unwrap();
+        let made = |nodes: &[&str]| {
+            let nodes: Vec<NewNode> = nodes.iter().map(|node| node.parse().unwrap()).collect();
+            new_cluster(&name, None, &nodes).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(made(&["a=127.0.0.1:3271", "b=[::1]:3271", "c=[::ffff:127.0.0.1]:3272"]), Ok(()));
+        assert_eq!(made(&["a=192.0.2.1:3271", "b=[2001:db8::1]:3271"]), Ok(()));
+        for (nodes, why) in [
+            // What Debian has a machine's own name stand for.
+            (
+                ["a=127.0.1.1:3271", "b=192.0.2.2:3271"],
+                "b at 192.0.2.2:3271 cannot reach `a` at 127.0.1.1:3271",
+            ),
+            (["a=192.0.2.1:3271", "b=[::1]:3271"], "a at 192.0.2.1:3271 cannot reach `b`"),
+            (["a=0.0.0.0:3271", "b=192.0.2.2:3271"], "cannot reach `a` at 0.0.0.0:3271"),
+            (["a=192.0.2.1:3271", "b=[::]:3271"], "cannot reach `b`"),
+            (["a=192.0.2.1:3271", "b=192.0.2.2:0"], "cannot reach `b` at 192.0.2.2:0"),
+            (["a=192.0.2.1:3271", "b=[::ffff:192.0.2.1]:3271"], "has the address 192.0.2.1:3271"),
+            (["a=192.0.2.1:3271,weight=0", "b=192.0.2.2:3271,weight=0"], "give one a weight"),
+        ] {
+            let refused = made(&nodes).unwrap_err();
+            assert!(refused.contains(why), "{nodes:?}: {refused}");
+        }
     }
 
     #[test]

@@ -57,6 +57,45 @@ pub(crate) fn member(name: Name, address: SocketAddr, zone: Name, weight: u32) -
     Ok(Member { node, name, incarnation, addresses: vec![address], zone, weight, state })
 }
 
+/// The same, of an IPv4 address that is written as one of IPv6.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Whether the nodes of a cluster reach one of that name there: on one machine by its loopback address as well.
+///
+/// # Errors
+/// Why they do not, and what to do.
+pub(crate) fn check_address<'a>(
+    name: &str,
+    address: SocketAddr,
+    others: impl IntoIterator<Item = &'a Member>,
+) -> Result<(), String> {
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err(format!(
+            "other nodes cannot reach `{name}` at {address}: name the address and port that they connect to"
+        ));
+    }
+    for other in others {
+        let other_is = |is: fn(SocketAddr, SocketAddr) -> bool| {
+            other.addresses.iter().any(|at| is(canonical(*at), canonical(address)))
+        };
+        if other_is(|other, new| other == new) {
+            return Err(format!("{} has the address {address}: give `{name}` one of its own", other.name));
+        }
+        if canonical(address).ip().is_loopback() && other_is(|other, _| !other.ip().is_loopback()) {
+            let addresses: Vec<String> = other.addresses.iter().map(ToString::to_string).collect();
+            return Err(format!(
+                "{} at {} cannot reach `{name}` at {address}, which is an address within one machine: name the address that \
+                 others connect to",
+                other.name,
+                addresses.join(" ")
+            ));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,5 @@
 //! What requests about members of the cluster do, about its copies, and about what recovery may take: each is a record.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use huntaway_ledger::{
@@ -12,7 +11,7 @@ use hyper::StatusCode;
 use super::cluster_routes::propose;
 use super::routes::Refusal;
 use crate::cluster::{CopiesStatus, NewCopies, NewMember, NewPolicy, NodeStatus, PolicyStatus};
-use crate::new_node::member;
+use crate::new_node::{canonical, check_address, member};
 use crate::node::Storage;
 
 /// Gives a node another weight, by an epoch of its own.
@@ -83,33 +82,12 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
             addresses.join(" ")
         ));
     }
-    if address.port() == 0 || address.ip().is_unspecified() {
-        let report = format!(
-            "other nodes cannot reach `{name}` at {address}: name the address and port that they connect to"
-        );
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, &report));
-    }
-    let is_elsewhere = |other: &&Member| other.addresses.iter().any(|at| !canonical(*at).ip().is_loopback());
-    if address.ip().is_loopback()
-        && let Some(other) = state.members().iter().find(is_elsewhere)
-    {
-        let others: Vec<String> = other.addresses.iter().map(ToString::to_string).collect();
-        let report = format!(
-            "{} at {} cannot reach `{name}` at {address}, which is an address within one machine: name the address that others \
-             connect to",
-            other.name,
-            others.join(" ")
-        );
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, &report));
-    }
+    check_address(&name, address, state.members())
+        .map_err(|report| Refusal::new(StatusCode::BAD_REQUEST, &report))?;
     if let Some((known, _)) = state.gateways().find(|(known, _)| is_name(known)) {
         return taken(format!(
             "a gateway without data is called `{known}`: take another name (upper and lower case are the same)"
         ));
-    }
-    let is_there = |member: &&Member| member.addresses.iter().any(|at| canonical(*at) == address);
-    if let Some(known) = state.members().iter().find(is_there) {
-        return taken(format!("{} has the address {address}: give the new node one of its own", known.name));
     }
     let cluster = state.cluster().cloned();
     let cluster = cluster.ok_or_else(|| {
@@ -123,11 +101,6 @@ fn added(state: &State, new: NewMember) -> Result<EpochRecord, Refusal> {
     }
     let members: Vec<Member> = state.members().iter().cloned().chain([new]).collect();
     Ok(EpochRecord { number: next(state), cluster, members, voters })
-}
-
-/// The same, of an IPv4 address that is written as one of IPv6.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Has a node belong to the cluster no more. Its uuid never comes back.
