@@ -18,6 +18,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// It has come to a stop if nothing more was compared for so long.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
+/// Another comparison may have been given up, which nodes know some seconds later.
+const TURN: Duration = Duration::from_secs(10);
+
 /// Most differences that are named to people.
 const MOST_NAMED: usize = 20;
 
@@ -49,12 +52,19 @@ pub(crate) fn run(VerifyArgs { output, cluster }: &VerifyArgs) -> Result<ExitCod
 fn compare(client: &Client, round: u64) -> Result<Comparison, Box<dyn Error>> {
     let mut line = ProgressLine::new();
     let mut last = ((0, 0), Instant::now());
+    let mut turn = Instant::now();
     let mut seen = Comparison::default();
     loop {
         seen = client.compare(round, false)?.with_what_was_found(seen);
         let now = &seen;
         if now.partitions > 0 && now.compared + now.not_served >= now.partitions {
             return Ok(seen);
+        }
+        if !now.waits {
+            turn = Instant::now();
+        } else if turn.elapsed() > TURN {
+            let why = "another comparison of all copies is under way, and there is one at a time: try again when it is over";
+            return Err(why.into());
         }
         let far = (now.compared, now.objects);
         if far != last.0 {

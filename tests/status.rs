@@ -2,8 +2,12 @@
 
 mod support;
 
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -149,8 +153,33 @@ fn there_are_as_many_copies_as_are_asked_for() {
     said(&directory, &["cluster", "set", "--min-copies", "2"]);
     let verified = said(&directory, &["cluster", "verify"]);
     assert!(verified.contains("all copies are the same"), "{verified}");
+    let second = while_others_compare(&directory, || refused(&directory, &["cluster", "verify"]));
+    assert!(second.contains("another comparison of all copies is under way"), "{second}");
     let load = load.wait_with_output().unwrap();
     assert!(load.status.success(), "{}", String::from_utf8_lossy(&load.stderr));
+}
+
+/// What comes of it while somebody asks node 3 again and again how far comparing is.
+fn while_others_compare<T>(directory: &Path, happens: impl FnOnce() -> T) -> T {
+    let socket = directory.join("node-3/state/control.sock");
+    let ask = move || {
+        let mut stream = UnixStream::connect(&socket).expect("the node has a socket");
+        let body = r#"{"round": 7, "is_over": false}"#;
+        let head = "POST /v1/cluster/comparison HTTP/1.1\r\nhost: node\r\n";
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).expect("it is asked");
+        io::read_to_string(stream).expect("it answers");
+    };
+    ask();
+    let (over, is_over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let _over = over;
+        scope.spawn(move || {
+            while is_over.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
+                ask();
+            }
+        });
+        happens()
+    })
 }
 
 #[test]

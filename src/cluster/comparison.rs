@@ -41,6 +41,7 @@ impl Sight {
         let differences: BTreeSet<_> =
             told.iter().flat_map(|(_, told)| &told.differences).map(|found| self.found(found)).collect();
         Comparison {
+            waits: told.iter().any(|(_, told)| told.waits),
             partitions,
             compared,
             not_served,
@@ -81,8 +82,16 @@ mod tests {
             let mut done = PartitionSet::default();
             partitions.iter().for_each(|at| done.insert(Partition::new(*at).unwrap()));
             let asked = Compare { asker: process(1), round: 1, question: 1, is_over: false };
-            let compared =
-                Compared { asked, done, objects: 2, blocks: 5, failed: 0, differing: 1, differences };
+            let compared = Compared {
+                asked,
+                waits: false,
+                done,
+                objects: 2,
+                blocks: 5,
+                failed: 0,
+                differing: 1,
+                differences,
+            };
             (process(number), compared)
         };
         let oid = Oid::new(ObjectKind::Data, Vid::new(1).unwrap(), 2);

@@ -259,6 +259,9 @@ pub(crate) struct Round {
 /// How far comparing all copies is, and what was found so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Comparison {
+    /// Some process compares for somebody else first.
+    #[serde(default)]
+    pub(crate) waits: bool,
     /// Partitions that there are.
     pub(crate) partitions: usize,
     /// Those whose in-sync copies were compared from their beginning to their end.

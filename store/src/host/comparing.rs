@@ -78,7 +78,7 @@ impl Round {
         let differences =
             differences.iter().map(|(oid, block, node)| Difference { oid: *oid, block: *block, node: *node });
         let (done, differences) = (self.done, differences.collect());
-        Compared { asked, done, objects, blocks, failed, differing, differences }
+        Compared { asked, waits: false, done, objects, blocks, failed, differing, differences }
     }
 }
 
@@ -103,9 +103,11 @@ impl Shared {
             found: Found::default(),
             under_way: BTreeMap::new(),
         };
-        if asked.is_over || comparing.round.as_ref().is_some_and(|round| round.number != asked.round) {
-            // Its turn comes when nobody asks about that one any more.
+        if asked.is_over {
             return new.compared(asked);
+        }
+        if comparing.round.as_ref().is_some_and(|round| round.number != asked.round) {
+            return Compared { waits: true, ..new.compared(asked) };
         }
         let round = comparing.round.get_or_insert(new);
         round.asked_at = Instant::now();

@@ -65,6 +65,8 @@ pub struct Compare {
 pub struct Compared {
     /// What was asked.
     pub asked: Compare,
+    /// Another round is under way: nothing is done in this one until nobody asks about that any more.
+    pub waits: bool,
     /// Partitions whose copies were compared from their beginning to their end, while the process led them.
     pub done: PartitionSet,
     /// Objects that were read on all nodes.
@@ -129,8 +131,9 @@ impl Encoding for Compare {
 
 impl Encoding for Compared {
     fn encode(&self, to: &mut Writer) {
-        let Self { asked, done, objects, blocks, failed, differing, differences } = self;
+        let Self { asked, waits, done, objects, blocks, failed, differing, differences } = self;
         asked.encode(to);
+        waits.encode(to);
         done.encode(to);
         (*objects, *blocks).encode(to);
         (*failed, *differing).encode(to);
@@ -138,11 +141,12 @@ impl Encoding for Compared {
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let (asked, done) = (Compare::decode(from)?, PartitionSet::decode(from)?);
+        let (asked, waits) = (Compare::decode(from)?, bool::decode(from)?);
+        let done = PartitionSet::decode(from)?;
         let (objects, blocks) = <(u64, u64)>::decode(from)?;
         let (failed, differing) = <(u64, u64)>::decode(from)?;
         let differences = from.list("differences", MAX_DIFFERENCES as u32)?;
-        Ok(Self { asked, done, objects, blocks, failed, differing, differences })
+        Ok(Self { asked, waits, done, objects, blocks, failed, differing, differences })
     }
 }
 
@@ -173,7 +177,7 @@ mod tests {
         let differences =
             [None, Some(NodeId([8; 16]))].map(|node| Difference { oid, block: 1023, node }).to_vec();
         let asked = Compare { asker, round: 5, question: 6, is_over: true };
-        Compared { asked, done, objects: 1, blocks: 2, failed: 3, differing: 4, differences }
+        Compared { asked, waits: true, done, objects: 1, blocks: 2, failed: 3, differing: 4, differences }
     }
 
     #[test]
