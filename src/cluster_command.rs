@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::{IsTerminal, Write, stdin, stdout};
 use std::process::ExitCode;
 
-use crate::cluster::{Closed, ClusterStatus, CopiesStatus, Force, NewCopies, may_be_lost};
+use crate::cluster::{Closed, ClusterStatus, CopiesStatus, Force, Forced, NewCopies, may_be_lost};
 use crate::node_address::ClusterAddress;
 use crate::status_command::nodes;
 use crate::table::Form;
@@ -71,6 +71,10 @@ pub(crate) struct ForceArgs {
     #[arg(long)]
     yes: bool,
 
+    /// How the result is printed: what may be lost is shown in any case
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
     #[command(flatten)]
     cluster: ClusterAddress,
 }
@@ -120,27 +124,34 @@ fn for_people(CopiesStatus { copies, min_copies }: CopiesStatus) -> String {
     )
 }
 
-fn force(ForceArgs { yes, cluster }: &ForceArgs) -> Result<(), Box<dyn Error>> {
+fn force(ForceArgs { yes, output, cluster }: &ForceArgs) -> Result<(), Box<dyn Error>> {
     let client = cluster.client()?;
     let closed = client.closed()?;
+    let say = |text: &str| match output {
+        Form::Table => print!("{text}"),
+        Form::Json => eprint!("{text}"),
+    };
     if closed.is_empty() {
-        println!("no partition waits for anybody: there is nothing to force");
+        let nothing = Forced { opened: 0, refused: Vec::new() };
+        let said = || "no partition waits for anybody: there is nothing to force\n".to_owned();
+        stdout().write_all(output.text(&nothing, said)?.as_bytes())?;
         return Ok(());
     }
-    print!("{}", plights(&closed));
+    say(&plights(&closed));
     let can_be = closed.iter().filter(|closed| !closed.present.is_empty()).count();
     if can_be == 0 {
         return Err("none of them can be opened: start a node that has something of them".into());
     }
-    println!(
-        "\nWho is absent and can still be started has what is lost otherwise: start it instead if you can."
+    say(
+        "\nWho is absent and can still be started has what is lost otherwise: start it instead if you can.\n",
     );
     let what = format!("Open {can_be} partitions all the same?");
     if !yes && !is_confirmed("that may lose data for good", &what)? {
         return Err("nothing was opened".into());
     }
     let forced = client.force(&Force { closed })?;
-    println!("{} partitions were opened", forced.opened);
+    let said = || format!("{} partitions were opened\n", forced.opened);
+    stdout().write_all(output.text(&forced, said)?.as_bytes())?;
     if !forced.refused.is_empty() {
         let why = forced.refused.join("\n  ");
         return Err(format!("some were not, for they are not any more what was shown:\n  {why}").into());
@@ -168,8 +179,7 @@ fn is_confirmed(consequence: &str, what: &str) -> Result<bool, Box<dyn Error>> {
     if !stdin().is_terminal() {
         return Err(format!("{consequence}, and there is no terminal to ask at: say --yes").into());
     }
-    print!("{what} Type yes: ");
-    stdout().flush()?;
+    eprint!("{what} Type yes: ");
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")

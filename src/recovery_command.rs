@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cluster::{ClusterStatus, Health, NewPolicy, PolicyStatus, ago};
+use crate::cluster::{ClusterStatus, Health, NewPolicy, PartitionCounts, PolicyStatus, ago};
 use crate::control::Client;
 use crate::disk_option::parse_bytes;
 use crate::node_address::ClusterAddress;
@@ -16,6 +16,9 @@ use crate::table::Form;
 
 /// How often it is looked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Nothing moves if nothing has moved for so long: more than copies wait that merely move, unless told.
+const STANDSTILL: Duration = Duration::from_secs(90);
 
 /// What can be said of recovery.
 #[derive(clap::Subcommand)]
@@ -31,7 +34,7 @@ pub(crate) enum RecoveryCommand {
     /// Say how long copies wait that merely move to another node, because one was added, or has another weight
     Delay(DelayArgs),
     /// Wait until all has its copies where they belong; on a terminal, show how far that is. While recovery is paused that is an
-    /// error
+    /// error; if nothing moves for 90 s, why is said
     Wait(WaitArgs),
 }
 
@@ -75,7 +78,7 @@ pub(crate) struct WaitArgs {
     timeout: Option<u64>,
 
     #[command(flatten)]
-    cluster: ClusterAddress,
+    common: Common,
 }
 
 fn parse_pace(text: &str) -> Result<u64, String> {
@@ -98,7 +101,13 @@ pub(crate) fn run(command: &RecoveryCommand) -> Result<ExitCode, Box<dyn Error>>
         RecoveryCommand::Delay(DelayArgs { seconds, common }) => {
             change(common, NewPolicy { delay_seconds: Some(*seconds), ..NewPolicy::default() })
         }
-        RecoveryCommand::Wait(WaitArgs { timeout, cluster }) => wait(&cluster.client()?, *timeout),
+        RecoveryCommand::Wait(WaitArgs { timeout, common }) => {
+            let status = wait(&common.cluster.client()?, *timeout)?;
+            let whole = status.partitions.whole;
+            let said = || format!("all {whole} partitions have their copies where they belong\n");
+            stdout().write_all(common.output.text(&status, said)?.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -119,8 +128,9 @@ pub(crate) fn for_people(policy: &PolicyStatus) -> String {
     format!("recovery {paused}copies {pace}/s at most from each node, and what merely moves after {delay}\n")
 }
 
-fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error>> {
+fn wait(client: &Client, timeout: Option<u64>) -> Result<ClusterStatus, Box<dyn Error>> {
     let began = Instant::now();
+    let mut movement = Movement::new(began);
     let mut line = ProgressLine::new();
     loop {
         let left = timeout.map_or(Duration::MAX, |seconds| {
@@ -130,8 +140,7 @@ fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error
         let whole = status.partitions.whole;
         if whole == status.partitions.all() && status.health == Health::Ok {
             line.clear();
-            println!("all {whole} partitions have their copies where they belong");
-            return Ok(ExitCode::SUCCESS);
+            return Ok(status);
         }
         if status.recovery_policy.is_paused {
             line.clear();
@@ -141,6 +150,11 @@ fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error
                  is paused: `huntaway recovery resume` lets it go on, then wait again"
             )
             .into());
+        }
+        if movement.stands_still(far(&status), Instant::now()) {
+            let why = client.explanation()?.reasons.join("\n  ");
+            line.clear();
+            eprintln!("nothing has moved for {} s:\n  {why}", STANDSTILL.as_secs());
         }
         line.tell(whole as u64, status.partitions.all() as u64, &told(&status));
         if timeout.is_some_and(|seconds| began.elapsed() >= Duration::from_secs(seconds)) {
@@ -154,6 +168,36 @@ fn wait(client: &Client, timeout: Option<u64>) -> Result<ExitCode, Box<dyn Error
             .into());
         }
         thread::sleep(LOOK);
+    }
+}
+
+/// How far it is: partitions in each state, and what was copied.
+type Far = (PartitionCounts, Option<u64>);
+
+fn far(status: &ClusterStatus) -> Far {
+    (status.partitions, status.recovery.map(|recovery| recovery.bytes_copied))
+}
+
+/// Whether anything moves.
+struct Movement {
+    last: Option<Far>,
+    since: Instant,
+    is_told: bool,
+}
+
+impl Movement {
+    fn new(now: Instant) -> Self {
+        Self { last: None, since: now, is_told: false }
+    }
+
+    /// True once when nothing has moved for a while.
+    fn stands_still(&mut self, far: Far, now: Instant) -> bool {
+        if self.last.replace(far) != Some(far) {
+            (self.since, self.is_told) = (now, false);
+        }
+        let stands_still = !self.is_told && now.duration_since(self.since) >= STANDSTILL;
+        self.is_told |= stands_still;
+        stands_still
     }
 }
 
@@ -184,6 +228,20 @@ mod tests {
         let _hangs = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let late = wait(&Client::new(&socket).unwrap(), Some(1)).unwrap_err().to_string();
         assert!(late.contains("has not answered within 1 s"), "{late}");
+    }
+
+    #[test]
+    fn that_nothing_moves_is_told_once() {
+        let began = Instant::now();
+        let mut movement = Movement::new(began);
+        let mut told = |whole, seconds| {
+            let far = (PartitionCounts { whole, ..PartitionCounts::default() }, None);
+            movement.stands_still(far, began + Duration::from_secs(seconds))
+        };
+        let asked = [(1, 0), (1, 89), (2, 90), (2, 179), (2, 180), (2, 300), (3, 301), (3, 391)];
+        let times: Vec<u64> =
+            asked.into_iter().filter(|(whole, at)| told(*whole, *at)).map(|(_, at)| at).collect();
+        assert_eq!(times, [180, 391]);
     }
 
     #[test]

@@ -198,9 +198,11 @@ fn data_that_nobody_serves_is_opened_by_force_alone() {
     });
     assert_eq!(status(&directory)["health"], "unavailable");
     assert!(refused(&directory, &["cluster", "force"]).contains("--yes"));
-    let forced = said(&directory, &["cluster", "force", "--yes"]);
-    assert!(forced.contains("without node-1, node-3: any write may be lost, flushed or not"), "{forced}");
-    assert!(forced.contains("4096 partitions were opened"), "{forced}");
+    let forced = ask(&directory, &["cluster", "force", "--yes", "-o", "json"]);
+    let shown = String::from_utf8_lossy(&forced.stderr);
+    assert!(shown.contains("without node-1, node-3: any write may be lost, flushed or not"), "{shown}");
+    let forced: Value = serde_json::from_slice(&forced.stdout).expect("JSON");
+    assert_eq!((&forced["opened"], &forced["refused"]), (&4096.into(), &Value::Array(Vec::new())));
     until_health(&directory, "partitions-down");
 }
 
@@ -237,7 +239,8 @@ fn recovery_stands_still_while_it_is_paused() {
     let metrics = get(&format!("{}/metrics", demo.ready.admin)).body;
     assert!(metrics.contains("huntaway_cluster_recovery_paused 1"), "{metrics}");
     said(&directory, &["recovery", "resume"]);
-    said(&directory, &["recovery", "wait", "--timeout", "100"]);
+    let waited = said(&directory, &["recovery", "wait", "--timeout", "100", "-o", "json"]);
+    assert_eq!(serde_json::from_str::<Value>(&waited).unwrap()["partitions"]["whole"], 4096, "{waited}");
     let policy: Value = serde_json::from_str(&said(&directory, &["recovery", "show", "-o", "json"])).unwrap();
     assert_eq!((&policy["is_paused"], &policy["bytes_per_second"]), (&false.into(), &(50 << 20).into()));
 }

@@ -14,7 +14,8 @@ pub(crate) use closed::{closed, forced, may_be_lost};
 pub(crate) use explanation::{ago, explanation};
 pub(crate) use report::{
     Closed, ClusterStatus, Comparison, CopiesStatus, Explanation, Force, Forced, Health, Loss, LunStatus,
-    NewCopies, NewMember, NewPolicy, NewWeight, NodeStatus, ObjectPlace, PolicyStatus, Round,
+    NewCopies, NewMember, NewPolicy, NewWeight, NodeStatus, ObjectPlace, PartitionCounts, PolicyStatus,
+    Round,
 };
 #[cfg(test)]
 pub(crate) use report::{DifferenceFound, Party};
