@@ -81,7 +81,7 @@ pub(crate) struct RemoveArgs {
     node: Name,
 
     #[command(flatten)]
-    cluster: ClusterAddress,
+    common: Common,
 }
 
 /// Arguments of `huntaway node drain`.
@@ -137,9 +137,10 @@ pub(crate) fn run(command: &MembersCommand) -> Result<ExitCode, Box<dyn Error>> 
             print(&common.output.text(&status, || page(&status))?)
         }
         MembersCommand::Add(AddArgs { node, common }) => add(common, node),
-        MembersCommand::Remove(RemoveArgs { node, cluster }) => {
-            cluster.client()?.remove(node.as_str())?;
-            print(&format!("{node} belongs to the cluster no more: its directories can be removed\n"))
+        MembersCommand::Remove(RemoveArgs { node, common }) => {
+            common.cluster.client()?.remove(node.as_str())?;
+            let said = || format!("{node} belongs to the cluster no more: its directories can be removed\n");
+            print(&common.output.text(&serde_json::json!({ "removed": node.as_str() }), said)?)
         }
         MembersCommand::Drain(DrainArgs { node, common }) => weigh(common, node, 0),
         MembersCommand::Undrain(UndrainArgs { node, weight, common }) => {

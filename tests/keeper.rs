@@ -6,6 +6,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use serde_json::Value;
 use support::demo::huntaway;
 use support::kept::{free_addresses, has_key, keeper, node, status};
 use support::wait;
@@ -95,7 +96,9 @@ fn a_node_is_added_by_one_command_and_removed_when_it_keeps_nothing() {
     assert!(ask(&["node", "remove", "c"]).unwrap_err().contains("stop it first"));
     third.signal_group(rustix::process::Signal::TERM);
     assert!(third.wait(LIMIT).is_some(), "{}", third.output());
-    wait::until("its end to be known", LIMIT, || ask(&["node", "remove", "c"]).ok());
+    let removed =
+        wait::until("its end to be known", LIMIT, || ask(&["node", "remove", "c", "-o", "json"]).ok());
+    assert_eq!(serde_json::from_str::<Value>(&removed).unwrap(), serde_json::json!({ "removed": "c" }));
     let left = wait::until("both to go on", LIMIT, || is("ok"));
     assert_eq!(left["nodes"].as_array().map(Vec::len), Some(2), "{left}");
 }

@@ -324,6 +324,10 @@ fn vdis_are_made_resized_and_deleted_but_not_while_they_are_mapped() {
     node.run(["vdi", "delete", "free", "--yes"]);
     let refused = node.refuses(["vdi", "show", "free"]);
     assert!(refused.contains("no VDI `free`"), "{refused}");
+    for words in [&["cluster", "set", "--copies", "2"][..], &["node", "add", "b=127.0.0.1:3271"]] {
+        let refused = node.refuses(words.iter().copied());
+        assert!(refused.contains("huntaway keeper --new"), "{words:?}: {refused}");
+    }
 }
 
 #[test]

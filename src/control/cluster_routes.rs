@@ -27,6 +27,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// After what time it is tried again.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Why a node whose ledger is its own has no others.
+pub(super) const ALONE: &str = "this node is alone, for its ledger is its own, and stays so: for copies on several machines make a \
+                                cluster by `huntaway keeper --new` with new nodes, and copy the disks there";
+
 /// Whether a request of that path is one about the cluster.
 pub(super) fn are_of(path: &str) -> bool {
     matches!(path.split('/').nth(2), Some("cluster" | "objects"))
@@ -97,8 +101,7 @@ pub(super) async fn propose(
     explain: impl FnOnce(String) -> String,
 ) -> Result<Arc<State>, Refusal> {
     let Some(proposed) = storage.propose_record(record).await else {
-        let report = "this node is alone: there are no others that could have its data";
-        return Err(Refusal::new(StatusCode::CONFLICT, report));
+        return Err(Refusal::new(StatusCode::CONFLICT, ALONE));
     };
     proposed.map_err(|error| {
         let status = match error {
@@ -116,13 +119,16 @@ async fn open_by_force(storage: &Storage, Force { closed }: Force) -> Result<For
     for closed in closed.into_iter().filter(|closed| !closed.present.is_empty()) {
         opening.push(open_one(storage, closed));
     }
+    let all = opening.len();
     let mut opened = stream::iter(opening).buffer_unordered(FORCED_AT_ONCE);
     let mut answer = Forced { opened: 0, refused: Vec::new() };
     let mut not_told = 0;
     while let Some(opened) = opened.next().await {
         match opened {
             Ok(_) => answer.opened += 1,
-            Err(refusal) if refusal.status() != StatusCode::CONFLICT => return Err(refusal),
+            Err(refusal) if refusal.status() != StatusCode::CONFLICT => {
+                return Err(interrupted(answer.opened, all, &refusal));
+            }
             Err(_) if answer.refused.len() >= MOST_REFUSED => not_told += 1,
             Err(refusal) => answer.refused.push(refusal.report().to_owned()),
         }
@@ -131,6 +137,16 @@ async fn open_by_force(storage: &Storage, Force { closed }: Force) -> Result<For
         answer.refused.push(format!("and {not_told} more"));
     }
     Ok(answer)
+}
+
+/// It came to an end before all were tried.
+fn interrupted(opened: usize, all: usize, why: &Refusal) -> Refusal {
+    let report = format!(
+        "{opened} of {all} partitions were opened, perhaps some more, and the others were not: {}; `huntaway cluster force` \
+         again shows what is left",
+        why.report()
+    );
+    Refusal::new(why.status(), &report)
 }
 
 async fn open_one(storage: &Storage, closed: Closed) -> Result<Arc<State>, Refusal> {
@@ -148,5 +164,19 @@ async fn open_one(storage: &Storage, closed: Closed) -> Result<Arc<State>, Refus
             }
             answer => return answer,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_opened_is_told_though_the_rest_was_not() {
+        let why = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "partition 007: the keeper is away");
+        let told = interrupted(2000, 4096, &why);
+        assert_eq!(told.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(told.report().starts_with("2000 of 4096 partitions were opened"), "{}", told.report());
+        assert!(told.report().contains("the keeper is away"), "{}", told.report());
     }
 }

@@ -8,7 +8,7 @@ use huntaway_ledger::{
 use huntaway_wire::Epoch;
 use hyper::StatusCode;
 
-use super::cluster_routes::propose;
+use super::cluster_routes::{ALONE, propose};
 use super::routes::Refusal;
 use crate::cluster::{CopiesStatus, NewCopies, NewMember, NewPolicy, NodeStatus, PolicyStatus};
 use crate::new_node::{canonical, check_address, member};
@@ -134,6 +134,9 @@ fn removed(state: &State, name: &str) -> Result<EpochRecord, Refusal> {
 
 /// Says how many copies there are to be from now on.
 pub(super) async fn set_copies(storage: &Arc<Storage>, new: NewCopies) -> Result<CopiesStatus, Refusal> {
+    if !storage.is_clustered() {
+        return Err(Refusal::new(StatusCode::CONFLICT, ALONE));
+    }
     let state = storage.state();
     let CopiesStatus { copies, min_copies } = with_copies(&state, new)?;
     if (copies, min_copies) != (state.sets().copies(), state.sets().min_copies()) {
