@@ -13,6 +13,7 @@ mod config_command;
 mod control;
 mod demo;
 mod demo_disks;
+mod disk_command;
 mod disk_option;
 mod export;
 mod gateway_command;

@@ -1,4 +1,4 @@
-//! `huntaway node list|show|add|remove|drain|undrain|weight`: the nodes of a cluster.
+//! `huntaway node list|show|add|remove|drain|undrain|weight`: the nodes of a cluster; and `huntaway node disk`.
 
 use std::error::Error;
 use std::io::{Write, stdout};
@@ -8,6 +8,7 @@ use huntaway_ledger::{MAX_WEIGHT, Name};
 
 use crate::cluster::{NewMember, NewWeight, NodeStatus};
 use crate::control::Client;
+use crate::disk_command::{self, DiskCommand};
 use crate::new_node::NewNode;
 use crate::node_address::ClusterAddress;
 use crate::status_command::{amount, nodes};
@@ -31,6 +32,9 @@ pub(crate) enum MembersCommand {
     Undrain(UndrainArgs),
     /// Give a node another share of the data, in relation to the others'
     Weight(WeightArgs),
+    /// Look after the disks of a node on this machine
+    #[command(subcommand)]
+    Disk(DiskCommand),
 }
 
 /// What all of them take.
@@ -155,6 +159,7 @@ pub(crate) fn run(command: &MembersCommand) -> Result<ExitCode, Box<dyn Error>> 
             weigh(common, node, *weight)
         }
         MembersCommand::Weight(WeightArgs { node, weight, common }) => weigh(common, node, *weight),
+        MembersCommand::Disk(command) => disk_command::run(command),
     }
 }
 

@@ -36,6 +36,9 @@ fn reasons(sight: &Sight) -> Vec<String> {
         let (directory, name) = (disk.directory.display(), sight.name(sight.node));
         match &disk.state {
             DiskState::Serving => {}
+            DiskState::Failed if disk.partitions == 0 => reasons.push(format!(
+                "disk {directory} of {name} has failed, and nothing is on it any more: replace it when the node is stopped"
+            )),
             DiskState::Failed => reasons.push(format!("disk {directory} of {name} has failed: see its log")),
             DiskState::Absent { reason } => {
                 reasons.push(format!("disk {directory} of {name} is not there: {reason}"));
@@ -56,7 +59,8 @@ fn reasons(sight: &Sight) -> Vec<String> {
         let (is_wanted, lacking) = (wanted.len(), wanted.iter().filter(is_healthy).filter(lacks).count());
         if is_up && failed > 0 {
             reasons.push(format!(
-                "a disk of {} that has {} failed: put it right and start the node again, or drain the node",
+                "a disk of {} that has {} failed: its other disks take them; if it has none, or they have no room, put it right \
+                 and start the node again, or drain the node",
                 member.name,
                 count(failed, "partition")
             ));

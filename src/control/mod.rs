@@ -9,5 +9,5 @@ mod routes;
 mod server;
 
 pub(crate) use client::Client;
-pub(crate) use protocol::{LunOfVdi, NewSize, NewVdi, PlanAnswer, SanitizeStatus, VdiStatus};
+pub(crate) use protocol::{DiskStatus, LunOfVdi, NewSize, NewVdi, PlanAnswer, SanitizeStatus, VdiStatus};
 pub(crate) use server::ControlSocket;

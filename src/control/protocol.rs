@@ -73,12 +73,16 @@ pub(crate) struct SessionStatus {
 }
 
 /// One disk.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DiskStatus {
     /// Its directory.
     pub(crate) directory: String,
     /// `serving`, or why it does not.
     pub(crate) state: String,
+    /// How many partitions are on it.
+    pub(crate) partitions: u16,
+    /// How many of these are about to go to another disk of the node.
+    pub(crate) moving: u16,
     /// What is free, in bytes.
     pub(crate) free_bytes: u64,
     /// What its file system has, in bytes.

@@ -231,6 +231,8 @@ fn status(engine: &Engine) -> Status {
             DiskState::Failed => "failed".into(),
             DiskState::Absent { reason } => format!("absent: {reason}"),
         },
+        partitions: disk.partitions,
+        moving: disk.moving,
         free_bytes: disk.free_bytes,
         total_bytes: disk.total_bytes,
     };

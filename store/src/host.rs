@@ -17,6 +17,7 @@ mod disks;
 mod door;
 mod follow;
 mod links;
+mod rehoming;
 mod room;
 mod scrubbing;
 mod starts;
@@ -30,7 +31,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
-use huntaway_replica::{Credit, Input, Moment, Process, Progress, Recovery, RecoveryLimits, Replica};
+use huntaway_replica::{
+    Credit, Input, Moment, Process, Progress, Recovered, Recovery, RecoveryLimits, Replica,
+};
 use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::link::{Acceptor, Inbox};
 use huntaway_wire::loops::Loops;
@@ -47,6 +50,7 @@ use self::disks::Disks;
 use self::door::{Comes, Door};
 use self::follow::Holding;
 use self::links::{Links, Socket};
+use self::rehoming::Rehoming;
 use self::scrubbing::Scrubbing;
 use self::step::{Place, WholeOrNothing};
 use self::syncs::Syncs;
@@ -110,6 +114,9 @@ struct Shared {
     holding: Mutex<Holding>,
     scrubbing: Mutex<Scrubbing>,
     comparing: Mutex<Comparing>,
+    rehoming: Mutex<Rehoming>,
+    /// What waits for all replicas of each disk, in bytes.
+    waiting_bytes: Box<[Arc<AtomicUsize>]>,
     /// A replica knows of what the ledger agreed on.
     configured: Notify,
     /// It does nothing any more.
@@ -150,8 +157,8 @@ impl Host {
         let cluster = ClusterId(huntaway_membership::Driver::cluster(&*ledger));
         let ours = Identity::new(cluster, me);
         let address = listener.local_addr().ok();
-        let bytes: Vec<Arc<AtomicUsize>> = (0..disks.count()).map(|_| Arc::default()).collect();
-        let door = |at| Door::new(place(&disks, at, me), Arc::clone(&bytes[disks.number(at)]));
+        let waiting_bytes: Box<[Arc<AtomicUsize>]> = (0..disks.count()).map(|_| Arc::default()).collect();
+        let door = |at| Door::new(place(&disks, at, me), Arc::clone(&waiting_bytes[disks.number(at)]));
         let shared = Arc::new(Shared {
             me,
             doors: Partition::all().map(door).collect(),
@@ -164,6 +171,8 @@ impl Host {
             holding: Mutex::default(),
             scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
             comparing: Mutex::default(),
+            rehoming: Mutex::default(),
+            waiting_bytes,
             configured: Notify::new(),
             has_ended: AtomicBool::new(false),
             #[cfg(feature = "planted-bugs")]
@@ -174,6 +183,7 @@ impl Host {
         let inbox: Arc<dyn Inbox> = Arc::new(Socket(Arc::downgrade(&shared)));
         let inbox = Arc::clone(shared.inbox.get_or_init(|| inbox));
         shared.start_syncing()?;
+        shared.start_rehoming()?;
         let mut tasks = JoinSet::new();
         let acceptor = own_loops.into_iter().fold(Acceptor::new(ours, credentials, inbox), Acceptor::on);
         tasks.spawn(vital("who takes connections", acceptor.serve(listener)));
@@ -199,7 +209,11 @@ impl Host {
 
     /// How the disks are.
     pub fn disks(&self) -> Vec<DiskStatus> {
-        self.shared.disks.status()
+        let mut disks = self.shared.disks.status();
+        for (disk, partitions) in self.shared.moving() {
+            disks[disk].moving = partitions;
+        }
+        disks
     }
 
     /// Whether the partition is served here at once.
@@ -217,6 +231,15 @@ impl Host {
     #[cfg(feature = "planted-bugs")]
     pub fn is_full(&self, is_full: bool) {
         self.shared.has_no_room.store(is_full, Ordering::Release);
+    }
+
+    /// A disk fails, as one does of which a sync fails.
+    #[cfg(feature = "planted-bugs")]
+    pub fn fail_disk(&self, disk: usize) {
+        if let Some(store) = self.shared.disks.by_number(disk) {
+            let disk = store.name().to_owned();
+            store.fail(&huntaway_wire::Broken::DiskFailed { disk });
+        }
     }
 
     /// How far bringing others up to date is, of the partitions that are served here. It says nothing of health.
@@ -280,13 +303,20 @@ impl Drop for Host {
 fn place(disks: &Disks, partition: Partition, me: Process) -> Place {
     let store = disks.store(partition);
     let recovered = store.map(|store| store.recovered(partition)).unwrap_or_default();
-    let mut replica = Replica::new(partition, me, now(), recovered);
-    // Until the ledger is known there is nothing to be said of either.
-    let _ = replica.step(now(), Input::Room(Credit::NONE));
+    let mut replica = new_replica(partition, me, recovered);
     if store.is_none() {
+        // Until the ledger is known there is nothing to be said.
         let _ = replica.step(now(), Input::DiskFailed);
     }
     Place::new(replica, store.is_none())
+}
+
+/// A replica that was promised no room yet.
+fn new_replica(partition: Partition, me: Process, recovered: Recovered) -> Replica {
+    let mut replica = Replica::new(partition, me, now(), recovered);
+    // It has nothing to say before it knows the ledger.
+    let _ = replica.step(now(), Input::Room(Credit::NONE));
+    replica
 }
 
 /// The process does not outlive a panic of the task.

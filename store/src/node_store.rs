@@ -6,6 +6,7 @@
 
 mod budget;
 mod error;
+mod moves;
 mod open;
 mod probe;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 use huntaway_wire::{Broken, Error, PARTITIONS, Partition, Peer, Pepoch, Read, Reply, Request, Submission};
@@ -61,6 +63,10 @@ pub struct DiskStatus {
     pub weight: u32,
     /// How it is.
     pub state: DiskState,
+    /// How many partitions are on it.
+    pub partitions: u16,
+    /// How many of these are about to go to another one.
+    pub moving: u16,
     /// Bytes free; 0 if it is absent.
     pub free_bytes: u64,
     /// Its size in bytes; 0 if it is absent.
@@ -90,7 +96,7 @@ impl std::error::Error for DisksStopped {}
 pub struct NodeStore {
     disks: Vec<NodeDisk>,
     /// Which disk holds a partition.
-    routes: Box<[u8]>,
+    routes: Box<[AtomicU8]>,
     least_pepoch: Pepoch,
     /// Where the table is kept, and what it says.
     state: FileDisk,
@@ -103,7 +109,7 @@ struct NodeDisk {
     id: DiskId,
     weight: u32,
     /// How many partitions it holds.
-    partitions: u16,
+    partitions: AtomicU16,
     service: Service,
 }
 
@@ -157,6 +163,8 @@ impl NodeDisk {
             id: self.id,
             weight: self.weight,
             state,
+            partitions: self.partitions.load(Ordering::Relaxed),
+            moving: 0,
             free_bytes: space.free_bytes,
             total_bytes: space.total_bytes,
         }
@@ -181,9 +189,10 @@ impl NodeStore {
             let Some(local) = disk.at_work() else { continue };
             let own = local.store().available(exact);
             space.total_bytes += own.total_bytes;
-            if disk.partitions > 0 {
+            let partitions = disk.partitions.load(Ordering::Relaxed);
+            if partitions > 0 {
                 let parts = u128::from(own.available_bytes) * u128::from(PARTITIONS);
-                let spread = parts / u128::from(disk.partitions);
+                let spread = parts / u128::from(partitions);
                 spread_bytes = spread_bytes.min(spread.try_into().unwrap_or(u64::MAX));
             }
         }
@@ -198,7 +207,7 @@ impl NodeStore {
 
     /// Which disk of the table holds the partition.
     pub(crate) fn number_of(&self, partition: Partition) -> usize {
-        self.routes[partition.index()].into()
+        self.routes[partition.index()].load(Ordering::Acquire).into()
     }
 
     /// The store of a disk; `None` if that failed or is absent.
@@ -279,7 +288,7 @@ impl NodeStore {
 
     #[inline]
     fn disk_of(&self, partition: Partition) -> &NodeDisk {
-        &self.disks[usize::from(self.routes[partition.index()])]
+        &self.disks[self.number_of(partition)]
     }
 
     fn flush(&self) -> Submission {

@@ -31,7 +31,7 @@ use crate::disk::Disk;
 use crate::locking::lock;
 use crate::memory::{Effect, RecentObject};
 use crate::object::{Change as BlockChange, Entry as BlockState, FILE_BYTES, NEW_OBJECT_BYTES};
-use crate::partition::PartitionState;
+use crate::partition::{Epochs, PartitionState};
 use crate::store::Store;
 use crate::wal::{Change, Lsn, RecordHeader, Urgency, WalError};
 use crate::write::new_bytes;
@@ -275,6 +275,23 @@ impl<D: Disk> Store<D> {
     /// What a partition's replica learns from the log: once, after the store was opened.
     pub fn recovered(&self, partition: Partition) -> Recovered {
         lock(&self.recovered).remove(&partition).unwrap_or_default()
+    }
+
+    /// Whether there is anything of the partition here, as far as that is known.
+    pub(crate) fn has_something(&self, partition: Partition) -> bool {
+        let Epochs { found, known, .. } = self.directories[partition.index()];
+        lock(&self.recovered).contains_key(&partition)
+            || (found.is_some() || known.is_some()) && self.objects_of(partition) > 0
+    }
+
+    /// Removes whatever there is of a partition that is on another disk, or is to begin anew here. Whether the log has it that it is gone.
+    pub(crate) fn clears(&self, partition: Partition) -> bool {
+        drop(self.recovered(partition));
+        let cleared = self.log_entry(partition, &Entry::Forget);
+        if let Err(error) = &cleared {
+            tracing::warn!(%partition, disk = self.name(), %error, "what a disk has of a partition is not removed yet");
+        }
+        cleared.is_ok()
     }
 
     /// The partitions whose replicas are to log an [`Entry::Known`]: what they know is in a part of the log that could be used

@@ -1,5 +1,7 @@
 //! Replicas of several nodes at work, with a ledger and a network: what was written is there, whoever dies.
 
+#[path = "flock/disks.rs"]
+mod disks;
 #[path = "flock/full.rs"]
 mod full;
 #[path = "../../tests/support/needs.rs"]

@@ -125,6 +125,11 @@ impl Running {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// True until it has ended.
     pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

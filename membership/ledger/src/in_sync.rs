@@ -407,6 +407,18 @@ impl InSyncSets {
                 }
                 set.keep(|other| *other != node);
             }
+            InSyncChange::Emptied { node, incarnation } => {
+                state_of(node, incarnation)?;
+                set.empty(node, min_copies, is_up)?;
+            }
+            InSyncChange::Ready { node, incarnation } => {
+                state_of(node, incarnation)?;
+                let has_nothing = !set.in_sync.contains(&node) && !set.former.contains(&node);
+                if !has_nothing || !set.failed.contains(&node) {
+                    return Err(Void::Past);
+                }
+                set.failed.retain(|other| *other != node);
+            }
             InSyncChange::Promote { node, incarnation } => {
                 let is_up = state_of(node, incarnation)?.is_up;
                 let is_target = set.target.contains(&node);

@@ -100,6 +100,14 @@ fn one_of_each() -> Vec<Record> {
     records.push(Record::GatewayStarted { name: name("gateway"), node, incarnation, start });
     let paused = RecoveryPolicy { is_paused: true, bytes_per_second: 9 << 20, move_after_seconds: 5 };
     records.push(Record::Recovery(paused));
+    let state = state_after(&records);
+    let (node, incarnation) = (A, Incarnation(2));
+    let emptied = |at| changed(&state, at, InSyncChange::Emptied { node, incarnation });
+    let can_do_without = |at: &Partition| state.clone().apply(&emptied(*at)).is_ok();
+    let partition = Partition::all().find(can_do_without).expect("C has what A had, of some");
+    records.push(emptied(partition));
+    let ready = InSyncChange::Ready { node, incarnation };
+    records.push(changed(&state_after(&records), partition, ready));
     records
 }
 

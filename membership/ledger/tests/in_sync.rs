@@ -519,3 +519,72 @@ fn another_disk_has_no_old_copy() {
     sets.apply(&started_after(B, 2, &[])).unwrap();
     assert_eq!((set(&sets).former, set(&sets).pepoch.0), (vec![], pepoch.0 + 1));
 }
+
+fn emptied(node: NodeId) -> InSyncChange {
+    InSyncChange::Emptied { node, incarnation: Incarnation(1) }
+}
+
+fn ready(node: NodeId) -> InSyncChange {
+    InSyncChange::Ready { node, incarnation: Incarnation(1) }
+}
+
+#[test]
+fn who_changes_a_disk_is_counted_on_and_taught_only_when_it_says_that_it_has_the_other_one() {
+    let mut sets = sets();
+    assert_eq!(change(&mut sets, ready(A)), Err(Void::Past), "it has all that it had");
+    change(&mut sets, emptied(A)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).former, set(&sets).failed), (vec![B], vec![], vec![A]));
+    assert_eq!(change(&mut sets, promotion_of(A)), Err(Void::Past));
+    assert_eq!((change(&mut sets, emptied(A)), sets.candidates(partition())), (Err(Void::Past), vec![]));
+    // What it said in an earlier pepoch is past, and so is what a process says that never was.
+    let earlier = Pepoch(set(&sets).pepoch.0 - 1);
+    let late = |change| SetRecord::Changed { partition: partition(), pepoch: earlier, change };
+    assert_eq!(sets.apply(&late(ready(A))), Err(Void::Past));
+    let other = InSyncChange::Ready { node: A, incarnation: Incarnation(2) };
+    assert_eq!(change(&mut sets, other), Err(Void::Past));
+    change(&mut sets, ready(A)).unwrap();
+    assert_eq!((set(&sets).failed, sets.candidates(partition())), (vec![], vec![A]));
+    assert_eq!(change(&mut sets, ready(A)), Err(Void::Past));
+    change(&mut sets, promotion_of(A)).unwrap();
+    assert_eq!(sets.apply(&late(emptied(A))), Err(Void::Past));
+    assert_eq!(set(&sets).in_sync, [A, B]);
+}
+
+#[test]
+fn the_next_process_of_who_changed_a_disk_has_nothing_whichever_it_finds() {
+    let mut sets = sets();
+    change(&mut sets, emptied(A)).unwrap();
+    sets.apply(&down(&[B])).unwrap();
+    sets.apply(&restarted(A, 2)).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).failed), (vec![B], vec![]));
+    assert_eq!(nodes(&sets.at_stake(partition()).unwrap().present), [A], "if a person will have it");
+    assert_eq!(set(&sets).former, []);
+}
+
+#[test]
+fn nobody_gives_up_a_copy_that_the_set_needs() {
+    let mut sets = InSyncSets::new(2, 2, &[A, B], [(partition(), vec![A, B])]);
+    assert_eq!(change(&mut sets, emptied(A)), Err(Void::Needed { node: A }), "two copies are the least");
+    let mut sets = self::sets();
+    sets.apply(&lost_power(B, 2)).unwrap();
+    assert_eq!(change(&mut sets, emptied(A)), Err(Void::Needed { node: A }), "B may have lost some");
+    let mut sets = self::sets();
+    sets.apply(&down(&[B])).unwrap();
+    assert_eq!(change(&mut sets, emptied(A)), Err(Void::Needed { node: A }), "it is the last");
+    // An old copy stays while nobody that is up has everything.
+    sets.apply(&down(&[A])).unwrap();
+    assert_eq!(change(&mut sets, emptied(B)), Err(Void::Needed { node: B }));
+    assert_eq!(set(&sets).former, [B]);
+}
+
+#[test]
+fn what_is_on_a_disk_that_failed_is_given_up_when_another_one_takes_its_place() {
+    let mut sets = InSyncSets::new(2, 2, &[A, B], [(partition(), vec![A, B])]);
+    change(&mut sets, InSyncChange::Failed { node: A, incarnation: Incarnation(1) }).unwrap();
+    assert_eq!((set(&sets).in_sync, set(&sets).former, set(&sets).failed), (vec![B], vec![A], vec![A]));
+    assert_eq!(change(&mut sets, ready(A)), Err(Void::Past), "it may be taken for an old copy");
+    change(&mut sets, emptied(A)).unwrap();
+    assert_eq!((set(&sets).former, set(&sets).failed), (vec![], vec![A]));
+    change(&mut sets, ready(A)).unwrap();
+    assert_eq!((set(&sets).in_sync, sets.candidates(partition())), (vec![B], vec![A]));
+}

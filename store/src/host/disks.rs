@@ -1,5 +1,6 @@
 //! The disks of the node, and what they remember of its processes.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -93,7 +94,7 @@ impl Disks {
             begun.memory = worse(begun.memory, Memory::Stable);
         }
         let mut id = [0; 8];
-        let random = getrandom::fill(&mut id).map_err(|error| std::io::Error::other(error.to_string()));
+        let random = getrandom::fill(&mut id).map_err(|error| io::Error::other(error.to_string()));
         random.map_err(OpenError::io("draw", "random numbers"))?;
         let start = StartId(u64::from_le_bytes(id));
         let after = begun.starts.begin(start);
@@ -211,6 +212,58 @@ impl Disks {
     /// How many disks the node has.
     pub(super) fn count(&self) -> usize {
         self.store.count()
+    }
+
+    /// Whether partitions may be on other disks than at first.
+    pub(super) fn are_routed(&self) -> bool {
+        self.store.are_routed()
+    }
+
+    /// How many partitions are on the disk.
+    pub(super) fn partitions(&self, disk: usize) -> u16 {
+        self.store.partitions_of(disk)
+    }
+
+    /// Whether the disk failed while it was served.
+    pub(super) fn has_failed_since(&self, disk: usize) -> bool {
+        self.store.has_failed(disk)
+    }
+
+    /// Which disk takes the partition instead of the one that it is on: see [`NodeStore::instead`].
+    pub(super) fn instead(
+        &self,
+        partition: Partition,
+        has_room: impl Fn(&Store<FileDisk>) -> bool,
+    ) -> Option<usize> {
+        self.store.instead(partition, has_room)
+    }
+
+    /// The partitions are on that disk from now on. The caller has seen to it that nobody counts on what they have.
+    ///
+    /// # Errors
+    /// The table cannot be written: on which disk they are at the next start is not known before another try succeeds. Nothing else
+    /// has changed.
+    pub(super) fn reroute(&self, partitions: &[Partition], disk: usize) -> io::Result<()> {
+        self.store.reroute(partitions, disk)?;
+        self.forget_failures();
+        Ok(())
+    }
+
+    /// What disks lost that failed is nothing to the next process, if no partition is on them any more.
+    fn forget_failures(&self) {
+        let mut remembered = lock(&self.remembered);
+        let Some(remembered) = remembered.as_mut().filter(|remembered| remembered.memory != Memory::Kept)
+        else {
+            return;
+        };
+        if (0..self.count()).any(|disk| self.has_failed_since(disk) && self.partitions(disk) > 0) {
+            return;
+        }
+        remembered.memory = Memory::Kept;
+        if let Err(error) = self.write(remembered) {
+            // The next process learns more than it has to.
+            tracing::warn!(%error, "that nothing is on the disk any more that failed is not noted everywhere");
+        }
     }
 
     /// Which disk the partition is on.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
-use huntaway_replica::{Configuration, Input};
+use huntaway_replica::{Configuration, Input, Outcome, Ticket};
 use huntaway_wire::replicated::{Answers, Request};
 
 use super::step::Place;
@@ -26,6 +26,8 @@ const SMALL_BYTES: usize = 4 << 10;
 pub(super) enum Comes {
     /// As it is.
     Input(Input),
+    /// A disk was synced for the replica, in that one of its lives.
+    Synced { life: u32, ticket: Ticket, outcome: Outcome },
     /// A request, and where its answer goes.
     Request(Request, Arc<dyn Answers>),
     /// What the ledger had agreed on with that record.
@@ -57,31 +59,43 @@ impl Comes {
 /// A partition's replica, and what waits for it.
 pub(super) struct Door {
     place: Mutex<Place>,
-    waiting: Mutex<VecDeque<(Comes, usize)>>,
-    /// Bytes that wait for replicas of its disk.
-    bytes: Arc<AtomicUsize>,
+    waiting: Mutex<Waiting>,
     /// Whether this process is to be its primary, as far as the ledger is known.
     pub(super) leads: AtomicBool,
     /// The last record of the ledger that it knows of what concerns it.
     configured: AtomicU64,
 }
 
+struct Waiting {
+    queue: VecDeque<(Comes, usize)>,
+    /// Bytes that wait for replicas of its disk.
+    bytes: Arc<AtomicUsize>,
+}
+
 impl Door {
     /// `bytes` is what waits for all replicas of its disk.
     pub(super) fn new(place: Place, bytes: Arc<AtomicUsize>) -> Self {
-        let (waiting, leads) = (Mutex::default(), AtomicBool::new(false));
-        Self { place: Mutex::new(place), waiting, bytes, leads, configured: AtomicU64::new(0) }
+        let waiting = Mutex::new(Waiting { queue: VecDeque::new(), bytes });
+        let (leads, configured) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { place: Mutex::new(place), waiting, leads, configured }
+    }
+
+    /// Its replica is on another disk from now on, for whose replicas so much waits.
+    pub(super) fn moves(&self, bytes: &Arc<AtomicUsize>) {
+        let mut waiting = lock(&self.waiting);
+        let of_it: usize = waiting.queue.iter().map(|(_, bytes)| bytes).sum();
+        bytes.fetch_add(of_it, Ordering::Relaxed);
+        std::mem::replace(&mut waiting.bytes, Arc::clone(bytes)).fetch_sub(of_it, Ordering::Relaxed);
     }
 
     /// It waits until the replica is free, and takes so many bytes of memory meanwhile. What is sent again anyway may be dropped.
     pub(super) fn put(&self, comes: Comes, bytes: usize) {
         let bytes = if bytes < SMALL_BYTES { 0 } else { bytes };
-        let mut waiting = lock(&self.waiting);
+        let mut guard = lock(&self.waiting);
+        let Waiting { queue: waiting, bytes: all } = &mut *guard;
         // Where nobody waits it is taken in at once.
         let is_too_much = waiting.len() >= MOST_WAITING
-            || bytes > 0
-                && !waiting.is_empty()
-                && self.bytes.load(Ordering::Relaxed) + bytes > MOST_WAITING_BYTES;
+            || bytes > 0 && !waiting.is_empty() && all.load(Ordering::Relaxed) + bytes > MOST_WAITING_BYTES;
         if is_too_much && comes.is_repeated()
             || comes.is_tick() && waiting.iter().any(|(other, _)| other.is_tick())
         {
@@ -98,18 +112,19 @@ impl Door {
         } else if comes.is_lease() {
             waiting.pop_back_if(|(last, _)| last.is_lease());
         }
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        all.fetch_add(bytes, Ordering::Relaxed);
         waiting.push_back((comes, bytes));
     }
 
     pub(super) fn next(&self) -> Option<Comes> {
-        let (comes, bytes) = lock(&self.waiting).pop_front()?;
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let mut waiting = lock(&self.waiting);
+        let (comes, bytes) = waiting.queue.pop_front()?;
+        waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
         Some(comes)
     }
 
     pub(super) fn is_anybody_waiting(&self) -> bool {
-        !lock(&self.waiting).is_empty()
+        !lock(&self.waiting).queue.is_empty()
     }
 
     /// The replica, if nobody is at it.
@@ -194,5 +209,11 @@ mod tests {
         other.put(message(), SMALL_BYTES);
         assert_eq!((waiting(&one), waiting(&other)), (1, 1));
         assert_eq!(bytes.load(Ordering::Relaxed), 0);
+        // What waits goes with it to another disk.
+        let elsewhere = Arc::default();
+        one.put(message(), half);
+        one.moves(&elsewhere);
+        assert_eq!((bytes.load(Ordering::Relaxed), elsewhere.load(Ordering::Relaxed)), (0, half));
+        assert_eq!((waiting(&one), elsewhere.load(Ordering::Relaxed)), (1, 0));
     }
 }

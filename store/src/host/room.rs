@@ -221,12 +221,19 @@ impl Shared {
         }
     }
 
+    /// What another disk has of the partition is nothing to its replica.
+    fn is_on(&self, partition: Partition, store: &Store<FileDisk>) -> bool {
+        self.disks.store(partition).is_some_and(|its| std::ptr::eq(its, store))
+    }
+
     /// Has the log be used again, as far as that can be without waiting for other replicas.
     fn make_room(&self, store: &Store<FileDisk>, after: &mut Vec<After>) {
         for partition in store.checkpoints_due().into_iter().chain(store.in_the_way()) {
             let door = self.door(partition);
             let Some(mut place) = door.try_place() else { continue };
-            place.tell_what_is_known(partition, store);
+            if self.is_on(partition, store) {
+                place.tell_what_is_known(partition, store);
+            }
             drop(place);
             // Who came meanwhile has left it to us.
             if door.is_anybody_waiting() {
@@ -242,7 +249,11 @@ impl Shared {
         let is_tight = store.is_tight();
         let in_the_way = if is_tight { store.in_the_way() } else { Vec::new() };
         for partition in store.checkpoints_due().into_iter().chain(in_the_way) {
-            self.try_at(partition, |place| place.tell_what_is_known(partition, store));
+            self.try_at(partition, |place| {
+                if self.is_on(partition, store) {
+                    place.tell_what_is_known(partition, store);
+                }
+            });
         }
         if is_tight || store.is_to_begin_anew() {
             store.want_room();

@@ -13,6 +13,7 @@ use huntaway_wire::{Partition, Pepoch};
 
 use super::door::{Comes, Door};
 use super::room::PAUSE;
+use super::syncs::Waits;
 use super::{Shared, now};
 use crate::locking::lock;
 
@@ -31,6 +32,8 @@ pub(super) struct Place {
     pub(super) unreadable: Option<(Instant, Instant)>,
     /// How often in a row it was not told what it knows, for too much of that is in doubt.
     pub(super) put_off: u8,
+    /// How often it began anew, on another disk. What came of something before that is nothing to it.
+    pub(super) life: u32,
     /// Where each gateway wants its answers.
     answers: Vec<(Process, Arc<dyn Answers>)>,
 }
@@ -79,8 +82,15 @@ impl Place {
             waits: None,
             unreadable: None,
             put_off: 0,
+            life: 0,
             answers: Vec::new(),
         }
+    }
+
+    /// Another replica takes its place, as if another process had started.
+    pub(super) fn begins_anew(&mut self, replica: Replica) {
+        let (life, answers) = (self.life + 1, std::mem::take(&mut self.answers));
+        *self = Self { life, answers, ..Self::new(replica, false) };
     }
 
     /// Whether all that followed from what it took in was carried out.
@@ -120,7 +130,7 @@ impl Shared {
     }
 
     /// Has the replica take in what waits for it, unless somebody is at it, who does that then.
-    fn go_on(&self, partition: Partition) {
+    pub(super) fn go_on(&self, partition: Partition) {
         let door = self.door(partition);
         // Others come as well. If nobody does, the timer takes up what is left.
         for _ in 0..MOST_AT_ONCE {
@@ -169,6 +179,10 @@ impl Shared {
         match comes {
             Comes::Input(Input::Tick) => self.tick_place(partition, place, after),
             Comes::Input(input) => self.step_at(partition, place, input, after),
+            Comes::Synced { life, .. } if life != place.life => {}
+            Comes::Synced { ticket, outcome, .. } => {
+                self.step_at(partition, place, Input::Stored { ticket, outcome }, after);
+            }
             Comes::Request(request, answers) => {
                 place.answers_go_to(request.id.gateway, &answers);
                 let configuration = place.replica.configuration();
@@ -261,7 +275,10 @@ impl Shared {
                 Some(outcome) => stored.push_back((ticket, outcome)),
                 None => return Some(Output::Log { ticket, entry }),
             },
-            Output::Sync { ticket } => self.syncs.want(self.disks.number(partition), partition, ticket),
+            Output::Sync { ticket } => {
+                let waits = Waits { partition, life: place.life, ticket };
+                self.syncs.want(self.disks.number(partition), waits);
+            }
             Output::Read { ticket, oid, blocks } => {
                 let read = store().map_or_else(failed, |store| store.read_blocks(partition, oid, blocks));
                 stored.push_back((ticket, read));
@@ -291,7 +308,7 @@ impl Shared {
         None
     }
 
-    fn carry_out_after(&self, partition: Partition, after: After) {
+    pub(super) fn carry_out_after(&self, partition: Partition, after: After) {
         match after {
             After::Answer(answers, answered) => {
                 self.waits.answered(partition, answered.id);

@@ -6,11 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use huntaway_membership::Driver as _;
-use huntaway_replica::{Input, Outcome, Ticket};
+use huntaway_replica::{Outcome, Ticket};
 use huntaway_wire::replicated::{Answers, SyncAll, Synced};
 use huntaway_wire::{Partition, clock};
 
 use super::Shared;
+use super::door::Comes;
 use super::step::WholeOrNothing;
 use crate::locking::lock;
 
@@ -32,10 +33,17 @@ struct Queue {
 /// Who is to be told of the next sync that begins.
 #[derive(Default)]
 struct Waiting {
-    replicas: Vec<(Partition, Ticket)>,
+    replicas: Vec<Waits>,
     wishes: Vec<Arc<Wish>>,
     /// It is time to see whether the log holds what keeps it from being used again.
     looks_at_log: bool,
+}
+
+/// A replica waits for it, in that one of its lives.
+pub(super) struct Waits {
+    pub(super) partition: Partition,
+    pub(super) life: u32,
+    pub(super) ticket: Ticket,
 }
 
 /// A gateway wants all disks synced.
@@ -53,9 +61,9 @@ impl Syncs {
     }
 
     /// The replica wants to be told when all that it has logged is on stable storage.
-    pub(super) fn want(&self, disk: usize, partition: Partition, ticket: Ticket) {
+    pub(super) fn want(&self, disk: usize, waits: Waits) {
         let queue = &self.disks[disk];
-        lock(&queue.waiting).replicas.push((partition, ticket));
+        lock(&queue.waiting).replicas.push(waits);
         queue.filled.notify_one();
     }
 
@@ -132,12 +140,15 @@ impl Shared {
                 continue;
             }
             let is_synced = self.disks.by_number(disk).is_some_and(|store| store.sync().is_ok());
+            // Nobody counts on what a disk has that failed and is on which no partition is any more: whoever was in sync with what it
+            // had is in no set that this node knows of then, or learned it on another disk, which was synced for that.
+            let is_nothing = self.disks.partitions(disk) == 0;
             for wish in waiting.wishes {
-                self.wish_is_done(&wish, is_synced);
+                self.wish_is_done(&wish, is_synced || is_nothing);
             }
-            for (partition, ticket) in waiting.replicas {
+            for Waits { partition, life, ticket } in waiting.replicas {
                 let outcome = if is_synced { Outcome::Done } else { Outcome::Failed };
-                self.step(partition, Input::Stored { ticket, outcome });
+                self.comes(partition, Comes::Synced { life, ticket, outcome }, 0);
             }
         }
     }

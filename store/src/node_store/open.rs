@@ -4,8 +4,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU16};
 
-use huntaway_wire::Partition;
 use prometheus::Registry;
 
 use super::budget::share;
@@ -16,7 +16,6 @@ use crate::disk_table::{self, DiskEntry, DiskTable, MAX_DISKS};
 use crate::error::OpenError;
 use crate::metrics;
 use crate::options::StoreOptions;
-use crate::placement::{self, WeightedDisk};
 use crate::service::{LocalStore, boot_id, new_disk_id};
 use crate::superblock::{self, BootId};
 
@@ -112,6 +111,7 @@ fn make(
         boot: options.boot,
         is_complete: false,
         disks: probed.iter().map(new_entry).collect::<Result<_, _>>()?,
+        routes: None,
     };
     if table.disks.iter().all(|disk| disk.weight == 0) {
         return Err(DisksError::NoWeight.into());
@@ -130,7 +130,7 @@ fn make(
             directory: disk.path.clone(),
             id: entry.id,
             weight: entry.weight,
-            partitions: 0,
+            partitions: AtomicU16::new(0),
             service,
         });
     }
@@ -185,7 +185,7 @@ fn new_entry(probed: &Probed<'_>) -> Result<DiskEntry, OpenError> {
         Some(weight) => weight,
         None => size_gib(&probed.given.path)?,
     };
-    Ok(DiskEntry { id, weight, may_owe: true })
+    Ok(DiskEntry::new(id, weight))
 }
 
 fn size_gib(path: &Path) -> Result<u32, OpenError> {
@@ -235,7 +235,7 @@ fn open_existing(
             directory: disk.path.clone(),
             id: entry.id,
             weight: entry.weight,
-            partitions: 0,
+            partitions: AtomicU16::new(0),
             service,
         });
     }
@@ -326,14 +326,11 @@ fn serve(
 ) -> Result<NodeStore, OpenError> {
     let table = DiskTable { boot: options.boot, ..table };
     store(&place, &table)?;
-    let weighted: Vec<WeightedDisk> =
-        table.disks.iter().map(|entry| WeightedDisk { disk: entry.id, weight: entry.weight }).collect();
-    let route = |partition| placement::place(partition, &weighted).and_then(|disk| u8::try_from(disk).ok());
-    let routes: Option<Box<[u8]>> = Partition::all().map(route).collect();
-    let routes = routes.ok_or(DisksError::NoWeight)?;
+    let routes = table.routes().ok_or(DisksError::NoWeight)?;
     for (disk, number) in disks.iter_mut().zip(0..) {
-        disk.partitions = routes.iter().filter(|route| **route == number).count() as u16;
+        *disk.partitions.get_mut() = routes.iter().filter(|route| **route == number).count() as u16;
     }
+    let routes = routes.iter().map(|disk| AtomicU8::new(*disk)).collect();
     Ok(NodeStore { disks, routes, least_pepoch: options.pepoch, state: place.disk, table: Mutex::new(table) })
 }
 

@@ -435,9 +435,10 @@ fn a_first_start_that_was_interrupted_is_gone_on_with() {
     for made in [&[][..], &["a"], &["a", "b"]] {
         let place = Place::new();
         fs::create_dir(place.path("state")).unwrap();
-        let entry = |id| DiskEntry { id: DiskId([id; 16]), weight: 1, may_owe: true };
+        let entry = |id| DiskEntry::new(DiskId([id; 16]), 1);
         let (node, boot) = (options().node, BootId([0; 16]));
-        let table = DiskTable { node, boot, is_complete: false, disks: vec![entry(1), entry(2)] };
+        let disks = vec![entry(1), entry(2)];
+        let table = DiskTable { node, boot, is_complete: false, disks, routes: None };
         table.store(&place.state()).unwrap();
         for (id, name) in (1..).zip(made) {
             let options = StoreOptions { new_disk: DiskId([id; 16]), disks: 2, ..options() };

@@ -14,7 +14,7 @@ use huntaway_membership::local::shared::{
 };
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostError, HostOptions};
-use huntaway_store::{DiskDirectory, OpenError, StoreOptions};
+use huntaway_store::{DiskDirectory, DiskStatus, OpenError, StoreOptions};
 use huntaway_wire::replicated::{
     Answer, Answered, Answers, Block, Command, Refused, Relay, Request, RequestId, SyncAll, Synced,
 };
@@ -45,6 +45,8 @@ pub(crate) struct Flock {
     client: Client,
     /// What stores are opened with.
     store: StoreOptions,
+    /// The directories of each node's disks.
+    disks: &'static [&'static str],
     /// Requests go by way of another node than the primary.
     pub(crate) is_relayed: bool,
     runtime: Runtime,
@@ -99,7 +101,17 @@ impl Flock {
     }
 
     /// The same, with the directory `node-N` in a given one for each node.
-    pub(crate) fn in_directory(dir: TempDir, (count, copies): (u8, usize), store: StoreOptions) -> Self {
+    pub(crate) fn in_directory(dir: TempDir, size: (u8, usize), store: StoreOptions) -> Self {
+        Self::with_disks(dir, size, store, &["disk"])
+    }
+
+    /// The same, with a directory for each disk of each node.
+    pub(crate) fn with_disks(
+        dir: TempDir,
+        (count, copies): (u8, usize),
+        store: StoreOptions,
+        disks: &'static [&'static str],
+    ) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
         let runtime = runtime.expect("threads");
         let (keeper, addresses) = runtime.block_on(begin(&dir, count, copies));
@@ -114,6 +126,7 @@ impl Flock {
             addresses,
             client,
             store,
+            disks,
             is_relayed: false,
             runtime,
         };
@@ -150,7 +163,11 @@ impl Flock {
         let state = self.dir.path().join(format!("node-{node}"));
         let options = HostOptions {
             credentials: key().into(),
-            disks: vec![DiskDirectory { path: state.join("disk"), weight: Some(1) }],
+            disks: self
+                .disks
+                .iter()
+                .map(|disk| DiskDirectory { path: state.join(disk), weight: Some(1) })
+                .collect(),
             store: StoreOptions { make: true, ..self.store.clone() },
             recovery: RecoveryLimits {
                 first_pause_us: 100_000,
@@ -201,6 +218,16 @@ impl Flock {
     /// The process of the node that the partition is led by.
     pub(crate) fn primary(&self, partition: Partition) -> u8 {
         self.state().primary(partition).expect("a primary").0[0]
+    }
+
+    /// How the node's disks are.
+    pub(crate) fn disks(&self, node: u8) -> Vec<DiskStatus> {
+        self.nodes[&node].host.disks()
+    }
+
+    /// A disk of the node fails.
+    pub(crate) fn fail_disk(&self, node: u8, disk: usize) {
+        self.nodes[&node].host.fail_disk(disk);
     }
 
     /// What every node that may serve knows, as the node's process has heard.

@@ -115,6 +115,23 @@ pub enum InSyncChange {
         /// Its process.
         incarnation: Incarnation,
     },
+    /// The node is about to keep the partition on another of its disks, on which nothing of it is: from here on it has nothing. It
+    /// leaves the set, unless that needs it, and is no old copy either. Nobody teaches it, as if its disk had failed, before it says
+    /// that it is [`Ready`](Self::Ready), or another process of it starts: so whichever of both disks it is on meanwhile, it is
+    /// counted on for neither.
+    Emptied {
+        /// The node.
+        node: NodeId,
+        /// Its process.
+        incarnation: Incarnation,
+    },
+    /// The node, which has nothing of the partition, has a disk for it, for good: it may be taught.
+    Ready {
+        /// The node.
+        node: NodeId,
+        /// Its process.
+        incarnation: Incarnation,
+    },
 }
 
 /// A record that changes nothing.

@@ -142,6 +142,32 @@ impl InSyncSet {
         Ok(())
     }
 
+    /// A node gives up what it has, of which another one that is up holds everything: as it leaves when it is dropped, but with no old
+    /// copy, and marked like one whose disk failed. Until that mark goes it cannot come in sync, so it may change its disk meanwhile.
+    /// With the mark goes what rested on the other disk: its process says that when the change is on stable storage, and its next
+    /// process, which clears all marks, finds either disk, on which it is counted on for nothing.
+    pub(super) fn empty(
+        &mut self,
+        node: NodeId,
+        min_copies: usize,
+        is_up: impl Fn(&NodeId) -> bool,
+    ) -> Result<(), Void> {
+        let is_in_sync = self.in_sync.contains(&node);
+        if !is_in_sync && !self.former.contains(&node) && self.failed.contains(&node) {
+            return Err(Void::Past);
+        }
+        let is_spared = !is_in_sync || self.in_sync.len() > min_copies || self.doubtful.contains(&node);
+        if !is_spared || !self.is_served_by(|other| *other != node && is_up(other)) {
+            return Err(Void::Needed { node });
+        }
+        self.keep(|other| *other != node);
+        self.former.retain(|other| *other != node);
+        if !self.failed.contains(&node) {
+            self.failed.push(node);
+        }
+        Ok(())
+    }
+
     /// More is lost than what the person was told who had it opened.
     pub(super) fn lost_more(&mut self) {
         self.damaged.clone_from(&self.in_sync);

@@ -101,6 +101,8 @@ fn changed_form(partition: Partition, pepoch: Pepoch, change: InSyncChange) -> C
         InSyncChange::Renew => (2, nobody),
         InSyncChange::Collected => (3, nobody),
         InSyncChange::Failed { node, incarnation } => (4, process(node, incarnation)),
+        InSyncChange::Emptied { node, incarnation } => (5, process(node, incarnation)),
+        InSyncChange::Ready { node, incarnation } => (6, process(node, incarnation)),
     };
     ChangedForm { process, pepoch: pepoch.0, partition: partition.value(), change }
 }
@@ -150,6 +152,8 @@ fn changed(form: &ArchivedChangedForm) -> Option<SetRecord> {
         2 => InSyncChange::Renew,
         3 => InSyncChange::Collected,
         4 => InSyncChange::Failed { node, incarnation },
+        5 => InSyncChange::Emptied { node, incarnation },
+        6 => InSyncChange::Ready { node, incarnation },
         _ => return None,
     };
     let partition = Partition::new(form.partition.to_native()).ok()?;

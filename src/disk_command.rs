@@ -1,0 +1,75 @@
+//! `huntaway node disk list`: the disks of a node on this machine.
+
+use std::error::Error;
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+
+use crate::control::DiskStatus;
+use crate::node_address::NodeAddress;
+use crate::status_command::amount;
+use crate::table::{Form, table};
+
+/// What can be done with the disks of a node.
+#[derive(clap::Subcommand)]
+pub(crate) enum DiskCommand {
+    /// List the disks of a node, with how many partitions each has, and how many of these are about to go to another one
+    List(ListArgs),
+}
+
+/// Arguments of `huntaway node disk list`.
+#[derive(clap::Args)]
+pub(crate) struct ListArgs {
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
+    #[command(flatten)]
+    node: NodeAddress,
+}
+
+/// Has the node do it.
+pub(crate) fn run(command: &DiskCommand) -> Result<ExitCode, Box<dyn Error>> {
+    let DiskCommand::List(ListArgs { output, node }) = command;
+    let disks = node.client()?.status()?.disks;
+    stdout().write_all(output.text(&disks, || listed(&disks))?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed(disks: &[DiskStatus]) -> String {
+    let row = |disk: &DiskStatus| {
+        let used_bytes = disk.total_bytes.saturating_sub(disk.free_bytes);
+        [
+            disk.directory.clone(),
+            disk.partitions.to_string(),
+            disk.moving.to_string(),
+            amount(used_bytes),
+            amount(disk.free_bytes),
+            disk.state.clone(),
+        ]
+    };
+    table(["DIRECTORY", "PARTITIONS", "MOVING", "USED", "FREE", "STATE"], disks.iter().map(row))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_disks_says_what_moves() {
+        let disk = |directory: &str, state: &str, partitions, moving| DiskStatus {
+            directory: directory.into(),
+            state: state.into(),
+            partitions,
+            moving,
+            free_bytes: 3 << 30,
+            total_bytes: 4 << 30,
+        };
+        let disks = [disk("/srv/1", "serving", 3000, 0), disk("/srv/2", "failed", 1096, 64)];
+        let expected = "\
+DIRECTORY  PARTITIONS  MOVING  USED    FREE    STATE
+/srv/1     3000        0       1.0GiB  3.0GiB  serving
+/srv/2     1096        64      1.0GiB  3.0GiB  failed
+";
+        assert_eq!(listed(&disks), expected);
+    }
+}

@@ -1,0 +1,403 @@
+//! Partitions that go to another disk of the node, for the one that they are on has failed.
+//!
+//! ```text
+//!  the ledger:  Emptied            ─►   Ready                ─►  in sync again, as any learner
+//!  the node:             the table changes, the replica begins anew
+//! ```
+//!
+//! Which disk a partition is on is the table's to say, which disks hold which partitions nobody else knows. So nobody may count on this
+//! node for a partition while its table changes: a process that dies finds either disk, and what is on it is good for nothing but
+//! to be taught. The ledger sees to that ([`InSyncChange::Emptied`]): it has taken the node out, and lets nobody take it in before this
+//! process says so, or another one has started, which has read the table by then. If the table cannot be written, nobody knows which
+//! one is on the disk: nothing is said before another try succeeds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use huntaway_ledger::keeper::Proposal;
+use huntaway_ledger::{InSyncChange, InSyncSet, Record, SetRecord, State};
+use huntaway_membership::Driver as _;
+use huntaway_replica::{Input, Recovered};
+use huntaway_wire::{NodeId, OBJECT_SIZE_BYTES, Partition};
+
+use super::step::WholeOrNothing;
+use super::{Shared, new_replica};
+use crate::disk::FileDisk;
+use crate::locking::lock;
+use crate::store::Store;
+
+/// How often it is looked what is to be done.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A disk that failed keeps its partitions for so long: what made it fail may be about to take others as well.
+const FAILED_FOR: Duration = Duration::from_secs(5);
+
+/// Most partitions whose disk is changed by one writing of the table: whoever comes to their replicas meanwhile leaves what he has.
+const MOST_AT_ONCE: usize = 64;
+
+/// What is to be done.
+#[derive(Default)]
+pub(super) struct Rehoming {
+    /// The partitions that are to go to another disk, each with that.
+    under_way: BTreeMap<Partition, usize>,
+    /// What is to be removed: disks with partitions that are on others.
+    to_clear: BTreeSet<(usize, Partition)>,
+    /// Disks that failed, and since when.
+    failed: BTreeMap<usize, Instant>,
+}
+
+/// What is to be done next for a partition that is to go to another disk, or has gone there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// The ledger is to have that the node has nothing.
+    Empty,
+    /// Nobody counts on it: its disk changes.
+    Change,
+    /// The ledger is to have that it may be taught.
+    Ready,
+    /// The ledger lets it be taught.
+    Nothing,
+}
+
+/// By what the ledger says, and whether the change of the disk is on stable storage.
+fn next(set: &InSyncSet, me: &NodeId, has_changed: bool) -> Next {
+    let has_nothing = !set.in_sync.contains(me) && !set.former.contains(me);
+    let is_kept_out = set.failed.contains(me) || !set.keepers().contains(me);
+    match (has_changed, has_nothing && is_kept_out) {
+        (false, false) => Next::Empty,
+        (false, true) => Next::Change,
+        (true, true) if set.failed.contains(me) => Next::Ready,
+        // That the disk before failed may be heard of late.
+        (true, false) if set.failed.contains(me) && !set.in_sync.contains(me) => Next::Empty,
+        (true, _) => Next::Nothing,
+    }
+}
+
+impl Shared {
+    /// Starts the thread that sees to it. It ends with the replicas.
+    pub(super) fn start_rehoming(self: &Arc<Self>) -> io::Result<()> {
+        let shared: Weak<Self> = Arc::downgrade(self);
+        let rehome = move || {
+            let _whole = WholeOrNothing("who moves partitions between disks");
+            shared.upgrade().iter().for_each(|shared| shared.sweep());
+            while let Some(shared) =
+                shared.upgrade().filter(|shared| !shared.has_ended.load(Ordering::Acquire))
+            {
+                shared.rehome();
+                drop(shared);
+                thread::sleep(LOOK);
+            }
+        };
+        thread::Builder::new().name("rehoming".into()).spawn(rehome).map(drop)
+    }
+
+    /// How many partitions are to go from each disk.
+    pub(super) fn moving(&self) -> BTreeMap<usize, u16> {
+        let mut moving = BTreeMap::new();
+        for partition in lock(&self.rehoming).under_way.keys() {
+            *moving.entry(self.disks.number(*partition)).or_default() += 1;
+        }
+        moving
+    }
+
+    /// What disks have of partitions that are on others, for whoever removes it was interrupted.
+    fn sweep(&self) {
+        if !self.disks.are_routed() {
+            return;
+        }
+        let mut rehoming = lock(&self.rehoming);
+        for disk in 0..self.disks.count() {
+            let Some(store) = self.disks.by_number(disk) else { continue };
+            let left =
+                Partition::all().filter(|at| self.disks.number(*at) != disk && store.has_something(*at));
+            rehoming.to_clear.extend(left.map(|partition| (disk, partition)));
+        }
+    }
+
+    fn rehome(&self) {
+        let mut rehoming = lock(&self.rehoming);
+        rehoming.to_clear.retain(|(disk, partition)| {
+            self.disks.number(*partition) != *disk
+                && self.disks.by_number(*disk).is_some_and(|store| !store.clears(*partition))
+        });
+        if !self.ledger.has_lease() {
+            return;
+        }
+        let state = self.ledger.state();
+        self.look_for_failed(&mut rehoming);
+        if !state.recovery().is_paused {
+            self.begin_rehoming(&state, &mut rehoming);
+        }
+        let mut changing: BTreeMap<usize, Vec<Partition>> = BTreeMap::new();
+        for (partition, to) in &rehoming.under_way {
+            let Some(set) = state.sets().set(*partition) else { continue };
+            match next(set, &self.me.node, false) {
+                Next::Change => changing.entry(*to).or_default().push(*partition),
+                Next::Empty if self.is_spared(&state, set) => self.says_emptied(*partition, set),
+                Next::Empty | Next::Ready | Next::Nothing => {}
+            }
+        }
+        for (to, partitions) in changing {
+            for some in partitions.chunks(MOST_AT_ONCE) {
+                self.change_disk(&state, &mut rehoming, to, some);
+            }
+        }
+        self.say_what_is_ready(&rehoming);
+    }
+
+    fn look_for_failed(&self, rehoming: &mut Rehoming) {
+        for disk in (0..self.disks.count()).filter(|disk| self.disks.has_failed_since(*disk)) {
+            rehoming.failed.entry(disk).or_insert_with(Instant::now);
+        }
+    }
+
+    /// Which partitions go elsewhere, and where.
+    fn begin_rehoming(&self, state: &State, rehoming: &mut Rehoming) {
+        let has_failed = |disk| rehoming.failed.get(&disk).is_some_and(|since| since.elapsed() >= FAILED_FOR);
+        let failed: BTreeSet<usize> = (0..self.disks.count()).filter(|disk| has_failed(*disk)).collect();
+        for partition in Partition::all().filter(|at| failed.contains(&self.disks.number(*at))) {
+            let goes_to = rehoming.under_way.get(&partition);
+            if goes_to.is_some_and(|to| self.disks.by_number(*to).is_some())
+                || state.sets().set(partition).is_none()
+            {
+                continue;
+            }
+            if let Some(to) = self.disks.instead(partition, has_room) {
+                rehoming.under_way.insert(partition, to);
+            }
+        }
+    }
+
+    /// Whether the ledger would let this node give up what it has: it is not asked for what it would refuse.
+    fn is_spared(&self, state: &State, set: &InSyncSet) -> bool {
+        let (sets, me) = (state.sets(), &self.me.node);
+        let is_up = |node: &NodeId| sets.node(*node).is_some_and(|known| known.is_up);
+        let mut others = set.in_sync.iter().filter(|node| *node != me);
+        let is_served = !set.is_lost() && others.any(|node| !set.doubtful.contains(node) && is_up(node));
+        let counts = set.in_sync.contains(me) && !set.doubtful.contains(me);
+        is_served && (!counts || set.in_sync.len() > sets.min_copies())
+    }
+
+    fn says_emptied(&self, partition: Partition, set: &InSyncSet) {
+        let (node, incarnation) = (self.me.node, self.me.incarnation);
+        self.says(partition, set, InSyncChange::Emptied { node, incarnation });
+    }
+
+    fn says(&self, partition: Partition, set: &InSyncSet, change: InSyncChange) {
+        let record = SetRecord::Changed { partition, pepoch: set.pepoch, change };
+        // It is said again while it is so.
+        self.ledger.propose_unheard(Proposal::Record(Record::Sets(record)));
+    }
+
+    /// Has some partitions be on another disk, with nothing of them there, and their replicas begin anew.
+    fn change_disk(&self, state: &State, rehoming: &mut Rehoming, to: usize, partitions: &[Partition]) {
+        let Some(store) = self.disks.by_number(to) else { return };
+        let mut places = Vec::new();
+        for partition in partitions {
+            // Who is busy is looked at the next time.
+            let Some(place) = self.door(*partition).try_place() else { continue };
+            let pepoch = state.sets().set(*partition).map(|set| set.pepoch);
+            // What it said in an earlier pepoch is past.
+            let knows = pepoch == Some(place.replica.configuration().pepoch);
+            if knows && store.clears(*partition) {
+                places.push((*partition, self.disks.number(*partition), place));
+            }
+        }
+        let changed: Vec<Partition> = places.iter().map(|(partition, ..)| *partition).collect();
+        if changed.is_empty() {
+            return;
+        }
+        if let Err(error) = self.disks.reroute(&changed, to) {
+            tracing::error!(%error, "the table of disks cannot be written: what is to be on another disk waits for that");
+            return;
+        }
+        let mut after = Vec::new();
+        for (partition, from, mut place) in places {
+            rehoming.under_way.remove(&partition);
+            rehoming.to_clear.insert((from, partition));
+            let configuration = Arc::new(place.replica.configuration().clone());
+            place.begins_anew(new_replica(partition, self.me, Recovered::default()));
+            self.door(partition).moves(&self.waiting_bytes[to]);
+            self.step_at(partition, &mut place, Input::Configured(configuration), &mut after);
+            drop(place);
+            after.drain(..).for_each(|after| self.carry_out_after(partition, after));
+            self.go_on(partition);
+        }
+    }
+
+    /// What is marked in the ledger, and is on a disk that is at work, may be taught.
+    fn say_what_is_ready(&self, rehoming: &Rehoming) {
+        // What was changed above is known of a moment later.
+        let state = self.ledger.state();
+        for (partition, set) in state.sets().sets().filter(|(_, set)| set.failed.contains(&self.me.node)) {
+            let works = || self.try_at(partition, |place| !place.has_failed) == Some(true);
+            if rehoming.under_way.contains_key(&partition)
+                || self.disks.store(partition).is_none()
+                || !works()
+            {
+                continue;
+            }
+            let (node, incarnation) = (self.me.node, self.me.incarnation);
+            match next(set, &self.me.node, true) {
+                Next::Empty if self.is_spared(&state, set) => self.says_emptied(partition, set),
+                Next::Ready => self.says(partition, set, InSyncChange::Ready { node, incarnation }),
+                Next::Empty | Next::Change | Next::Nothing => {}
+            }
+        }
+    }
+}
+
+/// Whether a disk has room for more. Where it comes to its end, learners are told of no more than there is.
+fn has_room(store: &Store<FileDisk>) -> bool {
+    store.available(false).available_bytes > u64::from(OBJECT_SIZE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use huntaway_ledger::{InSyncSets, Memory, StartId};
+    use huntaway_wire::{Incarnation, Pepoch};
+
+    use super::*;
+    use crate::disk::{Crash, SimulatedDisk};
+    use crate::disk_table::{DiskEntry, DiskTable};
+    use crate::superblock::{BootId, DiskId};
+
+    const ME: NodeId = NodeId([1; 16]);
+    const OTHER: NodeId = NodeId([2; 16]);
+
+    /// A partition that a node of two disks keeps, and another node.
+    struct World {
+        sets: InSyncSets,
+        incarnation: Incarnation,
+        state: SimulatedDisk,
+        table: DiskTable,
+        /// The last write that each disk has.
+        has: [u32; 2],
+        acknowledged: u32,
+        /// The process has changed the disk.
+        has_changed: bool,
+    }
+
+    fn at() -> Partition {
+        Partition::new(7).unwrap()
+    }
+
+    impl World {
+        fn new() -> Self {
+            let entry = |id| DiskEntry::new(DiskId([id; 16]), 1);
+            let disks = vec![entry(1), entry(2)];
+            let (boot, routes) = (BootId([3; 16]), Some(vec![0; 4096].into()));
+            let table = DiskTable { node: ME, boot, is_complete: true, disks, routes };
+            let state = SimulatedDisk::new(1 << 20);
+            table.store(&state).unwrap();
+            let sets = InSyncSets::new(2, 1, &[ME, OTHER], [(at(), vec![ME, OTHER])]);
+            let (has, acknowledged) = ([1, 0], 1);
+            Self { sets, incarnation: Incarnation(1), state, table, has, acknowledged, has_changed: false }
+        }
+
+        fn route(&self) -> usize {
+            self.table.routes.as_ref().unwrap()[at().index()].into()
+        }
+
+        fn set(&self) -> &InSyncSet {
+            self.sets.set(at()).unwrap()
+        }
+
+        fn says(&mut self, change: InSyncChange) {
+            let (partition, pepoch): (_, Pepoch) = (at(), self.set().pepoch);
+            // It may be past.
+            let _ = self.sets.apply(&SetRecord::Changed { partition, pepoch, change });
+        }
+
+        fn is_written(&mut self) {
+            self.acknowledged += 1;
+            if self.set().in_sync.contains(&ME) {
+                let disk = self.route();
+                self.has[disk] = self.acknowledged;
+            }
+        }
+
+        fn is_taught(&mut self) {
+            if self.sets.candidates(at()).contains(&ME) {
+                let disk = self.route();
+                self.has[disk] = self.acknowledged;
+                self.says(InSyncChange::Promote { node: ME, incarnation: self.incarnation });
+            }
+        }
+
+        /// The next step of a move to the disk on which the partition is not. `false`: the process died.
+        fn goes_on(&mut self) -> bool {
+            let (node, incarnation) = (ME, self.incarnation);
+            match next(self.set(), &ME, self.has_changed) {
+                Next::Empty => self.says(InSyncChange::Emptied { node, incarnation }),
+                Next::Ready => self.says(InSyncChange::Ready { node, incarnation }),
+                Next::Nothing => self.has_changed &= !self.set().in_sync.contains(&ME),
+                Next::Change => {
+                    let to = 1 - self.route();
+                    self.has[to] = 0;
+                    // Others go on meanwhile.
+                    self.is_taught();
+                    let routes = Some(vec![to as u8; 4096].into());
+                    let table = DiskTable { routes, ..self.table.clone() };
+                    if table.store(&self.state).is_err() {
+                        return false;
+                    }
+                    (self.table, self.has_changed) = (table, true);
+                }
+            }
+            true
+        }
+
+        fn dies(&mut self, crash: Crash, seed: u64) {
+            self.state.crash(crash, seed);
+            self.table = DiskTable::load(&self.state).unwrap().unwrap();
+            // What a process starts with is on stable storage.
+            self.table.store(&self.state).unwrap();
+            let last = StartId(self.incarnation.0);
+            self.incarnation = Incarnation(self.incarnation.0 + 1);
+            let (incarnation, start) = (self.incarnation, StartId(self.incarnation.0));
+            let (node, memory, after) = (ME, Memory::Kept, vec![last]);
+            self.sets.apply(&SetRecord::NodeStarted { node, incarnation, memory, start, after }).unwrap();
+            self.has_changed = false;
+        }
+    }
+
+    #[test]
+    fn nobody_counts_on_a_disk_that_lacks_something_whenever_a_process_dies_that_moves_a_partition() {
+        let (mut moved, mut died) = (0, 0);
+        for seed in 0..3000_u64 {
+            let mut world = World::new();
+            let mut draw = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            for _ in 0..60 {
+                draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let (what, of_it) = ((draw >> 33) % 10, draw >> 40);
+                match what {
+                    0..=1 => world.is_written(),
+                    2..=3 => world.is_taught(),
+                    4..=8 => {
+                        let dies_within = of_it.is_multiple_of(4);
+                        if dies_within {
+                            world.state.die_after(of_it / 4 % 8);
+                        }
+                        let before = world.route();
+                        let goes_on = world.goes_on();
+                        moved += usize::from(before != world.route());
+                        if !goes_on || dies_within {
+                            died += 1;
+                            world.dies(if of_it & 64 == 0 { Crash::Process } else { Crash::Power }, seed);
+                        }
+                    }
+                    _ => world.dies(Crash::Process, seed),
+                }
+                if world.set().in_sync.contains(&ME) {
+                    let (route, has) = (world.route(), world.has);
+                    assert_eq!(has[route], world.acknowledged, "seed {seed}: {has:?}, on {route}");
+                }
+            }
+        }
+        assert!(moved > 1000 && died > 1000, "{moved} moves, {died} deaths");
+    }
+}

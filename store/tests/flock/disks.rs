@@ -1,0 +1,128 @@
+//! A node of several disks: one of them fails, and the others take what it had.
+
+use std::time::Instant;
+
+use huntaway_ledger::State;
+use huntaway_store::{DiskState, StoreOptions};
+use huntaway_wire::replicated::Answer;
+use huntaway_wire::{Durability, Partition, Vid};
+use tempfile::TempDir;
+
+use super::running::{DEADLINE, Flock, id, object, read, write};
+
+/// Objects that are written: some on each disk.
+const OBJECTS: u32 = 24;
+
+/// The node whose disk fails.
+const NODE: u8 = 2;
+
+fn flock(disks: &'static [&'static str]) -> (Flock, Vid) {
+    let dir = TempDir::new().expect("a temporary directory");
+    let flock = Flock::with_disks(dir, (3, 2), StoreOptions::default(), disks);
+    let vid = flock.create("disk");
+    (flock, vid)
+}
+
+fn write_all(flock: &mut Flock, vid: Vid, block: u32) {
+    for index in 0..OBJECTS {
+        let (partition, oid) = object(vid, index);
+        let command = write(oid, block, block as u8 * 50 + index as u8, Durability::Logged);
+        assert_eq!(flock.ask(partition, &command), Answer::Done);
+    }
+}
+
+/// The node is the only one that runs, and all that it has is right.
+fn assert_has_all(flock: &mut Flock, vid: Vid, blocks: u32) {
+    let state = flock.state();
+    let others = (1..=3).filter(|node| *node != NODE);
+    let kept: Vec<u32> = (0..OBJECTS).filter(|index| keeps(&state, object(vid, *index).0)).collect();
+    assert!(!kept.is_empty());
+    others.for_each(|node| flock.kill(node));
+    for index in kept {
+        let expected: Vec<_> = (0..blocks).map(|block| Some(block as u8 * 50 + index as u8)).collect();
+        assert_eq!(read(flock, vid, index, blocks), expected, "object {index}");
+    }
+}
+
+fn keeps(state: &State, partition: Partition) -> bool {
+    state.sets().set(partition).is_some_and(|set| set.in_sync.contains(&id(NODE)))
+}
+
+fn until_empty(flock: &Flock, disk: usize) {
+    let began = Instant::now();
+    while flock.disks(NODE)[disk].partitions > 0 {
+        assert!(began.elapsed() < DEADLINE, "it has {:?}", flock.disks(NODE));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+fn all() -> Vec<Partition> {
+    Partition::all().collect()
+}
+
+#[test]
+fn the_others_take_what_a_disk_had_that_failed_while_its_node_lives() {
+    let (mut flock, vid) = flock(&["one", "two", "three"]);
+    write_all(&mut flock, vid, 0);
+    flock.until_whole(&all());
+    let before = flock.disks(NODE);
+    assert!(before.iter().all(|disk| disk.partitions > 900), "{before:?}");
+    flock.fail_disk(NODE, 1);
+    write_all(&mut flock, vid, 1);
+    until_empty(&flock, 1);
+    flock.until_whole(&all());
+    let after = flock.disks(NODE);
+    assert_eq!(after[1].state, DiskState::Failed);
+    assert_eq!(after.iter().map(|disk| u32::from(disk.partitions)).sum::<u32>(), 4096);
+    assert!([0, 2].iter().all(|disk| after[*disk].partitions > before[*disk].partitions + 400), "{after:?}");
+    write_all(&mut flock, vid, 2);
+    assert!(flock.sync_all(1, NODE).is_some(), "nothing is on it that would have to be synced");
+    // The disk is there again at the next start, and what it has is nothing to anybody.
+    flock.kill(NODE);
+    write_all(&mut flock, vid, 3);
+    flock.start(NODE);
+    flock.until_whole(&all());
+    assert_eq!(
+        (flock.disks(NODE)[1].state.clone(), flock.disks(NODE)[1].partitions),
+        (DiskState::Serving, 0)
+    );
+    assert_has_all(&mut flock, vid, 4);
+}
+
+#[test]
+fn a_process_that_dies_while_its_disks_take_over_goes_on_with_that() {
+    let (mut flock, vid) = flock(&["one", "two"]);
+    write_all(&mut flock, vid, 0);
+    flock.until_whole(&all());
+    flock.fail_disk(NODE, 0);
+    let moved = |flock: &Flock| 4096 - flock.disks(NODE)[0].partitions - flock.disks(NODE)[1].partitions;
+    let of_it = flock.disks(NODE)[0].partitions;
+    for (round, left) in [(1, of_it - 10), (2, of_it / 2)] {
+        let began = Instant::now();
+        while flock.disks(NODE)[0].partitions > left {
+            assert!(began.elapsed() < DEADLINE && moved(&flock) == 0);
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        flock.kill(NODE);
+        write_all(&mut flock, vid, round);
+        flock.start(NODE);
+        flock.fail_disk(NODE, 0);
+    }
+    until_empty(&flock, 0);
+    flock.until_whole(&all());
+    assert_has_all(&mut flock, vid, 3);
+}
+
+#[test]
+fn a_node_with_one_disk_waits_for_its_next_process() {
+    let (mut flock, vid) = flock(&["one"]);
+    write_all(&mut flock, vid, 0);
+    flock.until_whole(&all());
+    flock.fail_disk(NODE, 0);
+    write_all(&mut flock, vid, 1);
+    assert_eq!(flock.disks(NODE)[0].partitions, 4096);
+    flock.kill(NODE);
+    flock.start(NODE);
+    flock.until_whole(&all());
+    assert_has_all(&mut flock, vid, 2);
+}
