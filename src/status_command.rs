@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cluster::{ClusterStatus, Explanation, Health, NodeStatus, ago};
+use crate::cluster::{ClusterStatus, Explanation, Health, NodeStatus, RecoveryOfAll, ago};
 use crate::node::size;
 use crate::node_address::ClusterAddress;
 use crate::recovery_command;
@@ -115,18 +115,26 @@ fn partitions(status: &ClusterStatus) -> String {
         }
     }
     text.push('\n');
-    if let Some(recovery) = status.recovery.filter(|recovery| recovery.partitions_left > 0) {
-        let left = match recovery.seconds_left {
-            Some(seconds) if recovery.bytes_left > 0 => format!("{} left", ago(Duration::from_secs(seconds))),
+    let Some(RecoveryOfAll { told, silent }) = status.recovery_of_all else {
+        if status.nodes.len() > 1 && counts.whole < counts.all() {
+            text.push_str("how far recovery is, nodes tell: ask one of them\n");
+        }
+        return text;
+    };
+    if told.partitions_left > 0 {
+        let left = match told.seconds_left {
+            Some(seconds) if told.bytes_left > 0 => format!("{} left", ago(Duration::from_secs(seconds))),
             _ => "no time to tell".to_owned(),
         };
         text.extend([format!(
-            "recovery of what {} leads: {} partitions and at most {} to copy, {}/s, {left}\n",
-            status.told_by,
-            recovery.partitions_left,
-            amount(recovery.bytes_left),
-            amount(recovery.bytes_per_second),
+            "recovery: {} partitions and at most {} to copy, {}/s, {left}\n",
+            told.partitions_left,
+            amount(told.bytes_left),
+            amount(told.bytes_per_second),
         )]);
+    }
+    if silent > 0 {
+        text.extend([format!("{silent} nodes do not tell how far recovery is of what they lead\n")]);
     }
     text
 }
@@ -178,20 +186,23 @@ mod tests {
 
     #[test]
     fn a_page_has_nodes_partitions_and_what_losses_would_mean() {
-        let mut sight = fixture::sight(fixture::state(3, 3, 2));
-        sight.recovery = Some(huntaway_replica::Progress {
+        let sight = fixture::sight(fixture::state(3, 3, 2));
+        let progress = huntaway_replica::Progress {
             partitions_left: 3,
             bytes_left: 5 << 20,
             bytes_copied: 0,
             bytes_per_second: 1 << 20,
             time_left: Some(Duration::from_secs(5)),
-        });
-        let page = for_people(&sight.status(Vec::new()), Some(&explanation(&sight)));
+        };
+        let recovery_of_all = Some(RecoveryOfAll::of(vec![progress], 1));
+        let status = ClusterStatus { recovery_of_all, ..sight.status(Vec::new()) };
+        let page = for_people(&status, Some(&explanation(&sight)));
         for line in [
             "cluster demo: ok",
             "NODE    ZONE    STATE  WEIGHT  LEADS  KEEPS  FREE",
             "4096 partitions: 4096 whole",
-            "recovery of what node-1 leads: 3 partitions and at most 5.0MiB to copy, 1.0MiB/s, 5 s left",
+            "recovery: 3 partitions and at most 5.0MiB to copy, 1.0MiB/s, 5 s left",
+            "1 nodes do not tell how far recovery is",
             "  nothing",
         ] {
             assert!(page.contains(line), "{line} is not in\n{page}");

@@ -236,6 +236,14 @@ fn recovery_stands_still_while_it_is_paused() {
         "{reasons}"
     );
     assert!(said(&directory, &["status"]).contains("recovery is paused"));
+    // Node 2, which leads nothing, knows what the others have to copy.
+    let config = directory.join("node-2/huntaway.yaml");
+    wait::until("node 2 to tell of all", LIMIT, || {
+        let told = huntaway().args(["status", "-o", "json", "--config"]).arg(&config).output().unwrap();
+        let told: Value = serde_json::from_slice(&told.stdout).ok()?;
+        let left = |of: &str| told[of]["partitions_left"].as_u64();
+        (left("recovery") == Some(0) && left("recovery_of_all") == Some(4096)).then_some(())
+    });
     let metrics = get(&format!("{}/metrics", demo.ready.admin)).body;
     assert!(metrics.contains("huntaway_cluster_recovery_paused 1"), "{metrics}");
     said(&directory, &["recovery", "resume"]);

@@ -15,7 +15,7 @@ pub(crate) use explanation::{ago, explanation};
 pub(crate) use report::{
     Closed, ClusterStatus, Comparison, CopiesStatus, Explanation, Force, Forced, Health, Loss, LunStatus,
     NewCopies, NewMember, NewPolicy, NewWeight, NodeStatus, ObjectPlace, PartitionCounts, PolicyStatus,
-    Round,
+    RecoveryOfAll, Round,
 };
 #[cfg(test)]
 pub(crate) use report::{DifferenceFound, Party};

@@ -34,6 +34,9 @@ pub(crate) struct ClusterStatus {
     pub(crate) recovery_policy: PolicyStatus,
     /// What the node that tells this still has to copy to others; none if it is alone.
     pub(crate) recovery: Option<RecoveryStatus>,
+    /// What all nodes have; none if this one does not keep data with others.
+    #[serde(default)]
+    pub(crate) recovery_of_all: Option<RecoveryOfAll>,
     /// What initiators are shown by that node.
     pub(crate) luns: Vec<LunStatus>,
 }
@@ -130,6 +133,16 @@ pub(crate) struct RecoveryStatus {
     pub(crate) bytes_per_second: u64,
     /// How long that takes at this pace; none while nothing is copied.
     pub(crate) seconds_left: Option<u64>,
+}
+
+/// What all nodes have to copy to others, as far as they tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecoveryOfAll {
+    /// What they tell, added up; the time is that of the slowest.
+    #[serde(flatten)]
+    pub(crate) told: RecoveryStatus,
+    /// Nodes that are up and did not answer: what they have to copy is not in it.
+    pub(crate) silent: usize,
 }
 
 /// A LUN.

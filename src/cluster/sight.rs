@@ -11,7 +11,8 @@ use huntaway_wire::{NodeId, OBJECT_SIZE_BYTES, ObjectKind, Oid, Partition};
 
 use super::counts::{condition, counts};
 use super::report::{
-    ClusterStatus, Health, LunStatus, NodeStatus, ObjectPlace, PartitionCounts, PolicyStatus, RecoveryStatus,
+    ClusterStatus, Health, LunStatus, NodeStatus, ObjectPlace, PartitionCounts, PolicyStatus, RecoveryOfAll,
+    RecoveryStatus,
 };
 
 /// What one node knows of its cluster at a moment.
@@ -28,6 +29,37 @@ pub(crate) struct Sight {
     pub(crate) down: BTreeMap<NodeId, Duration>,
     /// Its disks.
     pub(crate) disks: Vec<DiskStatus>,
+}
+
+impl From<Progress> for RecoveryStatus {
+    fn from(progress: Progress) -> Self {
+        Self {
+            partitions_left: progress.partitions_left,
+            bytes_left: progress.bytes_left,
+            bytes_copied: progress.bytes_copied,
+            bytes_per_second: progress.bytes_per_second,
+            seconds_left: progress.time_left.map(|left| left.as_secs()),
+        }
+    }
+}
+
+impl RecoveryOfAll {
+    /// What processes tell of what each of them leads.
+    pub(crate) fn of(told: Vec<Progress>, silent: usize) -> Self {
+        let at_work = |progress: &&Progress| progress.partitions_left > 0;
+        // Who copies nothing does not know when it is done, so nobody does.
+        let times: Option<Vec<Duration>> =
+            told.iter().filter(at_work).map(|progress| progress.time_left).collect();
+        let mut all =
+            Progress { time_left: times.and_then(|times| times.into_iter().max()), ..Progress::default() };
+        for progress in told {
+            all.partitions_left = all.partitions_left.saturating_add(progress.partitions_left);
+            all.bytes_left = all.bytes_left.saturating_add(progress.bytes_left);
+            all.bytes_copied = all.bytes_copied.saturating_add(progress.bytes_copied);
+            all.bytes_per_second = all.bytes_per_second.saturating_add(progress.bytes_per_second);
+        }
+        Self { told: all.into(), silent }
+    }
 }
 
 impl Sight {
@@ -49,13 +81,8 @@ impl Sight {
             gateways: self.state.gateways().map(|(name, _)| name.to_string()).collect(),
             partitions,
             recovery_policy: self.policy(),
-            recovery: self.recovery.map(|progress| RecoveryStatus {
-                partitions_left: progress.partitions_left,
-                bytes_left: progress.bytes_left,
-                bytes_copied: progress.bytes_copied,
-                bytes_per_second: progress.bytes_per_second,
-                seconds_left: progress.time_left.map(|left| left.as_secs()),
-            }),
+            recovery: self.recovery.map(RecoveryStatus::from),
+            recovery_of_all: None,
             luns,
         }
     }
@@ -160,5 +187,34 @@ impl Sight {
             old_copies: self.names(&set.former),
             targets: self.names(&set.target),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_have_to_copy_is_done_when_the_slowest_is() {
+        let progress = |partitions_left, bytes_left, seconds: Option<u64>| Progress {
+            partitions_left,
+            bytes_left,
+            bytes_copied: 7,
+            bytes_per_second: 10,
+            time_left: seconds.map(Duration::from_secs),
+        };
+        let nothing = progress(0, 0, None);
+        let all = RecoveryOfAll::of(vec![nothing, progress(3, 20, Some(2)), progress(4, 50, Some(5))], 1);
+        let told = RecoveryStatus {
+            partitions_left: 7,
+            bytes_left: 70,
+            bytes_copied: 21,
+            bytes_per_second: 30,
+            seconds_left: Some(5),
+        };
+        assert_eq!(all, RecoveryOfAll { told, silent: 1 });
+        let stuck = RecoveryOfAll::of(vec![progress(3, 20, Some(2)), progress(4, 50, None)], 0);
+        assert_eq!(stuck.told.seconds_left, None);
+        assert_eq!(RecoveryOfAll::of(vec![nothing], 0).told.seconds_left, None);
     }
 }

@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep};
 
 use super::membership::{add, pace_recovery, remove, set_copies, weigh};
 use super::routes::{Answer, Refusal, json, parse};
-use crate::cluster::{Closed, Force, Forced, LunStatus, NewWeight, Round, closed, explanation, forced};
+use crate::cluster::{
+    Closed, ClusterStatus, Force, Forced, LunStatus, NewWeight, Round, closed, explanation, forced,
+};
 use crate::node::{Engine, Storage};
 
 /// Most partitions that are told of because they were not opened.
@@ -46,7 +48,11 @@ pub(super) async fn route(
 ) -> Answer {
     let words: Vec<&str> = path.split('/').skip(1).collect();
     match (method.as_str(), &*words) {
-        ("GET", ["v1", "cluster"]) => json(StatusCode::OK, &storage.sight().status(luns(engine))),
+        ("GET", ["v1", "cluster"]) => {
+            let recovery_of_all = storage.recovery_of_all().await;
+            let status = ClusterStatus { recovery_of_all, ..storage.sight().status(luns(engine)) };
+            json(StatusCode::OK, &status)
+        }
         ("PATCH", ["v1", "cluster"]) => json(StatusCode::OK, &set_copies(storage, parse(body)?).await?),
         ("GET", ["v1", "cluster", "explanation"]) => json(StatusCode::OK, &explanation(&storage.sight())),
         ("GET", ["v1", "cluster", "closed"]) => json(StatusCode::OK, &closed(&storage.state())),

@@ -28,7 +28,7 @@ use super::absent::Absent;
 use super::portals::cannot_listen;
 use super::storage::StorageOptions;
 use super::trust::Trust;
-use crate::cluster::{Comparison, Sight};
+use crate::cluster::{Comparison, RecoveryOfAll, Sight};
 
 /// How long a node that starts waits for whoever keeps the ledger.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -149,6 +149,12 @@ impl Clustered {
     pub(super) async fn compare(&self, round: u64, is_over: bool) -> Option<Comparison> {
         let told = self.host.as_ref()?.compare(round, is_over).await;
         Some(self.sight().comparison(&told))
+    }
+
+    /// What all nodes have to copy to others; `None` if no data is kept here.
+    pub(super) async fn recovery_of_all(&self) -> Option<RecoveryOfAll> {
+        let (told, silent) = self.host.as_ref()?.progress_of_all().await;
+        Some(RecoveryOfAll::of(told, silent))
     }
 
     pub(super) fn ledger(&self) -> Arc<dyn Driver> {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::clustered::Clustered;
 use super::sanitize::{fail_interrupted, sanitization};
 use super::trust::Trust;
-use crate::cluster::{Comparison, Sight};
+use crate::cluster::{Comparison, RecoveryOfAll, Sight};
 
 /// What is opened.
 #[derive(Debug)]
@@ -218,6 +218,14 @@ impl Storage {
         match &self.stores {
             Stores::Alone(_) => None,
             Stores::Clustered(clustered) => clustered.compare(round, is_over).await,
+        }
+    }
+
+    /// What all nodes have to copy to others; `None` if this is no node of several.
+    pub(crate) async fn recovery_of_all(&self) -> Option<RecoveryOfAll> {
+        match &self.stores {
+            Stores::Alone(_) => None,
+            Stores::Clustered(clustered) => clustered.recovery_of_all().await,
         }
     }
 

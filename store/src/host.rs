@@ -17,6 +17,7 @@ mod disks;
 mod door;
 mod follow;
 mod links;
+mod progress;
 mod rehoming;
 mod room;
 mod scrubbing;
@@ -50,6 +51,7 @@ use self::disks::Disks;
 use self::door::{Comes, Door};
 use self::follow::Holding;
 use self::links::{Links, Socket};
+use self::progress::Asking;
 use self::rehoming::Rehoming;
 use self::scrubbing::Scrubbing;
 use self::step::{Place, WholeOrNothing};
@@ -114,6 +116,7 @@ struct Shared {
     holding: Mutex<Holding>,
     scrubbing: Mutex<Scrubbing>,
     comparing: Mutex<Comparing>,
+    asking: Mutex<Asking>,
     rehoming: Mutex<Rehoming>,
     /// What waits for all replicas of each disk, in bytes.
     waiting_bytes: Box<[Arc<AtomicUsize>]>,
@@ -171,6 +174,7 @@ impl Host {
             holding: Mutex::default(),
             scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
             comparing: Mutex::default(),
+            asking: Mutex::default(),
             rehoming: Mutex::default(),
             waiting_bytes,
             configured: Notify::new(),

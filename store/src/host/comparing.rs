@@ -114,6 +114,15 @@ impl Shared {
         round.compared(asked)
     }
 
+    /// The other processes that are up.
+    pub(super) fn others(&self) -> Vec<Process> {
+        let state = self.ledger.state();
+        let up = state.sets().nodes().filter(|(_, known)| known.is_up);
+        let process =
+            |(node, known): (_, huntaway_ledger::NodeState)| Process { node, incarnation: known.incarnation };
+        up.map(process).filter(|process| *process != self.me).collect()
+    }
+
     /// The partitions that are read through because somebody asked for it.
     pub(super) fn compared_now(&self) -> Vec<Partition> {
         let comparing = lock(&self.comparing);
@@ -211,11 +220,7 @@ impl Host {
     /// with it; or to end it, if it is over. Returns what each tells of how far it is. What differs is put right. One at a time asks.
     pub async fn compare(&self, round: u64, is_over: bool) -> Vec<(Process, Compared)> {
         let shared = &*self.shared;
-        let state = shared.ledger.state();
-        let up = state.sets().nodes().filter(|(_, known)| known.is_up);
-        let process =
-            |(node, known): (_, huntaway_ledger::NodeState)| Process { node, incarnation: known.incarnation };
-        let others: Vec<Process> = up.map(process).filter(|process| *process != shared.me).collect();
+        let others = shared.others();
         let (sender, mut receiver) = mpsc::channel(others.len().max(1));
         let asked = {
             let mut comparing = lock(&shared.comparing);

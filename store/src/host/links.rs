@@ -10,6 +10,7 @@ use huntaway_wire::comparison::{Compare, Compared};
 use huntaway_wire::encoding::Malformed;
 use huntaway_wire::frame::{Frame, Framed, Kind, Outgoing};
 use huntaway_wire::hello::Identity;
+use huntaway_wire::progress::{AskProgress, TellProgress};
 
 use huntaway_wire::link::{Inbox, Link, Outbox, Status};
 use huntaway_wire::loops::Loops;
@@ -83,8 +84,8 @@ impl Links {
         }
     }
 
-    /// Asks that process how its copies compare. What does not arrive is asked again.
-    pub(super) fn ask(&self, to: Process, asked: &Compare) {
+    /// Asks that process something of its own. What does not arrive is asked again, or not known.
+    pub(super) fn ask(&self, to: Process, asked: &impl Framed) {
         if let Some(link) = self.known().link_to(to) {
             put_of_process(link.outbox(), asked);
         }
@@ -211,6 +212,13 @@ impl Inbox for Socket {
                 }
             }
             Kind::Compared => shared.was_compared(from, frame.open_of_process::<Compared>()?),
+            Kind::AskProgress => {
+                let asked = frame.open_of_process::<AskProgress>()?;
+                if asked.asker == from {
+                    put_of_process(back, &shared.tell_progress(asked));
+                }
+            }
+            Kind::TellProgress => shared.progress_was_told(from, frame.open_of_process::<TellProgress>()?),
             Kind::Synced => {
                 let synced = frame.open_of_process::<Synced>()?;
                 if let Some(answers) = shared.gateway.get().and_then(Weak::upgrade) {

@@ -71,10 +71,14 @@ pub enum Kind {
     Compare,
     /// How far that is.
     Compared,
+    /// A process is to tell how far recovery of what it leads is.
+    AskProgress,
+    /// How far that is.
+    TellProgress,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Hello,
         Self::Welcome,
         Self::Rejection,
@@ -89,6 +93,8 @@ impl Kind {
         Self::Synced,
         Self::Compare,
         Self::Compared,
+        Self::AskProgress,
+        Self::TellProgress,
     ];
 
     fn code(self) -> u8 {
@@ -107,6 +113,8 @@ impl Kind {
             Self::Synced => 22,
             Self::Compare => 23,
             Self::Compared => 24,
+            Self::AskProgress => 25,
+            Self::TellProgress => 26,
         }
     }
 

@@ -20,6 +20,7 @@ pub mod link;
 pub mod loops;
 mod object;
 mod peer;
+pub mod progress;
 pub mod replicated;
 mod request;
 mod stamp;

@@ -10,6 +10,7 @@ use huntaway_replica::{
 use huntaway_wire::comparison::{Compare, Compared};
 use huntaway_wire::frame::{Decoder, Frame, Framed, Kind, Outgoing, PREAMBLE_BYTES, VERSION};
 use huntaway_wire::hello::{Caller, ClusterId, Hello, Identity, welcomed};
+use huntaway_wire::progress::{AskProgress, TellProgress};
 use huntaway_wire::replicated::{Answered, Relay, Relayed, Request, SyncAll, Synced};
 use huntaway_wire::{ClusterKey, Incarnation, NodeId, Partition, Pepoch, Process, Vid};
 
@@ -151,6 +152,8 @@ impl Receiver {
             Kind::Synced => of_process_again::<Synced>(frame),
             Kind::Compare => of_process_again::<Compare>(frame),
             Kind::Compared => of_process_again::<Compared>(frame),
+            Kind::AskProgress => of_process_again::<AskProgress>(frame),
+            Kind::TellProgress => of_process_again::<TellProgress>(frame),
         }
     }
 
