@@ -1,7 +1,8 @@
-//! `huntaway node disk list`: the disks of a node on this machine.
+//! `huntaway node disk list|remove`: the disks of a node on this machine.
 
 use std::error::Error;
 use std::io::{Write, stdout};
+use std::path::{self, PathBuf};
 use std::process::ExitCode;
 
 use crate::control::DiskStatus;
@@ -14,6 +15,22 @@ use crate::table::{Form, table};
 pub(crate) enum DiskCommand {
     /// List the disks of a node, with how many partitions each has, and how many of these are about to go to another one
     List(ListArgs),
+    /// Have what a disk has go to the node's other disks, in the background, while all is served: then it can be taken away
+    Remove(RemoveArgs),
+}
+
+/// Arguments of `huntaway node disk remove`.
+#[derive(clap::Args)]
+pub(crate) struct RemoveArgs {
+    /// The disk's directory, as in the node's `data_directories`
+    directory: PathBuf,
+
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
+    #[command(flatten)]
+    node: NodeAddress,
 }
 
 /// Arguments of `huntaway node disk list`.
@@ -29,10 +46,30 @@ pub(crate) struct ListArgs {
 
 /// Has the node do it.
 pub(crate) fn run(command: &DiskCommand) -> Result<ExitCode, Box<dyn Error>> {
-    let DiskCommand::List(ListArgs { output, node }) = command;
-    let disks = node.client()?.status()?.disks;
-    stdout().write_all(output.text(&disks, || listed(&disks))?.as_bytes())?;
+    let text = match command {
+        DiskCommand::List(ListArgs { output, node }) => {
+            let disks = node.client()?.status()?.disks;
+            output.text(&disks, || listed(&disks))?
+        }
+        DiskCommand::Remove(RemoveArgs { directory, output, node }) => {
+            let disk = node.client()?.remove_disk(path::absolute(directory)?)?;
+            output.text(&disk, || removed(&disk))?
+        }
+    };
+    stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn removed(disk: &DiskStatus) -> String {
+    let DiskStatus { directory, partitions, .. } = disk;
+    let then = "take it out of `data_directories`, start the node anew, and take the disk away";
+    match partitions {
+        0 => format!("nothing is on the disk in {directory} any more: {then}\n"),
+        _ => format!(
+            "{partitions} partitions go from the disk in {directory} to the others; `huntaway node disk list` shows how many \
+             are left. At 0: {then}\n"
+        ),
+    }
 }
 
 fn listed(disks: &[DiskStatus]) -> String {

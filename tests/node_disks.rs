@@ -1,5 +1,5 @@
-//! A node of a cluster has several disks, and one of them fails while initiators work: the others take what it had while the node
-//! lives, nobody sees an error, and whatever dies meanwhile, all copies are whole and the same in the end.
+//! A node of a cluster has several disks, and one of them fails, or is to be taken away, while initiators work: the others take what
+//! it had while the node lives, nobody sees an error, and whatever dies meanwhile, all copies are whole and the same in the end.
 
 mod support;
 
@@ -81,11 +81,15 @@ impl Cluster {
         if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
     }
 
-    /// How its disk of that name is, by `huntaway node disk list`.
-    fn listed(&self, name: &str) -> Option<Value> {
+    /// How its disks are, by `huntaway node disk list`.
+    fn disks(&self) -> Option<Vec<Value>> {
         let said = self.ask(&["node", "disk", "list", "-o", "json"]).ok()?;
-        let disks: Vec<Value> = serde_json::from_str(&said).expect("it is JSON");
-        disks.into_iter().find(|disk| disk["directory"].as_str().is_some_and(|path| path.ends_with(name)))
+        Some(serde_json::from_str(&said).expect("it is JSON"))
+    }
+
+    fn listed(&self, name: &str) -> Option<Value> {
+        let is_it = |disk: &Value| disk["directory"].as_str().is_some_and(|path| path.ends_with(name));
+        self.disks()?.into_iter().find(is_it)
     }
 
     fn partitions(&self, name: &str) -> Option<u64> {
@@ -146,8 +150,9 @@ impl Cluster {
         let found = self.ask(&["cluster", "verify", "-o", "json"]).expect("all is well");
         let found: Value = serde_json::from_str(&found).expect("it is JSON");
         assert_eq!((&found["differing_blocks"], &found["failed_objects"]), (&0.into(), &0.into()), "{found}");
-        let all: Option<u64> = DISKS.iter().map(|name| self.partitions(name)).sum();
-        assert_eq!(all, Some(PARTITIONS));
+        let all = self.disks().expect("it answers");
+        let on_them = all.iter().filter_map(|disk| disk["partitions"].as_u64()).sum::<u64>();
+        assert_eq!(on_them, PARTITIONS, "{all:?}");
     }
 }
 
@@ -198,10 +203,39 @@ fn a_disk_that_fails_under_load_is_taken_over_by_the_others_while_its_node_lives
         nodes[0].signal_group(Signal::KILL);
         assert!(nodes[0].wait(LIMIT).is_some());
         drop(breaks);
-        let left = cluster.scratch.path();
-        nodes[0] = run(left, NAMES[0]);
+        nodes[0] = run(cluster.scratch.path(), NAMES[0]);
         cluster.until_whole();
     });
     assert_eq!(cluster.partitions("disk2"), Some(0), "what it had is nothing to anybody");
+    cluster.ends_well();
+}
+
+#[test]
+fn a_disk_is_emptied_while_all_is_served_and_is_then_the_nodes_no_longer() {
+    let mut cluster = Cluster::start();
+    let stranger = cluster.ask(&["node", "disk", "remove", "/nowhere"]).unwrap_err();
+    assert!(stranger.contains("no disk of this node is in that directory"), "{stranger}");
+    let disk = cluster.disk("disk3");
+    let had = cluster.partitions("disk3").expect("it answers");
+    cluster.under_load(|nodes, cluster| {
+        let said = cluster.ask(&["node", "disk", "remove", &disk.display().to_string()]).unwrap();
+        assert!(said.contains("take it out of `data_directories`"), "{said}");
+        cluster.until_left("disk3", had / 2);
+        // The next process goes on with it.
+        nodes[0].signal_group(Signal::KILL);
+        assert!(nodes[0].wait(LIMIT).is_some());
+        nodes[0] = run(cluster.scratch.path(), NAMES[0]);
+        cluster.until_left("disk3", 0);
+        cluster.until_whole();
+    });
+    assert_eq!(cluster.listed("disk3").expect("it answers")["state"], "empty");
+    cluster.nodes[0].signal_group(Signal::TERM);
+    assert!(cluster.nodes[0].wait(LIMIT).is_some_and(|status| status.success()));
+    fs::remove_dir_all(&disk).unwrap();
+    let config = fs::read_to_string(cluster.config()).unwrap();
+    fs::write(cluster.config(), config.replace(", {path: disk3, weight: 1}", "")).unwrap();
+    cluster.nodes[0] = run(cluster.scratch.path(), NAMES[0]);
+    cluster.until_whole();
+    assert_eq!(cluster.disks().map(|disks| disks.len()), Some(2));
     cluster.ends_well();
 }

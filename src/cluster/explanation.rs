@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use huntaway_ledger::{InSyncSet, Vdi};
-use huntaway_store::DiskState;
+use huntaway_store::{DiskState, DiskStatus};
 use huntaway_wire::{NodeId, OBJECT_SIZE_BYTES, PARTITIONS, Partition};
 
 use super::counts::{Condition, certain, partitions};
@@ -32,19 +32,7 @@ fn reasons(sight: &Sight) -> Vec<String> {
             sight.name(sight.node)
         ));
     }
-    for disk in &sight.disks {
-        let (directory, name) = (disk.directory.display(), sight.name(sight.node));
-        match &disk.state {
-            DiskState::Serving => {}
-            DiskState::Failed if disk.partitions == 0 => reasons.push(format!(
-                "disk {directory} of {name} has failed, and nothing is on it any more: replace it when the node is stopped"
-            )),
-            DiskState::Failed => reasons.push(format!("disk {directory} of {name} has failed: see its log")),
-            DiskState::Absent { reason } => {
-                reasons.push(format!("disk {directory} of {name} is not there: {reason}"));
-            }
-        }
-    }
+    reasons.extend(sight.disks.iter().filter_map(|disk| of_disk(disk, &sight.name(sight.node))));
     for member in state.members() {
         let node = member.node;
         let wanted: Vec<_> = sets.sets().filter(|(_, set)| set.target.contains(&node)).collect();
@@ -88,6 +76,23 @@ fn reasons(sight: &Sight) -> Vec<String> {
     }
     reasons.extend(closed_for(sight));
     reasons
+}
+
+fn of_disk(disk: &DiskStatus, node: &str) -> Option<String> {
+    let directory = disk.directory.display();
+    match &disk.state {
+        DiskState::Serving if disk.leaves && disk.partitions > 0 => Some(format!(
+            "disk {directory} of {node} is to be taken away: {} on it go to others",
+            count(disk.partitions.into(), "partition")
+        )),
+        DiskState::Serving => None,
+        DiskState::Failed if disk.partitions == 0 => Some(format!(
+            "disk {directory} of {node} has failed, and nothing is on it any more: `huntaway node disk remove` lets the node \
+             start without it"
+        )),
+        DiskState::Failed => Some(format!("disk {directory} of {node} has failed: see its log")),
+        DiskState::Absent { reason } => Some(format!("disk {directory} of {node} is not there: {reason}")),
+    }
 }
 
 fn is_down(sight: &Sight, name: &str, node: NodeId, is_wanted: usize) -> String {

@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::protocol::{Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus};
+use super::protocol::{
+    DiskPlace, DiskStatus, Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus,
+};
 use crate::cluster::{
     Closed, ClusterStatus, Comparison, CopiesStatus, Explanation, Force, Forced, NewCopies, NewMember,
     NewPolicy, NewWeight, NodeStatus, ObjectPlace, PolicyStatus, Round,
@@ -258,6 +260,14 @@ impl Client {
         let _: serde_json::Value =
             self.call("DELETE", &format!("/v1/cluster/nodes/{node}"), None, String::new())?;
         Ok(())
+    }
+
+    /// Has what a disk of the node has go to the others.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn remove_disk(&self, directory: PathBuf) -> Result<DiskStatus, CallError> {
+        self.call("DELETE", "/v1/cluster/disk", None, self.json(&DiskPlace { directory })?)
     }
 
     /// Says how many copies there are to be.

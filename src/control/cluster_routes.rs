@@ -11,7 +11,8 @@ use hyper::{Method, StatusCode};
 use tokio::time::{Instant, sleep};
 
 use super::membership::{add, pace_recovery, remove, set_copies, weigh};
-use super::routes::{Answer, Refusal, json, parse};
+use super::protocol::DiskPlace;
+use super::routes::{Answer, Refusal, disk_status, json, parse};
 use crate::cluster::{
     Closed, ClusterStatus, Force, Forced, LunStatus, NewWeight, Round, closed, explanation, forced,
 };
@@ -76,6 +77,15 @@ pub(super) async fn route(
         ("PATCH", ["v1", "cluster", "nodes", node]) => {
             let NewWeight { weight } = parse(body)?;
             json(StatusCode::OK, &weigh(storage, node, weight).await?)
+        }
+        ("DELETE", ["v1", "cluster", "disk"]) => {
+            let DiskPlace { directory } = parse(body)?;
+            let removed = storage.remove_disk(&directory);
+            let refused = |why: String| {
+                let report = format!("the disk in {} is not to be taken away: {why}", directory.display());
+                Refusal::new(StatusCode::CONFLICT, &report)
+            };
+            json(StatusCode::OK, &disk_status(removed.map_err(refused)?))
         }
         ("GET", ["v1", "objects", vdi, offset]) => {
             let bad = |report: &str| Refusal::new(StatusCode::BAD_REQUEST, report);

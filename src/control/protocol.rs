@@ -19,11 +19,14 @@
 //! | `POST /v1/cluster/nodes` | [`NewMember`](crate::cluster::NewMember) | [`NodeStatus`](crate::cluster::NodeStatus) |
 //! | `DELETE /v1/cluster/nodes/NAME` | | nothing |
 //! | `PATCH /v1/cluster/recovery` | [`NewPolicy`](crate::cluster::NewPolicy) | [`PolicyStatus`](crate::cluster::PolicyStatus) |
+//! | `DELETE /v1/cluster/disk` | [`DiskPlace`] | [`DiskStatus`] |
 //! | `GET /v1/objects/VDI/OFFSET` | | [`ObjectPlace`](crate::cluster::ObjectPlace) |
 //!
 //! What is below `/v1/cluster` and `/v1/objects` is answered also while the node does not serve yet.
 //!
 //! Whatever is not done is answered by a status of 400 and above, with a [`Failure`].
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +80,7 @@ pub(crate) struct SessionStatus {
 pub(crate) struct DiskStatus {
     /// Its directory.
     pub(crate) directory: String,
-    /// `serving`, or why it does not.
+    /// `serving`, or why it does not; `leaving` while what it has goes to the others, `empty` when it may be taken away.
     pub(crate) state: String,
     /// How many partitions are on it.
     pub(crate) partitions: u16,
@@ -87,6 +90,14 @@ pub(crate) struct DiskStatus {
     pub(crate) free_bytes: u64,
     /// What its file system has, in bytes.
     pub(crate) total_bytes: u64,
+}
+
+/// Which disk is meant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DiskPlace {
+    /// Its directory.
+    pub(crate) directory: PathBuf,
 }
 
 /// One VDI.

@@ -219,23 +219,28 @@ fn vdi_status(MappedVdi { vdi, mappings }: &MappedVdi) -> VdiStatus {
     }
 }
 
+pub(super) fn disk_status(disk: huntaway_store::DiskStatus) -> DiskStatus {
+    DiskStatus {
+        directory: disk.directory.display().to_string(),
+        state: match &disk.state {
+            DiskState::Failed => "failed".into(),
+            DiskState::Absent { reason } => format!("absent: {reason}"),
+            DiskState::Serving if disk.leaves && disk.partitions == 0 => "empty".into(),
+            DiskState::Serving if disk.leaves => "leaving".into(),
+            DiskState::Serving => "serving".into(),
+        },
+        partitions: disk.partitions,
+        moving: if disk.leaves { disk.partitions } else { disk.moving },
+        free_bytes: disk.free_bytes,
+        total_bytes: disk.total_bytes,
+    }
+}
+
 fn status(engine: &Engine) -> Status {
     let loaded = engine.served();
     let config = &loaded.config;
     let portal =
         |(name, address): (String, std::net::SocketAddr)| PortalStatus { name, address: address.to_string() };
-    let disk = |disk: huntaway_store::DiskStatus| DiskStatus {
-        directory: disk.directory.display().to_string(),
-        state: match &disk.state {
-            DiskState::Serving => "serving".into(),
-            DiskState::Failed => "failed".into(),
-            DiskState::Absent { reason } => format!("absent: {reason}"),
-        },
-        partitions: disk.partitions,
-        moving: disk.moving,
-        free_bytes: disk.free_bytes,
-        total_bytes: disk.total_bytes,
-    };
     let session = |session: &huntaway_gateway::SessionInfo| SessionStatus {
         initiator: session.initiator.clone(),
         target: session.target.clone(),
@@ -248,7 +253,7 @@ fn status(engine: &Engine) -> Status {
         portals: engine.gateway().portals().into_iter().map(portal).collect(),
         targets: config.targets.iter().map(|target| target.iqn.value.clone()).collect(),
         sessions: engine.gateway().sessions().iter().map(session).collect(),
-        disks: engine.disks().into_iter().map(disk).collect(),
+        disks: engine.disks().into_iter().map(disk_status).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -177,6 +178,11 @@ impl Clustered {
 
     pub(super) fn disks(&self) -> Vec<DiskStatus> {
         self.host.as_ref().map(Host::disks).unwrap_or_default()
+    }
+
+    pub(super) fn remove_disk(&self, directory: &Path) -> Result<DiskStatus, String> {
+        let host = self.host.as_ref().ok_or("this is a gateway without data")?;
+        host.remove_disk(directory).map_err(|error| error.to_string())
     }
 
     pub(super) fn keeps_data(&self) -> bool {

@@ -269,6 +269,21 @@ impl Storage {
         self.stores.disks()
     }
 
+    /// What the disk in that directory has goes to the node's others, so that it can be taken away.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn remove_disk(&self, directory: &Path) -> Result<DiskStatus, String> {
+        match &self.stores {
+            Stores::Alone(_) => {
+                Err("this node is alone, and has the only copy of what is there: only a node of a cluster \
+                                     can have the others bring it to its other disks"
+                    .into())
+            }
+            Stores::Clustered(clustered) => clustered.remove_disk(directory),
+        }
+    }
+
     /// Whether other processes serve the same disks.
     pub(crate) fn is_clustered(&self) -> bool {
         matches!(self.stores, Stores::Clustered(_))

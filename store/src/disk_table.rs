@@ -37,7 +37,6 @@ const CRC_BYTES: usize = 4;
 /// Bits of an entry's flags: see [`DiskEntry`].
 const MAY_OWE: u32 = 1;
 const LEAVES: u32 = 2;
-const FILLS: u32 = 4;
 
 const ROUTES_BYTES: usize = PARTITIONS as usize;
 
@@ -68,14 +67,12 @@ pub(crate) struct DiskEntry {
     pub(crate) may_owe: bool,
     /// What it has is to go to the others: it is to be taken away.
     pub(crate) leaves: bool,
-    /// It was added, and does not have its share yet.
-    pub(crate) fills: bool,
 }
 
 impl DiskEntry {
     /// A disk that is in use from now on.
     pub(crate) fn new(id: DiskId, weight: u32) -> Self {
-        Self { id, weight, may_owe: true, leaves: false, fills: false }
+        Self { id, weight, may_owe: true, leaves: false }
     }
 
     pub(crate) fn weighted(&self) -> WeightedDisk {
@@ -83,7 +80,7 @@ impl DiskEntry {
     }
 
     fn flags(&self) -> u32 {
-        let bits = [(self.may_owe, MAY_OWE), (self.leaves, LEAVES), (self.fills, FILLS)];
+        let bits = [(self.may_owe, MAY_OWE), (self.leaves, LEAVES)];
         bits.iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum()
     }
 }
@@ -187,7 +184,6 @@ impl DiskTable {
             weight: u32_at(entry, 16),
             may_owe: u32_at(entry, 20) & MAY_OWE != 0,
             leaves: u32_at(entry, 20) & LEAVES != 0,
-            fills: u32_at(entry, 20) & FILLS != 0,
         };
         Ok(Self {
             node: NodeId(array_at(covered, 16)),
@@ -218,12 +214,12 @@ mod tests {
         DiskTable { node, boot, is_complete, disks: (1..=disks).map(entry).collect(), routes: None }
     }
 
-    /// The same, where a partition went to another disk, and one disk is to go, for another one.
+    /// The same, where a partition went to another disk, and one disk is to go.
     fn moved(disks: u8) -> DiskTable {
         let mut table = table(disks, true);
         let mut routes = table.routes().unwrap();
         routes[7] = (routes[7] + 1) % disks;
-        (table.disks[0].leaves, table.disks[1].fills) = (true, true);
+        table.disks[0].leaves = true;
         DiskTable { routes: Some(routes), ..table }
     }
 
@@ -245,7 +241,7 @@ mod tests {
     fn where_partitions_are_that_moved_is_in_bytes_that_never_change() {
         let (usual, table) = (table(2, true).encode(), moved(2));
         let bytes = table.encode();
-        assert_eq!((bytes[8], bytes[48 + 20], bytes[80 + 20]), (2, 2, 1 | 4));
+        assert_eq!((bytes[8], bytes[48 + 20], bytes[80 + 20]), (2, 2, 1));
         assert_eq!(bytes[112..112 + 4096], table.routes.clone().unwrap()[..]);
         assert_eq!(bytes.len(), usual.len() + 4096);
         // A disk that is not there has nothing.

@@ -27,7 +27,7 @@ mod syncs;
 mod timer;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -57,7 +57,7 @@ use self::scrubbing::Scrubbing;
 use self::step::{Place, WholeOrNothing};
 use self::syncs::Syncs;
 use crate::locking::lock;
-use crate::{DiskDirectory, DiskStatus, DisksStopped, OpenError, StoreOptions};
+use crate::{DiskDirectory, DiskStatus, DisksStopped, NotRemoved, OpenError, StoreOptions};
 
 /// What a node's replicas are started with.
 #[derive(Debug)]
@@ -218,6 +218,15 @@ impl Host {
             disks[disk].moving = partitions;
         }
         disks
+    }
+
+    /// What the disk in that directory has goes to the others from now on, so that it can be taken away. Returns how it is.
+    ///
+    /// # Errors
+    /// [`NotRemoved`]: nothing has changed.
+    pub fn remove_disk(&self, directory: &Path) -> Result<DiskStatus, NotRemoved> {
+        let disk = self.shared.disks.remove(directory)?;
+        Ok(self.disks().swap_remove(disk))
     }
 
     /// Whether the partition is served here at once.

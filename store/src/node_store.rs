@@ -14,13 +14,14 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 
 use huntaway_wire::{Broken, Error, PARTITIONS, Partition, Peer, Pepoch, Read, Reply, Request, Submission};
 use tokio::sync::oneshot;
 
 pub use self::error::DisksError;
+pub use self::moves::NotRemoved;
 use crate::disk::{FileDisk, Space};
 use crate::disk_table::DiskTable;
 use crate::locking::lock;
@@ -67,6 +68,8 @@ pub struct DiskStatus {
     pub partitions: u16,
     /// How many of these are about to go to another one.
     pub moving: u16,
+    /// It is to be taken away: what it has goes to the others.
+    pub leaves: bool,
     /// Bytes free; 0 if it is absent.
     pub free_bytes: u64,
     /// Its size in bytes; 0 if it is absent.
@@ -110,6 +113,8 @@ struct NodeDisk {
     weight: u32,
     /// How many partitions it holds.
     partitions: AtomicU16,
+    /// What it has is to go to the others.
+    leaves: AtomicBool,
     service: Service,
 }
 
@@ -165,6 +170,7 @@ impl NodeDisk {
             state,
             partitions: self.partitions.load(Ordering::Relaxed),
             moving: 0,
+            leaves: self.leaves.load(Ordering::Relaxed),
             free_bytes: space.free_bytes,
             total_bytes: space.total_bytes,
         }

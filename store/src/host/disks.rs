@@ -15,7 +15,10 @@ use crate::disk::FileDisk;
 use crate::locking::lock;
 use crate::service::boot_id;
 use crate::store::Store;
-use crate::{BootId, ClusterId, DiskDirectory, DiskStatus, DisksStopped, NodeStore, OpenError, StoreOptions};
+use crate::{
+    BootId, ClusterId, DiskDirectory, DiskStatus, DisksStopped, NodeStore, NotRemoved, OpenError,
+    StoreOptions,
+};
 
 /// All of them.
 pub(super) struct Disks {
@@ -227,6 +230,19 @@ impl Disks {
     /// Whether the disk failed while it was served.
     pub(super) fn has_failed_since(&self, disk: usize) -> bool {
         self.store.has_failed(disk)
+    }
+
+    /// What the disk in that directory has is to go to the others.
+    ///
+    /// # Errors
+    /// [`NotRemoved`]: nothing has changed.
+    pub(super) fn remove(&self, directory: &Path) -> Result<usize, NotRemoved> {
+        self.store.remove(directory)
+    }
+
+    /// Whether what the disk has is to go to the others.
+    pub(super) fn leaves(&self, disk: usize) -> bool {
+        self.store.leaves(disk)
     }
 
     /// Which disk takes the partition instead of the one that it is on: see [`NodeStore::instead`].

@@ -1,4 +1,4 @@
-//! Partitions that go to another disk of the node, for the one that they are on has failed.
+//! Partitions that go to another disk of the node, for the one that they are on has failed, or is to be taken away.
 //!
 //! ```text
 //!  the ledger:  Emptied            ─►   Ready                ─►  in sync again, as any learner
@@ -35,6 +35,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// A disk that failed keeps its partitions for so long: what made it fail may be about to take others as well.
 const FAILED_FOR: Duration = Duration::from_secs(5);
 
+/// Most partitions with objects that lack a copy at a time because their disk is to be taken away, though it works; and with none.
+const MOST_GIVEN_UP: usize = 4;
+const MOST_EMPTY_GIVEN_UP: usize = 64;
+
 /// Most partitions whose disk is changed by one writing of the table: whoever comes to their replicas meanwhile leaves what he has.
 const MOST_AT_ONCE: usize = 64;
 
@@ -43,6 +47,8 @@ const MOST_AT_ONCE: usize = 64;
 pub(super) struct Rehoming {
     /// The partitions that are to go to another disk, each with that.
     under_way: BTreeMap<Partition, usize>,
+    /// Those of a disk that works, which have been given up for that: nobody lacks many copies because of it.
+    given_up: BTreeSet<Partition>,
     /// What is to be removed: disks with partitions that are on others.
     to_clear: BTreeSet<(usize, Partition)>,
     /// Disks that failed, and since when.
@@ -130,6 +136,7 @@ impl Shared {
         self.look_for_failed(&mut rehoming);
         if !state.recovery().is_paused {
             self.begin_rehoming(&state, &mut rehoming);
+            self.give_up_some(&state, &mut rehoming);
         }
         let mut changing: BTreeMap<usize, Vec<Partition>> = BTreeMap::new();
         for (partition, to) in &rehoming.under_way {
@@ -156,18 +163,58 @@ impl Shared {
 
     /// Which partitions go elsewhere, and where.
     fn begin_rehoming(&self, state: &State, rehoming: &mut Rehoming) {
+        for (partition, to) in &mut rehoming.under_way {
+            // What has been given up is on no disk that failed meanwhile: if need be it is taught on the one that it is on.
+            let at = self.disks.number(*partition);
+            if self.disks.by_number(*to).is_none()
+                && let Some(other) =
+                    self.disks.instead(*partition, has_room).or(self.disks.by_number(at).map(|_| at))
+            {
+                *to = other;
+            }
+        }
         let has_failed = |disk| rehoming.failed.get(&disk).is_some_and(|since| since.elapsed() >= FAILED_FOR);
         let failed: BTreeSet<usize> = (0..self.disks.count()).filter(|disk| has_failed(*disk)).collect();
-        for partition in Partition::all().filter(|at| failed.contains(&self.disks.number(*at))) {
-            let goes_to = rehoming.under_way.get(&partition);
-            if goes_to.is_some_and(|to| self.disks.by_number(*to).is_some())
-                || state.sets().set(partition).is_none()
-            {
+        let goes =
+            |disk| failed.contains(&disk) || self.disks.leaves(disk) && self.disks.by_number(disk).is_none();
+        for partition in Partition::all().filter(|at| goes(self.disks.number(*at))) {
+            if rehoming.under_way.contains_key(&partition) || state.sets().set(partition).is_none() {
                 continue;
             }
             if let Some(to) = self.disks.instead(partition, has_room) {
                 rehoming.under_way.insert(partition, to);
             }
+        }
+    }
+
+    /// A disk that works gives up a few partitions at a time, of which nobody lacks a copy: the next ones when these have theirs again.
+    fn give_up_some(&self, state: &State, rehoming: &mut Rehoming) {
+        let me = &self.me.node;
+        let set = |at: &Partition| state.sets().set(*at);
+        rehoming.given_up.retain(|at| {
+            let lacks = set(at).is_some_and(|set| set.target.contains(me) && !set.in_sync.contains(me));
+            lacks || rehoming.under_way.contains_key(at)
+        });
+        let leaves = |disk| self.disks.leaves(disk) && self.disks.by_number(disk).is_some();
+        let (full, empty): (Vec<Partition>, Vec<Partition>) =
+            rehoming.given_up.iter().partition(|at| self.has_objects(**at));
+        let mut left =
+            [MOST_EMPTY_GIVEN_UP.saturating_sub(empty.len()), MOST_GIVEN_UP.saturating_sub(full.len())];
+        for partition in Partition::all().filter(|at| leaves(self.disks.number(*at))) {
+            let Some(set) = set(&partition).filter(|_| !rehoming.under_way.contains_key(&partition)) else {
+                continue;
+            };
+            let is_last = !set.is_whole() || !self.is_spared(state, set);
+            if left == [0, 0] || set.in_sync.contains(me) && is_last {
+                continue;
+            }
+            let kind = usize::from(self.has_objects(partition));
+            let Some(to) = self.disks.instead(partition, has_room).filter(|_| left[kind] > 0) else {
+                continue;
+            };
+            left[kind] -= 1;
+            rehoming.under_way.insert(partition, to);
+            rehoming.given_up.insert(partition);
         }
     }
 

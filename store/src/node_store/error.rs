@@ -64,7 +64,7 @@ pub enum DisksError {
     /// Fewer directories than disks.
     #[error(
         "the node has {disks} disks, but {given} data directories are given: name them all, also one whose disk is \
-         broken; disks cannot be removed yet"
+         broken; `huntaway node disk remove` empties one that is to be taken away"
     )]
     Removed {
         /// How many disks the node has.

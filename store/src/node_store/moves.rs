@@ -3,10 +3,11 @@
 //! The table alone says where a partition is: what another disk has of it is nothing to anybody. Who changes the table has seen to it
 //! that nobody counts on what the partition has (`store/src/host/rehoming.rs`).
 
-use std::io;
+use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::{fs, io};
 
-use huntaway_wire::Partition;
+use huntaway_wire::{OBJECT_SIZE_BYTES, Partition};
 
 use super::{NodeDisk, NodeStore, Service};
 use crate::disk::FileDisk;
@@ -14,6 +15,38 @@ use crate::disk_table::DiskTable;
 use crate::locking::lock;
 use crate::placement::{self, WeightedDisk};
 use crate::store::Store;
+
+/// Why a disk is not to be taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum NotRemoved {
+    /// The node has none there.
+    #[error(
+        "no disk of this node is in that directory, but in {known}: `huntaway node disk list` shows them"
+    )]
+    Unknown {
+        /// Where they are.
+        known: String,
+    },
+    /// No other one takes what it has.
+    #[error(
+        "no other disk of this node serves and stays, so nothing takes what it has: `huntaway node drain` empties the node"
+    )]
+    Only,
+    /// The others are too small.
+    #[error(
+        "the other disks of this node have room for {} MiB, and up to {} MiB are on it: free space there, or give the node a smaller \
+         weight first", available_bytes >> 20, needed_bytes.div_ceil(1 << 20)
+    )]
+    NoRoom {
+        /// What is on it.
+        needed_bytes: u64,
+        /// What is free on the others.
+        available_bytes: u64,
+    },
+    /// It cannot be noted.
+    #[error("the node's table of disks cannot be written: {0}")]
+    Table(#[from] io::Error),
+}
 
 impl NodeStore {
     /// Has the partitions be on that disk: on stable storage first.
@@ -49,11 +82,64 @@ impl NodeStore {
         let at = self.number_of(partition);
         let takes = |disk: &NodeDisk| disk.at_work().is_some_and(|local| has_room(local.store()));
         let weigh = |(number, disk): (usize, &NodeDisk)| {
-            let weight = if number != at && takes(disk) { disk.weight } else { 0 };
+            let stays = !disk.leaves.load(Ordering::Relaxed);
+            let weight = if number != at && stays && takes(disk) { disk.weight } else { 0 };
             WeightedDisk { disk: disk.id, weight }
         };
         let weighted: Vec<WeightedDisk> = self.disks.iter().enumerate().map(weigh).collect();
         placement::place(partition, &weighted)
+    }
+
+    /// What the disk in that directory has is to go to the others, so that it can be taken away.
+    ///
+    /// # Errors
+    /// [`NotRemoved`]: nothing has changed.
+    pub(crate) fn remove(&self, directory: &Path) -> Result<usize, NotRemoved> {
+        let is_it = |disk: &NodeDisk| {
+            disk.directory == directory
+                || fs::canonicalize(&disk.directory).is_ok_and(|found| found == directory)
+        };
+        let Some(number) = self.disks.iter().position(is_it) else {
+            let known = self.disks.iter().map(|disk| disk.directory.display().to_string());
+            return Err(NotRemoved::Unknown { known: known.collect::<Vec<_>>().join(", ") });
+        };
+        let disk = &self.disks[number];
+        let others = self.disks.iter().enumerate().filter(|(other, disk)| {
+            *other != number && disk.weight > 0 && !disk.leaves.load(Ordering::Relaxed)
+        });
+        let others: Vec<&Store<FileDisk>> =
+            others.filter_map(|(_, disk)| Some(disk.at_work()?.store())).collect();
+        if others.is_empty() {
+            return Err(NotRemoved::Only);
+        }
+        let needed_bytes = self.needed_bytes(number);
+        let available_bytes = others.iter().map(|store| store.available(true).available_bytes).sum();
+        if needed_bytes > available_bytes {
+            return Err(NotRemoved::NoRoom { needed_bytes, available_bytes });
+        }
+        let mut table = lock(&self.table);
+        let mut changed = table.clone();
+        changed.routes = table.routes();
+        let entry = changed.disks.iter_mut().find(|entry| entry.id == disk.id).ok_or(NotRemoved::Only)?;
+        entry.leaves = true;
+        changed.store(&self.state)?;
+        *table = changed;
+        disk.leaves.store(true, Ordering::Relaxed);
+        Ok(number)
+    }
+
+    /// What is on the disk, at most: all of its objects, or all that its file system has.
+    fn needed_bytes(&self, disk: usize) -> u64 {
+        let Some(store) = self.store_of(disk) else { return 0 };
+        let on_it = Partition::all().filter(|at| self.number_of(*at) == disk);
+        let objects: u64 = on_it.map(|at| store.objects_of(at) as u64).sum();
+        let space = store.space();
+        (objects * u64::from(OBJECT_SIZE_BYTES)).min(space.total_bytes.saturating_sub(space.free_bytes))
+    }
+
+    /// Whether what the disk has is to go to the others.
+    pub(crate) fn leaves(&self, disk: usize) -> bool {
+        self.disks.get(disk).is_some_and(|disk| disk.leaves.load(Ordering::Relaxed))
     }
 
     /// Whether partitions may be on other disks than at first.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU16};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16};
 
 use prometheus::Registry;
 
@@ -131,6 +131,7 @@ fn make(
             id: entry.id,
             weight: entry.weight,
             partitions: AtomicU16::new(0),
+            leaves: AtomicBool::new(entry.leaves),
             service,
         });
     }
@@ -209,6 +210,7 @@ fn open_existing(
         probed.push(found);
     }
     check_distinct(&probed)?;
+    take_out(&mut table, &probed);
     let matched = match_disks(&table, probed)?;
     let may_hold_writes = table.boot == options.boot;
     let mut disks = Vec::new();
@@ -236,6 +238,7 @@ fn open_existing(
             id: entry.id,
             weight: entry.weight,
             partitions: AtomicU16::new(0),
+            leaves: AtomicBool::new(entry.leaves),
             service,
         });
     }
@@ -244,6 +247,24 @@ fn open_existing(
         Some(error) if disks.len() == 1 => Err(error),
         Some(_) if none_serves => Err(DisksError::AllAbsent { reasons: reasons(&disks) }.into()),
         _ => serve(place, table, disks, options),
+    }
+}
+
+/// Disks that were to be taken away, have nothing, and are not given any more, are the node's no longer.
+fn take_out(table: &mut DiskTable, probed: &[Probed<'_>]) {
+    let is_given = |entry: &DiskEntry| {
+        probed.iter().any(|probed| probed.superblock().is_some_and(|superblock| superblock.disk == entry.id))
+    };
+    while table.disks.len() > probed.len()
+        && let Some(routes) = &mut table.routes
+        && let Some(place) = (0..table.disks.len()).rev().find(|place| {
+            let entry = &table.disks[*place];
+            entry.leaves && !is_given(entry) && !routes.iter().any(|route| usize::from(*route) == *place)
+        })
+    {
+        let entry = table.disks.remove(place);
+        routes.iter_mut().filter(|route| usize::from(**route) > place).for_each(|route| *route -= 1);
+        tracing::info!(id = %entry.id, "a disk is the node's no longer: nothing was on it, and it is not given any more");
     }
 }
 

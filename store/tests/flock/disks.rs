@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use huntaway_ledger::State;
-use huntaway_store::{DiskState, StoreOptions};
+use huntaway_store::{DiskState, NotRemoved, StoreOptions};
 use huntaway_wire::replicated::Answer;
 use huntaway_wire::{Durability, Partition, Vid};
 use tempfile::TempDir;
@@ -125,4 +125,33 @@ fn a_node_with_one_disk_waits_for_its_next_process() {
     flock.start(NODE);
     flock.until_whole(&all());
     assert_has_all(&mut flock, vid, 2);
+}
+
+#[test]
+fn a_disk_that_is_to_be_taken_away_is_emptied_and_then_is_the_nodes_no_longer() {
+    let (mut flock, vid) = flock(&["one", "two"]);
+    write_all(&mut flock, vid, 0);
+    flock.until_whole(&all());
+    assert!(matches!(flock.remove_disk(NODE, "three"), Err(NotRemoved::Unknown { .. })));
+    let of_it = flock.remove_disk(NODE, "one").expect("the other has room").partitions;
+    assert!(matches!(flock.remove_disk(NODE, "two"), Err(NotRemoved::Only)));
+    write_all(&mut flock, vid, 1);
+    // The process dies half-way: the next one goes on, without being told again.
+    let began = Instant::now();
+    while flock.disks(NODE)[0].partitions > of_it / 2 {
+        assert!(began.elapsed() < DEADLINE, "{:?}", flock.disks(NODE));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    flock.kill(NODE);
+    write_all(&mut flock, vid, 2);
+    flock.start(NODE);
+    until_empty(&flock, 0);
+    flock.until_whole(&all());
+    flock.kill(NODE);
+    flock.disks = &["two"];
+    flock.start(NODE);
+    let disks: Vec<_> = flock.disks(NODE).iter().map(|disk| (disk.partitions, disk.leaves)).collect();
+    assert_eq!(disks, [(4096, false)]);
+    flock.until_whole(&all());
+    assert_has_all(&mut flock, vid, 3);
 }

@@ -14,7 +14,7 @@ use huntaway_membership::local::shared::{
 };
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostError, HostOptions};
-use huntaway_store::{DiskDirectory, DiskStatus, OpenError, StoreOptions};
+use huntaway_store::{DiskDirectory, DiskStatus, NotRemoved, OpenError, StoreOptions};
 use huntaway_wire::replicated::{
     Answer, Answered, Answers, Block, Command, Refused, Relay, Request, RequestId, SyncAll, Synced,
 };
@@ -46,7 +46,7 @@ pub(crate) struct Flock {
     /// What stores are opened with.
     store: StoreOptions,
     /// The directories of each node's disks.
-    disks: &'static [&'static str],
+    pub(crate) disks: &'static [&'static str],
     /// Requests go by way of another node than the primary.
     pub(crate) is_relayed: bool,
     runtime: Runtime,
@@ -141,7 +141,7 @@ impl Flock {
             match self.runtime.block_on(self.try_to_start(node)) {
                 Ok(running) => break running,
                 // The one before it has not let go of its disk yet.
-                Err(HostError::Disks(OpenError::InUse { .. })) if began.elapsed() < DEADLINE => {
+                Err(HostError::Disks(error)) if is_in_use(&error) && began.elapsed() < DEADLINE => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(error) => panic!("node {node} does not start: {error}"),
@@ -223,6 +223,12 @@ impl Flock {
     /// How the node's disks are.
     pub(crate) fn disks(&self, node: u8) -> Vec<DiskStatus> {
         self.nodes[&node].host.disks()
+    }
+
+    /// What a disk of the node has is to go to the others.
+    pub(crate) fn remove_disk(&self, node: u8, disk: &str) -> Result<DiskStatus, NotRemoved> {
+        let directory = self.dir.path().join(format!("node-{node}")).join(disk);
+        self.nodes[&node].host.remove_disk(&directory)
     }
 
     /// A disk of the node fails.
@@ -377,6 +383,14 @@ impl Flock {
             }
         }
         None
+    }
+}
+
+fn is_in_use(error: &OpenError) -> bool {
+    match error {
+        OpenError::InUse { .. } => true,
+        OpenError::InDirectory { source, .. } => is_in_use(source),
+        _ => false,
     }
 }
 
