@@ -1,13 +1,12 @@
 //! Replicas of several nodes at work, with a ledger and a network: what was written is there, whoever dies.
 
-#[path = "flock/disks.rs"]
-mod disks;
 #[path = "flock/full.rs"]
 mod full;
 #[path = "../../tests/support/needs.rs"]
 #[allow(dead_code, reason = "shared with the tests of the binary, which need more")]
 mod needs;
 #[path = "flock/running.rs"]
+#[allow(dead_code, reason = "shared with the tests of nodes of several disks")]
 mod running;
 
 use std::time::{Duration, Instant};
