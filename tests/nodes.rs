@@ -14,7 +14,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::cluster::{Nodes, copy};
 use support::demo::refused;
-use support::multipath::{MOST_BLOCKS, Multipath, OBJECT_BLOCKS, OBJECTS, Seen, judge, work_during};
+use support::multipath::{
+    MOST_BLOCKS, Multipath, OBJECT_BLOCKS, OBJECTS, Seen, UNIT_ATTENTION, judge, work_during,
+};
 use support::needs::{Need, available, skip};
 use support::script::break_log;
 use support::wait;
@@ -63,13 +65,17 @@ impl Cluster {
         Multipath::new(self.initiators, target, &portals, Random::new(self.initiators), self.began)
     }
 
-    /// Has this happen while initiators work, with paths through these nodes. Returns the longest time that a command took.
+    /// Has this happen while initiators work and see no error, with paths through these nodes. Returns the longest time that a
+    /// command took.
     fn under_load(&mut self, through: &[u8], happens: impl FnOnce(&Nodes)) -> Duration {
         let mut initiators: Vec<Multipath> = (0..INITIATORS).map(|_| self.initiator(through)).collect();
         work_during(&mut initiators, || happens(&self.nodes));
         let slowest = initiators.iter().map(|initiator| initiator.ends.slowest).max();
         let done: u64 = initiators.iter().map(|initiator| initiator.ends.done).sum();
         println!("  {done} commands, the slowest took {slowest:?}");
+        let failed = initiators.iter().flat_map(|initiator| &initiator.ends.failed);
+        let errors: Vec<_> = failed.filter(|(sense, _)| sense.0 != UNIT_ATTENTION).collect();
+        assert!(errors.is_empty(), "by sense key, code and qualifier: {errors:?}");
         self.seen.extend(initiators.into_iter().map(|initiator| initiator.seen));
         slowest.unwrap_or_default()
     }
@@ -125,47 +131,40 @@ impl Cluster {
     }
 }
 
-/// What happens, in a few words, and how it is done.
-type Scene = (&'static str, fn(&mut Cluster));
-
-/// What happens to one cluster, in that order.
-fn story(scenes: &[Scene]) {
+/// What happens to a cluster, and that it is well after it.
+fn scene(happens: fn(&mut Cluster)) {
     let mut cluster = Cluster::start();
     cluster.write(&[1, 2, 3]);
-    for (name, scene) in scenes {
-        let began = Instant::now();
-        println!("{name}");
-        scene(&mut cluster);
-        cluster.is_healed();
-        println!("  {:.1} s", began.elapsed().as_secs_f64());
-    }
+    happens(&mut cluster);
     cluster.ends_well();
 }
 
-#[test]
-fn nodes_die_and_come_back() {
-    story(&[
-        ("each node is killed under load", each_node_is_killed),
-        ("nodes go one at a time, down to min_copies and below", nodes_go_one_at_a_time),
-        ("two nodes are killed together", two_nodes_are_killed),
-    ]);
+macro_rules! scenes {
+    ($($scene:ident,)*) => {
+        mod scenes {
+            $(
+                #[test]
+                fn $scene() {
+                    super::scene(super::$scene);
+                }
+            )*
+        }
+    };
 }
 
-#[test]
-fn nodes_hang_and_go_on() {
-    story(&[
-        ("a node hangs under load", a_node_hangs),
-        ("two nodes hang under load", two_nodes_hang),
-        ("a node hangs, all die, and it comes back first", a_node_hangs_and_all_die),
-    ]);
-}
-
-#[test]
-fn nodes_stop_and_start() {
-    story(&[
-        ("a node stops in order", a_node_stops_in_order),
-        ("all nodes are killed and come back in any order", all_nodes_are_killed),
-    ]);
+scenes! {
+    each_node_is_killed,
+    nodes_go_one_at_a_time_down_to_min_copies_and_below,
+    two_nodes_are_killed_together,
+    a_node_hangs,
+    two_nodes_hang,
+    a_node_hangs_and_all_die,
+    a_node_stops_in_order,
+    all_nodes_are_killed_and_start_in_any_order,
+    the_disk_of_a_node_fails,
+    sources_of_recovery_hang,
+    an_old_copy_of_a_disk_comes_back,
+    a_bit_of_each_copy_is_flipped_in_turn,
 }
 
 fn each_node_is_killed(cluster: &mut Cluster) {
@@ -249,7 +248,7 @@ fn a_node_hangs_and_all_die(cluster: &mut Cluster) {
     }
 }
 
-fn nodes_go_one_at_a_time(cluster: &mut Cluster) {
+fn nodes_go_one_at_a_time_down_to_min_copies_and_below(cluster: &mut Cluster) {
     cluster.nodes.have("kill", 3);
     cluster.nodes.until_health(1, "degraded");
     cluster.write(&[1, 2]);
@@ -270,7 +269,7 @@ fn nodes_go_one_at_a_time(cluster: &mut Cluster) {
     cluster.nodes.have("start", 3);
 }
 
-fn two_nodes_are_killed(cluster: &mut Cluster) {
+fn two_nodes_are_killed_together(cluster: &mut Cluster) {
     for (together, other) in [([1, 2], 3), ([3, 1], 2)] {
         cluster.under_load(&[1, 2, 3], |nodes| {
             pause(500);
@@ -287,7 +286,7 @@ fn two_nodes_are_killed(cluster: &mut Cluster) {
     }
 }
 
-fn all_nodes_are_killed(cluster: &mut Cluster) {
+fn all_nodes_are_killed_and_start_in_any_order(cluster: &mut Cluster) {
     let mut random = Random::new(now_micros());
     for _ in 0..2 {
         let mut order = vec![1, 2, 3];
@@ -367,30 +366,11 @@ fn a_directory_has_one_demo_and_nodes_that_are_not_there_are_told() {
     cluster.nodes.have("start", 2);
 }
 
-#[test]
-fn disks_are_lost_and_old_and_damaged() {
-    story(&[
-        ("an old copy of a disk holds nothing and is made whole", an_old_copy_comes_back),
-        ("a bit that is flipped in each copy in turn is neither shown nor kept", bits_are_flipped),
-    ]);
-}
-
-#[test]
-fn disks_fail_and_sources_of_recovery() {
+/// What a disk has that fails is not asked for again, by nobody, until its node starts again.
+fn the_disk_of_a_node_fails(cluster: &mut Cluster) {
     if !available(&[Need::Program("strace")]) {
         return;
     }
-    story(&[
-        (
-            "the disk of a node that leads fails, and of one that does not, while initiators work",
-            disks_are_pulled,
-        ),
-        ("all that a node learns from hang for ten seconds", sources_hang),
-    ]);
-}
-
-/// What a disk has that fails is not asked for again, by nobody, until its node starts again.
-fn disks_are_pulled(cluster: &mut Cluster) {
     for node in [1, 3] {
         let others: Vec<u8> = cluster.nodes.numbers().filter(|other| *other != node).collect();
         let pid = cluster.nodes.pid(node).expect("it runs").as_raw_pid();
@@ -420,7 +400,7 @@ fn disks_are_pulled(cluster: &mut Cluster) {
     }
 }
 
-fn sources_hang(cluster: &mut Cluster) {
+fn sources_of_recovery_hang(cluster: &mut Cluster) {
     cluster.nodes.have("kill", 3);
     cluster.under_load(&[1, 2], |_| pause(2000));
     cluster.nodes.told(&["recovery", "limit", "256KiB"]);
@@ -465,7 +445,7 @@ fn all_nodes_lose_power() {
     cluster.ends_well();
 }
 
-fn an_old_copy_comes_back(cluster: &mut Cluster) {
+fn an_old_copy_of_a_disk_comes_back(cluster: &mut Cluster) {
     cluster.nodes.have("kill", 2);
     let (now, old) = (cluster.nodes.directory(2), cluster.scratch.path().join("old"));
     copy(&now, &old);
@@ -483,7 +463,7 @@ fn an_old_copy_comes_back(cluster: &mut Cluster) {
     cluster.nodes.have("start", 1);
 }
 
-fn bits_are_flipped(cluster: &mut Cluster) {
+fn a_bit_of_each_copy_is_flipped_in_turn(cluster: &mut Cluster) {
     cluster.nodes.until_healthy();
     let (is_well, found) = cluster.nodes.verify();
     assert!(is_well, "{found:#}");

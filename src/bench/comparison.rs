@@ -14,6 +14,8 @@ struct Side {
     target: Target,
     address: Address,
     unit: LogicalUnit,
+    /// What share of a core its processes use when nothing is asked of them.
+    at_rest: f64,
 }
 
 /// The targets and how they are measured.
@@ -135,18 +137,19 @@ impl Comparison {
     }
 
     fn run<'a>(&'a self, side: &'a Side, load: &'a Load, settings: &'a Settings) -> Run<'a> {
-        Run { target: &side.target, address: &side.address, load, settings, conditions: &self.conditions }
+        let Side { target, address, at_rest, .. } = side;
+        Run { target, address, at_rest: *at_rest, load, settings, conditions: &self.conditions }
     }
 }
 
 impl Side {
     fn open(target: &Target) -> Result<Self, RunError> {
-        super::cpu::used(&target.pids)?;
+        let at_rest = super::cpu::share_at_rest(&target.pids)?;
         let address = target.address()?;
         let mut session = Session::open(&address, Offer::default(), 1, [].into())?;
         let unit = LogicalUnit::ask(&mut session)?;
         session.close();
-        Ok(Self { target: target.clone(), address, unit })
+        Ok(Self { target: target.clone(), address, unit, at_rest })
     }
 }
 

@@ -9,8 +9,8 @@ use rustix::param::clock_ticks_per_second;
 
 /// How often it is looked at whether processes are idle.
 const SAMPLE: Duration = Duration::from_millis(100);
-/// Idle is less than this share of a core, over this time. Targets put work off by timers of a second or so: a shorter rest
-/// may be the one before it.
+/// Idle is less than this share of a core, or a quarter, more than before all load, over this time. Targets put work off by timers
+/// of a second or so: a shorter rest may be the one before it.
 const IDLE_SHARE: f64 = 0.01;
 const IDLE_TIME: Duration = Duration::from_secs(3);
 /// Time in which they have to become idle.
@@ -55,24 +55,39 @@ pub(super) struct Settled {
     pub(super) is_idle: bool,
 }
 
-/// Waits until the processes are idle.
+/// What share of a core the processes use while nothing is asked of them; processes of a cluster are never quite still. It takes
+/// some seconds to tell.
 ///
 /// # Errors
 /// One of them has ended.
-pub(super) fn settle(pids: &[u32]) -> Result<Settled, Gone> {
+pub(super) fn share_at_rest(pids: &[u32]) -> Result<f64, Gone> {
+    let Some(before) = used(pids)? else { return Ok(0.0) };
+    let began = Instant::now();
+    thread::sleep(IDLE_TIME);
+    let used = used(pids)?.unwrap_or(0.0) - before;
+    Ok(used / began.elapsed().as_secs_f64())
+}
+
+/// Waits until the processes are idle, who use that share of a core at rest.
+///
+/// # Errors
+/// One of them has ended.
+pub(super) fn settle(pids: &[u32], at_rest: f64) -> Result<Settled, Gone> {
     let began = Instant::now();
     let mut rest_began = began;
     let mut used_before = used(pids)?.unwrap_or(0.0);
+    let idle = (at_rest + IDLE_SHARE.max(at_rest / 4.0)) * IDLE_TIME.as_secs_f64();
     loop {
         let now = Instant::now();
         let is_idle = pids.is_empty() || now - rest_began >= IDLE_TIME;
         if is_idle || now - began >= SETTLE_LIMIT {
             let seconds = (rest_began - began).as_secs_f64();
-            return Ok(Settled { used: used(pids)?, seconds, is_idle });
+            let used = used(pids)?.map(|used| used - at_rest * rest_began.elapsed().as_secs_f64());
+            return Ok(Settled { used, seconds, is_idle });
         }
         thread::sleep(SAMPLE);
         let used = used(pids)?.unwrap_or(0.0);
-        if used - used_before >= IDLE_SHARE * IDLE_TIME.as_secs_f64() {
+        if used - used_before >= idle {
             (used_before, rest_began) = (used, Instant::now());
         }
     }
@@ -95,12 +110,25 @@ mod tests {
     fn a_process_is_idle_when_its_work_is_done_and_not_before() {
         let work = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exec sleep 600";
         let mut child = Command::new("sh").args(["-c", work]).spawn().unwrap();
-        let settled = settle(&[child.id()]).unwrap();
+        let settled = settle(&[child.id()], 0.0).unwrap();
         let name = fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(name.trim(), "sleep", "its work is done");
         assert!(settled.is_idle && settled.used > Some(0.0), "{settled:?}");
+    }
+
+    #[test]
+    fn a_process_that_never_rests_is_idle_when_it_does_no_more_than_before() {
+        let work = "while :; do for i in 1 2 3 4 5 6 7 8 9; do :; done; sleep 0.01; done";
+        let mut child = Command::new("sh").args(["-c", work]).spawn().unwrap();
+        let pids = [child.id()];
+        let at_rest = share_at_rest(&pids).unwrap();
+        // Others may have left it less time before.
+        let settled = settle(&pids, 2.0 * at_rest).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(at_rest > 0.01 && settled.is_idle, "{at_rest}, {settled:?}");
     }
 
     #[test]

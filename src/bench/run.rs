@@ -81,6 +81,8 @@ struct Opened {
 pub(super) struct Run<'a> {
     pub(super) target: &'a Target,
     pub(super) address: &'a Address,
+    /// What share of a core the target's processes use when nothing is asked of them.
+    pub(super) at_rest: f64,
     pub(super) load: &'a Load,
     pub(super) settings: &'a Settings,
     pub(super) conditions: &'a Conditions,
@@ -115,7 +117,7 @@ impl Run<'_> {
         let logout_requested = is_asked_to_leave(&workers);
         let ios_of_all = shared.ios.load(Ordering::Relaxed);
         let sum = finish(workers);
-        let settled = if drains { Some(settle(&self.target.pids)?) } else { None };
+        let settled = if drains { Some(settle(&self.target.pids, self.at_rest)?) } else { None };
         let costs = Costs::of(&timing, settled, sum.ios, ios_of_all);
         let error = error(&ends, &sum, logout_requested);
         let lost = ends.iter().any(is_lost);
@@ -179,7 +181,7 @@ impl Run<'_> {
         if let Some(reason) = error(&ends, &sum, logout_requested) {
             return Err(RunError::NotFilled(reason));
         }
-        settle(&self.target.pids)?;
+        settle(&self.target.pids, self.at_rest)?;
         Ok(())
     }
 

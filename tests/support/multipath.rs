@@ -54,6 +54,9 @@ pub(crate) struct Multipath {
     pub(crate) ends: Ends,
 }
 
+/// The sense key of what happened to a disk or a session, and no error.
+pub(crate) const UNIT_ATTENTION: u8 = 6;
+
 /// How many commands ended in which way.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Ends {
@@ -203,7 +206,6 @@ impl Multipath {
 
     fn failed<T>(&mut self, sense: (u8, u8, u8)) -> End<T> {
         *self.ends.failed.entry(sense).or_default() += 1;
-        const UNIT_ATTENTION: u8 = 6;
         if sense.0 != UNIT_ATTENTION {
             self.turn += 1;
         }
