@@ -1,6 +1,6 @@
-//! Several initiators with paths through all gateways of a cluster, while its nodes are killed, hang and come back, one now and
-//! then with an old copy of its disk, and the disk of another fails: what they see of each block is what one disk would show. In
-//! the end everything has all its copies, all gateways show the same, and so do all copies.
+//! Several initiators with paths through all gateways of a cluster, while its nodes are killed, hang, lose their connections and
+//! come back, one now and then with an old copy of its disk, and the disk of another fails: what they see of each block is what
+//! one disk would show. In the end everything has all its copies, all gateways show the same, and so do all copies.
 //!
 //! `HUNTAWAY_FAULTS_SECONDS` is how long that goes on (180 unless told), `HUNTAWAY_FAULTS_SEED` what is drawn (printed). The
 //! same seed draws the same faults and commands; how processes and threads take turns is the kernel's. If something is wrong,
@@ -11,6 +11,7 @@ mod support;
 use std::env;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -46,7 +47,9 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
     let time = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64);
     let seed = number("HUNTAWAY_FAULTS_SEED").unwrap_or(time);
     println!("HUNTAWAY_FAULTS_SEED={seed} HUNTAWAY_FAULTS_SECONDS={seconds}");
-    let has_strace = available(&[Need::Program("strace")]);
+    if !available(&[Need::Root, Need::Program("strace"), Need::Program("ss")]) {
+        return;
+    }
     let scratch = Kept(Some(tempfile::tempdir().unwrap()));
     let mut nodes = Nodes::start(NODES, &scratch.path().join("data"));
     let portals: Vec<String> = nodes.numbers().map(|node| nodes.portal(node).to_owned()).collect();
@@ -58,9 +61,11 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
         (0..INITIATORS).map(|number| Multipath::new(number, target, &portals, draw(), began)).collect();
     let nodes_draw: Vec<Random> = nodes.numbers().map(|_| draw()).collect();
     work_during(&mut initiators, || {
-        let breaker = Breaker { nodes: &nodes, old: &scratch.path().join("old"), has_strace };
+        let breaker = Breaker { nodes: &nodes, old: &scratch.path().join("old") };
         let faults = breaker.break_and_heal(nodes_draw, Duration::from_secs(seconds));
-        println!("{faults} faults; waiting until all copies are whole");
+        println!("{faults:?}; waiting until all copies are whole");
+        let Faults { killed, hung, cut, disks_failed, .. } = faults;
+        assert!(seconds < SECONDS || killed.min(hung).min(cut).min(disks_failed) > 0, "too little happens");
         nodes.until_healthy();
     });
     let mut seen: Vec<Seen> = Vec::new();
@@ -89,18 +94,39 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok()?.parse().ok()
 }
 
+/// How often which fault happened.
+#[derive(Debug, Default)]
+struct Faults {
+    killed: usize,
+    hung: usize,
+    cut: usize,
+    disks_failed: usize,
+    old_copies: usize,
+}
+
+impl Faults {
+    fn and(self, other: Self) -> Self {
+        Self {
+            killed: self.killed + other.killed,
+            hung: self.hung + other.hung,
+            cut: self.cut + other.cut,
+            disks_failed: self.disks_failed + other.disks_failed,
+            old_copies: self.old_copies + other.old_copies,
+        }
+    }
+}
+
 /// Who breaks the nodes.
 #[derive(Clone, Copy)]
 struct Breaker<'a> {
     nodes: &'a Nodes,
     /// Where an old copy of a node's files is kept.
     old: &'a Path,
-    has_strace: bool,
 }
 
 impl Breaker<'_> {
-    /// For so long, breaks nodes at random, and lets them come back. Returns how often.
-    fn break_and_heal(self, random: Vec<Random>, time: Duration) -> usize {
+    /// For so long, breaks nodes at random, and lets them come back.
+    fn break_and_heal(self, random: Vec<Random>, time: Duration) -> Faults {
         let (is_over, down) = (&AtomicBool::new(false), &AtomicUsize::new(0));
         thread::scope(|scope| {
             let broken: Vec<_> = self
@@ -113,7 +139,8 @@ impl Breaker<'_> {
                 .collect();
             thread::sleep(time);
             is_over.store(true, Ordering::Release);
-            broken.into_iter().map(|thread| thread.join().expect("a node comes back")).sum()
+            let ended = broken.into_iter().map(|thread| thread.join().expect("a node comes back"));
+            ended.fold(Faults::default(), Faults::and)
         })
     }
 
@@ -123,8 +150,8 @@ impl Breaker<'_> {
         mut random: Random,
         is_over: &AtomicBool,
         down: &AtomicUsize,
-    ) -> usize {
-        let mut faults = 0;
+    ) -> Faults {
+        let mut faults = Faults::default();
         pause(&mut random, 0, 8000);
         while !is_over.load(Ordering::Acquire) {
             let one_more = |down| (down < MOST_DOWN).then_some(down + 1);
@@ -132,10 +159,15 @@ impl Breaker<'_> {
                 pause(&mut random, 100, 1000);
                 continue;
             }
-            faults += 1;
-            if random.percent(40) {
-                self.break_and_start(node, &mut random);
+            let kind = random.below(100);
+            if kind < 40 || node == FAILING && faults.disks_failed == 0 {
+                faults.killed += 1;
+                self.break_and_start(node, &mut random, &mut faults);
+            } else if kind < 60 {
+                faults.cut += 1;
+                self.cut_connections(node, &mut random);
             } else {
+                faults.hung += 1;
                 // Half of the time long enough for initiators to go on elsewhere, with what it holds sent again there.
                 let (least, most) = if random.percent(50) { (3000, 9000) } else { (50, 3000) };
                 self.nodes.signal(node, Signal::STOP);
@@ -165,13 +197,33 @@ impl Breaker<'_> {
         known.is_some_and(|status| status["partitions"]["down"] == 0)
     }
 
-    fn break_and_start(self, node: u8, random: &mut Random) {
-        let is_worse = random.percent(60);
-        let fails = (is_worse && node == FAILING && self.has_strace).then(|| {
+    /// Ends some of the connections that the node has with others and with initiators, several times.
+    fn cut_connections(self, node: u8, random: &mut Random) {
+        let pid = self.nodes.pid(node).expect("it runs").as_raw_pid();
+        for _ in 0..random.between(1, 6) {
+            let established = ["-Htnp", "state", "established"];
+            let listed = Command::new("ss").args(established).output().expect("ss runs");
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            for line in listed.lines().filter(|line| line.contains(&format!("pid={pid},"))) {
+                let mut ends = line.split_whitespace().skip(2);
+                let (Some(from), Some(to)) = (ends.next(), ends.next()) else { continue };
+                if random.percent(50) {
+                    let killed = Command::new("ss").args(["-Ktn", "src", from, "dst", to]).output();
+                    assert!(killed.is_ok_and(|ss| ss.status.success()), "ss -K is not possible");
+                }
+            }
+            pause(random, 100, 1500);
+        }
+    }
+
+    fn break_and_start(self, node: u8, random: &mut Random, faults: &mut Faults) {
+        let is_worse = random.percent(60) || node == FAILING && faults.disks_failed == 0;
+        let fails = (is_worse && node == FAILING).then(|| {
             let pid = self.nodes.pid(node).expect("it runs").as_raw_pid();
             let disk = fs::canonicalize(self.nodes.directory(node).join("disk")).expect("it is there");
             println!("the disk of node {node} fails");
             let fails = break_log(pid, &disk);
+            faults.disks_failed += usize::from(fails.is_some());
             pause(random, 500, 6000);
             fails
         });
@@ -182,6 +234,7 @@ impl Breaker<'_> {
             let now = self.nodes.directory(node);
             if self.old.exists() {
                 println!("node {node} comes back with an old copy");
+                faults.old_copies += 1;
                 fs::remove_dir_all(&now).expect("it can be removed");
                 copy(self.old, &now);
             } else {
