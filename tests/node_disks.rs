@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use huntaway_judge::Random;
@@ -78,7 +79,8 @@ impl Cluster {
         let output = huntaway().args(words).arg("--config").arg(self.config()).output();
         let output = output.expect("huntaway can be started");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+        let (told, complained) = (text(output.stdout), text(output.stderr));
+        if output.status.success() { Ok(told) } else { Err(complained + &told) }
     }
 
     /// How its disks are, by `huntaway node disk list`.
@@ -174,11 +176,18 @@ fn run(directory: &Path, name: &str) -> Running {
     Script::program(huntaway().get_program()).args(["node", "--config", &config]).start()
 }
 
+/// One cluster at a time: the initiators of one do as much as they can.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_disk_that_fails_under_load_is_taken_over_by_the_others_while_its_node_lives() {
     if !available(&[Need::Program("strace")]) {
         return;
     }
+    let _alone = alone();
     let mut cluster = Cluster::start();
     let before = cluster.partitions("disk1").expect("it answers");
     let mut breaks = None;
@@ -212,6 +221,7 @@ fn a_disk_that_fails_under_load_is_taken_over_by_the_others_while_its_node_lives
 
 #[test]
 fn a_disk_is_emptied_while_all_is_served_and_is_then_the_nodes_no_longer() {
+    let _alone = alone();
     let mut cluster = Cluster::start();
     let stranger = cluster.ask(&["node", "disk", "remove", "/nowhere"]).unwrap_err();
     assert!(stranger.contains("no disk of this node is in that directory"), "{stranger}");

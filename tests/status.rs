@@ -40,8 +40,10 @@ fn said(directory: &Path, words: &[&str]) -> String {
 /// What the command complains of.
 fn refused(directory: &Path, words: &[&str]) -> String {
     let output = ask(directory, words);
-    assert!(!output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(!output.status.success(), "{words:?}: {told}");
+    // Some say what is wrong where they say what was asked for.
+    String::from_utf8_lossy(&output.stderr).into_owned() + &told
 }
 
 fn status(directory: &Path) -> Value {

@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_process_that_never_rests_is_idle_when_it_does_no_more_than_before() {
-        let work = "while :; do for i in 1 2 3 4 5 6 7 8 9; do :; done; sleep 0.01; done";
+        let work = "while :; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 0.01; done";
         let mut child = Command::new("sh").args(["-c", work]).spawn().unwrap();
         let pids = [child.id()];
         let at_rest = share_at_rest(&pids).unwrap();
