@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use huntaway_ledger::{Memory, StartId};
+use huntaway_ledger::{Memory, StartId, Starts};
 use huntaway_membership::Driver as _;
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver};
 use huntaway_wire::Partition;
@@ -109,7 +109,7 @@ impl Disks {
 
     /// What all disks that serve remember. One that was not there when processes started lacks them, and is no other disk for that, if
     /// it has what it was given last: nobody has acknowledged anything for its partitions since. That is noted in the state directory,
-    /// which must have been there, for an old copy of it says what was so.
+    /// which must have been there, for an old copy of it says what was so: also of where partitions were, so such a node has nothing.
     fn all_remember(
         &self,
         noted: Option<&Remembered>,
@@ -117,7 +117,9 @@ impl Disks {
         counts_on: impl Fn(Partition) -> bool,
     ) -> Result<Remembered, OpenError> {
         let boot = self.boot;
-        let noted = noted.filter(|noted| last.is_some_and(|last| noted.starts.ids().contains(&last)));
+        let is_of_last = |of: &Remembered| last.is_some_and(|last| of.starts.ids().contains(&last));
+        let noted = noted.filter(|noted| is_of_last(noted));
+        let (is_several, mut is_old_copy) = (self.count() > 1, false);
         let mut all: Option<Remembered> = None;
         let (mut others, mut absent): (Option<Memory>, Memory) = (None, Memory::Kept);
         for disk in 0..self.count() {
@@ -132,8 +134,9 @@ impl Disks {
             let mut found = found.unwrap_or_else(|| Remembered::nothing(boot));
             let is_known = noted.is_some() && self.has_what_it_was_given(store, &found);
             // One that was there at the newest start may have acknowledged something that the ledger is about to count on.
-            let is_of_last = last.is_some_and(|last| found.starts.ids().contains(&last));
-            let counts = !is_known || is_of_last || is_counted_on();
+            let counts = !is_known || is_of_last(&found) || is_counted_on();
+            // The state directory is given each start before the ledger is.
+            is_old_copy |= is_several && noted.is_none() && is_of_last(&found);
             if (found.boot != boot || boot == BootId([0; 16])) && counts {
                 // Another boot of the kernel, or it is not known which: what was not flushed may be lost.
                 found.memory = worse(found.memory, Memory::Stable);
@@ -169,6 +172,14 @@ impl Disks {
             None => Remembered { memory: Memory::Kept, ..known.clone() },
         };
         let memory = worse(all.memory, worse(others.unwrap_or(Memory::Kept), absent));
+        if is_old_copy {
+            tracing::error!(
+                state = %self.store.state().directory().display(),
+                "the state directory is an old copy: on which disks partitions are by now is not known, so all that others have is \
+                 copied to this node anew"
+            );
+            return Ok(Remembered { boot, memory, starts: Starts::default() });
+        }
         Ok(Remembered { boot, memory, ..all })
     }
 
@@ -435,6 +446,27 @@ mod tests {
             take(&dir, copy, of);
         }
         assert!(!run(&dir, Some(second)).after.contains(&second));
+    }
+
+    /// By its table partitions may be where they were.
+    #[test]
+    fn a_node_of_several_disks_with_an_old_copy_of_the_state_directory_has_nothing() {
+        let dir = TempDir::new().unwrap();
+        let first = run(&dir, None).start;
+        copy(&dir, "state", "copy");
+        let (disks, second) = start(&dir, &["one", "other"], Some(first));
+        disks.recorded().unwrap();
+        let at = Partition::new(7).unwrap();
+        disks.reroute(&[at], 1 - disks.number(at)).unwrap();
+        drop(disks);
+        let third = run(&dir, Some(second.start));
+        assert!(third.after.contains(&second.start), "{third:?}");
+        std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+        take(&dir, "copy", "state");
+        let fourth = run(&dir, Some(third.start));
+        assert_eq!(fourth.after, []);
+        let fifth = run(&dir, Some(fourth.start));
+        assert_eq!(fifth.after, [fourth.start], "it is its state directory from here on");
     }
 
     /// What a process that starts now tells the ledger that is left.

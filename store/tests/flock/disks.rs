@@ -155,3 +155,25 @@ fn a_disk_that_is_to_be_taken_away_is_emptied_and_then_is_the_nodes_no_longer() 
     flock.until_whole(&all());
     assert_has_all(&mut flock, vid, 3);
 }
+
+/// By its table partitions are on a disk from which what it had of them was removed.
+#[test]
+fn a_node_whose_state_directory_is_an_old_copy_learns_all_anew() {
+    let (mut flock, vid) = flock(&["one", "two"]);
+    write_all(&mut flock, vid, 0);
+    flock.until_whole(&all());
+    let old = flock.state_files(NODE);
+    flock.remove_disk(NODE, "one").expect("the other has room");
+    until_empty(&flock, 0);
+    flock.until_whole(&all());
+    for state in [None, Some(old)] {
+        flock.kill(NODE);
+        for (path, bytes) in state.into_iter().flatten() {
+            std::fs::write(path, bytes).expect("it is written");
+        }
+        flock.start(NODE);
+        flock.until_whole(&all());
+    }
+    assert_ne!(flock.disks(NODE)[0].partitions, 0, "by the old table");
+    assert_has_all(&mut flock, vid, 1);
+}

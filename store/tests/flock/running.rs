@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -229,6 +230,14 @@ impl Flock {
     pub(crate) fn remove_disk(&self, node: u8, disk: &str) -> Result<DiskStatus, NotRemoved> {
         let directory = self.dir.path().join(format!("node-{node}")).join(disk);
         self.nodes[&node].host.remove_disk(&directory)
+    }
+
+    /// The files of the node's state directory, without its disks.
+    pub(crate) fn state_files(&self, node: u8) -> Vec<(PathBuf, Vec<u8>)> {
+        let directory = self.dir.path().join(format!("node-{node}"));
+        let entries = std::fs::read_dir(directory).expect("it is there");
+        let files = entries.map(|entry| entry.expect("it is there").path()).filter(|path| path.is_file());
+        files.map(|path| (path.clone(), std::fs::read(path).expect("it is readable"))).collect()
     }
 
     /// A disk of the node fails.
