@@ -34,6 +34,8 @@ const FAILING: u8 = 4;
 const FORGETFUL: u8 = 5;
 /// Unless told.
 const SECONDS: u64 = 180;
+/// The sense key of what cannot be read.
+const MEDIUM_ERROR: u8 = 3;
 /// Most nodes that are down or hang at a time.
 const MOST_DOWN: usize = 2;
 /// Time in which a node that was killed has to serve again, however often it has to be started.
@@ -73,6 +75,9 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
         println!("{:?}", initiator.ends);
         // All of them were served again and again.
         assert!(initiator.ends.done >= seconds, "an initiator was not served");
+        // Nobody is told that something is lost, for nothing is.
+        let is_medium_error = |(key, _, _): &(u8, u8, u8)| *key == MEDIUM_ERROR;
+        assert!(!initiator.ends.failed.keys().any(is_medium_error), "an initiator was told of damage");
         seen.push(initiator.seen);
     }
     let last = read_through_each(&nodes, began);

@@ -66,6 +66,10 @@ impl Member {
         self.missing.tick(site);
     }
 
+    pub(crate) fn rests(&self, site: &Site) -> bool {
+        self.missing.rests(site)
+    }
+
     pub(crate) fn receive(&mut self, site: &mut Site, from: Process, body: Body) {
         if matches!(body, Body::Misses) {
             return self.missing.told(site, from);

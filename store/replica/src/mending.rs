@@ -118,6 +118,12 @@ impl Mending {
         self.object.as_ref().map(|object| object.op)
     }
 
+    /// Whether there is nothing to mend, and nothing is scrubbed.
+    pub(crate) fn rests(&self, site: &Site) -> bool {
+        let has_nothing = self.object.is_none() && self.waiting.is_empty();
+        has_nothing && site.scrub_bytes_per_second == 0 && self.scrub.is_between_objects()
+    }
+
     pub(crate) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
         if let Some(object) = &mut self.object
             && object.resend.is_due(site.now)

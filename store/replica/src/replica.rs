@@ -238,6 +238,19 @@ impl Replica {
         matches!(&self.role, Role::Primary(primary) if primary.has_leases(&self.site))
     }
 
+    /// Whether there is nothing to do but to see that it is `now`: [`Input::Tick`] would say nothing. Most replicas of a node are like
+    /// that at any time, and it has thousands.
+    pub fn rests(&mut self, now: Moment) -> bool {
+        self.site.reads_clock(now);
+        let rests = match &self.role {
+            Role::Member(member) => member.rests(&self.site),
+            Role::Primary(primary) => primary.rests(&self.site),
+            Role::Left => true,
+            Role::Opening(_) | Role::Collecting(_) | Role::Failed(_) => false,
+        };
+        rests && !self.wants_room_for(&Input::Tick)
+    }
+
     /// Takes in what happened at `now`, and says what to do, in order. What cannot be (messages of other pepochs, tickets that
     /// nobody waits for) is ignored.
     #[must_use = "whatever came of it is to be done"]

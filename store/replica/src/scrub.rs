@@ -45,6 +45,11 @@ impl Scrub {
         (self.after, self.listing, self.is_ending) = (None, None, false);
     }
 
+    /// Whether no objects are listed or read, and no pass ends.
+    pub(crate) fn is_between_objects(&self) -> bool {
+        self.listing.is_none() && !self.is_ending
+    }
+
     /// Whether more may be read by now, after `blocks` were read in all.
     fn may_read(&mut self, site: &Site, blocks: u64) -> bool {
         let spent_bytes = (blocks - self.blocks) * u64::from(BLOCK_SIZE_BYTES);

@@ -15,7 +15,9 @@ use super::door::{Comes, Door};
 use super::room::PAUSE;
 use super::syncs::Waits;
 use super::{Shared, now};
+use crate::disk::FileDisk;
 use crate::locking::lock;
+use crate::store::Store;
 
 /// A partition's replica here.
 pub(super) struct Place {
@@ -96,6 +98,12 @@ impl Place {
     /// Whether all that followed from what it took in was carried out.
     pub(super) fn is_through(&self) -> bool {
         self.rest.is_none()
+    }
+
+    /// Whether neither its replica nor its store has anything to do before something comes.
+    pub(super) fn rests(&mut self, partition: Partition, store: &Store<FileDisk>) -> bool {
+        let has_work = self.has_failed || !self.is_through() || store.wants_checkpoint(partition);
+        !has_work && self.replica.rests(now())
     }
 
     /// Where a gateway wants its answers.
@@ -255,6 +263,13 @@ impl Shared {
                 }
             }
             let Some((ticket, outcome)) = rest.stored.pop_front() else { return };
+            if !place.has_failed && self.disks.store(partition).is_none() {
+                // The disk failed just now. A replica that only hears of a read that failed looks for the blocks elsewhere, and if it is
+                // alone, it calls them damaged.
+                place.has_failed = true;
+                rest.outputs = self.outputs(partition, place, Input::DiskFailed);
+                continue;
+            }
             rest.outputs = self.outputs(partition, place, Input::Stored { ticket, outcome });
         }
     }

@@ -111,7 +111,21 @@ impl Shared {
                 self.step(partition, Input::Suspect { oid });
             }
         }
-        self.step(partition, Input::Tick);
+        if !self.rests(partition) {
+            self.step(partition, Input::Tick);
+        }
+    }
+
+    /// Whether nothing is due there, which most replicas are asked in vain. One that is busy hears of the time when it is not.
+    fn rests(&self, partition: Partition) -> bool {
+        let (store, door) = (self.disks.store(partition), self.door(partition));
+        let rests = store
+            .is_some_and(|store| door.try_place().is_some_and(|mut place| place.rests(partition, store)));
+        // Who came meanwhile has left it to us.
+        if door.is_anybody_waiting() {
+            self.go_on(partition);
+        }
+        rests
     }
 
     pub(super) fn tick_place(&self, partition: Partition, place: &mut Place, after: &mut Vec<After>) {

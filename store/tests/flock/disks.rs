@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use huntaway_ledger::State;
 use huntaway_store::{DiskState, NotRemoved, StoreOptions};
-use huntaway_wire::replicated::Answer;
+use huntaway_wire::replicated::{Answer, Command};
 use huntaway_wire::{Durability, Partition, Vid};
 use tempfile::TempDir;
 
@@ -95,12 +95,12 @@ fn a_process_that_dies_while_its_disks_take_over_goes_on_with_that() {
     write_all(&mut flock, vid, 0);
     flock.until_whole(&all());
     flock.fail_disk(NODE, 0);
-    let moved = |flock: &Flock| 4096 - flock.disks(NODE)[0].partitions - flock.disks(NODE)[1].partitions;
+    let all_of = |flock: &Flock| flock.disks(NODE).iter().map(|disk| disk.partitions).sum::<u16>();
     let of_it = flock.disks(NODE)[0].partitions;
     for (round, left) in [(1, of_it - 10), (2, of_it / 2)] {
         let began = Instant::now();
         while flock.disks(NODE)[0].partitions > left {
-            assert!(began.elapsed() < DEADLINE && moved(&flock) == 0);
+            assert!(began.elapsed() < DEADLINE && all_of(&flock) == 4096);
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         flock.kill(NODE);
@@ -176,4 +176,19 @@ fn a_node_whose_state_directory_is_an_old_copy_learns_all_anew() {
     }
     assert_ne!(flock.disks(NODE)[0].partitions, 0, "by the old table");
     assert_has_all(&mut flock, vid, 1);
+}
+
+#[test]
+fn what_a_disk_that_failed_cannot_tell_is_not_called_damaged() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let mut flock = Flock::in_directory(dir, (1, 1), StoreOptions::default());
+    let vid = flock.create("disk");
+    write_all(&mut flock, vid, 0);
+    flock.fail_disk(1, 0);
+    // Its replicas have not been told yet.
+    for index in 0..OBJECTS {
+        let (partition, oid) = object(vid, index);
+        let answer = flock.answers_at_once(partition, &Command::Read { oid, blocks: 0..1 });
+        assert!(matches!(answer, None | Some(Answer::Refused(_))), "object {index}: {answer:?}");
+    }
 }

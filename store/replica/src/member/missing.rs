@@ -39,14 +39,21 @@ impl Missing {
         }
     }
 
-    pub(crate) fn tick(&mut self, site: &mut Site) {
-        let (configuration, me) = (site.configuration.clone(), site.me);
-        let Some(primary) = configuration.primary().filter(|_| configuration.has(me)) else { return };
+    /// Whether the primary is there, or nothing is to be done about that.
+    pub(crate) fn rests(&self, site: &Site) -> bool {
+        let configuration = &site.configuration;
         // A set without certainty needs all of its members.
         let is_to_stay = configuration.is_lost || configuration.is_all_doubtful();
-        if is_to_stay || site.waited_us(self.heard) <= MISSED_US || site.has(PlantedBug::PrimaryNotMissed) {
+        let is_missed = site.waited_us(self.heard) > MISSED_US && configuration.has(site.me);
+        is_to_stay || !is_missed || site.has(PlantedBug::PrimaryNotMissed)
+    }
+
+    pub(crate) fn tick(&mut self, site: &mut Site) {
+        if self.rests(site) {
             return;
         }
+        let (configuration, me) = (site.configuration.clone(), site.me);
+        let Some(primary) = configuration.primary() else { return };
         let others = configuration.in_sync.iter().filter(|process| **process != me && **process != primary);
         others.clone().for_each(|other| site.send(*other, Body::Misses));
         let misses =

@@ -152,6 +152,11 @@ impl Freeing {
         (self.pause_us, self.due) = (FIRST_PAUSE_US, self.due.min(now));
     }
 
+    /// Whether it is not yet time to look.
+    pub(super) fn rests(&self, now: Moment) -> bool {
+        matches!(self.step, Step::Idle) && now < self.due
+    }
+
     pub(super) fn tick(&mut self, site: &mut Site, primary: &mut Primary) {
         self.turns = MOST_BETWEEN_TICKS;
         if let Step::Resting(at) = &mut self.step {

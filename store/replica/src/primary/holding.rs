@@ -28,6 +28,11 @@ pub(super) struct Holding {
 }
 
 impl Holding {
+    /// Whether nothing is held, and nobody waits.
+    pub(super) fn rests(&self, site: &Site) -> bool {
+        self.waiting.is_empty() && site.configuration.vdis.holds().is_empty()
+    }
+
     pub(super) fn new(site: &Site) -> Self {
         let mut holding = Self::default();
         if site.has(PlantedBug::NewPrimaryDoesNotHold) {

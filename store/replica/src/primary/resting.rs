@@ -2,10 +2,11 @@
 //! A node has thousands of partitions, of which few are busy. Whoever asks wakes it, and waits for as long as a beacon takes.
 
 use super::Primary;
+use super::peer::Peer;
 use crate::event::{Answer, Refused, Request};
 use crate::order::Order;
 use crate::planted::PlantedBug;
-use crate::process::Moment;
+use crate::process::{Moment, SILENCE_US};
 use crate::resend::FIRST_PAUSE_US;
 use crate::site::Site;
 
@@ -32,12 +33,29 @@ impl Rest {
 }
 
 impl Primary {
+    /// Whether it rests, and nothing else is due.
+    pub(crate) fn rests(&self, site: &Site) -> bool {
+        let is_there = |peer: &Peer| peer.silent_us(site) <= SILENCE_US && !Self::is_to_be_asked(site, peer);
+        self.is_resting(site)
+            && self.rest.waking.is_empty()
+            && self.whole.is_empty()
+            && self.last_seq < site.renews_after
+            && self.peers.iter().all(is_there)
+            && self.holding.rests(site)
+            && self.freeing.rests(site.now)
+            && self.mending.rests(site)
+    }
+
+    fn is_to_be_asked(site: &Site, peer: &Peer) -> bool {
+        site.now >= peer.lease_until.after(RENEWS_AFTER_US)
+    }
+
     /// Renews the leases that it may need.
     pub(super) fn send_beacons(&mut self, site: &mut Site) {
         let settled = self.settled(site);
         let (is_awake, wants_room) = (!self.is_resting(site), self.wants_room());
         for peer in &mut self.peers {
-            if is_awake || site.now >= peer.lease_until.after(RENEWS_AFTER_US) {
+            if is_awake || Self::is_to_be_asked(site, peer) {
                 peer.send_beacon(site, settled, wants_room);
             }
         }

@@ -76,6 +76,13 @@ pub enum Broken {
         /// The partition.
         partition: u16,
     },
+    /// A replica that rested, so that it need not have heard of the time, had something to say.
+    Woken {
+        /// The partition.
+        partition: u16,
+        /// The node.
+        node: usize,
+    },
     /// A store was given more than it had room for.
     Overdrawn {
         /// The partition.
@@ -180,6 +187,9 @@ impl fmt::Display for Broken {
             }
             Self::LeftForFailed { partition } => {
                 write!(f, "partition {partition} is left by who has everything, for a disk that failed")
+            }
+            Self::Woken { partition, node } => {
+                write!(f, "node {node} rested in partition {partition}, and had something to say")
             }
             Self::Overdrawn { partition, node } => {
                 write!(f, "node {node} was given more of partition {partition} than it had room for")

@@ -16,6 +16,7 @@ use huntaway_wire::{Oid, Partition, Pepoch, Stamp};
 use super::block::flip;
 use super::event::{AtGateway, AtNode, Event};
 use super::habits::Habits;
+use super::judgement::Broken;
 use super::old_copies::Copies;
 use super::telling::{answered, described, told};
 use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
@@ -373,7 +374,12 @@ impl Cluster {
         let state = &mut self.nodes[node];
         let now = state.clock.moment(self.time);
         let Some(replicas) = &mut state.replicas else { return };
-        let outputs = replicas[partition.index()].step(now, input);
+        let replica = &mut replicas[partition.index()];
+        let rests = matches!(input, Input::Tick) && replica.rests(now);
+        let outputs = replica.step(now, input);
+        if rests && !outputs.is_empty() {
+            self.broken = Some(Broken::Woken { partition: partition.value(), node });
+        }
         outputs.into_iter().for_each(|output| self.carry_out(node, partition, output));
         self.nodes[node].log_what_is_known(partition.value(), self.habits.checkpoint_every);
     }
