@@ -50,6 +50,10 @@ use logging::{DEFAULT_LEVEL, LogFormat, Logging};
 const ENVIRONMENT_HELP: &str = "HUNTAWAY_LOG in the environment says what is logged, whatever else says: a level (error, \
                                 warn, info, debug, trace) or such as info,huntaway_gateway=debug.";
 
+/// Each command and each message between nodes is some memory that one thread takes and another gives back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Shared iSCSI block storage from a few ordinary Linux machines.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, after_help = ENVIRONMENT_HELP)]

@@ -1,5 +1,6 @@
-//! Several initiators with paths through all gateways of a cluster, while its nodes are killed, hang, lose their connections and
-//! come back, one now and then with an old copy of its disk, and the disk of another fails: what they see of each block is what
+//! Several initiators with paths through all gateways of a cluster, while its nodes are killed, hang, lose their connections or do not
+//! reach one another and come back, one now and then with an old copy of its disk, and the disk of another fails, and that of a third
+//! one fills up: what they see of each block is what
 //! one disk would show. In the end everything has all its copies, all gateways show the same, and so do all copies.
 //!
 //! `HUNTAWAY_FAULTS_SECONDS` is how long that goes on (180 unless told), `HUNTAWAY_FAULTS_SEED` what is drawn (printed). The
@@ -20,14 +21,18 @@ use huntaway_judge::{Effect, Random};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::cluster::{Nodes, copy};
+use support::file_system::FileSystem;
 use support::multipath::{Multipath, Seen, judge, work_during};
-use support::needs::{Need, available};
+use support::needs::{Need, available, skip};
 use support::script::break_log;
 use support::wait;
 use tempfile::TempDir;
 
 const NODES: u8 = 5;
 const INITIATORS: u64 = 12;
+/// The disk of this one fills up now and then: room for its log, what is never promised, and twice the disk that is worked on.
+const FULL: u8 = 3;
+const FILE_SYSTEM: &str = "size=512m";
 /// The disk of this one fails now and then.
 const FAILING: u8 = 4;
 /// This one comes back with an old copy of its disk now and then. If more did, nobody might have what was acknowledged.
@@ -49,11 +54,15 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
     let time = std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64);
     let seed = number("HUNTAWAY_FAULTS_SEED").unwrap_or(time);
     println!("HUNTAWAY_FAULTS_SEED={seed} HUNTAWAY_FAULTS_SECONDS={seconds}");
-    if !available(&[Need::Root, Need::Program("strace"), Need::Program("ss")]) {
+    if !available(&[Need::Root, Need::Program("strace"), Need::Program("ss"), Need::Program("mount")]) {
         return;
     }
     let scratch = Kept(Some(tempfile::tempdir().unwrap()));
-    let mut nodes = Nodes::start(NODES, &scratch.path().join("data"));
+    let directory = scratch.path().join("data");
+    let Some(small) = FileSystem::mount(&directory.join(format!("node-{FULL}")), FILE_SYSTEM) else {
+        return skip("a tmpfs cannot be mounted here");
+    };
+    let mut nodes = Nodes::start(NODES, &directory);
     let portals: Vec<String> = nodes.numbers().map(|node| nodes.portal(node).to_owned()).collect();
     let began = Instant::now();
     let mut random = Random::new(seed);
@@ -63,11 +72,12 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
         (0..INITIATORS).map(|number| Multipath::new(number, target, &portals, draw(), began)).collect();
     let nodes_draw: Vec<Random> = nodes.numbers().map(|_| draw()).collect();
     work_during(&mut initiators, || {
-        let breaker = Breaker { nodes: &nodes, old: &scratch.path().join("old") };
+        let breaker = Breaker { nodes: &nodes, old: &scratch.path().join("old"), small: &small };
         let faults = breaker.break_and_heal(nodes_draw, Duration::from_secs(seconds));
         println!("{faults:?}; waiting until all copies are whole");
-        let Faults { killed, hung, cut, disks_failed, .. } = faults;
-        assert!(seconds < SECONDS || killed.min(hung).min(cut).min(disks_failed) > 0, "too little happens");
+        let Faults { killed, hung, cut, parted, filled, disks_failed, .. } = faults;
+        let least = killed.min(hung).min(cut).min(parted).min(filled).min(disks_failed);
+        assert!(seconds < SECONDS || least > 0, "too little happens");
         nodes.until_healthy();
     });
     let mut seen: Vec<Seen> = Vec::new();
@@ -105,6 +115,8 @@ struct Faults {
     killed: usize,
     hung: usize,
     cut: usize,
+    parted: usize,
+    filled: usize,
     disks_failed: usize,
     old_copies: usize,
 }
@@ -115,6 +127,8 @@ impl Faults {
             killed: self.killed + other.killed,
             hung: self.hung + other.hung,
             cut: self.cut + other.cut,
+            parted: self.parted + other.parted,
+            filled: self.filled + other.filled,
             disks_failed: self.disks_failed + other.disks_failed,
             old_copies: self.old_copies + other.old_copies,
         }
@@ -127,6 +141,8 @@ struct Breaker<'a> {
     nodes: &'a Nodes,
     /// Where an old copy of a node's files is kept.
     old: &'a Path,
+    /// What the node has its disk on that fills up.
+    small: &'a FileSystem,
 }
 
 impl Breaker<'_> {
@@ -168,9 +184,20 @@ impl Breaker<'_> {
             if kind < 40 || node == FAILING && faults.disks_failed == 0 {
                 faults.killed += 1;
                 self.break_and_start(node, &mut random, &mut faults);
+            } else if node == FULL && kind < 60 {
+                faults.filled += 1;
+                let filler = self.small.fill();
+                pause(&mut random, 1000, 10_000);
+                drop(filler);
             } else if kind < 60 {
                 faults.cut += 1;
-                self.cut_connections(node, &mut random);
+                for _ in 0..random.between(1, 6) {
+                    self.cut(node, |_| random.percent(50));
+                    pause(&mut random, 100, 1500);
+                }
+            } else if kind < 75 {
+                faults.parted += 1;
+                self.part(node, &mut random);
             } else {
                 faults.hung += 1;
                 // Half of the time long enough for initiators to go on elsewhere, with what it holds sent again there.
@@ -202,22 +229,25 @@ impl Breaker<'_> {
         known.is_some_and(|status| status["partitions"]["down"] == 0)
     }
 
-    /// Ends some of the connections that the node has with others and with initiators, several times.
-    fn cut_connections(self, node: u8, random: &mut Random) {
+    /// The node and another one do not reach each other for a while.
+    fn part(self, node: u8, random: &mut Random) {
+        let other = 1 + (node + random.below(u64::from(NODES) - 1) as u8) % NODES;
+        let until = Instant::now() + Duration::from_millis(random.between(1000, 8000));
+        while Instant::now() < until {
+            // It may be killed meanwhile.
+            let Some(pid) = self.nodes.pid(other) else { break };
+            let of_other = ends_of(pid.as_raw_pid());
+            self.cut(node, |(from, to)| of_other.contains(&(to.clone(), from.clone())));
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends these connections that the node has with others and with initiators.
+    fn cut(self, node: u8, mut is_to_end: impl FnMut(&Ends) -> bool) {
         let pid = self.nodes.pid(node).expect("it runs").as_raw_pid();
-        for _ in 0..random.between(1, 6) {
-            let established = ["-Htnp", "state", "established"];
-            let listed = Command::new("ss").args(established).output().expect("ss runs");
-            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-            for line in listed.lines().filter(|line| line.contains(&format!("pid={pid},"))) {
-                let mut ends = line.split_whitespace().skip(2);
-                let (Some(from), Some(to)) = (ends.next(), ends.next()) else { continue };
-                if random.percent(50) {
-                    let killed = Command::new("ss").args(["-Ktn", "src", from, "dst", to]).output();
-                    assert!(killed.is_ok_and(|ss| ss.status.success()), "ss -K is not possible");
-                }
-            }
-            pause(random, 100, 1500);
+        for ends in ends_of(pid).iter().filter(|ends| is_to_end(ends)) {
+            let killed = Command::new("ss").args(["-Ktn", "src", &ends.0, "dst", &ends.1]).output();
+            assert!(killed.is_ok_and(|ss| ss.status.success()), "ss -K is not possible");
         }
     }
 
@@ -249,6 +279,22 @@ impl Breaker<'_> {
         pause(random, 0, 5000);
         start(self.nodes, node);
     }
+}
+
+/// The two addresses of a connection, the own one first.
+type Ends = (String, String);
+
+/// Those of the connections that the process has.
+fn ends_of(pid: i32) -> Vec<Ends> {
+    let listed = Command::new("ss").args(["-Htnp", "state", "established"]).output().expect("ss runs");
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let lines = listed.lines().filter(|line| line.contains(&format!("pid={pid},")));
+    lines
+        .filter_map(|line| {
+            let mut ends = line.split_whitespace().skip(2);
+            Some((ends.next()?.to_owned(), ends.next()?.to_owned()))
+        })
+        .collect()
 }
 
 fn pause(random: &mut Random, least_ms: u64, most_ms: u64) {

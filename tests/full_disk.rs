@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::demo::{Demo, huntaway, lun};
+use support::file_system::FileSystem;
 use support::initiator::{Initiator, Login};
 use support::needs::{Need, available, skip};
 
@@ -21,26 +22,6 @@ const MOST_CHUNKS: u32 = 448 * 16;
 
 const THRESHOLD_REACHED: (u8, u8, u8) = (6, 0x38, 0x07);
 const NO_SPACE: (u8, u8, u8) = (7, 0x27, 0x07);
-
-/// A tmpfs that is unmounted when it is dropped.
-struct FileSystem(PathBuf);
-
-impl FileSystem {
-    /// `None`: this machine does not allow it.
-    fn mount(directory: &Path) -> Option<Self> {
-        std::fs::create_dir(directory).expect("the scratch directory is writable");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", FILE_SYSTEM, "huntaway-test"]).arg(directory);
-        let mounted = mount.status().is_ok_and(|status| status.success());
-        mounted.then(|| Self(directory.to_owned()))
-    }
-}
-
-impl Drop for FileSystem {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
 
 fn chunk(number: u32, seed: u32) -> Vec<u8> {
     let word = [number.to_le_bytes(), seed.to_le_bytes()].concat();
@@ -129,7 +110,7 @@ fn a_full_file_system_is_told_of_refuses_what_is_new_and_takes_what_is_given_bac
     }
     let scratch = tempfile::tempdir().expect("a temporary directory can be made");
     let directory = scratch.path().join("data");
-    let Some(_file_system) = FileSystem::mount(&directory) else {
+    let Some(_file_system) = FileSystem::mount(&directory, FILE_SYSTEM) else {
         return skip("a tmpfs cannot be mounted here");
     };
     let mut demo = Demo::builder().args(lun("size=1GiB,thin=true")).directory(&directory).start();

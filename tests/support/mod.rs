@@ -6,6 +6,7 @@
 pub(crate) mod cluster;
 pub(crate) mod demo;
 pub(crate) mod discovery;
+pub(crate) mod file_system;
 pub(crate) mod guest;
 pub(crate) mod http;
 pub(crate) mod initiator;
