@@ -58,11 +58,10 @@ fn what_clients_see_under_faults_is_what_one_disk_would_show() {
         return;
     }
     let scratch = Kept(Some(tempfile::tempdir().unwrap()));
-    let directory = scratch.path().join("data");
-    let Some(small) = FileSystem::mount(&directory.join(format!("node-{FULL}")), FILE_SYSTEM) else {
+    let mut nodes = Nodes::start(NODES, &scratch.path().join("data"));
+    let Some(small) = moved_to_small_disk(&nodes, FULL) else {
         return skip("a tmpfs cannot be mounted here");
     };
-    let mut nodes = Nodes::start(NODES, &directory);
     let portals: Vec<String> = nodes.numbers().map(|node| nodes.portal(node).to_owned()).collect();
     let began = Instant::now();
     let mut random = Random::new(seed);
@@ -181,14 +180,14 @@ impl Breaker<'_> {
                 continue;
             }
             let kind = random.below(100);
-            if kind < 40 || node == FAILING && faults.disks_failed == 0 {
-                faults.killed += 1;
-                self.break_and_start(node, &mut random, &mut faults);
-            } else if node == FULL && kind < 60 {
+            if node == FULL && (faults.filled == 0 || kind >= 80) {
                 faults.filled += 1;
                 let filler = self.small.fill();
                 pause(&mut random, 1000, 10_000);
                 drop(filler);
+            } else if kind < 40 || node == FAILING && faults.disks_failed == 0 {
+                faults.killed += 1;
+                self.break_and_start(node, &mut random, &mut faults);
             } else if kind < 60 {
                 faults.cut += 1;
                 for _ in 0..random.between(1, 6) {
@@ -309,6 +308,19 @@ fn start(nodes: &Nodes, node: u8) {
             None
         }
     });
+}
+
+/// Puts a node's files on a small file system. `None`: this machine does not allow it.
+fn moved_to_small_disk(nodes: &Nodes, node: u8) -> Option<FileSystem> {
+    nodes.kill(&[node]);
+    let directory = nodes.directory(node);
+    let aside = directory.with_extension("aside");
+    fs::rename(&directory, &aside).expect("it can be moved");
+    let small = FileSystem::mount(&directory, FILE_SYSTEM)?;
+    copy(&aside.join("."), &directory);
+    fs::remove_dir_all(&aside).expect("it can be removed");
+    start(nodes, node);
+    Some(small)
 }
 
 /// What each gateway shows of all blocks that may have been written.

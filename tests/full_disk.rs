@@ -3,9 +3,6 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use support::demo::{Demo, huntaway, lun};
 use support::file_system::FileSystem;
 use support::initiator::{Initiator, Login};
