@@ -14,8 +14,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::cluster::{Nodes, copy};
 use support::demo::refused;
+use support::load;
 use support::multipath::{
-    MOST_BLOCKS, Multipath, OBJECT_BLOCKS, OBJECTS, Seen, UNIT_ATTENTION, judge, work_during,
+    BLOCK_BYTES, MOST_BLOCKS, Multipath, OBJECT_BLOCKS, OBJECTS, Seen, UNIT_ATTENTION, judge, work_during,
 };
 use support::needs::{Need, available, skip};
 use support::script::break_log;
@@ -327,6 +328,32 @@ fn pause(milliseconds: u64) {
 
 fn now_micros() -> u64 {
     std::time::UNIX_EPOCH.elapsed().map_or(0, |time| time.as_micros() as u64)
+}
+
+/// It is not copied all of its objects anew: tens of times as much.
+#[test]
+fn a_node_that_was_away_is_copied_what_was_written_meanwhile() {
+    let cluster = Cluster::start();
+    let (nodes, others) = (&cluster.nodes, [1, 2]);
+    let work = |mode: &str, seconds: f64| {
+        let report = load::run(load::on(nodes.demo(), 0, mode, seconds));
+        assert_eq!((report.errors, report.wrong, report.lost), (0, 0, false), "{mode}: {report:?}");
+        report.ios
+    };
+    work("mode=write,size=1MiB,depth=4", 3.0);
+    nodes.until_healthy();
+    let copied_bytes = || {
+        let recoveries = others.map(|node| nodes.status(node).expect("it answers")["recovery"].clone());
+        recoveries.iter().map(|recovery| recovery["bytes_copied"].as_u64().expect("a number")).sum::<u64>()
+    };
+    let before = copied_bytes();
+    nodes.have("kill", 3);
+    let written_bytes = BLOCK_BYTES as u64 * work("mode=randwrite,size=4KiB,depth=4", 2.0);
+    nodes.have("start", 3);
+    nodes.until_healthy();
+    let copied_bytes = copied_bytes() - before;
+    println!("{written_bytes} bytes were written, {copied_bytes} copied");
+    assert!(copied_bytes > 0 && 10 * copied_bytes <= 11 * written_bytes);
 }
 
 #[test]

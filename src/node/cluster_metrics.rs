@@ -2,7 +2,7 @@
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 
 use crate::cluster::ClusterStatus;
 
@@ -17,6 +17,7 @@ pub(crate) struct ClusterMetrics {
     partitions: IntGaugeVec,
     partitions_left: IntGauge,
     bytes_left: IntGauge,
+    bytes_copied: IntCounter,
     is_paused: IntGauge,
     has_ledger_lease: IntGauge,
 }
@@ -47,6 +48,10 @@ impl ClusterMetrics {
                 "huntaway_cluster_recovery_bytes_left",
                 "Bytes that this node has to compare at most, and to copy where they differ",
             )?,
+            bytes_copied: IntCounter::new(
+                "huntaway_cluster_recovery_copied_bytes_total",
+                "Bytes that this node's process copied to nodes that lacked something",
+            )?,
             is_paused: IntGauge::new(
                 "huntaway_cluster_recovery_paused",
                 "1 while nothing is copied to nodes that lack something, for recovery is paused",
@@ -58,13 +63,14 @@ impl ClusterMetrics {
         }))
     }
 
-    fn all(&self) -> [&dyn Collector; 7] {
+    fn all(&self) -> [&dyn Collector; 8] {
         [
             &self.epoch,
             &self.nodes,
             &self.partitions,
             &self.partitions_left,
             &self.bytes_left,
+            &self.bytes_copied,
             &self.is_paused,
             &self.has_ledger_lease,
         ]
@@ -90,6 +96,8 @@ impl ClusterMetrics {
         let left = status.recovery.map_or((0, 0), |left| (left.partitions_left as u64, left.bytes_left));
         self.partitions_left.set(gauge(left.0));
         self.bytes_left.set(gauge(left.1));
+        let copied = status.recovery.map_or(0, |recovery| recovery.bytes_copied);
+        self.bytes_copied.inc_by(copied.saturating_sub(self.bytes_copied.get()));
         self.is_paused.set(status.recovery_policy.is_paused.into());
         self.has_ledger_lease.set(status.has_ledger_lease.into());
     }
@@ -127,6 +135,7 @@ mod tests {
             "huntaway_cluster_partitions{state=\"whole\"} 4096",
             "huntaway_cluster_partitions{state=\"below_min_copies\"} 0",
             "huntaway_cluster_recovery_bytes_left 0",
+            "huntaway_cluster_recovery_copied_bytes_total 0",
             "huntaway_cluster_recovery_paused 0",
             "huntaway_cluster_has_ledger_lease 1",
         ] {
