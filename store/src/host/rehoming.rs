@@ -10,6 +10,9 @@
 //! to be taught. The ledger sees to that ([`InSyncChange::Emptied`]): it has taken the node out, and lets nobody take it in before this
 //! process says so, or another one has started, which has read the table by then. If the table cannot be written, nobody knows which
 //! one is on the disk: nothing is said before another try succeeds.
+//!
+//! What is on a disk that works is given up only while all copies are whole, and what a disk had that a partition has left is removed
+//! when they are so again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -18,7 +21,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use huntaway_ledger::keeper::Proposal;
-use huntaway_ledger::{InSyncChange, InSyncSet, Record, SetRecord, State};
+use huntaway_ledger::{InSyncChange, InSyncSet, InSyncSets, Record, SetRecord, State};
 use huntaway_membership::Driver as _;
 use huntaway_replica::{Input, Recovered};
 use huntaway_wire::{NodeId, OBJECT_SIZE_BYTES, Partition};
@@ -70,7 +73,7 @@ enum Next {
 
 /// By what the ledger says, and whether the change of the disk is on stable storage.
 fn next(set: &InSyncSet, me: &NodeId, has_changed: bool) -> Next {
-    let has_nothing = !set.in_sync.contains(me) && !set.former.contains(me);
+    let has_nothing = has_nothing(set, me);
     let is_kept_out = set.failed.contains(me) || !set.keepers().contains(me);
     match (has_changed, has_nothing && is_kept_out) {
         (false, false) => Next::Empty,
@@ -80,6 +83,32 @@ fn next(set: &InSyncSet, me: &NodeId, has_changed: bool) -> Next {
         (true, false) if set.failed.contains(me) && !set.in_sync.contains(me) => Next::Empty,
         (true, _) => Next::Nothing,
     }
+}
+
+/// Whether the ledger would let the node give up what it has: it is not asked for what it would refuse.
+fn is_spared(sets: &InSyncSets, set: &InSyncSet, me: &NodeId) -> bool {
+    if !set.keepers().contains(me) {
+        return true;
+    }
+    let is_up = |node: &NodeId| sets.node(*node).is_some_and(|known| known.is_up);
+    let mut others = set.in_sync.iter().filter(|node| *node != me);
+    let is_served = !set.is_lost() && others.any(|node| !set.doubtful.contains(node) && is_up(node));
+    let counts = set.in_sync.contains(me) && !set.doubtful.contains(me);
+    is_served && (!counts || set.in_sync.len() > sets.min_copies())
+}
+
+/// Whether the node gives up what a disk of it has that works: nobody lacks a copy, or it has none that counts.
+fn is_given_up(sets: &InSyncSets, set: &InSyncSet, me: &NodeId) -> bool {
+    is_spared(sets, set, me) && (set.is_whole() || has_nothing(set, me))
+}
+
+fn has_nothing(set: &InSyncSet, me: &NodeId) -> bool {
+    !set.in_sync.contains(me) && !set.former.contains(me)
+}
+
+/// Whether nobody needs what another disk has of the partition than the one that it is on.
+fn is_needless(sets: &InSyncSets, partition: Partition) -> bool {
+    sets.set(partition).is_none_or(InSyncSet::is_whole)
 }
 
 impl Shared {
@@ -125,26 +154,39 @@ impl Shared {
 
     fn rehome(&self) {
         let mut rehoming = lock(&self.rehoming);
-        rehoming.to_clear.retain(|(disk, partition)| {
-            self.disks.number(*partition) != *disk
-                && self.disks.by_number(*disk).is_some_and(|store| !store.clears(*partition))
-        });
         if !self.ledger.has_lease() {
             return;
         }
         let state = self.ledger.state();
+        rehoming.to_clear.retain(|(disk, partition)| {
+            self.disks.number(*partition) != *disk
+                && self.disks.by_number(*disk).is_some_and(|store| {
+                    let is_needless = is_needless(state.sets(), *partition);
+                    !is_needless || !store.clears(*partition)
+                })
+        });
         self.look_for_failed(&mut rehoming);
         if !state.recovery().is_paused {
             self.begin_rehoming(&state, &mut rehoming);
             self.give_up_some(&state, &mut rehoming);
         }
+        let me = &self.me.node;
         let mut changing: BTreeMap<usize, Vec<Partition>> = BTreeMap::new();
+        // Others may have given up theirs since: it is chosen again when all copies are whole.
+        let Rehoming { under_way, given_up, .. } = &mut *rehoming;
+        under_way.retain(|partition, _| {
+            let set = state.sets().set(*partition);
+            let is_kept = |set| next(set, me, false) == Next::Empty && !is_given_up(state.sets(), set, me);
+            let works = self.disks.store(*partition).is_some();
+            !(works && given_up.contains(partition) && set.is_some_and(is_kept))
+        });
         for (partition, to) in &rehoming.under_way {
             let Some(set) = state.sets().set(*partition) else { continue };
-            match next(set, &self.me.node, false) {
-                Next::Change => changing.entry(*to).or_default().push(*partition),
-                Next::Empty if self.is_spared(&state, set) => self.says_emptied(*partition, set),
-                Next::Empty | Next::Ready | Next::Nothing => {}
+            let is_spared = is_spared(state.sets(), set, me);
+            match next(set, me, false) {
+                Next::Change if is_spared => changing.entry(*to).or_default().push(*partition),
+                Next::Empty if is_spared => self.says_emptied(*partition, set),
+                Next::Empty | Next::Change | Next::Ready | Next::Nothing => {}
             }
         }
         for (to, partitions) in changing {
@@ -204,8 +246,7 @@ impl Shared {
             let Some(set) = set(&partition).filter(|_| !rehoming.under_way.contains_key(&partition)) else {
                 continue;
             };
-            let is_last = !set.is_whole() || !self.is_spared(state, set);
-            if left == [0, 0] || set.in_sync.contains(me) && is_last {
+            if left == [0, 0] || !is_given_up(state.sets(), set, me) {
                 continue;
             }
             let kind = usize::from(self.has_objects(partition));
@@ -216,16 +257,6 @@ impl Shared {
             rehoming.under_way.insert(partition, to);
             rehoming.given_up.insert(partition);
         }
-    }
-
-    /// Whether the ledger would let this node give up what it has: it is not asked for what it would refuse.
-    fn is_spared(&self, state: &State, set: &InSyncSet) -> bool {
-        let (sets, me) = (state.sets(), &self.me.node);
-        let is_up = |node: &NodeId| sets.node(*node).is_some_and(|known| known.is_up);
-        let mut others = set.in_sync.iter().filter(|node| *node != me);
-        let is_served = !set.is_lost() && others.any(|node| !set.doubtful.contains(node) && is_up(node));
-        let counts = set.in_sync.contains(me) && !set.doubtful.contains(me);
-        is_served && (!counts || set.in_sync.len() > sets.min_copies())
     }
 
     fn says_emptied(&self, partition: Partition, set: &InSyncSet) {
@@ -289,7 +320,9 @@ impl Shared {
             }
             let (node, incarnation) = (self.me.node, self.me.incarnation);
             match next(set, &self.me.node, true) {
-                Next::Empty if self.is_spared(&state, set) => self.says_emptied(partition, set),
+                Next::Empty if is_spared(state.sets(), set, &self.me.node) => {
+                    self.says_emptied(partition, set)
+                }
                 Next::Ready => self.says(partition, set, InSyncChange::Ready { node, incarnation }),
                 Next::Empty | Next::Change | Next::Nothing => {}
             }
@@ -304,7 +337,7 @@ fn has_room(store: &Store<FileDisk>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use huntaway_ledger::{InSyncSets, Memory, StartId};
+    use huntaway_ledger::{Memory, StartId};
     use huntaway_wire::{Incarnation, Pepoch};
 
     use super::*;
@@ -410,6 +443,29 @@ mod tests {
             self.sets.apply(&SetRecord::NodeStarted { node, incarnation, memory, start, after }).unwrap();
             self.has_changed = false;
         }
+    }
+
+    #[test]
+    fn a_disk_that_works_gives_up_nothing_that_a_set_lacks_copies_of() {
+        let third = NodeId([3; 16]);
+        let nodes = [ME, OTHER, third];
+        let mut sets = InSyncSets::new(3, 1, &nodes, [(at(), nodes.into())]);
+        let is_given_up = |sets: &InSyncSets, node| super::is_given_up(sets, sets.set(at()).unwrap(), &node);
+        let change = |sets: &mut InSyncSets, change| {
+            let pepoch = sets.set(at()).unwrap().pepoch;
+            sets.apply(&SetRecord::Changed { partition: at(), pepoch, change }).unwrap();
+        };
+        assert!(is_given_up(&sets, ME) && is_given_up(&sets, OTHER) && is_needless(&sets, at()));
+        let incarnation = Incarnation(1);
+        // Both were asked to, and one was faster.
+        change(&mut sets, InSyncChange::Emptied { node: OTHER, incarnation });
+        assert!(!is_given_up(&sets, ME) && is_spared(&sets, sets.set(at()).unwrap(), &ME));
+        assert!(!is_needless(&sets, at()), "what the other disk of it has may be the last copy");
+        change(&mut sets, InSyncChange::Drop { node: ME, incarnation });
+        assert!(!is_given_up(&sets, ME), "it has an old copy, and the set only one");
+        assert!(is_given_up(&sets, OTHER), "it has nothing anyway");
+        sets.apply(&SetRecord::NodesDown { nodes: vec![third] }).unwrap();
+        assert!(!is_spared(&sets, sets.set(at()).unwrap(), &OTHER), "nobody serves it");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use huntaway_ledger::State;
 use huntaway_store::{DiskState, NotRemoved, StoreOptions};
 use huntaway_wire::replicated::{Answer, Command};
-use huntaway_wire::{Durability, Partition, Vid};
+use huntaway_wire::{Durability, Oid, Partition, Vid};
 use tempfile::TempDir;
 
 use super::running::{DEADLINE, Flock, id, object, read, write};
@@ -191,4 +191,41 @@ fn what_a_disk_that_failed_cannot_tell_is_not_called_damaged() {
         let answer = flock.answers_at_once(partition, &Command::Read { oid, blocks: 0..1 });
         assert!(matches!(answer, None | Some(Answer::Refused(_))), "object {index}: {answer:?}");
     }
+}
+
+/// Whether a disk of the node has an object of the partition.
+fn has_files(flock: &Flock, disk: &str, (partition, oid): (Partition, Oid)) -> bool {
+    let prefix = format!("{:03x}.", partition.index());
+    let entries = std::fs::read_dir(flock.directory(NODE).join(disk).join("objects"));
+    let mut entries = entries.expect("it is there").filter_map(Result::ok);
+    entries.any(|entry| {
+        let name = entry.file_name();
+        name.to_string_lossy().starts_with(&prefix) && entry.path().join(oid.to_string()).exists()
+    })
+}
+
+#[test]
+fn what_a_disk_had_is_removed_when_all_copies_are_whole_without_it() {
+    let dir = TempDir::new().expect("a temporary directory");
+    let mut flock = Flock::with_disks(dir, (2, 2), StoreOptions::default(), &["one", "two"]);
+    let vid = flock.create("disk");
+    write_all(&mut flock, vid, 0);
+    flock.until_whole(&all());
+    let mut on_it: Vec<_> = (0..OBJECTS).map(|index| object(vid, index)).collect();
+    let is_applied = |at: &(Partition, Oid)| ["one", "two"].iter().any(|disk| has_files(&flock, disk, *at));
+    flock.until("all is applied", |_| on_it.iter().all(is_applied));
+    on_it.retain(|at| has_files(&flock, "one", *at));
+    let led = on_it.iter().position(|at| flock.primary(at.0) == 1).expect("about half of them");
+    let untaught = on_it.swap_remove(led);
+    assert!(!on_it.is_empty());
+    // Who would teach it is busy.
+    flock.while_busy(1, untaught.0, |flock| {
+        flock.remove_disk(NODE, "one").expect("the other has room");
+        let is_gone = |at: &(Partition, Oid)| !has_files(flock, "one", *at);
+        flock.until("others are removed", |_| on_it.iter().all(is_gone));
+        until_empty(flock, 0);
+        assert!(has_files(flock, "one", untaught), "one copy is all there is");
+    });
+    flock.until("all is removed", |_| !has_files(&flock, "one", untaught));
+    flock.until_whole(&all());
 }

@@ -226,16 +226,19 @@ impl Flock {
         self.nodes[&node].host.disks()
     }
 
+    /// Where the node's state and disks are.
+    pub(crate) fn directory(&self, node: u8) -> PathBuf {
+        self.dir.path().join(format!("node-{node}"))
+    }
+
     /// What a disk of the node has is to go to the others.
     pub(crate) fn remove_disk(&self, node: u8, disk: &str) -> Result<DiskStatus, NotRemoved> {
-        let directory = self.dir.path().join(format!("node-{node}")).join(disk);
-        self.nodes[&node].host.remove_disk(&directory)
+        self.nodes[&node].host.remove_disk(&self.directory(node).join(disk))
     }
 
     /// The files of the node's state directory, without its disks.
     pub(crate) fn state_files(&self, node: u8) -> Vec<(PathBuf, Vec<u8>)> {
-        let directory = self.dir.path().join(format!("node-{node}"));
-        let entries = std::fs::read_dir(directory).expect("it is there");
+        let entries = std::fs::read_dir(self.directory(node)).expect("it is there");
         let files = entries.map(|entry| entry.expect("it is there").path()).filter(|path| path.is_file());
         files.map(|path| (path.clone(), std::fs::read(path).expect("it is readable"))).collect()
     }
