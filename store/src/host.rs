@@ -122,6 +122,8 @@ struct Shared {
     waiting_bytes: Box<[Arc<AtomicUsize>]>,
     /// A replica knows of what the ledger agreed on.
     configured: Notify,
+    /// Somebody is taught no more, as the ledger has it.
+    may_teach_others: AtomicBool,
     /// It does nothing any more.
     has_ended: AtomicBool,
     /// Its logs are as if they were full.
@@ -178,6 +180,7 @@ impl Host {
             rehoming: Mutex::default(),
             waiting_bytes,
             configured: Notify::new(),
+            may_teach_others: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
             #[cfg(feature = "planted-bugs")]
             has_no_room: AtomicBool::new(false),

@@ -52,7 +52,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
             shared.links_follow(&state);
             shared.configure(&mut known, &state);
             // Who came in sync makes room for the next one.
-            shared.teach();
+            shared.may_teach_others.store(true, Ordering::Release);
         }
         // A step that began before may still be under way there.
         known.behind.retain(|(partition, number)| {

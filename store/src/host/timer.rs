@@ -97,6 +97,9 @@ pub(super) async fn tick(shared: Arc<Shared>) {
                 few.iter().for_each(|partition| shared.tick(*partition));
                 yield_now().await;
             }
+            if shared.may_teach_others.swap(false, Ordering::AcqRel) {
+                shared.teach();
+            }
         }
         shared.teach();
         shared.syncs.look_at_logs();
