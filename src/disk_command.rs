@@ -1,4 +1,4 @@
-//! `huntaway node disk list|remove`: the disks of a node on this machine.
+//! `huntaway node disk list|remove|keep`: the disks of a node on this machine.
 
 use std::error::Error;
 use std::io::{Write, stdout};
@@ -16,12 +16,14 @@ pub(crate) enum DiskCommand {
     /// List the disks of a node, with how many partitions each has, and how many of these are about to go to another one
     List(ListArgs),
     /// Have what a disk has go to the node's other disks, in the background, while all is served: then it can be taken away
-    Remove(RemoveArgs),
+    Remove(PlaceArgs),
+    /// Have a disk stay that was to be taken away: what has gone to the others stays there
+    Keep(PlaceArgs),
 }
 
-/// Arguments of `huntaway node disk remove`.
+/// Arguments of `huntaway node disk remove` and `keep`.
 #[derive(clap::Args)]
-pub(crate) struct RemoveArgs {
+pub(crate) struct PlaceArgs {
     /// The disk's directory, as in the node's `data_directories`
     directory: PathBuf,
 
@@ -51,7 +53,13 @@ pub(crate) fn run(command: &DiskCommand) -> Result<ExitCode, Box<dyn Error>> {
             let disks = node.client()?.status()?.disks;
             output.text(&disks, || listed(&disks))?
         }
-        DiskCommand::Remove(RemoveArgs { directory, output, node }) => {
+        DiskCommand::Keep(PlaceArgs { directory, output, node }) => {
+            let disk = node.client()?.keep_disk(path::absolute(directory)?)?;
+            output.text(&disk, || {
+                format!("the disk in {} stays, with {} partitions on it\n", disk.directory, disk.partitions)
+            })?
+        }
+        DiskCommand::Remove(PlaceArgs { directory, output, node }) => {
             let disk = node.client()?.remove_disk(path::absolute(directory)?)?;
             output.text(&disk, || removed(&disk))?
         }

@@ -270,6 +270,14 @@ impl Client {
         self.call("DELETE", "/v1/cluster/disk", None, self.json(&DiskPlace { directory })?)
     }
 
+    /// Has what a disk of the node still has stay there.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn keep_disk(&self, directory: PathBuf) -> Result<DiskStatus, CallError> {
+        self.call("PUT", "/v1/cluster/disk", None, self.json(&DiskPlace { directory })?)
+    }
+
     /// Says how many copies there are to be.
     ///
     /// # Errors

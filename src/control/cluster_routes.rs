@@ -87,6 +87,14 @@ pub(super) async fn route(
             };
             json(StatusCode::OK, &disk_status(removed.map_err(refused)?))
         }
+        ("PUT", ["v1", "cluster", "disk"]) => {
+            let DiskPlace { directory } = parse(body)?;
+            let refused = |why: String| {
+                let report = format!("the disk in {} is not kept: {why}", directory.display());
+                Refusal::new(StatusCode::CONFLICT, &report)
+            };
+            json(StatusCode::OK, &disk_status(storage.keep_disk(&directory).map_err(refused)?))
+        }
         ("GET", ["v1", "objects", vdi, offset]) => {
             let bad = |report: &str| Refusal::new(StatusCode::BAD_REQUEST, report);
             let offset = offset.parse().map_err(|_| bad("the place in the VDI is a number of bytes"))?;

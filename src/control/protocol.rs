@@ -20,6 +20,7 @@
 //! | `DELETE /v1/cluster/nodes/NAME` | | nothing |
 //! | `PATCH /v1/cluster/recovery` | [`NewPolicy`](crate::cluster::NewPolicy) | [`PolicyStatus`](crate::cluster::PolicyStatus) |
 //! | `DELETE /v1/cluster/disk` | [`DiskPlace`] | [`DiskStatus`] |
+//! | `PUT /v1/cluster/disk` | [`DiskPlace`] | [`DiskStatus`]: it is not to be taken away |
 //! | `GET /v1/objects/VDI/OFFSET` | | [`ObjectPlace`](crate::cluster::ObjectPlace) |
 //!
 //! What is below `/v1/cluster` and `/v1/objects` is answered also while the node does not serve yet.

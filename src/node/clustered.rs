@@ -185,6 +185,11 @@ impl Clustered {
         host.remove_disk(directory).map_err(|error| error.to_string())
     }
 
+    pub(super) fn keep_disk(&self, directory: &Path) -> Result<DiskStatus, String> {
+        let host = self.host.as_ref().ok_or("this is a gateway without data")?;
+        host.keep_disk(directory).map_err(|error| error.to_string())
+    }
+
     pub(super) fn keeps_data(&self) -> bool {
         self.host.is_some()
     }

@@ -284,6 +284,17 @@ impl Storage {
         }
     }
 
+    /// What the disk in that directory still has stays there, though it was to go to the node's others.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn keep_disk(&self, directory: &Path) -> Result<DiskStatus, String> {
+        match &self.stores {
+            Stores::Alone(_) => Err("this node is alone: none of its disks is to be taken away".into()),
+            Stores::Clustered(clustered) => clustered.keep_disk(directory),
+        }
+    }
+
     /// Whether other processes serve the same disks.
     pub(crate) fn is_clustered(&self) -> bool {
         matches!(self.stores, Stores::Clustered(_))

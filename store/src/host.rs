@@ -232,6 +232,15 @@ impl Host {
         Ok(self.disks().swap_remove(disk))
     }
 
+    /// What the disk in that directory still has stays there, though it was to go to the others. Returns how it is.
+    ///
+    /// # Errors
+    /// [`NotRemoved`]: nothing has changed.
+    pub fn keep_disk(&self, directory: &Path) -> Result<DiskStatus, NotRemoved> {
+        let disk = self.shared.disks.keep(directory)?;
+        Ok(self.disks().swap_remove(disk))
+    }
+
     /// Whether the partition is served here at once.
     pub fn is_serving(&self, partition: Partition) -> bool {
         self.shared.at(partition, |place| place.replica.is_serving())

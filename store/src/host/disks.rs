@@ -251,6 +251,14 @@ impl Disks {
         self.store.remove(directory)
     }
 
+    /// What the disk in that directory still has stays there.
+    ///
+    /// # Errors
+    /// [`NotRemoved`]: nothing has changed.
+    pub(super) fn keep(&self, directory: &Path) -> Result<usize, NotRemoved> {
+        self.store.keep(directory)
+    }
+
     /// Whether what the disk has is to go to the others.
     pub(super) fn leaves(&self, disk: usize) -> bool {
         self.store.leaves(disk)

@@ -172,13 +172,15 @@ impl Shared {
         }
         let me = &self.me.node;
         let mut changing: BTreeMap<usize, Vec<Partition>> = BTreeMap::new();
-        // Others may have given up theirs since: it is chosen again when all copies are whole.
+        // Others may have given up theirs since: it is chosen again when all copies are whole. Or the disk is to stay.
         let Rehoming { under_way, given_up, .. } = &mut *rehoming;
         under_way.retain(|partition, _| {
-            let set = state.sets().set(*partition);
-            let is_kept = |set| next(set, me, false) == Next::Empty && !is_given_up(state.sets(), set, me);
-            let works = self.disks.store(*partition).is_some();
-            !(works && given_up.contains(partition) && set.is_some_and(is_kept))
+            let Some(set) = state.sets().set(*partition) else { return true };
+            let at = self.disks.number(*partition);
+            let is_to_go = self.disks.leaves(at) || self.disks.has_failed_since(at);
+            let works = self.disks.by_number(at).is_some() && given_up.contains(partition);
+            let goes = is_to_go && (!works || is_given_up(state.sets(), set, me));
+            goes || next(set, me, false) != Next::Empty
         });
         for (partition, to) in &rehoming.under_way {
             let Some(set) = state.sets().set(*partition) else { continue };

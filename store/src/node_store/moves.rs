@@ -81,13 +81,17 @@ impl NodeStore {
     ) -> Option<usize> {
         let at = self.number_of(partition);
         let takes = |disk: &NodeDisk| disk.at_work().is_some_and(|local| has_room(local.store()));
-        let weigh = |(number, disk): (usize, &NodeDisk)| {
-            let stays = !disk.leaves.load(Ordering::Relaxed);
-            let weight = if number != at && stays && takes(disk) { disk.weight } else { 0 };
-            WeightedDisk { disk: disk.id, weight }
+        let place = |may_leave: bool| {
+            let weigh = |(number, disk): (usize, &NodeDisk)| {
+                let stays = may_leave || !disk.leaves.load(Ordering::Relaxed);
+                let weight = if number != at && stays && takes(disk) { disk.weight } else { 0 };
+                WeightedDisk { disk: disk.id, weight }
+            };
+            let weighted: Vec<WeightedDisk> = self.disks.iter().enumerate().map(weigh).collect();
+            placement::place(partition, &weighted)
         };
-        let weighted: Vec<WeightedDisk> = self.disks.iter().enumerate().map(weigh).collect();
-        placement::place(partition, &weighted)
+        // What no disk has is better off on one that is to be taken away than on none.
+        place(false).or_else(|| self.store_of(at).map_or_else(|| place(true), |_| None))
     }
 
     /// What the disk in that directory has is to go to the others, so that it can be taken away.
@@ -95,15 +99,12 @@ impl NodeStore {
     /// # Errors
     /// [`NotRemoved`]: nothing has changed.
     pub(crate) fn remove(&self, directory: &Path) -> Result<usize, NotRemoved> {
-        let is_it = |disk: &NodeDisk| {
-            disk.directory == directory
-                || fs::canonicalize(&disk.directory).is_ok_and(|found| found == directory)
-        };
-        let Some(number) = self.disks.iter().position(is_it) else {
-            let known = self.disks.iter().map(|disk| disk.directory.display().to_string());
-            return Err(NotRemoved::Unknown { known: known.collect::<Vec<_>>().join(", ") });
-        };
-        let disk = &self.disks[number];
+        let number = self.numbered(directory)?;
+        // Who removes another one meanwhile looks at the others after this.
+        let mut table = lock(&self.table);
+        if self.leaves(number) {
+            return Ok(number);
+        }
         let others = self.disks.iter().enumerate().filter(|(other, disk)| {
             *other != number && disk.weight > 0 && !disk.leaves.load(Ordering::Relaxed)
         });
@@ -117,15 +118,43 @@ impl NodeStore {
         if needed_bytes > available_bytes {
             return Err(NotRemoved::NoRoom { needed_bytes, available_bytes });
         }
+        self.note_leaves(&mut table, number, true)?;
+        Ok(number)
+    }
+
+    /// What the disk in that directory still has stays there, though it was to go to the others.
+    ///
+    /// # Errors
+    /// [`NotRemoved`]: nothing has changed.
+    pub(crate) fn keep(&self, directory: &Path) -> Result<usize, NotRemoved> {
+        let number = self.numbered(directory)?;
         let mut table = lock(&self.table);
-        let mut changed = table.clone();
-        changed.routes = table.routes();
-        let entry = changed.disks.iter_mut().find(|entry| entry.id == disk.id).ok_or(NotRemoved::Only)?;
-        entry.leaves = true;
+        if self.leaves(number) {
+            self.note_leaves(&mut table, number, false)?;
+        }
+        Ok(number)
+    }
+
+    fn numbered(&self, directory: &Path) -> Result<usize, NotRemoved> {
+        let is_it = |disk: &NodeDisk| {
+            disk.directory == directory
+                || fs::canonicalize(&disk.directory).is_ok_and(|found| found == directory)
+        };
+        self.disks.iter().position(is_it).ok_or_else(|| {
+            let known = self.disks.iter().map(|disk| disk.directory.display().to_string());
+            NotRemoved::Unknown { known: known.collect::<Vec<_>>().join(", ") }
+        })
+    }
+
+    fn note_leaves(&self, table: &mut DiskTable, number: usize, leaves: bool) -> io::Result<()> {
+        let disk = &self.disks[number];
+        let mut changed = DiskTable { routes: table.routes(), ..table.clone() };
+        let entry = changed.disks.iter_mut().find(|entry| entry.id == disk.id);
+        entry.ok_or_else(|| io::Error::other("the disk is not in the table"))?.leaves = leaves;
         changed.store(&self.state)?;
         *table = changed;
-        disk.leaves.store(true, Ordering::Relaxed);
-        Ok(number)
+        disk.leaves.store(leaves, Ordering::Relaxed);
+        Ok(())
     }
 
     /// What is on the disk, at most: all of its objects, or all that its file system has.

@@ -17,7 +17,8 @@ use crate::disk_table::{DiskEntry, DiskTable};
 use crate::placement::{WeightedDisk, place as place_of};
 use crate::superblock::BootId;
 use crate::{
-    DiskDirectory, DiskId, DiskState, DiskStopped, DisksError, LocalStore, NodeStore, OpenError, StoreOptions,
+    DiskDirectory, DiskId, DiskState, DiskStopped, DisksError, LocalStore, NodeStore, NotRemoved, OpenError,
+    StoreOptions,
 };
 
 /// Objects that the tests write: enough that every disk has some.
@@ -497,4 +498,28 @@ fn metrics_tell_the_disks_apart_in_one_family_each() {
         let line = format!("huntaway_store_disk_failed{{disk=\"{}\"}} {value}", place.path(name).display());
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
     }
+}
+
+#[test]
+fn a_disk_leaves_once_and_not_the_last_one_and_may_stay_after_all() {
+    let place = Place::made();
+    let node = place.open(&["a", "b", "c"]);
+    let number =
+        |name: &str| node.disks().iter().position(|disk| disk.directory == place.path(name)).unwrap();
+    for name in ["a", "b", "a", "b"] {
+        assert_eq!(node.remove(&place.path(name)).unwrap(), number(name), "also if it leaves already");
+    }
+    assert!(matches!(node.remove(&place.path("c")), Err(NotRemoved::Only)));
+    let on = |name: &str| Partition::all().find(|at| node.number_of(*at) == number(name)).unwrap();
+    let (of_a, of_c) = (on("a"), on("c"));
+    assert_eq!(node.instead(of_a, |_| true), Some(number("c")));
+    assert_eq!(node.instead(of_c, |_| true), None, "it works, and stays");
+    fail(&node, &place.path("c"));
+    assert!([Some(number("a")), Some(number("b"))].contains(&node.instead(of_c, |_| true)));
+    assert_eq!(node.instead(of_a, |_| true), None, "it is on a disk that works");
+    assert_eq!(node.keep(&place.path("a")).unwrap(), number("a"));
+    assert_eq!(node.instead(of_c, |_| true), Some(number("a")));
+    drop(node);
+    let leaves: Vec<bool> = place.open(&["a", "b", "c"]).disks().iter().map(|disk| disk.leaves).collect();
+    assert_eq!(leaves.iter().filter(|leaves| **leaves).count(), 1);
 }

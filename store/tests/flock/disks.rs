@@ -135,6 +135,8 @@ fn a_disk_that_is_to_be_taken_away_is_emptied_and_then_is_the_nodes_no_longer() 
     assert!(matches!(flock.remove_disk(NODE, "three"), Err(NotRemoved::Unknown { .. })));
     let of_it = flock.remove_disk(NODE, "one").expect("the other has room").partitions;
     assert!(matches!(flock.remove_disk(NODE, "two"), Err(NotRemoved::Only)));
+    assert!(!flock.keep_disk(NODE, "one").expect("it is one of its disks").leaves);
+    assert!(flock.remove_disk(NODE, "one").expect("the other has room").leaves);
     write_all(&mut flock, vid, 1);
     // The process dies half-way: the next one goes on, without being told again.
     let began = Instant::now();

@@ -236,6 +236,11 @@ impl Flock {
         self.nodes[&node].host.remove_disk(&self.directory(node).join(disk))
     }
 
+    /// It is to stay after all.
+    pub(crate) fn keep_disk(&self, node: u8, disk: &str) -> Result<DiskStatus, NotRemoved> {
+        self.nodes[&node].host.keep_disk(&self.directory(node).join(disk))
+    }
+
     /// The files of the node's state directory, without its disks.
     pub(crate) fn state_files(&self, node: u8) -> Vec<(PathBuf, Vec<u8>)> {
         let entries = std::fs::read_dir(self.directory(node)).expect("it is there");
