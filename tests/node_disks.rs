@@ -228,8 +228,13 @@ fn a_disk_is_emptied_while_all_is_served_and_is_then_the_nodes_no_longer() {
     let disk = cluster.disk("disk3");
     let had = cluster.partitions("disk3").expect("it answers");
     cluster.under_load(|nodes, cluster| {
-        let said = cluster.ask(&["node", "disk", "remove", &disk.display().to_string()]).unwrap();
-        assert!(said.contains("take it out of `data_directories`"), "{said}");
+        let directory = disk.display().to_string();
+        let have = |does: &str| cluster.ask(&["node", "disk", does, &directory]).unwrap();
+        for (does, says) in [("remove", "take it out of `data_directories`"), ("keep", "stays")] {
+            let said = have(does);
+            assert!(said.contains(says), "{said}");
+        }
+        have("remove");
         cluster.until_left("disk3", had / 2);
         // The next process goes on with it.
         nodes[0].signal_group(Signal::KILL);
