@@ -47,10 +47,10 @@ fn reasons(sight: &Sight) -> Vec<String> {
         let (is_wanted, lacking) = (wanted.len(), wanted.iter().filter(is_healthy).filter(lacks).count());
         if is_up && failed > 0 {
             reasons.push(format!(
-                "a disk of {} that has {} failed: its other disks take them; if it has none, or they have no room, put it right \
-                 and start the node again, or drain the node",
-                member.name,
-                count(failed, "partition")
+                "{} of {} on a disk that failed or is to be taken away: its other disks take over; if it has none, or they have no \
+                 room, put the disk right and start the node again, or drain the node",
+                count(failed, "partition"),
+                member.name
             ));
         }
         if !is_up && (member.weight > 0 || is_wanted > 0) {
@@ -91,7 +91,10 @@ fn of_disk(disk: &DiskStatus, node: &str) -> Option<String> {
              start without it"
         )),
         DiskState::Failed => Some(format!("disk {directory} of {node} has failed: see its log")),
-        DiskState::Absent { reason } => Some(format!("disk {directory} of {node} is not there: {reason}")),
+        DiskState::Absent { reason } => Some(format!(
+            "disk {directory} of {node} is not there: {reason}. Put it right and start the node again; or `huntaway node disk remove` \
+             has the node's other disks take what it had"
+        )),
     }
 }
 
@@ -257,7 +260,7 @@ mod tests {
         Arc::make_mut(&mut seen.state).apply(&record).unwrap();
         let told = explanation(&seen);
         assert_eq!(told.reasons.len(), 1, "{told:?}");
-        assert!(told.reasons[0].starts_with("a disk of node-1 that has 1 partition failed"), "{told:?}");
+        assert!(told.reasons[0].starts_with("1 partition of node-1 on a disk that failed"), "{told:?}");
         assert!(closed(&seen.state).is_empty());
         let record = failed(&seen, 2);
         Arc::make_mut(&mut seen.state).apply(&record).unwrap();

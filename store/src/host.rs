@@ -26,11 +26,13 @@ mod step;
 mod syncs;
 mod timer;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use huntaway_membership::Driver as _;
 use huntaway_membership::local::shared::{NodeStart, RemoteDriver, StartError};
 use huntaway_replica::{
     Credit, Input, Moment, Process, Progress, Recovered, Recovery, RecoveryLimits, Replica,
@@ -52,7 +54,6 @@ use self::door::{Comes, Door};
 use self::follow::Holding;
 use self::links::{Links, Socket};
 use self::progress::Asking;
-use self::rehoming::Rehoming;
 use self::scrubbing::Scrubbing;
 use self::step::{Place, WholeOrNothing};
 use self::syncs::Syncs;
@@ -117,7 +118,8 @@ struct Shared {
     scrubbing: Mutex<Scrubbing>,
     comparing: Mutex<Comparing>,
     asking: Mutex<Asking>,
-    rehoming: Mutex<Rehoming>,
+    /// How many partitions are to go from each disk, as of late.
+    moving: Mutex<BTreeMap<usize, u16>>,
     /// What waits for all replicas of each disk, in bytes.
     waiting_bytes: Box<[Arc<AtomicUsize>]>,
     /// A replica knows of what the ledger agreed on.
@@ -177,7 +179,7 @@ impl Host {
             scrubbing: Mutex::new(Scrubbing::new(scrub_bytes_per_second)),
             comparing: Mutex::default(),
             asking: Mutex::default(),
-            rehoming: Mutex::default(),
+            moving: Mutex::default(),
             waiting_bytes,
             configured: Notify::new(),
             may_teach_others: AtomicBool::new(false),
@@ -217,8 +219,8 @@ impl Host {
     /// How the disks are.
     pub fn disks(&self) -> Vec<DiskStatus> {
         let mut disks = self.shared.disks.status();
-        for (disk, partitions) in self.shared.moving() {
-            disks[disk].moving = partitions;
+        for (disk, partitions) in lock(&self.shared.moving).iter() {
+            disks[*disk].moving = *partitions;
         }
         disks
     }
@@ -228,7 +230,9 @@ impl Host {
     /// # Errors
     /// [`NotRemoved`]: nothing has changed.
     pub fn remove_disk(&self, directory: &Path) -> Result<DiskStatus, NotRemoved> {
-        let disk = self.shared.disks.remove(directory)?;
+        let state = self.shared.ledger.state();
+        let copies = (state.sets().copies(), state.sets().min_copies());
+        let disk = self.shared.disks.remove(directory, copies)?;
         Ok(self.disks().swap_remove(disk))
     }
 

@@ -129,9 +129,7 @@ impl Disks {
                 absent = if is_counted_on() { Memory::Stable } else { absent };
                 continue;
             };
-            let found = Remembered::load(store.disk());
-            let found = found.map_err(OpenError::io("read the starts of", store.name()))?;
-            let mut found = found.unwrap_or_else(|| Remembered::nothing(boot));
+            let mut found = self.found(store)?;
             let is_known = noted.is_some() && self.has_what_it_was_given(store, &found);
             // One that was there at the newest start may have acknowledged something that the ledger is about to count on.
             let counts = !is_known || is_of_last(&found) || is_counted_on();
@@ -181,6 +179,12 @@ impl Disks {
             return Ok(Remembered { boot, memory, starts: Starts::default() });
         }
         Ok(Remembered { boot, memory, ..all })
+    }
+
+    fn found(&self, store: &Store<FileDisk>) -> Result<Remembered, OpenError> {
+        let found = Remembered::load(store.disk());
+        let found = found.map_err(OpenError::io("read the starts of", store.name()))?;
+        Ok(found.unwrap_or_else(|| Remembered::nothing(self.boot)))
     }
 
     fn has_what_it_was_given(&self, store: &Store<FileDisk>, found: &Remembered) -> bool {
@@ -247,8 +251,8 @@ impl Disks {
     ///
     /// # Errors
     /// [`NotRemoved`]: nothing has changed.
-    pub(super) fn remove(&self, directory: &Path) -> Result<usize, NotRemoved> {
-        self.store.remove(directory)
+    pub(super) fn remove(&self, directory: &Path, copies: (usize, usize)) -> Result<usize, NotRemoved> {
+        self.store.remove(directory, copies)
     }
 
     /// What the disk in that directory still has stays there.

@@ -178,7 +178,7 @@ impl Shared {
     }
 
     /// What the partition takes here at most.
-    fn bytes(&self, partition: Partition) -> u64 {
+    pub(super) fn bytes(&self, partition: Partition) -> u64 {
         let objects = self.disks.store(partition).map_or(0, |store| store.objects_of(partition));
         objects as u64 * u64::from(OBJECT_SIZE_BYTES)
     }

@@ -28,9 +28,7 @@ use huntaway_wire::{NodeId, OBJECT_SIZE_BYTES, Partition};
 
 use super::step::WholeOrNothing;
 use super::{Shared, new_replica};
-use crate::disk::FileDisk;
 use crate::locking::lock;
-use crate::store::Store;
 
 /// How often it is looked what is to be done.
 const LOOK: Duration = Duration::from_millis(100);
@@ -47,7 +45,7 @@ const MOST_AT_ONCE: usize = 64;
 
 /// What is to be done.
 #[derive(Default)]
-pub(super) struct Rehoming {
+struct Rehoming {
     /// The partitions that are to go to another disk, each with that.
     under_way: BTreeMap<Partition, usize>,
     /// Those of a disk that works, which have been given up for that: nobody lacks many copies because of it.
@@ -117,11 +115,14 @@ impl Shared {
         let shared: Weak<Self> = Arc::downgrade(self);
         let rehome = move || {
             let _whole = WholeOrNothing("who moves partitions between disks");
-            shared.upgrade().iter().for_each(|shared| shared.sweep());
+            // No lock is needed for it: a disk that hangs keeps nobody waiting who wants to know what moves.
+            let mut rehoming = Rehoming::default();
+            shared.upgrade().iter().for_each(|shared| shared.sweep(&mut rehoming));
             while let Some(shared) =
                 shared.upgrade().filter(|shared| !shared.has_ended.load(Ordering::Acquire))
             {
-                shared.rehome();
+                shared.rehome(&mut rehoming);
+                *lock(&shared.moving) = shared.moving(&rehoming);
                 drop(shared);
                 thread::sleep(LOOK);
             }
@@ -130,20 +131,19 @@ impl Shared {
     }
 
     /// How many partitions are to go from each disk.
-    pub(super) fn moving(&self) -> BTreeMap<usize, u16> {
+    fn moving(&self, rehoming: &Rehoming) -> BTreeMap<usize, u16> {
         let mut moving = BTreeMap::new();
-        for partition in lock(&self.rehoming).under_way.keys() {
+        for partition in rehoming.under_way.keys() {
             *moving.entry(self.disks.number(*partition)).or_default() += 1;
         }
         moving
     }
 
     /// What disks have of partitions that are on others, for whoever removes it was interrupted.
-    fn sweep(&self) {
+    fn sweep(&self, rehoming: &mut Rehoming) {
         if !self.disks.are_routed() {
             return;
         }
-        let mut rehoming = lock(&self.rehoming);
         for disk in 0..self.disks.count() {
             let Some(store) = self.disks.by_number(disk) else { continue };
             let left =
@@ -152,8 +152,7 @@ impl Shared {
         }
     }
 
-    fn rehome(&self) {
-        let mut rehoming = lock(&self.rehoming);
+    fn rehome(&self, rehoming: &mut Rehoming) {
         if !self.ledger.has_lease() {
             return;
         }
@@ -165,15 +164,15 @@ impl Shared {
                     !is_needless || !store.clears(*partition)
                 })
         });
-        self.look_for_failed(&mut rehoming);
+        self.look_for_failed(rehoming);
         if !state.recovery().is_paused {
-            self.begin_rehoming(&state, &mut rehoming);
-            self.give_up_some(&state, &mut rehoming);
+            self.begin_rehoming(&state, rehoming);
+            self.give_up_some(&state, rehoming);
         }
         let me = &self.me.node;
         let mut changing: BTreeMap<usize, Vec<Partition>> = BTreeMap::new();
         // Others may have given up theirs since: it is chosen again when all copies are whole. Or the disk is to stay.
-        let Rehoming { under_way, given_up, .. } = &mut *rehoming;
+        let Rehoming { under_way, given_up, .. } = rehoming;
         under_way.retain(|partition, _| {
             let Some(set) = state.sets().set(*partition) else { return true };
             let at = self.disks.number(*partition);
@@ -193,10 +192,10 @@ impl Shared {
         }
         for (to, partitions) in changing {
             for some in partitions.chunks(MOST_AT_ONCE) {
-                self.change_disk(&state, &mut rehoming, to, some);
+                self.change_disk(&state, rehoming, to, some);
             }
         }
-        self.say_what_is_ready(&rehoming);
+        self.say_what_is_ready(rehoming);
     }
 
     fn look_for_failed(&self, rehoming: &mut Rehoming) {
@@ -211,8 +210,7 @@ impl Shared {
             // What has been given up is on no disk that failed meanwhile: if need be it is taught on the one that it is on.
             let at = self.disks.number(*partition);
             if self.disks.by_number(*to).is_none()
-                && let Some(other) =
-                    self.disks.instead(*partition, has_room).or(self.disks.by_number(at).map(|_| at))
+                && let Some(other) = self.instead(*partition).or(self.disks.by_number(at).map(|_| at))
             {
                 *to = other;
             }
@@ -225,10 +223,16 @@ impl Shared {
             if rehoming.under_way.contains_key(&partition) || state.sets().set(partition).is_none() {
                 continue;
             }
-            if let Some(to) = self.disks.instead(partition, has_room) {
+            if let Some(to) = self.instead(partition) {
                 rehoming.under_way.insert(partition, to);
             }
         }
+    }
+
+    /// Where the partition goes: to a disk that has room for all that it takes, as far as that is known.
+    fn instead(&self, partition: Partition) -> Option<usize> {
+        let needed_bytes = self.bytes(partition) + u64::from(OBJECT_SIZE_BYTES);
+        self.disks.instead(partition, |store| store.available(false).available_bytes > needed_bytes)
     }
 
     /// A disk that works gives up a few partitions at a time, of which nobody lacks a copy: the next ones when these have theirs again.
@@ -252,7 +256,7 @@ impl Shared {
                 continue;
             }
             let kind = usize::from(self.has_objects(partition));
-            let Some(to) = self.disks.instead(partition, has_room).filter(|_| left[kind] > 0) else {
+            let Some(to) = self.instead(partition).filter(|_| left[kind] > 0) else {
                 continue;
             };
             left[kind] -= 1;
@@ -330,11 +334,6 @@ impl Shared {
             }
         }
     }
-}
-
-/// Whether a disk has room for more. Where it comes to its end, learners are told of no more than there is.
-fn has_room(store: &Store<FileDisk>) -> bool {
-    store.available(false).available_bytes > u64::from(OBJECT_SIZE_BYTES)
 }
 
 #[cfg(test)]

@@ -32,6 +32,17 @@ pub enum NotRemoved {
         "no other disk of this node serves and stays, so nothing takes what it has: `huntaway node drain` empties the node"
     )]
     Only,
+    /// No copy may be lacking, not even while it goes from one disk to another.
+    #[error(
+        "{min_copies} of {copies} copies have to be in sync for writes, so none may be lacking while it moves: lower \
+         `huntaway cluster set --min-copies` first, or raise `--copies`"
+    )]
+    NoSpare {
+        /// Copies of everything.
+        copies: usize,
+        /// Those that are needed.
+        min_copies: usize,
+    },
     /// The others are too small.
     #[error(
         "the other disks of this node have room for {} MiB, and up to {} MiB are on it: free space there, or give the node a smaller \
@@ -94,16 +105,25 @@ impl NodeStore {
         place(false).or_else(|| self.store_of(at).map_or_else(|| place(true), |_| None))
     }
 
-    /// What the disk in that directory has is to go to the others, so that it can be taken away.
+    /// What the disk in that directory has is to go to the others, so that it can be taken away. There are so many copies of everything,
+    /// of which so many are needed.
     ///
     /// # Errors
     /// [`NotRemoved`]: nothing has changed.
-    pub(crate) fn remove(&self, directory: &Path) -> Result<usize, NotRemoved> {
+    pub(crate) fn remove(
+        &self,
+        directory: &Path,
+        (copies, min_copies): (usize, usize),
+    ) -> Result<usize, NotRemoved> {
         let number = self.numbered(directory)?;
         // Who removes another one meanwhile looks at the others after this.
         let mut table = lock(&self.table);
         if self.leaves(number) {
             return Ok(number);
+        }
+        // What a disk lacks that failed is lacking already.
+        if min_copies >= copies && self.store_of(number).is_some() {
+            return Err(NotRemoved::NoSpare { copies, min_copies });
         }
         let others = self.disks.iter().enumerate().filter(|(other, disk)| {
             *other != number && disk.weight > 0 && !disk.leaves.load(Ordering::Relaxed)

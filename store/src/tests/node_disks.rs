@@ -506,10 +506,16 @@ fn a_disk_leaves_once_and_not_the_last_one_and_may_stay_after_all() {
     let node = place.open(&["a", "b", "c"]);
     let number =
         |name: &str| node.disks().iter().position(|disk| disk.directory == place.path(name)).unwrap();
+    let no_spare = node.remove(&place.path("a"), (2, 2));
+    assert!(matches!(no_spare, Err(NotRemoved::NoSpare { copies: 2, min_copies: 2 })));
     for name in ["a", "b", "a", "b"] {
-        assert_eq!(node.remove(&place.path(name)).unwrap(), number(name), "also if it leaves already");
+        assert_eq!(
+            node.remove(&place.path(name), (3, 2)).unwrap(),
+            number(name),
+            "also if it leaves already"
+        );
     }
-    assert!(matches!(node.remove(&place.path("c")), Err(NotRemoved::Only)));
+    assert!(matches!(node.remove(&place.path("c"), (3, 2)), Err(NotRemoved::Only)));
     let on = |name: &str| Partition::all().find(|at| node.number_of(*at) == number(name)).unwrap();
     let (of_a, of_c) = (on("a"), on("c"));
     assert_eq!(node.instead(of_a, |_| true), Some(number("c")));

@@ -165,10 +165,7 @@ impl fmt::Display for Broken {
                 write!(f, "nodes {one} and {other} are in sync in partition {partition} and differ in {oid}")
             }
             Self::Damaged { partition, oid } => {
-                write!(
-                    f,
-                    "a block of {oid} of partition {partition} was called damaged, and is not everywhere"
-                )
+                write!(f, "{oid} of partition {partition} was called damaged, and is not everywhere")
             }
             Self::LetIn { partition } => {
                 write!(

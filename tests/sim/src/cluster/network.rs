@@ -1,6 +1,11 @@
 //! The network: late, lossy, and cut now and then, also in one direction only.
 
+use std::sync::Arc;
+
+use huntaway_replica::{Body, Change, Lesson, Message, Record, Reply};
+
 use super::Endpoint;
+use super::block::flip;
 use crate::Random;
 use crate::clock::Time;
 
@@ -98,5 +103,30 @@ impl Network {
         self.slow_links.clear();
         self.late_news.fill(0);
         (self.lost_percent, self.late_percent, self.repeated_percent, self.damaged) = (0, 0, 0, 0);
+    }
+}
+
+/// The message as it arrives when a bit of its data flips on the way.
+pub(super) fn damaged(message: &Message) -> Message {
+    let mut message = message.clone();
+    match &mut message.body {
+        Body::Forward { record, .. } => flip_written(record),
+        Body::Gathered { records } | Body::RollForward { records } => {
+            records.iter_mut().for_each(flip_written);
+        }
+        Body::Ask { lesson: Lesson::Copy { blocks, .. }, .. } => {
+            flip(Arc::make_mut(blocks).iter_mut().find_map(|copied| copied.stored.content.as_mut()));
+        }
+        Body::Reply { reply: Reply::Blocks(blocks), .. } => {
+            flip(blocks.iter_mut().find_map(|stored| stored.content.as_mut()));
+        }
+        _ => {}
+    }
+    message
+}
+
+fn flip_written(record: &mut Arc<Record>) {
+    if let Change::Write { blocks, .. } = &mut Arc::make_mut(record).change {
+        flip(blocks.iter_mut().flatten().next());
     }
 }

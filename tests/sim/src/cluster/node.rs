@@ -7,16 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use huntaway_ledger::{InSyncChange, Incarnation, Memory, SetRecord, StartId, Starts};
 use huntaway_replica::{
-    Answer, Block, Body, Change, Credit, Entry, Input, LEASE_US, Lesson, Message, Moment, Outcome, Output,
-    Process, Proposal, Record, Recovery, Replica, Reply, SetChange, Ticket,
+    Answer, Block, Body, Change, Credit, Entry, Input, LEASE_US, Message, Moment, Outcome, Output, Process,
+    Proposal, Record, Recovery, Replica, SetChange, Ticket,
 };
 use huntaway_wire::replicated::Answered;
 use huntaway_wire::{Oid, Partition, Pepoch, Stamp};
 
-use super::block::flip;
 use super::event::{AtGateway, AtNode, Event};
 use super::habits::Habits;
 use super::judgement::Broken;
+use super::network::damaged;
 use super::old_copies::Copies;
 use super::telling::{answered, described, told};
 use super::{Bug, Cluster, Endpoint, FAULTS_END, MS, SECOND, Shape, endpoint_of, id_of, note, partition};
@@ -576,30 +576,5 @@ impl Cluster {
         for after in passage.after {
             self.at(after, Event::Record { from, record: record.clone() });
         }
-    }
-}
-
-/// The message as it arrives when a bit of its data flips on the way.
-fn damaged(message: &Message) -> Message {
-    let mut message = message.clone();
-    match &mut message.body {
-        Body::Forward { record, .. } => flip_written(record),
-        Body::Gathered { records } | Body::RollForward { records } => {
-            records.iter_mut().for_each(flip_written);
-        }
-        Body::Ask { lesson: Lesson::Copy { blocks, .. }, .. } => {
-            flip(Arc::make_mut(blocks).iter_mut().find_map(|copied| copied.stored.content.as_mut()));
-        }
-        Body::Reply { reply: Reply::Blocks(blocks), .. } => {
-            flip(blocks.iter_mut().find_map(|stored| stored.content.as_mut()));
-        }
-        _ => {}
-    }
-    message
-}
-
-fn flip_written(record: &mut Arc<Record>) {
-    if let Change::Write { blocks, .. } = &mut Arc::make_mut(record).change {
-        flip(blocks.iter_mut().flatten().next());
     }
 }
