@@ -221,12 +221,27 @@ impl Driver {
             Wake::Received(Ok(_)) => {}
             Wake::Sent(Ok(count)) => self.connection.output().advance(count),
             Wake::Received(Err(error)) | Wake::Sent(Err(error)) => return self.lost(&error),
-            Wake::Ended(task, outcome) => self.conclude(task, outcome),
+            Wake::Ended(task, outcome) => {
+                self.conclude(task, outcome);
+                self.conclude_others();
+            }
             Wake::Waited(waited) => self.on_waited(waited)?,
             Wake::Dismissed => return self.leave(),
             Wake::Timeout => {}
         }
         self.go_on()
+    }
+
+    /// Answers of a store come many at a time, if it is another node's: what has ended leaves together.
+    fn conclude_others(&mut self) {
+        while let Some(Some((task, outcome))) = self.running.next().now_or_never() {
+            self.conclude(task, outcome);
+        }
+        while self.has_room()
+            && let Some(Some((task, outcome))) = self.reading.next().now_or_never()
+        {
+            self.conclude(task, outcome);
+        }
     }
 
     fn lost(&self, error: &std::io::Error) -> ControlFlow<()> {

@@ -70,7 +70,7 @@ impl Clustered {
         let listener = TcpListener::bind(address).await;
         let listener =
             listener.map_err(|error| format!("node {node}: {}", cannot_listen(address, &error)))?;
-        let loops = Arc::new(Loops::start("iscsi")?);
+        let loops = Arc::new(Loops::start("connections")?);
         let options = HostOptions {
             credentials: trust.credentials(ledger.states()),
             state,
@@ -100,7 +100,7 @@ impl Clustered {
         check_cluster(&ledger.state(), &name)?;
         let started = ledger.start_gateway(&gateway).await;
         let process = started.map_err(|error| format!("gateway {gateway} cannot start: {error}"))?;
-        let loops = Arc::new(Loops::start("iscsi")?);
+        let loops = Arc::new(Loops::start("connections")?);
         let ours = Identity::new(ClusterId(ledger.cluster()), process);
         let stores = Arc::new(Links::new(ours, trust.credentials(ledger.states()), Handle::current()));
         Ok(Self::with(ledger, None, process, stores, loops))

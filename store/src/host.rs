@@ -150,7 +150,6 @@ impl Host {
     ) -> Result<Self, HostError> {
         let HostOptions { credentials, state, disks, store, recovery, scrub_bytes_per_second, loops } =
             options;
-        let own_loops = loops.is_some().then(|| Loops::start("replicas").map(Arc::new)).transpose()?;
         let disks = Disks::open(&state, &disks, store, &ledger, registry)?;
         let agreed = huntaway_membership::Driver::state(&*ledger);
         let node = huntaway_membership::Driver::node(&*ledger);
@@ -194,7 +193,7 @@ impl Host {
         shared.start_syncing()?;
         shared.start_rehoming()?;
         let mut tasks = JoinSet::new();
-        let acceptor = own_loops.into_iter().fold(Acceptor::new(ours, credentials, inbox), Acceptor::on);
+        let acceptor = loops.into_iter().fold(Acceptor::new(ours, credentials, inbox), Acceptor::on);
         tasks.spawn(vital("who takes connections", acceptor.serve(listener)));
         tasks.spawn(vital("who follows the ledger", follow::follow(Arc::clone(&shared))));
         tasks.spawn(vital("the timer of replicas", timer::tick(Arc::clone(&shared))));
