@@ -1,11 +1,11 @@
-//! `huntaway node disk list|remove|keep`: the disks of a node on this machine.
+//! `huntaway node disk list|add|remove|keep`: the disks of a node on this machine.
 
 use std::error::Error;
 use std::io::{Write, stdout};
 use std::path::{self, PathBuf};
 use std::process::ExitCode;
 
-use crate::control::DiskStatus;
+use crate::control::{DiskStatus, NewDisk};
 use crate::node_address::NodeAddress;
 use crate::status_command::amount;
 use crate::table::{Form, table};
@@ -15,6 +15,8 @@ use crate::table::{Form, table};
 pub(crate) enum DiskCommand {
     /// List the disks of a node, with how many partitions each has, and how many of these are about to go to another one
     List(ListArgs),
+    /// Take a new disk into use: its share of the partitions comes to it, in the background, while all is served
+    Add(AddArgs),
     /// Have what a disk has go to the node's other disks, in the background, while all is served: then it can be taken away
     Remove(PlaceArgs),
     /// Have a disk stay that was to be taken away: what has gone to the others stays there
@@ -26,6 +28,24 @@ pub(crate) enum DiskCommand {
 pub(crate) struct PlaceArgs {
     /// The disk's directory, as in the node's `data_directories`
     directory: PathBuf,
+
+    /// How the result is printed
+    #[arg(short, long, value_enum, default_value_t = Form::Table)]
+    output: Form,
+
+    #[command(flatten)]
+    node: NodeAddress,
+}
+
+/// Arguments of `huntaway node disk add`.
+#[derive(clap::Args)]
+pub(crate) struct AddArgs {
+    /// The disk's directory, which is empty: as it is to be in the node's `data_directories`
+    directory: PathBuf,
+
+    /// Its share of the partitions, relative to the weights of the others [default: its size in GiB]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    weight: Option<u32>,
 
     /// How the result is printed
     #[arg(short, long, value_enum, default_value_t = Form::Table)]
@@ -52,6 +72,17 @@ pub(crate) fn run(command: &DiskCommand) -> Result<ExitCode, Box<dyn Error>> {
         DiskCommand::List(ListArgs { output, node }) => {
             let disks = node.client()?.status()?.disks;
             output.text(&disks, || listed(&disks))?
+        }
+        DiskCommand::Add(AddArgs { directory, weight, output, node }) => {
+            let new = NewDisk { directory: path::absolute(directory)?, weight: *weight };
+            let disk = node.client()?.add_disk(&new)?;
+            output.text(&disk, || {
+                format!(
+                    "the disk in {0} is in use: `huntaway node disk list` shows how its share comes to it. Add it to \
+                     `data_directories` now: without `- {0}` the node does not start again\n",
+                    disk.directory
+                )
+            })?
         }
         DiskCommand::Keep(PlaceArgs { directory, output, node }) => {
             let disk = node.client()?.keep_disk(path::absolute(directory)?)?;

@@ -1,5 +1,5 @@
-//! A node of a cluster has several disks, and one of them fails, or is to be taken away, while initiators work: the others take what
-//! it had while the node lives, nobody sees an error, and whatever dies meanwhile, all copies are whole and the same in the end.
+//! A node of a cluster has several disks, and one of them fails, or is to be taken away, or is added, while initiators work: the others
+//! take what it had while the node lives, or it takes its share, nobody sees an error, and whatever dies meanwhile, all copies are whole and the same in the end.
 
 mod support;
 
@@ -252,5 +252,51 @@ fn a_disk_is_emptied_while_all_is_served_and_is_then_the_nodes_no_longer() {
     cluster.nodes[0] = run(cluster.scratch.path(), NAMES[0]);
     cluster.until_whole();
     assert_eq!(cluster.disks().map(|disks| disks.len()), Some(2));
+    cluster.ends_well();
+}
+
+#[test]
+fn the_share_of_a_disk_that_is_added_comes_to_it_while_all_is_served() {
+    let _alone = alone();
+    let mut cluster = Cluster::start();
+    let directory = cluster.scratch.path().join("a/disk4");
+    let add = ["node", "disk", "add", "--weight", "1", &*directory.display().to_string()];
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join("mine"), "somebody's").unwrap();
+    let full = cluster.ask(&add).unwrap_err();
+    assert!(full.contains("disk4") && full.contains("mine"), "{full}");
+    fs::remove_file(directory.join("mine")).unwrap();
+    let others = DISKS.map(|name| cluster.partitions(name).expect("it answers"));
+    cluster.under_load(|nodes, cluster| {
+        let said = cluster.ask(&add).unwrap();
+        assert!(said.contains("Add it to `data_directories` now"), "{said}");
+        assert!(cluster.ask(&add).unwrap_err().contains("a disk of this node already"));
+        // The node that runs takes the file as it is to be, and one that names a disk which it does not have not at all.
+        let config = fs::read_to_string(cluster.config()).unwrap();
+        let with = |name: &str| {
+            let text = config
+                .replace("disk3, weight: 1}", &format!("disk3, weight: 1}}, {{path: {name}, weight: 1}}"));
+            fs::write(cluster.config(), text).unwrap();
+            cluster.ask(&["apply", "-f", &cluster.config().display().to_string()])
+        };
+        assert!(
+            with("disk5").unwrap_err().contains("`node.data_directories` cannot change while the node runs")
+        );
+        with("disk4").unwrap();
+        let has_some = || cluster.partitions("disk4").filter(|there| *there > PARTITIONS / 10);
+        wait::until("half of its share", LIMIT, has_some);
+        // The next process goes on with it.
+        nodes[0].signal_group(Signal::KILL);
+        assert!(nodes[0].wait(LIMIT).is_some());
+        nodes[0] = run(cluster.scratch.path(), NAMES[0]);
+        let is_filled = || cluster.listed("disk4").filter(|disk| disk["state"] == "serving");
+        wait::until("its share", LIMIT, is_filled);
+        cluster.until_whole();
+    });
+    let share = cluster.partitions("disk4").expect("it answers");
+    assert!((PARTITIONS / 5..PARTITIONS * 3 / 10).contains(&share), "{share} of {PARTITIONS}");
+    for (name, had) in DISKS.iter().zip(others) {
+        assert!(cluster.partitions(name) < Some(had), "{name} gave nothing");
+    }
     cluster.ends_well();
 }

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
 use super::protocol::{
-    DiskPlace, DiskStatus, Failure, NAME_HEADER, NewSize, NewVdi, PlanAnswer, Status, VdiStatus,
+    DiskPlace, DiskStatus, Failure, NAME_HEADER, NewDisk, NewSize, NewVdi, PlanAnswer, Status, VdiStatus,
 };
 use crate::cluster::{
     Closed, ClusterStatus, Comparison, CopiesStatus, Explanation, Force, Forced, NewCopies, NewMember,
@@ -260,6 +260,14 @@ impl Client {
         let _: serde_json::Value =
             self.call("DELETE", &format!("/v1/cluster/nodes/{node}"), None, String::new())?;
         Ok(())
+    }
+
+    /// Has the node take a disk into use.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) fn add_disk(&self, new: &NewDisk) -> Result<DiskStatus, CallError> {
+        self.call("POST", "/v1/cluster/disk", None, self.json(new)?)
     }
 
     /// Has what a disk of the node has go to the others.

@@ -1,5 +1,6 @@
 //! What requests about the cluster do. They want the node's ledger and stores, so they are answered before it serves, too.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,11 +8,13 @@ use futures_util::stream::{self, StreamExt};
 use huntaway_ledger::{Record, State};
 use huntaway_membership::ProposeError;
 use huntaway_membership::local::shared::NotDone;
+use huntaway_store::DiskDirectory;
 use hyper::{Method, StatusCode};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::membership::{add, pace_recovery, remove, set_copies, weigh};
-use super::protocol::DiskPlace;
+use super::protocol::{DiskPlace, DiskStatus, NewDisk};
 use super::routes::{Answer, Refusal, disk_status, json, parse};
 use crate::cluster::{
     Closed, ClusterStatus, Force, Forced, LunStatus, NewWeight, Round, closed, explanation, forced,
@@ -78,23 +81,7 @@ pub(super) async fn route(
             let NewWeight { weight } = parse(body)?;
             json(StatusCode::OK, &weigh(storage, node, weight).await?)
         }
-        ("DELETE", ["v1", "cluster", "disk"]) => {
-            let DiskPlace { directory } = parse(body)?;
-            let removed = storage.remove_disk(&directory);
-            let refused = |why: String| {
-                let report = format!("the disk in {} is not to be taken away: {why}", directory.display());
-                Refusal::new(StatusCode::CONFLICT, &report)
-            };
-            json(StatusCode::OK, &disk_status(removed.map_err(refused)?))
-        }
-        ("PUT", ["v1", "cluster", "disk"]) => {
-            let DiskPlace { directory } = parse(body)?;
-            let refused = |why: String| {
-                let report = format!("the disk in {} is not kept: {why}", directory.display());
-                Refusal::new(StatusCode::CONFLICT, &report)
-            };
-            json(StatusCode::OK, &disk_status(storage.keep_disk(&directory).map_err(refused)?))
-        }
+        (_, ["v1", "cluster", "disk"]) => json(StatusCode::OK, &disk(method, path, storage, body).await?),
         ("GET", ["v1", "objects", vdi, offset]) => {
             let bad = |report: &str| Refusal::new(StatusCode::BAD_REQUEST, report);
             let offset = offset.parse().map_err(|_| bad("the place in the VDI is a number of bytes"))?;
@@ -103,6 +90,38 @@ pub(super) async fn route(
         }
         _ => Err(Refusal::unknown(method, path)),
     }
+}
+
+/// Has a disk of the node be added, emptied, or kept.
+async fn disk(
+    method: &Method,
+    path: &str,
+    storage: &Arc<Storage>,
+    body: &str,
+) -> Result<DiskStatus, Refusal> {
+    let refused = |directory: &Path, not: &str, why: String| {
+        let report = format!("the disk in {} is not {not}: {why}", directory.display());
+        Refusal::new(StatusCode::CONFLICT, &report)
+    };
+    let disk = match method.as_str() {
+        "POST" => {
+            let NewDisk { directory, weight } = parse(body)?;
+            let (storage, given) = (Arc::clone(storage), DiskDirectory { path: directory.clone(), weight });
+            let added = spawn_blocking(move || storage.add_disk(&given)).await;
+            let added = added.map_err(|error| error.to_string()).flatten();
+            added.map_err(|why| refused(&directory, "added", why))?
+        }
+        "DELETE" => {
+            let DiskPlace { directory } = parse(body)?;
+            storage.remove_disk(&directory).map_err(|why| refused(&directory, "to be taken away", why))?
+        }
+        "PUT" => {
+            let DiskPlace { directory } = parse(body)?;
+            storage.keep_disk(&directory).map_err(|why| refused(&directory, "kept", why))?
+        }
+        _ => return Err(Refusal::unknown(method, path)),
+    };
+    Ok(disk_status(disk))
 }
 
 fn luns(engine: Option<&Engine>) -> Vec<LunStatus> {

@@ -9,5 +9,7 @@ mod routes;
 mod server;
 
 pub(crate) use client::Client;
-pub(crate) use protocol::{DiskStatus, LunOfVdi, NewSize, NewVdi, PlanAnswer, SanitizeStatus, VdiStatus};
+pub(crate) use protocol::{
+    DiskStatus, LunOfVdi, NewDisk, NewSize, NewVdi, PlanAnswer, SanitizeStatus, VdiStatus,
+};
 pub(crate) use server::ControlSocket;

@@ -19,6 +19,7 @@
 //! | `POST /v1/cluster/nodes` | [`NewMember`](crate::cluster::NewMember) | [`NodeStatus`](crate::cluster::NodeStatus) |
 //! | `DELETE /v1/cluster/nodes/NAME` | | nothing |
 //! | `PATCH /v1/cluster/recovery` | [`NewPolicy`](crate::cluster::NewPolicy) | [`PolicyStatus`](crate::cluster::PolicyStatus) |
+//! | `POST /v1/cluster/disk` | [`NewDisk`] | [`DiskStatus`] |
 //! | `DELETE /v1/cluster/disk` | [`DiskPlace`] | [`DiskStatus`] |
 //! | `PUT /v1/cluster/disk` | [`DiskPlace`] | [`DiskStatus`]: it is not to be taken away |
 //! | `GET /v1/objects/VDI/OFFSET` | | [`ObjectPlace`](crate::cluster::ObjectPlace) |
@@ -81,7 +82,8 @@ pub(crate) struct SessionStatus {
 pub(crate) struct DiskStatus {
     /// Its directory.
     pub(crate) directory: String,
-    /// `serving`, or why it does not; `leaving` while what it has goes to the others, `empty` when it may be taken away.
+    /// `serving`, or why it does not; `filling` while it was added and does not have its share; `leaving` while what it has
+    /// goes to the others, `empty` when it may be taken away.
     pub(crate) state: String,
     /// How many partitions are on it.
     pub(crate) partitions: u16,
@@ -99,6 +101,16 @@ pub(crate) struct DiskStatus {
 pub(crate) struct DiskPlace {
     /// Its directory.
     pub(crate) directory: PathBuf,
+}
+
+/// One disk more.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewDisk {
+    /// Its directory, which is empty or not there.
+    pub(crate) directory: PathBuf,
+    /// Its share of the partitions, relative to the others'; if there is none, its size in GiB.
+    pub(crate) weight: Option<u32>,
 }
 
 /// One VDI.

@@ -227,6 +227,7 @@ pub(super) fn disk_status(disk: huntaway_store::DiskStatus) -> DiskStatus {
             DiskState::Absent { reason } => format!("absent: {reason}"),
             DiskState::Serving if disk.leaves && disk.partitions == 0 => "empty".into(),
             DiskState::Serving if disk.leaves => "leaving".into(),
+            DiskState::Serving if disk.fills => "filling".into(),
             DiskState::Serving => "serving".into(),
         },
         partitions: disk.partitions,

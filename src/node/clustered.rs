@@ -15,7 +15,7 @@ use huntaway_membership::local::shared::{KeeperStatus, RemoteDriver, RemoteOptio
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostOptions, Ways};
-use huntaway_store::{DiskStatus, DisksStopped, StoreOptions};
+use huntaway_store::{DiskDirectory, DiskStatus, DisksStopped, StoreOptions};
 use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answers, Store};
@@ -178,6 +178,11 @@ impl Clustered {
 
     pub(super) fn disks(&self) -> Vec<DiskStatus> {
         self.host.as_ref().map(Host::disks).unwrap_or_default()
+    }
+
+    pub(super) fn add_disk(&self, given: &DiskDirectory) -> Result<DiskStatus, String> {
+        let host = self.host.as_ref().ok_or("this is a gateway without data")?;
+        host.add_disk(given).map_err(|error| error.to_string())
     }
 
     pub(super) fn remove_disk(&self, directory: &Path) -> Result<DiskStatus, String> {

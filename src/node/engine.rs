@@ -94,6 +94,7 @@ impl Engine {
             missing_disk,
             is_unfinished: false,
             is_clustered,
+            has_disk: &|_| true,
             existed: &BTreeSet::new(),
         };
         let plan = plan(current, &loaded)?;

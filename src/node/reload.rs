@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -173,8 +174,17 @@ impl Engine {
         let is_unfinished = self.is_unfinished();
         let is_clustered = self.storage.is_clustered();
         let served = Some(&*served);
-        let current =
-            Current { served, state: &state, free_bytes, missing_disk, is_unfinished, is_clustered, existed };
+        let has_disk = |directory: &Path| self.storage.has_disk(&self.base().join(directory));
+        let current = Current {
+            served,
+            state: &state,
+            free_bytes,
+            missing_disk,
+            is_unfinished,
+            is_clustered,
+            has_disk: &has_disk,
+            existed,
+        };
         plan(current, wanted).map_err(|report| match is_unfinished && !self.is_other_text(wanted) {
             // initiators see what it says already
             true => ReloadError::Interrupted(report.to_string()),

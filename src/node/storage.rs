@@ -269,6 +269,30 @@ impl Storage {
         self.stores.disks()
     }
 
+    /// Whether one of the disks is in that directory.
+    pub(crate) fn has_disk(&self, directory: &Path) -> bool {
+        let found = fs::canonicalize(directory).ok();
+        let is_it = |disk: DiskStatus| {
+            disk.directory == directory || found.is_some() && fs::canonicalize(disk.directory).ok() == found
+        };
+        self.disks().into_iter().any(is_it)
+    }
+
+    /// Takes one more disk into use, in a directory that is empty or not there.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn add_disk(&self, given: &DiskDirectory) -> Result<DiskStatus, String> {
+        match &self.stores {
+            Stores::Alone(_) => {
+                Err("this node is alone, and has the only copy of what is there: only a node of a \
+                                     cluster can have the others bring it to a disk that is new"
+                    .into())
+            }
+            Stores::Clustered(clustered) => clustered.add_disk(given),
+        }
+    }
+
     /// What the disk in that directory has goes to the node's others, so that it can be taken away.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ const CRC_BYTES: usize = 4;
 /// Bits of an entry's flags: see [`DiskEntry`].
 const MAY_OWE: u32 = 1;
 const LEAVES: u32 = 2;
+const FILLS: u32 = 4;
 
 const ROUTES_BYTES: usize = PARTITIONS as usize;
 
@@ -67,12 +68,14 @@ pub(crate) struct DiskEntry {
     pub(crate) may_owe: bool,
     /// What it has is to go to the others: it is to be taken away.
     pub(crate) leaves: bool,
+    /// It was added: partitions that placement would have on it come to it.
+    pub(crate) fills: bool,
 }
 
 impl DiskEntry {
     /// A disk that is in use from now on.
     pub(crate) fn new(id: DiskId, weight: u32) -> Self {
-        Self { id, weight, may_owe: true, leaves: false }
+        Self { id, weight, may_owe: true, leaves: false, fills: false }
     }
 
     pub(crate) fn weighted(&self) -> WeightedDisk {
@@ -80,7 +83,7 @@ impl DiskEntry {
     }
 
     fn flags(&self) -> u32 {
-        let bits = [(self.may_owe, MAY_OWE), (self.leaves, LEAVES)];
+        let bits = [(self.may_owe, MAY_OWE), (self.leaves, LEAVES), (self.fills, FILLS)];
         bits.iter().filter(|(is_set, _)| *is_set).map(|(_, bit)| bit).sum()
     }
 }
@@ -184,6 +187,7 @@ impl DiskTable {
             weight: u32_at(entry, 16),
             may_owe: u32_at(entry, 20) & MAY_OWE != 0,
             leaves: u32_at(entry, 20) & LEAVES != 0,
+            fills: u32_at(entry, 20) & FILLS != 0,
         };
         Ok(Self {
             node: NodeId(array_at(covered, 16)),

@@ -57,8 +57,9 @@ use self::progress::Asking;
 use self::scrubbing::Scrubbing;
 use self::step::{Place, WholeOrNothing};
 use self::syncs::Syncs;
+use crate::disk_table::MAX_DISKS;
 use crate::locking::lock;
-use crate::{DiskDirectory, DiskStatus, DisksStopped, NotRemoved, OpenError, StoreOptions};
+use crate::{DiskDirectory, DiskStatus, DisksStopped, NotAdded, NotRemoved, OpenError, StoreOptions};
 
 /// What a node's replicas are started with.
 #[derive(Debug)]
@@ -163,12 +164,12 @@ impl Host {
         let cluster = ClusterId(huntaway_membership::Driver::cluster(&*ledger));
         let ours = Identity::new(cluster, me);
         let address = listener.local_addr().ok();
-        let waiting_bytes: Box<[Arc<AtomicUsize>]> = (0..disks.count()).map(|_| Arc::default()).collect();
+        let waiting_bytes: Box<[Arc<AtomicUsize>]> = (0..MAX_DISKS).map(|_| Arc::default()).collect();
         let door = |at| Door::new(place(&disks, at, me), Arc::clone(&waiting_bytes[disks.number(at)]));
         let shared = Arc::new(Shared {
             me,
             doors: Partition::all().map(door).collect(),
-            syncs: Syncs::new(disks.count()),
+            syncs: Syncs::new(MAX_DISKS),
             disks,
             ledger,
             links: Links::new(ours, credentials.clone(), loops.clone()),
@@ -190,7 +191,7 @@ impl Host {
         });
         let inbox: Arc<dyn Inbox> = Arc::new(Socket(Arc::downgrade(&shared)));
         let inbox = Arc::clone(shared.inbox.get_or_init(|| inbox));
-        shared.start_syncing()?;
+        shared.start_syncing(shared.disks.count())?;
         shared.start_rehoming()?;
         let mut tasks = JoinSet::new();
         let acceptor = loops.into_iter().fold(Acceptor::new(ours, credentials, inbox), Acceptor::on);
@@ -224,14 +225,30 @@ impl Host {
         disks
     }
 
+    /// Makes one more disk, and has the partitions come to it that are its share. Returns how it is. This may take as long as disks take.
+    ///
+    /// # Errors
+    /// [`NotAdded`]: the disks are as before.
+    pub fn add_disk(&self, given: &DiskDirectory) -> Result<DiskStatus, NotAdded> {
+        // Who syncs it is there before anything is on it.
+        let started = self.shared.start_syncing(self.shared.disks.count() + 1);
+        started.map_err(|error| NotAdded::Open(OpenError::io("start", "a thread")(error)))?;
+        let disk = self.shared.disks.add(given, self.copies())?;
+        Ok(self.disks().swap_remove(disk))
+    }
+
+    /// How many copies there are of everything, and are needed.
+    fn copies(&self) -> (usize, usize) {
+        let state = self.shared.ledger.state();
+        (state.sets().copies(), state.sets().min_copies())
+    }
+
     /// What the disk in that directory has goes to the others from now on, so that it can be taken away. Returns how it is.
     ///
     /// # Errors
     /// [`NotRemoved`]: nothing has changed.
     pub fn remove_disk(&self, directory: &Path) -> Result<DiskStatus, NotRemoved> {
-        let state = self.shared.ledger.state();
-        let copies = (state.sets().copies(), state.sets().min_copies());
-        let disk = self.shared.disks.remove(directory, copies)?;
+        let disk = self.shared.disks.remove(directory, self.copies())?;
         Ok(self.disks().swap_remove(disk))
     }
 

@@ -42,7 +42,9 @@ pub use apply::Applied;
 pub use disk_table::MAX_DISKS;
 pub use error::OpenError;
 pub use metrics::Metrics;
-pub use node_store::{DiskDirectory, DiskState, DiskStatus, DisksError, DisksStopped, NodeStore, NotRemoved};
+pub use node_store::{
+    DiskDirectory, DiskState, DiskStatus, DisksError, DisksStopped, NodeStore, NotAdded, NotRemoved,
+};
 pub use options::{ReadEngine, StoreOptions};
 #[cfg(feature = "planted-bugs")]
 pub use planted::PlantedBug;

@@ -4,6 +4,7 @@
 //! it may have written to any of them: it fails as long as a disk that is not served may lack writes that were
 //! acknowledged.
 
+mod adding;
 mod budget;
 mod error;
 mod moves;
@@ -12,19 +13,23 @@ mod probe;
 
 use std::fmt;
 use std::io;
+use std::ops::Index;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread::{self, ScopedJoinHandle};
 
 use huntaway_wire::{Broken, Error, PARTITIONS, Partition, Peer, Pepoch, Read, Reply, Request, Submission};
+use prometheus::Registry;
 use tokio::sync::oneshot;
 
+pub use self::adding::NotAdded;
 pub use self::error::DisksError;
 pub use self::moves::NotRemoved;
 use crate::disk::{FileDisk, Space};
-use crate::disk_table::DiskTable;
+use crate::disk_table::{DiskTable, MAX_DISKS};
 use crate::locking::lock;
+use crate::options::StoreOptions;
 use crate::service::LocalStore;
 use crate::store::Store;
 use crate::superblock::DiskId;
@@ -70,6 +75,8 @@ pub struct DiskStatus {
     pub moving: u16,
     /// It is to be taken away: what it has goes to the others.
     pub leaves: bool,
+    /// It was added, and does not have its share yet.
+    pub fills: bool,
     /// Bytes free; 0 if it is absent.
     pub free_bytes: u64,
     /// Its size in bytes; 0 if it is absent.
@@ -97,13 +104,59 @@ impl std::error::Error for DisksStopped {}
 
 /// The stores of all disks of a node, at work.
 pub struct NodeStore {
-    disks: Vec<NodeDisk>,
+    disks: NodeDisks,
     /// Which disk holds a partition.
     routes: Box<[AtomicU8]>,
     least_pepoch: Pepoch,
     /// Where the table is kept, and what it says.
     state: FileDisk,
     table: Mutex<DiskTable>,
+    /// How the disks were opened, and where their metrics are: one that is added is no different.
+    options: StoreOptions,
+    registry: Registry,
+}
+
+/// The disks in the order of the table: there may be more one day, and never fewer.
+struct NodeDisks(Box<[OnceLock<NodeDisk>]>);
+
+impl NodeDisks {
+    fn new(disks: Vec<NodeDisk>) -> Self {
+        let found = disks.into_iter().map(OnceLock::from);
+        Self(found.chain(std::iter::repeat_with(OnceLock::new)).take(MAX_DISKS).collect())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &NodeDisk> {
+        self.0.iter().map_while(OnceLock::get)
+    }
+
+    fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    #[inline]
+    fn get(&self, disk: usize) -> Option<&NodeDisk> {
+        self.0.get(disk)?.get()
+    }
+
+    /// Behind those that there are; whoever does it keeps others from doing it. Gives it back if there are as many as there may be.
+    fn push(&self, disk: NodeDisk) -> Result<(), NodeDisk> {
+        match self.0.get(self.len()) {
+            Some(place) => place.set(disk),
+            None => Err(disk),
+        }
+    }
+}
+
+impl Index<usize> for NodeDisks {
+    type Output = NodeDisk;
+
+    #[inline]
+    fn index(&self, disk: usize) -> &NodeDisk {
+        match self.get(disk) {
+            Some(found) => found,
+            None => unreachable!("the table has no disk {disk}"),
+        }
+    }
 }
 
 /// One disk.
@@ -115,6 +168,8 @@ struct NodeDisk {
     partitions: AtomicU16,
     /// What it has is to go to the others.
     leaves: AtomicBool,
+    /// It was added, and what is to be on it comes to it.
+    fills: AtomicBool,
     service: Service,
 }
 
@@ -171,6 +226,7 @@ impl NodeDisk {
             partitions: self.partitions.load(Ordering::Relaxed),
             moving: 0,
             leaves: self.leaves.load(Ordering::Relaxed),
+            fills: self.fills.load(Ordering::Relaxed),
             free_bytes: space.free_bytes,
             total_bytes: space.total_bytes,
         }
@@ -191,7 +247,7 @@ impl NodeStore {
     pub fn space(&self, exact: bool) -> huntaway_wire::Space {
         let mut space = huntaway_wire::Space::default();
         let mut spread_bytes = u64::MAX;
-        for disk in &self.disks {
+        for disk in self.disks.iter() {
             let Some(local) = disk.at_work() else { continue };
             let own = local.store().available(exact);
             space.total_bytes += own.total_bytes;
@@ -269,7 +325,7 @@ impl NodeStore {
     /// Notes that the disks can be done without at the next start, as far as flushes are concerned.
     fn note_what_is_flushed(&self) {
         let mut table = lock(&self.table);
-        for disk in &self.disks {
+        for disk in self.disks.iter() {
             if let Service::Serving(local) = &disk.service
                 && let Some(entry) = table.disks.iter_mut().find(|entry| entry.id == disk.id)
             {
@@ -302,9 +358,9 @@ impl NodeStore {
             return Submission::Done(Err(disk.failed()));
         }
         let at_work: Vec<&LocalStore> = self.disks.iter().filter_map(NodeDisk::at_work).collect();
-        match (&*at_work, &*self.disks) {
-            ([], [first, ..]) => Submission::Done(Err(first.failed())),
-            ([], []) => Submission::Done(Ok(Reply::Done)),
+        match (&*at_work, self.disks.get(0)) {
+            ([], Some(first)) => Submission::Done(Err(first.failed())),
+            ([], None) => Submission::Done(Ok(Reply::Done)),
             ([only], _) => only.submit(Request::Flush),
             (several, _) => {
                 let (sender, receiver) = oneshot::channel();

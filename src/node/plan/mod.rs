@@ -6,6 +6,7 @@ mod vdi_steps;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use huntaway_config::{Problem, Report};
@@ -36,6 +37,8 @@ pub(crate) struct Current<'a> {
     pub(crate) is_unfinished: bool,
     /// Other processes serve the same VDIs.
     pub(crate) is_clustered: bool,
+    /// Whether one of the node's disks is in that directory.
+    pub(crate) has_disk: &'a dyn Fn(&Path) -> bool,
     /// Names of VDIs that there were since the configuration was new, or asked for: one that is gone was deleted, and is not made.
     pub(crate) existed: &'a BTreeSet<String>,
 }
@@ -135,7 +138,7 @@ impl fmt::Display for Plan {
 pub(crate) fn plan(current: Current<'_>, wanted: &Loaded) -> Result<Plan, Report> {
     let mut problems: Vec<Problem> = Vec::new();
     if let Some(served) = current.served {
-        problems.extend(restart::check(&served.config, &wanted.config));
+        problems.extend(restart::check(&served.config, &wanted.config, current.has_disk));
     }
     problems.extend(portals::check_count(&wanted.config));
     let found = vdi_steps::steps(&wanted.config, current);
@@ -238,6 +241,7 @@ cluster: {name: test}
             missing_disk: None,
             is_unfinished: false,
             is_clustered: false,
+            has_disk: &|_| false,
             existed: const { &BTreeSet::new() },
         }
     }
@@ -478,6 +482,19 @@ cluster: {name: test}
             let report = planned(Some(&old), &loaded(&NODE.replace(from, to))).unwrap_err().to_string();
             assert!(report.contains(&format!("`{key}` cannot change while the node runs")), "{report}");
         }
+    }
+
+    #[test]
+    fn a_disk_that_was_added_while_the_node_runs_may_be_named_and_none_may_be_left_out() {
+        let (one, two) = (loaded(NODE), loaded(&NODE.replace("[disk]", "[disk, more]")));
+        let state = state();
+        let change = |served, wanted| {
+            let has_disk = |directory: &Path| directory.ends_with("more");
+            plan(Current { has_disk: &has_disk, ..current(Some(served), &state) }, wanted)
+        };
+        assert!(change(&one, &two).unwrap().is_empty());
+        assert!(change(&two, &one).is_err());
+        assert!(change(&one, &loaded(&NODE.replace("[disk]", "[disk, more, other]"))).is_err());
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What a running node cannot change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use huntaway_config::{Config, Problem, Span};
 
-/// Every line that asks for what only a restart can do.
-pub(super) fn check(served: &Config, wanted: &Config) -> Vec<Problem> {
+/// Every line that asks for what only a restart can do. A disk may have been added while the node runs, of which `has_disk` tells.
+pub(super) fn check(served: &Config, wanted: &Config, has_disk: &dyn Fn(&Path) -> bool) -> Vec<Problem> {
     let (old, new) = (&served.node, &wanted.node);
     let directories = |config: &Config| -> Vec<(PathBuf, Option<u32>)> {
         let directory = |directory: &huntaway_config::DataDirectory| {
@@ -13,6 +13,10 @@ pub(super) fn check(served: &Config, wanted: &Config) -> Vec<Problem> {
         };
         config.node.data_directories.iter().map(directory).collect()
     };
+    let (had, wants) = (directories(served), directories(wanted));
+    // All that there were, in their order, and then those that were added.
+    let are_others =
+        !wants.starts_with(&had) || !wants[had.len()..].iter().all(|(directory, _)| has_disk(directory));
     let first_directory = new.data_directories.first().map_or(new.name.span, |first| first.path.span);
     let span_of = |span: Option<Span>| span.unwrap_or(new.name.span);
     let candidates = [
@@ -23,7 +27,7 @@ pub(super) fn check(served: &Config, wanted: &Config) -> Vec<Problem> {
             old.state_directory != new.state_directory,
             span_of(new.state_directory.as_ref().map(|at| at.span)),
         ),
-        ("node.data_directories", directories(served) != directories(wanted), first_directory),
+        ("node.data_directories", are_others, first_directory),
         ("node.admin", old.admin != new.admin, span_of(new.admin.as_ref().map(|at| at.span))),
         (
             "node.control_socket",

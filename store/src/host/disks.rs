@@ -16,7 +16,7 @@ use crate::locking::lock;
 use crate::service::boot_id;
 use crate::store::Store;
 use crate::{
-    BootId, ClusterId, DiskDirectory, DiskStatus, DisksStopped, NodeStore, NotRemoved, OpenError,
+    BootId, ClusterId, DiskDirectory, DiskStatus, DisksStopped, NodeStore, NotAdded, NotRemoved, OpenError,
     StoreOptions,
 };
 
@@ -51,11 +51,13 @@ impl Disks {
 
     fn over(store: NodeStore, boot: BootId) -> Arc<Self> {
         let disks = Arc::new(Self { store, boot, remembered: Mutex::new(None) });
-        for store in disks.store.opened() {
-            let disks = Arc::downgrade(&disks);
-            store.on_failure(move || disks.upgrade().iter().for_each(|disks| disks.has_failed()));
-        }
+        disks.store.opened().for_each(|store| disks.minds_failure_of(store));
         disks
+    }
+
+    fn minds_failure_of(self: &Arc<Self>, store: &Store<FileDisk>) {
+        let disks = Arc::downgrade(self);
+        store.on_failure(move || disks.upgrade().iter().for_each(|disks| disks.has_failed()));
     }
 
     /// A disk failed: what it was given since it was synced last may be lost, which the next process has to know, also in this boot.
@@ -245,6 +247,46 @@ impl Disks {
     /// Whether the disk failed while it was served.
     pub(super) fn has_failed_since(&self, disk: usize) -> bool {
         self.store.has_failed(disk)
+    }
+
+    /// One more disk, which remembers what the others do: nobody has acknowledged anything that it lacks. Returns its number.
+    ///
+    /// # Errors
+    /// [`NotAdded`]: the disks are as before.
+    pub(super) fn add(
+        self: &Arc<Self>,
+        given: &DiskDirectory,
+        copies: (usize, usize),
+    ) -> Result<usize, NotAdded> {
+        let state = self.store.state();
+        self.store.add(given, copies, |store| {
+            if let Some(remembered) = &*lock(&self.remembered) {
+                let name = store.name();
+                remembered.store(store.disk()).map_err(OpenError::io("write the starts of", name))?;
+                let noted = remembered.note(state, store.superblock().disk);
+                noted.map_err(OpenError::io("note the starts of", name))?;
+            }
+            self.minds_failure_of(store);
+            Ok(())
+        })
+    }
+
+    /// The disk that fills on which the partition is to be, if it is on another one.
+    pub(super) fn fills(&self, partition: Partition) -> Option<usize> {
+        self.store.fills(partition)
+    }
+
+    /// Whether a disk fills that is at work.
+    pub(super) fn is_filling(&self) -> bool {
+        self.store.is_filling()
+    }
+
+    /// Disks that fill have all that is to be there.
+    ///
+    /// # Errors
+    /// The table cannot be written: nothing has changed.
+    pub(super) fn are_filled(&self) -> io::Result<()> {
+        self.store.are_filled()
     }
 
     /// What the disk in that directory has is to go to the others.

@@ -1,4 +1,5 @@
-//! Partitions that go to another disk of the node, for the one that they are on has failed, or is to be taken away.
+//! Partitions that go to another disk of the node, for the one that they are on has failed, or is to be taken away, or another one was
+//! added.
 //!
 //! ```text
 //!  the ledger:  Emptied            ─►   Ready                ─►  in sync again, as any learner
@@ -173,10 +174,12 @@ impl Shared {
         let mut changing: BTreeMap<usize, Vec<Partition>> = BTreeMap::new();
         // Others may have given up theirs since: it is chosen again when all copies are whole. Or the disk is to stay.
         let Rehoming { under_way, given_up, .. } = rehoming;
-        under_way.retain(|partition, _| {
+        under_way.retain(|partition, to| {
             let Some(set) = state.sets().set(*partition) else { return true };
             let at = self.disks.number(*partition);
-            let is_to_go = self.disks.leaves(at) || self.disks.has_failed_since(at);
+            let is_to_go = self.disks.leaves(at)
+                || self.disks.has_failed_since(at)
+                || self.disks.fills(*partition) == Some(*to);
             let works = self.disks.by_number(at).is_some() && given_up.contains(partition);
             let goes = is_to_go && (!works || is_given_up(state.sets(), set, me));
             goes || next(set, me, false) != Next::Empty
@@ -231,8 +234,17 @@ impl Shared {
 
     /// Where the partition goes: to a disk that has room for all that it takes, as far as that is known.
     fn instead(&self, partition: Partition) -> Option<usize> {
-        let needed_bytes = self.bytes(partition) + u64::from(OBJECT_SIZE_BYTES);
+        let needed_bytes = self.needed_bytes(partition);
         self.disks.instead(partition, |store| store.available(false).available_bytes > needed_bytes)
+    }
+
+    fn has_room(&self, disk: usize, partition: Partition) -> bool {
+        let store = self.disks.by_number(disk);
+        store.is_some_and(|store| store.available(false).available_bytes > self.needed_bytes(partition))
+    }
+
+    fn needed_bytes(&self, partition: Partition) -> u64 {
+        self.bytes(partition) + u64::from(OBJECT_SIZE_BYTES)
     }
 
     /// A disk that works gives up a few partitions at a time, of which nobody lacks a copy: the next ones when these have theirs again.
@@ -244,11 +256,20 @@ impl Shared {
             lacks || rehoming.under_way.contains_key(at)
         });
         let leaves = |disk| self.disks.leaves(disk) && self.disks.by_number(disk).is_some();
+        let is_filling = self.disks.is_filling();
+        // Those that have gone to where they are to be, and are not whole there, are to be seen to by nobody.
+        let mut is_filled = is_filling && rehoming.under_way.is_empty();
         let (full, empty): (Vec<Partition>, Vec<Partition>) =
             rehoming.given_up.iter().partition(|at| self.has_objects(**at));
         let mut left =
             [MOST_EMPTY_GIVEN_UP.saturating_sub(empty.len()), MOST_GIVEN_UP.saturating_sub(full.len())];
-        for partition in Partition::all().filter(|at| leaves(self.disks.number(*at))) {
+        for partition in Partition::all() {
+            let leaves = leaves(self.disks.number(partition));
+            let fills = if is_filling { self.disks.fills(partition) } else { None };
+            if !leaves && fills.is_none() {
+                continue;
+            }
+            is_filled &= fills.is_none();
             let Some(set) = set(&partition).filter(|_| !rehoming.under_way.contains_key(&partition)) else {
                 continue;
             };
@@ -256,12 +277,18 @@ impl Shared {
                 continue;
             }
             let kind = usize::from(self.has_objects(partition));
-            let Some(to) = self.instead(partition).filter(|_| left[kind] > 0) else {
+            let to = fills
+                .filter(|disk| self.has_room(*disk, partition))
+                .or_else(|| if leaves { self.instead(partition) } else { None });
+            let Some(to) = to.filter(|_| left[kind] > 0) else {
                 continue;
             };
             left[kind] -= 1;
             rehoming.under_way.insert(partition, to);
             rehoming.given_up.insert(partition);
+        }
+        if is_filled && let Err(error) = self.disks.are_filled() {
+            tracing::warn!(%error, "that a disk has its share is not noted in the table of disks: that is tried again");
         }
     }
 

@@ -21,6 +21,8 @@ const MOST_WISHES: usize = 256;
 /// What is to be told when a disk is synced.
 pub(super) struct Syncs {
     disks: Box<[Queue]>,
+    /// How many of them have a thread.
+    served: Mutex<usize>,
     is_stopping: AtomicBool,
 }
 
@@ -56,8 +58,10 @@ struct Wish {
 }
 
 impl Syncs {
+    /// For so many disks at most, each of which a thread looks after from when it is there.
     pub(super) fn new(disks: usize) -> Self {
-        Self { disks: (0..disks).map(|_| Queue::default()).collect(), is_stopping: AtomicBool::new(false) }
+        let disks = (0..disks).map(|_| Queue::default()).collect();
+        Self { disks, served: Mutex::new(0), is_stopping: AtomicBool::new(false) }
     }
 
     /// The replica wants to be told when all that it has logged is on stable storage.
@@ -67,12 +71,12 @@ impl Syncs {
         queue.filled.notify_one();
     }
 
-    /// A gateway wants to be told when all that any replica has logged is on stable storage. `false`: too many do, or nothing is
-    /// synced any more.
-    fn want_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
-        let (left, has_failed) = (AtomicUsize::new(self.disks.len()), AtomicBool::new(false));
+    /// A gateway wants to be told when all that any replica has logged on so many disks is on stable storage. `false`: too many do, or
+    /// nothing is synced any more.
+    fn want_all(&self, disks: usize, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
+        let (left, has_failed) = (AtomicUsize::new(disks), AtomicBool::new(false));
         let wish = Arc::new(Wish { asked, answers: Arc::clone(answers), left, has_failed });
-        for queue in &self.disks {
+        for queue in self.disks.iter().take(disks) {
             let mut waiting = lock(&queue.waiting);
             if waiting.wishes.len() >= MOST_WISHES || self.is_stopping.load(Ordering::Acquire) {
                 return false;
@@ -118,15 +122,17 @@ impl Syncs {
 }
 
 impl Shared {
-    /// Starts the threads. They end when that is said.
-    pub(super) fn start_syncing(self: &Arc<Self>) -> io::Result<()> {
-        for disk in 0..self.disks.count() {
+    /// Starts the threads of so many disks, as far as they have none. They end when that is said.
+    pub(super) fn start_syncing(self: &Arc<Self>, disks: usize) -> io::Result<()> {
+        let mut served = lock(&self.syncs.served);
+        for disk in *served..disks {
             let shared = Arc::clone(self);
             let sync = move || {
                 let _whole = WholeOrNothing("who syncs for replicas");
                 shared.sync(disk);
             };
             thread::Builder::new().name("replica-sync".into()).spawn(sync)?;
+            *served += 1;
         }
         Ok(())
     }
@@ -155,7 +161,7 @@ impl Shared {
 
     /// Has all disks synced for a gateway. `false`: there is no answer.
     pub(super) fn wants_all(&self, asked: SyncAll, answers: &Arc<dyn Answers>) -> bool {
-        self.syncs.want_all(asked, answers)
+        self.syncs.want_all(self.disks.count(), asked, answers)
     }
 
     /// A disk was synced for a gateway. When all are, it is told what the ledger had said by then, if this process has the lease.

@@ -38,7 +38,7 @@ pub enum DisksError {
     /// A store that is not in the table.
     #[error(
         "{directory} holds disk {id}, which is none of this node's {disks} disks: check which directory was given; \
-         disks cannot be added yet"
+         `huntaway node disk add` adds an empty one to a node of a cluster that runs"
     )]
     Stranger {
         /// The directory.
@@ -50,8 +50,8 @@ pub enum DisksError {
     },
     /// More directories than disks.
     #[error(
-        "the node has {disks} disks, but {given} data directories are given: take {extra} out again, for disks cannot be \
-         added yet"
+        "the node has {disks} disks, but {given} data directories are given: take {extra} out again; `huntaway node disk add` \
+         adds one to a node of a cluster that runs"
     )]
     Added {
         /// How many disks the node has.
@@ -112,7 +112,8 @@ pub enum DisksError {
     },
     /// A node of one disk is given others.
     #[error(
-        "{directory} holds the only disk of a node: give no other data directories, for disks cannot be added yet"
+        "{directory} holds the only disk of a node: give no other data directories; `huntaway node disk add` adds one to a node of a \
+         cluster that runs"
     )]
     Single {
         /// The directory.

@@ -155,7 +155,7 @@ impl NodeStore {
         Ok(number)
     }
 
-    fn numbered(&self, directory: &Path) -> Result<usize, NotRemoved> {
+    pub(super) fn numbered(&self, directory: &Path) -> Result<usize, NotRemoved> {
         let is_it = |disk: &NodeDisk| {
             disk.directory == directory
                 || fs::canonicalize(&disk.directory).is_ok_and(|found| found == directory)
@@ -170,10 +170,13 @@ impl NodeStore {
         let disk = &self.disks[number];
         let mut changed = DiskTable { routes: table.routes(), ..table.clone() };
         let entry = changed.disks.iter_mut().find(|entry| entry.id == disk.id);
-        entry.ok_or_else(|| io::Error::other("the disk is not in the table"))?.leaves = leaves;
+        let entry = entry.ok_or_else(|| io::Error::other("the disk is not in the table"))?;
+        // What has gone from a disk does not come back by itself.
+        (entry.leaves, entry.fills) = (leaves, false);
         changed.store(&self.state)?;
         *table = changed;
         disk.leaves.store(leaves, Ordering::Relaxed);
+        disk.fills.store(false, Ordering::Relaxed);
         Ok(())
     }
 

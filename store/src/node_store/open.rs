@@ -10,7 +10,7 @@ use prometheus::Registry;
 
 use super::budget::share;
 use super::probe::{Found, Probed, check_distinct, check_paths, probe_existing, probe_for_new};
-use super::{DiskDirectory, DisksError, NodeDisk, NodeStore, Service};
+use super::{DiskDirectory, DisksError, NodeDisk, NodeDisks, NodeStore, Service};
 use crate::disk::{Disk, FileDisk};
 use crate::disk_table::{self, DiskEntry, DiskTable, MAX_DISKS};
 use crate::error::OpenError;
@@ -132,11 +132,12 @@ fn make(
             weight: entry.weight,
             partitions: AtomicU16::new(0),
             leaves: AtomicBool::new(entry.leaves),
+            fills: AtomicBool::new(entry.fills),
             service,
         });
     }
     table.is_complete = true;
-    serve(place, table, disks, options)
+    serve(place, table, disks, options, registry)
 }
 
 /// Whether the only directory holds a store, for which there is no table yet.
@@ -189,7 +190,7 @@ fn new_entry(probed: &Probed<'_>) -> Result<DiskEntry, OpenError> {
     Ok(DiskEntry::new(id, weight))
 }
 
-fn size_gib(path: &Path) -> Result<u32, OpenError> {
+pub(super) fn size_gib(path: &Path) -> Result<u32, OpenError> {
     let space = FileDisk::new(path).and_then(|disk| disk.space());
     let space = space.map_err(OpenError::io("ask for the size of", &path.display().to_string()))?;
     Ok(u32::try_from(space.total_bytes >> 30).unwrap_or(u32::MAX).max(1))
@@ -239,6 +240,7 @@ fn open_existing(
             weight: entry.weight,
             partitions: AtomicU16::new(0),
             leaves: AtomicBool::new(entry.leaves),
+            fills: AtomicBool::new(entry.fills),
             service,
         });
     }
@@ -246,11 +248,11 @@ fn open_existing(
     match first_error {
         Some(error) if disks.len() == 1 => Err(error),
         Some(_) if none_serves => Err(DisksError::AllAbsent { reasons: reasons(&disks) }.into()),
-        _ => serve(place, table, disks, options),
+        _ => serve(place, table, disks, options, registry),
     }
 }
 
-/// Disks that were to be taken away, have nothing, and are not given any more, are the node's no longer.
+/// Disks that were to be taken away, or had just been added, have nothing, and are not given, are not the node's any more.
 fn take_out(table: &mut DiskTable, probed: &[Probed<'_>]) {
     let is_given = |entry: &DiskEntry| {
         probed.iter().any(|probed| probed.superblock().is_some_and(|superblock| superblock.disk == entry.id))
@@ -259,12 +261,14 @@ fn take_out(table: &mut DiskTable, probed: &[Probed<'_>]) {
         && let Some(routes) = &mut table.routes
         && let Some(place) = (0..table.disks.len()).rev().find(|place| {
             let entry = &table.disks[*place];
-            entry.leaves && !is_given(entry) && !routes.iter().any(|route| usize::from(*route) == *place)
+            (entry.leaves || entry.fills)
+                && !is_given(entry)
+                && !routes.iter().any(|route| usize::from(*route) == *place)
         })
     {
         let entry = table.disks.remove(place);
         routes.iter_mut().filter(|route| usize::from(**route) > place).for_each(|route| *route -= 1);
-        tracing::info!(id = %entry.id, "a disk is the node's no longer: nothing was on it, and it is not given any more");
+        tracing::info!(id = %entry.id, "a disk is the node's no longer: nothing was on it, and it is not given");
     }
 }
 
@@ -321,7 +325,7 @@ fn match_disks<'a>(table: &DiskTable, probed: Vec<Probed<'a>>) -> Result<Vec<Pro
     Ok(matched)
 }
 
-fn open_disk(
+pub(super) fn open_disk(
     probed: Probed<'_>,
     entry: &DiskEntry,
     disks: usize,
@@ -344,6 +348,7 @@ fn serve(
     table: DiskTable,
     mut disks: Vec<NodeDisk>,
     options: &StoreOptions,
+    registry: &Registry,
 ) -> Result<NodeStore, OpenError> {
     let table = DiskTable { boot: options.boot, ..table };
     store(&place, &table)?;
@@ -352,7 +357,15 @@ fn serve(
         *disk.partitions.get_mut() = routes.iter().filter(|route| **route == number).count() as u16;
     }
     let routes = routes.iter().map(|disk| AtomicU8::new(*disk)).collect();
-    Ok(NodeStore { disks, routes, least_pepoch: options.pepoch, state: place.disk, table: Mutex::new(table) })
+    Ok(NodeStore {
+        disks: NodeDisks::new(disks),
+        routes,
+        least_pepoch: options.pepoch,
+        state: place.disk,
+        table: Mutex::new(table),
+        options: options.clone(),
+        registry: registry.clone(),
+    })
 }
 
 fn store(place: &TablePlace, table: &DiskTable) -> Result<(), OpenError> {

@@ -17,8 +17,8 @@ use crate::disk_table::{DiskEntry, DiskTable};
 use crate::placement::{WeightedDisk, place as place_of};
 use crate::superblock::BootId;
 use crate::{
-    DiskDirectory, DiskId, DiskState, DiskStopped, DisksError, LocalStore, NodeStore, NotRemoved, OpenError,
-    StoreOptions,
+    DiskDirectory, DiskId, DiskState, DiskStopped, DisksError, LocalStore, NodeStore, NotAdded, NotRemoved,
+    OpenError, StoreOptions,
 };
 
 /// Objects that the tests write: enough that every disk has some.
@@ -528,4 +528,49 @@ fn a_disk_leaves_once_and_not_the_last_one_and_may_stay_after_all() {
     drop(node);
     let leaves: Vec<bool> = place.open(&["a", "b", "c"]).disks().iter().map(|disk| disk.leaves).collect();
     assert_eq!(leaves.iter().filter(|leaves| **leaves).count(), 1);
+}
+
+#[test]
+fn what_comes_to_a_disk_that_is_added_is_its_share_and_nothing_else_moves() {
+    let place = Place::made();
+    let node = place.open(&["a", "b", "c"]);
+    let before: Vec<usize> = Partition::all().map(|at| node.number_of(at)).collect();
+    let given = |name: &str, weight| DiskDirectory { path: place.path(name), weight };
+    let add = |name, weight, copies| node.add(&given(name, weight), copies, |_| Ok(()));
+    assert!(matches!(add("a", None, (3, 2)), Err(NotAdded::Known)));
+    assert!(matches!(add("d", None, (2, 2)), Err(NotAdded::NoSpare { .. })));
+    assert!(matches!(add("d", Some(0), (3, 2)), Err(NotAdded::NoWeight)));
+    fs::create_dir(place.path("d")).unwrap();
+    fs::write(place.path("d").join("mine"), "data").unwrap();
+    let full = add("d", None, (3, 2)).unwrap_err().to_string();
+    assert!(full.contains("holds something (mine)"), "{full}");
+    fs::remove_file(place.path("d").join("mine")).unwrap();
+    assert!(!node.is_filling());
+
+    assert_eq!(add("d", None, (3, 2)).unwrap(), 3);
+    assert!(node.is_filling());
+    let (coming, staying): (Vec<Partition>, Vec<Partition>) =
+        Partition::all().partition(|at| node.fills(*at) == Some(3));
+    assert!((900..1150).contains(&coming.len()), "a fourth: {}", coming.len());
+    assert!(staying.iter().all(|at| node.fills(*at).is_none()));
+    // While nothing is on it, it need not be there; then it has to.
+    node.close().unwrap();
+    drop(node);
+    assert_eq!(place.open(&["a", "b", "c"]).disks().len(), 3);
+    fs::remove_dir_all(place.path("d")).unwrap();
+    let node = place.open(&["a", "b", "c"]);
+    assert_eq!(node.add(&given("d", None), (3, 2), |_| Ok(())).unwrap(), 3);
+    let coming: Vec<Partition> = Partition::all().filter(|at| node.fills(*at).is_some()).collect();
+    node.reroute(&coming, 3).unwrap();
+    node.are_filled().unwrap();
+    for at in Partition::all() {
+        assert_eq!(node.number_of(at), if coming.contains(&at) { 3 } else { before[at.index()] });
+    }
+    node.close().unwrap();
+    drop(node);
+    let refused = place.refused(&["a", "b", "c"]).to_string();
+    assert!(refused.contains("the node has 4 disks, but 3 data directories are given"), "{refused}");
+    let node = place.open(&["a", "b", "c", "d"]);
+    assert!(!node.is_filling());
+    assert!(coming.iter().all(|at| node.number_of(*at) == 3));
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use huntaway_ledger::State;
-use huntaway_store::{DiskState, NotRemoved, StoreOptions};
+use huntaway_store::{DiskState, NotAdded, NotRemoved, StoreOptions};
 use huntaway_wire::replicated::{Answer, Command};
 use huntaway_wire::{Durability, Oid, Partition, Vid};
 use tempfile::TempDir;
@@ -155,6 +155,38 @@ fn a_disk_that_is_to_be_taken_away_is_emptied_and_then_is_the_nodes_no_longer() 
     let disks: Vec<_> = flock.disks(NODE).iter().map(|disk| (disk.partitions, disk.leaves)).collect();
     assert_eq!(disks, [(4096, false)]);
     flock.until_whole(&all());
+    assert_has_all(&mut flock, vid, 3);
+}
+
+#[test]
+fn the_share_of_a_disk_that_is_added_comes_to_it_and_no_more() {
+    let (mut flock, vid) = flock(&["one", "two"]);
+    write_all(&mut flock, vid, 0);
+    flock.until_whole(&all());
+    let before: Vec<u16> = flock.disks(NODE).iter().map(|disk| disk.partitions).collect();
+    assert!(matches!(flock.add_disk(NODE, "two"), Err(NotAdded::Known)));
+    let added = flock.add_disk(NODE, "three").expect("it is new");
+    assert!(added.fills);
+    write_all(&mut flock, vid, 1);
+    let share = |flock: &Flock| flock.disks(NODE)[2].partitions;
+    // The process dies half-way: the next one goes on, without being told again.
+    let began = Instant::now();
+    while share(&flock) < 4096 / 6 {
+        assert!(began.elapsed() < DEADLINE, "{:?}", flock.disks(NODE));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    flock.kill(NODE);
+    write_all(&mut flock, vid, 2);
+    flock.disks = &["one", "two", "three"];
+    flock.start(NODE);
+    while flock.disks(NODE)[2].fills {
+        assert!(began.elapsed() < DEADLINE, "{:?}", flock.disks(NODE));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    flock.until_whole(&all());
+    assert!((4096 / 4..=4096 * 5 / 12).contains(&share(&flock)), "{:?}", flock.disks(NODE));
+    let now: Vec<u16> = flock.disks(NODE).iter().map(|disk| disk.partitions).collect();
+    assert!(now[0] < before[0] && now[1] < before[1], "{before:?}, and then {now:?}");
     assert_has_all(&mut flock, vid, 3);
 }
 

@@ -15,7 +15,7 @@ use huntaway_membership::local::shared::{
 };
 use huntaway_replica::RecoveryLimits;
 use huntaway_store::host::{Host, HostError, HostOptions};
-use huntaway_store::{DiskDirectory, DiskStatus, NotRemoved, OpenError, StoreOptions};
+use huntaway_store::{DiskDirectory, DiskStatus, NotAdded, NotRemoved, OpenError, StoreOptions};
 use huntaway_wire::replicated::{
     Answer, Answered, Answers, Block, Command, Refused, Relay, Request, RequestId, SyncAll, Synced,
 };
@@ -234,6 +234,12 @@ impl Flock {
     /// What a disk of the node has is to go to the others.
     pub(crate) fn remove_disk(&self, node: u8, disk: &str) -> Result<DiskStatus, NotRemoved> {
         self.nodes[&node].host.remove_disk(&self.directory(node).join(disk))
+    }
+
+    /// One more disk is made for it.
+    pub(crate) fn add_disk(&self, node: u8, disk: &str) -> Result<DiskStatus, NotAdded> {
+        let given = DiskDirectory { path: self.directory(node).join(disk), weight: Some(1) };
+        self.nodes[&node].host.add_disk(&given)
     }
 
     /// It is to stay after all.
