@@ -448,6 +448,21 @@ mod tests {
         assert!(run(&dir, Some(last)).after.contains(&last));
     }
 
+    /// Nobody has acknowledged anything that it lacks.
+    #[test]
+    fn a_disk_that_is_added_is_no_reason_to_count_on_less() {
+        let dir = TempDir::new().unwrap();
+        let (disks, NodeStart { start: last, .. }) = start(&dir, &["one", "other"], None);
+        disks.recorded().unwrap();
+        let given = DiskDirectory { path: dir.path().join("third"), weight: Some(1) };
+        assert_eq!(disks.add(&given, (3, 2)).unwrap(), 2);
+        drop(disks);
+        let (disks, NodeStart { memory, after, .. }) = start(&dir, &["one", "other", "third"], Some(last));
+        assert!(after.contains(&last) && memory == Memory::Kept, "{after:?} {last:?}");
+        disks.recorded().unwrap();
+        assert!(disks.store.is_filling());
+    }
+
     /// It learned, perhaps, and the ledger was asked to count on it before the power went.
     #[test]
     fn a_disk_of_the_newest_start_may_have_lost_something_in_another_boot_though_nobody_counts_on_it() {
