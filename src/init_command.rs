@@ -1,5 +1,6 @@
 //! `huntaway init`: makes a node's ledger and disks, once. `huntaway node` never does: a directory that should hold them and
-//! is empty is most likely a disk that is not mounted.
+//! is empty is most likely a disk that is not mounted. The ledger of a cluster of several is a keeper's: of its nodes the disks are made,
+//! if all of them are lost. Before that a node makes its own.
 
 use std::error::Error;
 use std::fmt::Write;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use huntaway_store::{DiskStatus, NodeStore};
 use prometheus::Registry;
 
-use crate::node::{Storage, StorageOptions, check_empty, directory_of, read_regular};
+use crate::node::{Storage, StorageOptions, Trust, check_empty, directory_of, read_regular};
 use crate::node_address::DEFAULT_CONFIG;
 use crate::open_files::OpenFiles;
 
@@ -30,26 +31,36 @@ pub(crate) fn run(args: &InitArgs) -> Result<ExitCode, Box<dyn Error>> {
     let files = OpenFiles::take()?;
     let options = StorageOptions::of(&config, directory_of(&file), files.objects)?;
     let state = options.state.clone();
+    let (directory, started_by) =
+        (state.display(), format!("huntaway node --config {}", args.config.display()));
+    let ledger = config.cluster.ledger.as_ref();
     if NodeStore::is_made(&state)? {
-        return Err(format!(
-            "there is a node in {} already, and nothing was changed: start it by huntaway node --config {}",
-            state.display(),
-            args.config.display()
-        )
-        .into());
+        let otherwise = ledger.map_or("", |_| {
+            "; or, if its disks are lost, empty that directory, and try this again: the cluster copies to the node what it is to keep"
+        });
+        let is_there = format!("there is a node in {directory} already, and nothing was changed");
+        return Err(format!("{is_there}: start it by {started_by}{otherwise}").into());
     }
     if !state.join("epoch").exists() {
         // before anything is made: what is in the way would still be there
         check_empty(&state)?;
         options.disks.iter().try_for_each(|disk| check_empty(&disk.path))?;
     }
+    if let Some(ledger) = ledger {
+        let trust = Trust::of(&config, ledger, directory_of(&file))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let disks = runtime.block_on(Storage::make_disks(options, trust))?;
+        println!("the disks of node {} of cluster {} are made:", *config.node.name, *config.cluster.name);
+        print!("{}", told(&disks));
+        println!("what it keeps is copied to it once it is started:\n  {started_by}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let storage = Storage::open(StorageOptions { make: true, ..options }, &Registry::new())?;
     let disks = storage.disks();
     storage.close()?;
     println!("node {} of cluster {} is made:", *config.node.name, *config.cluster.name);
     print!("{}", told(&disks));
-    println!("its ledger is in {}. To start it:", state.display());
-    println!("  huntaway node --config {}", args.config.display());
+    println!("its ledger is in {directory}. To start it:\n  {started_by}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use huntaway_judge::Random;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::cluster::{Nodes, copy};
-use support::demo::refused;
+use support::demo::{huntaway, refused};
 use support::load;
 use support::multipath::{
     BLOCK_BYTES, MOST_BLOCKS, Multipath, OBJECT_BLOCKS, OBJECTS, Seen, UNIT_ATTENTION, judge, work_during,
@@ -534,7 +534,7 @@ fn flip_all(cluster: &Cluster, node: u8) -> Vec<(PathBuf, u8)> {
 }
 
 #[test]
-fn an_emptied_disk_is_refused_and_the_others_serve() {
+fn an_emptied_disk_is_refused_and_the_others_serve_until_its_node_is_made_anew() {
     let mut cluster = Cluster::start();
     cluster.write(&[1, 2, 3]);
     cluster.nodes.have("kill", 2);
@@ -543,9 +543,25 @@ fn an_emptied_disk_is_refused_and_the_others_serve() {
     fs::create_dir(&disk).unwrap();
     let said = cluster.nodes.ask("start", 2).unwrap_err();
     assert!(said.contains("node 2 ended before it served"), "{said}");
-    cluster.has_logged(&[&disk.display().to_string()]);
+    cluster.has_logged(&[&disk.display().to_string(), "`huntaway init` makes it anew"]);
     cluster.write(&[1, 3]);
     cluster.read(&[1, 3]);
+    let init = || {
+        let config = cluster.nodes.directory(2).join("huntaway.yaml");
+        let output = huntaway().arg("init").arg("--config").arg(config).output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        )
+    };
+    let (_, refused) = init();
+    assert!(refused.contains("empty that directory, and try this again"), "{refused}");
+    let state = cluster.nodes.directory(2).join("state");
+    fs::remove_dir_all(&state).unwrap();
+    let (is_made, said) = init();
+    assert!(is_made && said.contains("what it keeps is copied to it once it is started"), "{said}");
+    cluster.nodes.have("start", 2);
+    cluster.ends_well();
 }
 
 /// The object files of a disk, with what a byte of the first block is to be in each.

@@ -14,8 +14,10 @@ use huntaway_ledger::{DiskRecord, Name, Record, State};
 use huntaway_membership::local::shared::{KeeperStatus, RemoteDriver, RemoteOptions};
 use huntaway_membership::{Driver, ProposeError};
 use huntaway_replica::RecoveryLimits;
-use huntaway_store::host::{Host, HostOptions, Ways};
-use huntaway_store::{DiskDirectory, DiskStatus, DisksStopped, StoreOptions};
+use huntaway_store::host::{Host, HostError, HostOptions, Ways};
+use huntaway_store::{
+    DiskDirectory, DiskStatus, DisksError, DisksStopped, NodeStore, OpenError, StoreOptions,
+};
 use huntaway_wire::hello::{ClusterId, Identity};
 use huntaway_wire::loops::Loops;
 use huntaway_wire::replicated::{Answers, Store};
@@ -81,10 +83,36 @@ impl Clustered {
             scrub_bytes_per_second: SCRUB_BYTES_PER_SECOND,
             loops: Some(Arc::clone(&loops)),
         };
-        let host = Host::start(options, Arc::clone(&ledger), listener, registry).await?;
+        let (state, directories) = (options.state.clone(), options.disks.clone());
+        let host = Host::start(options, Arc::clone(&ledger), listener, registry).await;
+        let host = host.map_err(|error| cannot_open(error, &state, &directories))?;
         let stores = Arc::new(Reached(host.ways()));
         let process = host.process();
         Ok(Self::with(ledger, Some(host), process, stores, loops))
+    }
+
+    /// Makes the disks of a node that the ledger has, and that has nothing any more. Returns how they are.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, in words that say what to do.
+    pub(super) async fn make(
+        options: StorageOptions,
+        trust: Trust,
+    ) -> Result<Vec<DiskStatus>, Box<dyn Error>> {
+        let StorageOptions { state, disks, cluster: name, node, open_objects, .. } = options;
+        let ledger = follow(&trust, &name, &node).await?;
+        let options = StoreOptions {
+            cluster: huntaway_store::ClusterId(ledger.cluster()),
+            node: ledger.node(),
+            epoch: ledger.state().epoch(),
+            open_objects,
+            make: true,
+            ..StoreOptions::default()
+        };
+        let store = NodeStore::open(&state, &disks, options, &Registry::new())?;
+        let disks = store.disks();
+        store.close()?;
+        Ok(disks)
     }
 
     /// Follows the ledger, and keeps nothing: the ledger has its process for the stores alone, which know requests by it.
@@ -278,6 +306,27 @@ async fn follow(trust: &Trust, name: &Name, node: &Name) -> Result<RemoteDriver,
     let uuid = member_named(&state, node)?;
     drop(stranger);
     Ok(connect(trust, uuid).await?)
+}
+
+/// A node that has lost its disks can begin with nothing, for others have all that it had.
+fn cannot_open(error: HostError, state: &Path, disks: &[DiskDirectory]) -> Box<dyn Error> {
+    let none_is_there = matches!(
+        error,
+        HostError::Disks(OpenError::Disks(
+            DisksError::NotMounted | DisksError::AllAbsent { .. } | DisksError::NoTable { .. }
+        ))
+    );
+    if !none_is_there {
+        return error.into();
+    }
+    let disks: Vec<String> = disks.iter().map(|disk| disk.path.display().to_string()).collect();
+    format!(
+        "{}: {error}. If the disks of this node are lost: with all of them and {} empty, `huntaway init` makes it anew, and all \
+         that it keeps is copied to it",
+        disks.join(", "),
+        state.display()
+    )
+    .into()
 }
 
 /// Who is no node.

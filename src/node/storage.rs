@@ -152,6 +152,17 @@ impl Storage {
         Ok(Self::of(clustered))
     }
 
+    /// Makes the disks of a node of a cluster of several, before it takes part: it has nothing. Returns how they are.
+    ///
+    /// # Errors
+    /// Whatever stands in the way, in words that say what to do.
+    pub(crate) async fn make_disks(
+        options: StorageOptions,
+        trust: Trust,
+    ) -> Result<Vec<DiskStatus>, Box<dyn Error>> {
+        Clustered::make(options, trust).await
+    }
+
     /// Serves what the nodes of a cluster keep, and keeps none of it.
     ///
     /// # Errors
