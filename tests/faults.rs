@@ -1,7 +1,6 @@
 //! Several initiators with paths through all gateways of a cluster, while its nodes are killed, hang, lose their connections or do not
-//! reach one another and come back, one now and then with an old copy of its disk, and the disk of another fails, and that of a third
-//! one fills up: what they see of each block is what
-//! one disk would show. In the end everything has all its copies, all gateways show the same, and so do all copies.
+//! reach one another and come back, one now and then with an old copy of its disk, or with nothing, and the disk of another fails, and
+//! that of a third one fills up: what they see of each block is what one disk would show. In the end everything has all its copies, all gateways show the same, and so do all copies.
 //!
 //! `HUNTAWAY_FAULTS_SECONDS` is how long that goes on (180 unless told), `HUNTAWAY_FAULTS_SEED` what is drawn (printed). The
 //! same seed draws the same faults and commands; how processes and threads take turns is the kernel's. If something is wrong,
@@ -21,6 +20,7 @@ use huntaway_judge::{Effect, Random};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::cluster::{Nodes, copy};
+use support::demo::huntaway;
 use support::file_system::FileSystem;
 use support::multipath::{Multipath, Seen, judge, work_during};
 use support::needs::{Need, available, skip};
@@ -35,7 +35,7 @@ const FULL: u8 = 3;
 const FILE_SYSTEM: &str = "size=512m";
 /// The disk of this one fails now and then.
 const FAILING: u8 = 4;
-/// This one comes back with an old copy of its disk now and then. If more did, nobody might have what was acknowledged.
+/// This one comes back with an old copy of its disk now and then, or with nothing. If more did, nobody might have what was acknowledged.
 const FORGETFUL: u8 = 5;
 /// Unless told.
 const SECONDS: u64 = 180;
@@ -118,6 +118,7 @@ struct Faults {
     filled: usize,
     disks_failed: usize,
     old_copies: usize,
+    wiped: usize,
 }
 
 impl Faults {
@@ -130,6 +131,7 @@ impl Faults {
             filled: self.filled + other.filled,
             disks_failed: self.disks_failed + other.disks_failed,
             old_copies: self.old_copies + other.old_copies,
+            wiped: self.wiped + other.wiped,
         }
     }
 }
@@ -266,7 +268,15 @@ impl Breaker<'_> {
         drop(fails);
         if is_worse && node == FORGETFUL && before.is_some_and(|before| self.can_do_without(node, before)) {
             let now = self.nodes.directory(node);
-            if self.old.exists() {
+            if random.percent(50) {
+                println!("node {node} loses all that it has");
+                faults.wiped += 1;
+                for directory in ["disk", "state"] {
+                    fs::remove_dir_all(now.join(directory)).expect("it can be removed");
+                }
+                let made = huntaway().arg("init").arg("--config").arg(now.join("huntaway.yaml")).output();
+                assert!(made.is_ok_and(|made| made.status.success()), "a node is made anew");
+            } else if self.old.exists() {
                 println!("node {node} comes back with an old copy");
                 faults.old_copies += 1;
                 fs::remove_dir_all(&now).expect("it can be removed");
