@@ -415,7 +415,7 @@ fn the_disk_of_a_node_fails(cluster: &mut Cluster) {
             return;
         }
         let told = cluster.nodes.told(&["status", "--explain"]);
-        assert!(told.contains(&format!("a disk of node-{node} that has ")), "{told}");
+        assert!(told.contains(&format!(" of node-{node} on a disk that failed")), "{told}");
         // The gateway of that node goes on, with what others have.
         cluster.write(&[node]);
         cluster.read(&[node]);
